@@ -1,0 +1,110 @@
+# `make` lists the targets. Each one makes what it needs first: an environment, the build, the tools.
+#
+#   make test ARGS="-k ring -x"    more arguments for pytest
+#   make test PYTHON=python3.13    another interpreter (remove the environments first: make clean)
+#   make demo JRNL_DEBUG=1         any target on the debug build, JRNL_SANITIZE=1 on the sanitized one
+
+PYTHON ?= python3
+LOG ?= tests/data/ext4-sqlite.log.xz
+
+# One environment for each variant that setup.py builds, so that they don't share an extension.
+on = $(filter-out 0,$(1))
+ifneq ($(call on,$(JRNL_SANITIZE)),)
+VARIANT := sanitize
+else ifneq ($(call on,$(JRNL_DEBUG)),)
+VARIANT := debug
+else
+VARIANT := release
+endif
+VENV := .venv$(patsubst %,-%,$(filter-out release,$(VARIANT)))
+export JRNL_DEBUG JRNL_SANITIZE
+
+RUN := $(VENV)/bin/python
+PIP := $(VENV)/bin/python -m pip --quiet --disable-pip-version-check
+PYTEST = $(RUN) -m pytest
+
+ifeq ($(VARIANT),sanitize)
+# Python is not sanitized: the libraries have to come first, every allocation has to go through
+# them, and pytest has to leave file descriptor 2 alone, or a report would die with the process.
+RUN = LD_PRELOAD="$$(gcc -print-file-name=libasan.so):$$(gcc -print-file-name=libubsan.so)" \
+	ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1 \
+	UBSAN_OPTIONS=print_stacktrace=1 \
+	PYTHONMALLOC=malloc $(VENV)/bin/python
+PYTEST = $(RUN) -m pytest --capture=sys
+endif
+
+# A change, a new file or a removed one (a folder's time) means a new build.
+SOURCES := pyproject.toml setup.py MANIFEST.in \
+	$(shell find src/jrnl -name __pycache__ -prune -o \( -type f -o -type d \) -print)
+
+.DELETE_ON_ERROR:
+.PHONY: help demo test long debug-test sanitize bench bench-smoke lint dist clean
+
+help:
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: $(VENV)/.built  ## replay a recorded ext4 history and recover, restore, re-recover, rewind it
+	$(RUN) -m jrnl demo $(LOG)
+
+test: $(VENV)/.built $(VENV)/.test  ## run the test suite (under 5 minutes on two cores)
+	$(PYTEST) tests $(ARGS)
+
+long: $(VENV)/.built $(VENV)/.test  ## run the tests that take longer
+	$(PYTEST) tests -m long $(ARGS)
+
+debug-test:  ## run the test suite on a build with bounds checks and assertions
+	$(MAKE) test JRNL_DEBUG=1
+
+sanitize:  ## run the test suite under AddressSanitizer and UndefinedBehaviorSanitizer
+	$(MAKE) test JRNL_SANITIZE=1 JRNL_TEST_PROFILE=short
+
+bench: $(VENV)/.built $(VENV)/.bench  ## run the benchmarks and print their tables
+	$(RUN) -m bench $(ARGS)
+
+bench-smoke: $(VENV)/.built $(VENV)/.bench  ## run each benchmark once, small: do they still work?
+	JRNL_BENCH_SMALL=1 $(PYTEST) bench --benchmark-disable -q $(ARGS)
+
+lint: $(VENV)/.run $(VENV)/.lint  ## check style and types
+	$(RUN) -m ruff check .
+	$(RUN) -m ruff format --check .
+	$(RUN) -m mypy src/jrnl
+	PATH="$(VENV)/bin:$$PATH" cython-lint src/jrnl
+
+dist: $(VENV)/.lint  ## build the sdist, the wheel from it, and check the wheel when installed
+	rm -rf dist
+	$(RUN) -m build --quiet --outdir dist .
+	scratch=$$(mktemp -d) && trap 'rm -rf "$$scratch"' EXIT && \
+	$(PYTHON) -m venv "$$scratch/venv" && \
+	"$$scratch/venv/bin/python" -m pip --quiet --disable-pip-version-check install dist/*.whl && \
+	cp ci/check_installed.py "$$scratch" && cd "$$scratch" && venv/bin/python check_installed.py
+
+clean:  ## remove the environments and all that was built
+	rm -rf .venv .venv-debug .venv-sanitize build dist src/*.egg-info
+	rm -rf .benchmarks .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	find . -name __pycache__ -prune -exec rm -rf {} +
+
+$(VENV)/.created:
+	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit( \
+		"jrnl needs Python 3.11 or newer, this is " + sys.version.split()[0] + \
+		": say make PYTHON=python3.11")'
+	@echo "making $(VENV)"
+	@$(PYTHON) -m venv --clear $(VENV)
+	@touch $@
+
+# What pyproject.toml requires: `build` to build, `run` to run, then one list for each extra.
+$(VENV)/.build $(VENV)/.run $(VENV)/.test $(VENV)/.bench $(VENV)/.lint: \
+		$(VENV)/.%: $(VENV)/.created pyproject.toml ci/requirements.py
+	@$(VENV)/bin/python ci/requirements.py $* > $(VENV)/$*.txt
+	@echo "installing into $(VENV):" $$(cat $(VENV)/$*.txt)
+	@$(PIP) install --requirement $(VENV)/$*.txt
+	@touch $@
+
+# Without build isolation, so that a rebuild doesn't fetch Cython again. An old build folder could
+# hold files that have been renamed or removed since. The stamp has the time of the build's start,
+# so that what is saved meanwhile is built the next time.
+$(VENV)/.built: $(VENV)/.build $(VENV)/.run $(SOURCES)
+	@echo "building jrnl ($(VARIANT))"
+	@touch $(VENV)/.building
+	@rm -rf build/$(VARIANT)
+	@$(PIP) install --no-build-isolation --no-deps --force-reinstall .
+	@mv $(VENV)/.building $@
