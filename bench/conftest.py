@@ -1,0 +1,34 @@
+"""Hooks and fixtures of the suite: skipped rows reach the JSON, the machine's name does not."""
+
+import gc
+import os
+
+import pytest
+
+from . import harness, workload
+from .yardstick import CLoop
+
+
+def pytest_benchmark_update_json(config, benchmarks, output_json):
+    output_json["skipped"] = harness.skipped
+    output_json["small"] = workload.SMALL
+
+
+def pytest_benchmark_update_machine_info(config, machine_info):
+    machine_info.pop("node", None)
+    cpu = machine_info.get("cpu") or {}
+    machine_info["cpu"] = {"brand_raw": cpu.get("brand_raw", ""), "count": os.cpu_count()}
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item):
+    gc.collect()  # the gigabytes of the file before are gone before the next are taken
+
+
+@pytest.fixture(scope="module")
+def loop():
+    """The C loop's own volume and ring, warmed up: the ring has wrapped."""
+    yard = CLoop(workload.VOLUME, workload.JOURNAL)
+    count = 2 * workload.JOURNAL // workload.BLOCK
+    yard.write(workload.offsets(0, count, workload.BLOCK), workload.rows(1, workload.BLOCK))
+    return yard

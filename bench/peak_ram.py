@@ -1,0 +1,50 @@
+"""Peak RAM of one job, measured in a process of its own: `python -m bench.peak_ram JOB`.
+
+Prints the bytes by which the job raised the process's peak over what it had after its imports.
+"""
+
+import sys
+
+import jrnl
+
+from . import workload
+from .workload import BLOCK, JOURNAL, VOLUME
+
+
+def peak_bytes():
+    """VmHWM, the peak resident set. It begins anew with exec, which ru_maxrss does not."""
+    with open("/proc/self/status") as status:
+        for line in status:
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) << 10
+    raise OSError("/proc/self/status has no VmHWM")
+
+
+def write():
+    """The whole volume written, the journal wrapped several times."""
+    with jrnl.create(size=VOLUME, journal=JOURNAL) as store:
+        workload.warm(store.volume)
+
+
+def recover():
+    """The same, then the oldest state of the window recovered, its image left as it is."""
+    with jrnl.create(size=VOLUME, journal=JOURNAL) as store:
+        workload.warm(store.volume)
+        before = store.window.newest
+        block = workload.rows(1, BLOCK).tobytes()
+        for offset in workload.offsets(0, JOURNAL // 2 // BLOCK, BLOCK).tolist():
+            store.volume.write(offset, block)
+        store.recover(before).close()
+
+
+JOBS = {"write": write, "recover": recover}
+
+
+def main():
+    start = peak_bytes()
+    JOBS[sys.argv[1]]()
+    print(peak_bytes() - start)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,37 @@
+"""Peak RAM, by what the user asked for: the volume, the journal, the recovered blocks."""
+
+import pathlib
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from . import tables, workload
+from .harness import Case, keep, row
+from .workload import BLOCK, JOURNAL, VOLUME
+
+ROOT = pathlib.Path(__file__).parent.parent
+RECOVERED = np.unique(workload.offsets(0, JOURNAL // 2 // BLOCK, BLOCK)).size * BLOCK
+
+CASES = {
+    "write": ("every block written, journal wrapped", "volume + journal", VOLUME + JOURNAL),
+    "recover": (
+        "and half a journal of writes recovered",
+        "volume + journal + blocks",
+        VOLUME + JOURNAL + RECOVERED,
+    ),
+}
+
+
+@pytest.mark.parametrize("job", CASES)
+def test_peak_ram(benchmark, job):
+    name, yardstick, asked_bytes = CASES[job]
+    command = [sys.executable, "-m", "bench.peak_ram", job]
+    done = benchmark.pedantic(
+        subprocess.run,
+        (command,),
+        {"cwd": ROOT, "check": True, "capture_output": True, "text": True},
+    )
+    case = Case(tables.MEMORY, name, yardstick=yardstick)
+    keep(benchmark, row(case, int(done.stdout), asked_bytes, unit="bytes"))
