@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -157,11 +158,11 @@ def is_valid_name(name: str) -> bool:
 
 
 def is_number(name: str) -> bool:
-    try:
-        float(name)
-    except ValueError:
-        return False
-    return True
+    for read in (float, lambda text: int(text, 0)):
+        with suppress(ValueError):
+            read(name)
+            return any(char.isdigit() for char in name)
+    return False
 
 
 def is_time(name: str) -> bool:

@@ -131,7 +131,9 @@ def test_marks_and_flushes_of_a_log_are_marks_and_flushes_of_a_store(save):
             assert recovery.read(0, 512) == sector(1)
 
 
-@pytest.mark.parametrize("text", ["", "7", "2024-01-01", "a/b@c\n", "x" * 300, "é" * 200, "1e5"])
+@pytest.mark.parametrize(
+    "text", ["", "7", "2024-01-01", "a/b@c\n", "x" * 300, "é" * 200, "0x1f", "nan"]
+)
 def test_a_store_takes_every_name_that_is_made_of_a_mark_text(save, text):
     log = pack_log([mark(text)] * 3)
     with jrnl.create(size="1MiB", journal="1MiB") as store:
@@ -219,6 +221,7 @@ def test_a_log_of_no_entries_replays_to_the_seq_before_it(save):
         (b"up to\0here", "up to"),
         (b"17", "mark-17"),
         (b"-1.5", "mark--1.5"),
+        (b"0x1F", "mark-0x1F"),
         (b"2024-02-03T04:05", "mark-2024-02-03T04:05"),
         (b"caf\xe9", "caf_"),
         ("é" * 200, "é" * 127),

@@ -27,13 +27,13 @@ import warnings
 from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack, suppress
 from dataclasses import dataclass, field, replace
-from datetime import datetime
 from typing import IO, TYPE_CHECKING, Any, Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from jrnl.errors import FormatError, InvalidType, NameTaken
+from jrnl.points import NAME_MAX_BYTES, looks_like_number, looks_like_time
 
 if TYPE_CHECKING:
     from jrnl.volume import Volume
@@ -55,7 +55,6 @@ _RECORD_DTYPE: Final = np.dtype(list(zip(_RECORD_NAMES, "QQQII", strict=True))).
 
 _PIECE_BYTES: Final = 1 << 20
 _PROGRESS_ENTRIES: Final = 256
-_MARK_BYTES: Final = 255
 
 _XZ_MAGIC: Final = b"\xfd7zXZ\0"
 _XZ_MEMORY_BYTES: Final = 128 << 20  # twice what reading `xz -9` takes
@@ -469,7 +468,7 @@ def _set_mark(volume: Volume, text: str, repeats: dict[str, int]) -> None:
         number = repeats[name] = repeats.get(name, 0) + 1
         suffix = f"-{number}" if number > 1 else ""
         with suppress(NameTaken):
-            volume._mark(_mark_name(_cut(name, _MARK_BYTES - len(suffix)) + suffix))
+            volume._mark(_mark_name(_cut(name, NAME_MAX_BYTES - len(suffix)) + suffix))
             return
 
 
@@ -478,19 +477,11 @@ def _mark_name(text: str) -> str:
     name = "".join(
         "_" if char in "/@\ufffd" or unicodedata.category(char) == "Cc" else char for char in text
     )
-    name = _cut(name, _MARK_BYTES) or "mark"
-    if _reads_as_number_or_time(name):
-        name = _cut(f"mark-{name}", _MARK_BYTES)
+    name = _cut(name, NAME_MAX_BYTES) or "mark"
+    if looks_like_number(name) or looks_like_time(name):
+        name = _cut(f"mark-{name}", NAME_MAX_BYTES)
     return name
 
 
 def _cut(text: str, length_bytes: int) -> str:
     return text.encode()[:length_bytes].decode("utf-8", "ignore")
-
-
-def _reads_as_number_or_time(text: str) -> bool:
-    for parse in (float, datetime.fromisoformat):
-        with suppress(ValueError):
-            parse(text)
-            return True
-    return False
