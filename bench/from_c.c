@@ -25,7 +25,8 @@ int from_c_write(struct jrnl_engine *engine, const int64_t *offsets, uint64_t n,
 {
     uint64_t row = 0;
     for (uint64_t i = 0; i < n; i++) {
-        int status = jrnl->write(engine, 0, (uint64_t)offsets[i], rows + row * length, length, NULL);
+        const uint8_t *data = rows + row * length;
+        int status = jrnl->write(engine, 0, (uint64_t)offsets[i], data, length, NULL);
         if (status != JRNL_OK)
             return status;
         row = row + 1 == row_count ? 0 : row + 1;

@@ -41,7 +41,7 @@ uint64_t yard_write(uint8_t *volume, uint8_t *ring, uint64_t ring_bytes, uint64_
     return now_ns() - start;
 }
 
-/* The same with a clock around each write: laps[i] is what write i took, one clock read included. */
+/* The same with a clock around each write: laps[i] is what write i took, one clock read with it. */
 void yard_write_laps(uint8_t *volume, uint8_t *ring, uint64_t ring_bytes, uint64_t *ring_at,
                      const int64_t *offsets, uint64_t n, const uint8_t *rows, uint64_t row_count,
                      uint64_t length, int64_t *laps)
@@ -77,7 +77,7 @@ uint64_t yard_undo(uint8_t *volume, const uint8_t *ring, const int64_t *offsets,
     return now_ns() - start;
 }
 
-/* The blunt way back: the pristine copy over the volume, from its start again where it is shorter. */
+/* The blunt way back: the pristine copy over the volume, repeated where it is shorter. */
 uint64_t yard_whole_copy(uint8_t *volume, uint64_t volume_bytes, const uint8_t *pristine,
                          uint64_t pristine_bytes)
 {
