@@ -1,0 +1,93 @@
+"""jrnl gives block volumes a memory: every earlier state rebuilt, looked at, restored, rewound to."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from jrnl import logwrites
+from jrnl.errors import (
+    CorruptionError,
+    EditOpen,
+    EntryTooLarge,
+    FormatError,
+    InvalidArgument,
+    InvalidType,
+    JournalFull,
+    JrnlError,
+    NameTaken,
+    OutOfBounds,
+    PinnedPoint,
+    PointExpired,
+    ReadOnlyStore,
+    StoreClosed,
+    UnknownPoint,
+    UnknownVolume,
+)
+from jrnl.plan import Plan
+from jrnl.points import Mark, Window
+from jrnl.recovery import Recovery, Restore
+from jrnl.snapshot import Report, Snapshot
+from jrnl.store import Journal, Rewind, Store, create, wrap
+from jrnl.view import View
+from jrnl.volume import Volume
+
+try:
+    __version__ = version("jrnl-engine")
+except PackageNotFoundError:  # a source tree on the path, not installed
+    __version__ = "0+unknown"
+
+
+class Kind(IntEnum):
+    """What an entry is; the numbers of ``store.journal.entries["kind"]``."""
+
+    WRITE = 1
+    DISCARD = 2
+    ZEROES = 3
+    MARK = 4
+    FLUSH = 5
+    REWIND = 6
+
+
+def get_include() -> str:
+    """Return the folder of ``jrnl.h``, for C callers' include path."""
+    return str(Path(__file__).parent / "include")
+
+
+__all__ = [
+    "CorruptionError",
+    "EditOpen",
+    "EntryTooLarge",
+    "FormatError",
+    "InvalidArgument",
+    "InvalidType",
+    "Journal",
+    "JournalFull",
+    "JrnlError",
+    "Kind",
+    "Mark",
+    "NameTaken",
+    "OutOfBounds",
+    "PinnedPoint",
+    "Plan",
+    "PointExpired",
+    "ReadOnlyStore",
+    "Recovery",
+    "Report",
+    "Restore",
+    "Rewind",
+    "Snapshot",
+    "Store",
+    "StoreClosed",
+    "UnknownPoint",
+    "UnknownVolume",
+    "View",
+    "Volume",
+    "Window",
+    "__version__",
+    "create",
+    "get_include",
+    "logwrites",
+    "wrap",
+]

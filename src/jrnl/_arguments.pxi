@@ -1,0 +1,109 @@
+# From Python's arguments to C's: every caller's mistake is caught here, before anything changes.
+
+cdef int raise_status(int status, Core* core) except -1:
+    """Turn a core's status into its exception."""
+    if status == OK:
+        return 0
+    if status == E_CLOSED:
+        raise StoreClosed("the store is closed; open or create one again")
+    if status == E_FULL:
+        raise JournalFull(
+            f"the journal ({core.capacity} bytes, {core.ring.slot_head - core.ring.slot_tail} "
+            "entries) has no room for this and its oldest entries may not leave; make the journal "
+            "larger, use overflow='evict', or end the open edit")
+    if status == E_TOO_LARGE:
+        raise EntryTooLarge(f"one write takes at most {core.write_max} bytes with a journal of "
+                            f"{core.capacity}; split it, or make the journal larger")
+    if status == E_EDIT:
+        raise EditOpen("an edit is open on this thread and this call needs what it is changing; "
+                       "leave the edit's with block first")
+    if status == E_NO_BEFORE:
+        raise InvalidArgument("images='after' keeps no before-images, which this needs; create "
+                              "the store with images='before' or 'both'")
+    if status == E_NO_MEMORY:
+        raise MemoryError("not enough memory; nothing has changed")
+    if status == E_UNKNOWN:
+        raise UnknownPoint(f"no such state yet; the newest is {core.seq}")
+    if status == E_EXPIRED:
+        raise PointExpired(f"the state is no longer kept; the window is {core.base_seq}.."
+                           f"{core.seq}, less what a rewind dropped; a larger journal or a "
+                           "snapshot keeps states for longer")
+    if status == E_PINNED:
+        raise PinnedPoint("an open view or recovery needs an entry that this rewind would drop; "
+                          "close it first")
+    if status == E_DISAGREE:
+        raise CorruptionError(f"entry {core.bad_seq} and the snapshot disagree on byte "
+                              f"{core.bad_offset}, which was not written in between: one of the "
+                              "two is damaged; recover without this snapshot, or from another")
+    if status == E_CORRUPT and core.bad_seq:
+        raise CorruptionError(f"entry {core.bad_seq} does not match its checksum; states before "
+                              "it cannot be rebuilt through it, later ones can")
+    if status == E_CORRUPT:
+        raise CorruptionError(f"the snapshot does not match its checksum at byte "
+                              f"{core.bad_offset}; use another snapshot, or none")
+    raise OutOfBounds("the range does not lie inside the volume")
+
+
+cdef int raise_bounds(object offset, object length, uint64_t size) except -1:
+    raise OutOfBounds(f"{length} bytes at offset {offset} do not lie inside the volume, "
+                      f"which has {size} bytes")
+
+
+cdef uint64_t as_unsigned(object value, str name, uint64_t size) except? 0xFFFFFFFFFFFFFFFF:
+    """`value` as a count of bytes; what does not fit 63 bits is out of any volume's bounds."""
+    cdef int overflow = 0
+    cdef long long number
+    if not PyLong_CheckExact(value):
+        if isinstance(value, bool) or not hasattr(value, "__index__"):
+            raise InvalidType(f"{name} must be an int (bytes), not {type(value).__name__}")
+        value = PyNumber_Index(value)
+    number = PyLong_AsLongLongAndOverflow(value, &overflow)
+    if overflow or number < 0:
+        raise OutOfBounds(f"{name} {value} is outside the volume, which has {size} bytes")
+    return <uint64_t>number
+
+
+cdef int take_buffer(object data, Py_buffer* view, int flags) except -1:
+    """Export `data` as C-contiguous bytes; release `view` afterwards."""
+    try:
+        PyObject_GetBuffer(data, view, flags | PyBUF_C_CONTIGUOUS | PyBUF_FORMAT)
+    except TypeError as error:
+        raise InvalidType(f"data must be bytes or another C-contiguous buffer, not "
+                          f"{type(data).__name__}") from error
+    except (BufferError, ValueError) as error:
+        raise InvalidArgument(f"the buffer cannot be used: {error}; it must be C-contiguous "
+                              f"{'and writable' if flags & PyBUF_WRITABLE else ''}"
+                              " (numpy.ascontiguousarray makes a copy that is)") from error
+    if _holds_objects(view):
+        PyBuffer_Release(view)
+        raise InvalidType("the buffer holds Python objects, not bytes")
+    return 0
+
+
+def _as_offsets(offsets):
+    """An int64 array, one-dimensional and C-contiguous, from what a caller gave as offsets."""
+    array = numpy.asarray(offsets)
+    if array.ndim != 1:
+        raise InvalidArgument(f"offsets must have one dimension, not {array.ndim}")
+    if array.size == 0:
+        return numpy.empty(0, numpy.int64)
+    if array.dtype.kind == "O" and all(type(k) is int for k in offsets):
+        raise OutOfBounds("an offset does not fit 63 bits, so it is outside any volume")
+    if array.dtype.kind not in "iu":
+        raise InvalidType(f"offsets must be integers (bytes), not {array.dtype}")
+    if array.dtype.kind == "u" and array.dtype.itemsize == 8 and (array >> 63).any():
+        raise OutOfBounds("an offset does not fit 63 bits, so it is outside any volume")
+    return numpy.ascontiguousarray(array, numpy.int64)
+
+
+cdef uint64_t block_length(const Py_buffer* view, uint64_t count) except? 0xFFFFFFFFFFFFFFFF:
+    """The length of each of `count` equal blocks in a buffer."""
+    if view.ndim > 1 and <uint64_t>view.shape[0] != count:
+        raise InvalidArgument(f"{count} offsets need {count} rows of data, not {view.shape[0]}")
+    if count == 0:
+        if view.len:
+            raise InvalidArgument(f"{view.len} bytes of data for no offsets")
+        return 0
+    if view.len % count:
+        raise InvalidArgument(f"{view.len} bytes of data are not {count} equal blocks")
+    return view.len // count

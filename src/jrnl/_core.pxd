@@ -1,0 +1,200 @@
+# The C-level face of the engine: what Cython callers may cimport. The table of contents of _core.pyx.
+
+from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+
+from jrnl._format cimport EntryHeader
+
+cdef extern from "<pthread.h>" nogil:
+    ctypedef struct pthread_mutex_t:
+        pass
+
+# What a core function returns: OK or one of these. errors.py has the exception for each.
+cdef enum Status:
+    OK = 0
+    E_BOUNDS = -1        # range not inside the volume
+    E_TOO_LARGE = -2     # longer than one entry may be
+    E_FULL = -3          # no room, and the oldest entry may not leave
+    E_CLOSED = -4
+    E_EXPIRED = -5       # the state has left the window, or was dropped by a rewind
+    E_UNKNOWN = -6       # the state has not existed yet
+    E_PINNED = -7        # an open view or recovery needs an entry that would be dropped
+    E_CORRUPT = -8       # a checksum does not match; Core.bad_seq says where
+    E_NO_MEMORY = -9
+    E_EDIT = -10         # an edit is open on this thread
+    E_NO_BEFORE = -11    # the journal keeps no before-images
+    E_ARGUMENT = -12
+    E_DISAGREE = -13     # two routes to one byte disagree
+
+cdef enum Images:
+    IMAGES_BEFORE = 1
+    IMAGES_AFTER = 2
+    IMAGES_BOTH = 3
+
+cdef struct Core
+cdef struct Live
+
+# Positions of the ring. Small and plain, so that a simulation can run on a copy.
+cdef struct Ring:
+    uint64_t slots           # header slots
+    uint64_t area            # bytes of the image area
+    uint64_t slot_tail       # oldest retained entry; slot indexes only grow, modulo slots
+    uint64_t slot_head       # where the next entry goes
+    uint64_t tail            # bytes, where the oldest retained image starts
+    uint64_t head            # bytes, where the next image goes
+    uint64_t wrap_end        # bytes, where the images ended when the head went back to 0, or NO_WRAP
+    uint64_t used            # bytes of the image area held by retained entries
+
+cdef struct VolumeMemory:
+    uint8_t* data
+    uint64_t size            # bytes
+    uint8_t* touched         # one byte a chunk: 0 where no byte was ever written
+    uint64_t chunks
+
+# One piece of a volume in an extent map: where the bytes of [offset, offset + length) come from.
+cdef struct Fragment:
+    uint64_t offset          # bytes in the volume
+    uint64_t source          # position in the image area, or an address where FRAGMENT_OWN is set
+    uint64_t slot            # the entry it came from
+    uint64_t seq
+    uint32_t length          # bytes, never past the end of its block
+    uint32_t next            # next fragment of the same block by offset, index + 1, 0 at the end
+    uint32_t volume
+    uint32_t flags
+
+cdef struct Arena:
+    Arena* next
+    uint64_t size
+    uint64_t used
+    uint8_t* data
+
+# First insert wins, byte by byte. One head per block and volume; see _extent_map.pxi.
+cdef struct ExtentMapData:
+    uint32_t volumes
+    uint32_t** heads
+    uint64_t* blocks         # blocks per volume
+    uint64_t* sizes          # bytes per volume
+    Fragment* fragments
+    uint64_t count
+    uint64_t capacity
+    uint64_t bytes           # distinct bytes covered
+    uint64_t entries         # entries that cover at least one of them
+    Arena* arena
+
+# A range lent out for editing; its entry stands in the ring already.
+cdef struct OpenEdit:
+    OpenEdit* next
+    uint64_t slot
+    uint64_t offset
+    uint64_t length
+    uint32_t volume
+    uint8_t* old             # the bytes before, where the journal keeps no before-image
+
+# A state that follows production: a map over the entries since `seq`, brought up to date when read.
+cdef struct Live:
+    Core* core
+    Live* next
+    Live* previous
+    ExtentMapData map
+    uint64_t seq             # the state it shows
+    uint64_t next_slot       # entries before this slot are in the map
+    uint64_t kept            # fragments before this index have been copied out of the ring
+    uint64_t generation
+    bint keep                # copy ranges out before the ring lets them go
+    bint dead                # closed while the list was being walked
+    int failed               # a Status, where keeping failed
+
+cdef struct Core:
+    pthread_mutex_t* mutex
+    Ring ring
+    EntryHeader* headers
+    uint8_t* images
+    VolumeMemory* volumes
+    uint32_t volume_count
+    int images_mode          # Images
+    bint checksum
+    bint refuse              # a full journal refuses writes instead of evicting
+    bint owns_volumes        # made from C: the volumes' memory is freed with the core
+    bint closed
+    bint unflushed           # an entry was added since the last FLUSH
+    uint64_t capacity        # bytes of the journal, headers and images
+    uint64_t write_max       # bytes, longest WRITE
+    uint64_t piece_max       # bytes, longest piece of a DISCARD or ZEROES
+    uint64_t key             # seeds the header checksums
+    uint64_t seq             # newest
+    uint64_t base_seq        # the state before the oldest retained entry
+    int64_t base_time_ns
+    int64_t created_ns
+    int64_t time_ns          # of the newest entry
+    uint64_t generation      # rewinds so far
+    uint64_t evictions
+    uint64_t since_rewind    # image bytes written since the last rewind or savepoint
+    OpenEdit* edits          # the newest first
+    uint64_t edit_floor      # slot of the oldest open edit, or NO_SLOT
+    uint64_t bad_seq         # the entry that E_CORRUPT is about; 0: a snapshot
+    uint64_t bad_offset      # ... and there, the byte in its volume
+    Live* live               # all open live states
+    bint live_busy           # the list is being walked: closing one is put off
+    ExtentMapData scratch    # rewind's map, kept so that a rewind allocates nothing
+    uint64_t* aliases        # seqs of REWIND entries that a later one replaced, rising
+    uint64_t alias_first
+    uint64_t alias_count
+    void* clock              # a Python callable that gives nanoseconds, or NULL
+
+# What a volume looked like or looks like: a base, and where it differs from the base.
+cdef enum ImageKind:
+    IMAGE_PRODUCTION = 1     # production now
+    IMAGE_FROZEN = 2         # a copy with checksums
+    IMAGE_LIVE = 3           # production as it was, from production and the journal
+    IMAGE_PATCHED = 4        # a map over another image
+
+cdef struct ImageData:
+    int kind
+    Core* core
+    ImageData* base
+    Live* live
+    ExtentMapData map
+    uint8_t** data           # frozen: a copy of each volume,
+    uint64_t** sums          # XXH3-64 of each of its blocks,
+    uint8_t** touched        # and which chunks it holds; the others are zeroes
+
+cdef struct RewindResult:
+    uint64_t seq
+    uint64_t entries
+    uint64_t bytes
+
+cdef int core_create(Core** out, uint32_t volume_count, const uint64_t* sizes, uint8_t** memory,
+                     uint64_t journal, int images_mode, bint checksum, bint refuse) noexcept nogil
+cdef void core_destroy(Core* core) noexcept nogil
+cdef void core_lock(Core* core) noexcept nogil
+cdef void core_unlock(Core* core) noexcept nogil
+cdef int core_write(Core* core, uint32_t volume, uint64_t offset, const uint8_t* data,
+                    uint64_t length) noexcept nogil
+cdef int core_write_many(Core* core, uint32_t volume, const int64_t* offsets, uint64_t count,
+                         const uint8_t* data, uint64_t length) noexcept nogil
+cdef int core_fill_zero(Core* core, int kind, uint32_t volume, uint64_t offset,
+                        uint64_t length) noexcept nogil
+cdef int core_read(Core* core, uint32_t volume, uint64_t offset, uint8_t* data,
+                   uint64_t length) noexcept nogil
+cdef int core_rewind(Core* core, uint64_t to, RewindResult* result) noexcept nogil
+
+cdef class MemoryDevice:
+    cdef uint8_t* data
+    cdef uint64_t length
+    cdef bint mapped
+    cdef object owner
+    cdef Py_buffer view
+    cdef object __weakref__
+
+cdef class Engine:
+    cdef Core* core
+    cdef readonly tuple devices
+    cdef object clock
+    cdef object __weakref__
+
+cdef class VolumeIO:
+    cdef Core* core
+    cdef readonly Engine engine
+    cdef readonly uint32_t index
+    cdef readonly uint64_t size
+    cdef int _read(self, uint64_t offset, uint8_t* target, uint64_t length) noexcept
+    cdef _fill_zero(self, int kind, offset, length)

@@ -1,0 +1,85 @@
+# cython: language_level=3
+"""The engine: the journal's ring, the write path, the kernels of recovery. Table of contents:
+
+    _hash        XXH3 without the GIL
+    _memory      mappings and callers' buffers
+    _ring        where entries lie, how they enter and leave
+    _write       the write path
+    _edit        a range lent out for writing in place
+    _extent_map  which bytes come from which entry
+    _live        earlier states that follow production
+    _image       one read path: production, snapshots, patches, the bridge, differences
+    _rewind      production goes back in place
+    _lifetime    making a core, locking it, taking it down
+    _arguments   from Python's arguments to C's, from status codes to exceptions
+    _volume_io   a volume's reads and writes
+    _engine      the engine as the Python layer sees it
+    _capi        the table of functions for C callers
+
+All bytes are moved by functions that touch no Python object and run under the core's lock, which is
+re-entrant. Whoever holds the GIL waits for that lock only after letting go of the GIL.
+"""
+
+import os
+
+cimport cython
+import numpy
+import xxhash
+from xxhash import _xxhash
+
+from jrnl.errors import (
+    CorruptionError,
+    EditOpen,
+    EntryTooLarge,
+    InvalidArgument,
+    InvalidType,
+    JournalFull,
+    OutOfBounds,
+    PinnedPoint,
+    PointExpired,
+    StoreClosed,
+    UnknownPoint,
+)
+
+from cpython.buffer cimport (
+    PyBUF_C_CONTIGUOUS,
+    PyBUF_FORMAT,
+    PyBUF_READ,
+    PyBUF_WRITABLE,
+    PyBuffer_FillInfo,
+    PyBuffer_Release,
+    PyObject_GetBuffer,
+)
+from cpython.bytes cimport (
+    PyBytes_AS_STRING,
+    PyBytes_CheckExact,
+    PyBytes_FromStringAndSize,
+    PyBytes_GET_SIZE,
+)
+from cpython.long cimport PyLong_AsLongLongAndOverflow, PyLong_CheckExact
+from cpython.memoryview cimport PyMemoryView_FromMemory
+from cpython.number cimport PyNumber_Index
+from cpython.pycapsule cimport PyCapsule_New
+from libc.stdlib cimport calloc, free, malloc, qsort, realloc
+from libc.string cimport memcmp, memcpy, memset
+from posix.time cimport CLOCK_REALTIME, clock_gettime, timespec
+
+from jrnl._format cimport *
+
+include "_hash.pxi"
+include "_memory.pxi"
+include "_ring.pxi"
+include "_write.pxi"
+include "_edit.pxi"
+include "_extent_map.pxi"
+include "_live.pxi"
+include "_image.pxi"
+include "_rewind.pxi"
+include "_lifetime.pxi"
+include "_arguments.pxi"
+include "_volume_io.pxi"
+include "_engine.pxi"
+include "_capi.pxi"
+
+hash_in_use = _resolve_hash(_xxhash.__file__)
+stream_in_use = (<bytes>stream_name).decode()

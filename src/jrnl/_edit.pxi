@@ -1,0 +1,85 @@
+# Edits: a range of production lent out for writing in place, as one journal entry.
+#
+# The entry stands in the ring from the start, with its before-image; the after-image and the sums are
+# set at the end. The lock is held in between, so no other thread sees the range half-written, and
+# eviction stops short of the entry.
+
+cdef bint edit_overlaps(const Core* core, uint32_t volume, uint64_t offset,
+                        uint64_t length) noexcept nogil:
+    cdef const OpenEdit* edit = core.edits
+    while edit is not NULL:
+        if edit.volume == volume and offset < edit.offset + edit.length:
+            if edit.offset < offset + length:
+                return True
+        edit = edit.next
+    return False
+
+
+cdef int edit_begin(Core* core, uint32_t volume, uint64_t offset, uint64_t length) noexcept nogil:
+    """Journal the range and open it. The caller holds the lock until edit_end."""
+    cdef EntryHeader entry
+    cdef OpenEdit* edit
+    cdef uint8_t* target
+    cdef uint64_t room = write_room(core, length)
+    cdef int status = write_check(core, volume, offset, length)
+    if status != OK:
+        return status
+    if edit_overlaps(core, volume, offset, length):
+        return E_EDIT
+    target = core.volumes[volume].data + offset
+    edit = <OpenEdit*>calloc(1, sizeof(OpenEdit))
+    if edit is NULL:
+        return E_NO_MEMORY
+    if not core.images_mode & IMAGES_BEFORE:
+        edit.old = <uint8_t*>malloc(length)
+        if edit.old is NULL:
+            free(edit)
+            return E_NO_MEMORY
+        memcpy(edit.old, target, length)
+    status = core_reserve(core, room, &entry.position)
+    if status != OK:
+        free(edit.old)
+        free(edit)
+        return status
+    entry.offset = offset
+    entry.length = <uint32_t>length
+    entry.volume = <uint16_t>volume
+    entry.kind = KIND_WRITE
+    entry.flags = <uint8_t>core.images_mode    # IMAGES_* and FLAG_* share their bits
+    entry.before_sum = 0
+    entry.after_sum = 0
+    if core.images_mode & IMAGES_BEFORE:
+        memcpy(core.images + entry.position, target, length)
+        if core.checksum:
+            entry.before_sum = hash64(target, length)
+    edit.slot = core.ring.slot_head
+    edit.volume = volume
+    edit.offset = offset
+    edit.length = length
+    edit.next = core.edits
+    if core.edits is NULL:
+        core.edit_floor = edit.slot
+    core.edits = edit
+    touch(&core.volumes[volume], offset, length)
+    core_tick(core)
+    core_append(core, &entry, room)
+    return OK
+
+
+cdef void edit_end(Core* core, bint keep) noexcept nogil:
+    """Close the newest edit; unless `keep`, put the old bytes back first. Its entry stays."""
+    cdef OpenEdit* edit = core.edits
+    cdef EntryHeader* header = header_at(core, edit.slot)
+    cdef uint8_t* target = core.volumes[edit.volume].data + edit.offset
+    if not keep:
+        memcpy(target, before_image(core, header) if edit.old is NULL else edit.old, edit.length)
+    if core.images_mode & IMAGES_AFTER:
+        memcpy(<uint8_t*>after_image(core, header), target, edit.length)
+        if core.checksum:
+            header.after_sum = hash64(after_image(core, header), edit.length)
+            header.header_sum = header_hash(core, header, edit.slot)
+    core.edits = edit.next
+    if core.edits is NULL:
+        core.edit_floor = NO_SLOT
+    free(edit.old)
+    free(edit)

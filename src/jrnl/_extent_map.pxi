@@ -1,0 +1,349 @@
+# Extent maps: which bytes of a volume come from which entry, first insert wins, byte by byte.
+#
+# Invariant I1 (docs/design.md): state t at a byte is the before-image of the first later entry that
+# covers it. Entries are inserted oldest first, and a byte keeps its first source; after-images are
+# inserted newest first. A volume is cut into blocks; `heads` has one number a block: 0 for nothing,
+# else the first of a list of fragments sorted by offset, with BLOCK_FULL once no byte is missing.
+# The table is sparse memory: it costs the pages of the blocks that are covered.
+
+cdef enum:
+    BLOCK_SHIFT = 12
+    BLOCK_BYTES = 4096
+    FRAGMENT_ZERO = 1            # the bytes are zeroes, and stored nowhere
+    FRAGMENT_OWN = 2             # source is an address in the map's own arena
+    FRAGMENT_VERIFIED = 4        # its image has been held against its checksum
+    FRAGMENT_BAD = 8             # ... and did not match
+    FRAGMENT_AFTER = 16          # comes from an after-image
+    FRAGMENT_PRODUCTION = 32     # comes from production as it is now
+    FRAGMENT_LIMIT = 0x7FFFFFFE
+    ARENA_MIN_BYTES = 1048576
+
+cdef uint32_t BLOCK_FULL = <uint32_t>0x80000000
+
+
+cdef int map_create(ExtentMapData* map, const Core* core) noexcept nogil:
+    cdef uint32_t k
+    memset(map, 0, sizeof(ExtentMapData))
+    map.volumes = core.volume_count
+    map.heads = <uint32_t**>calloc(core.volume_count, sizeof(uint32_t*))
+    map.blocks = <uint64_t*>calloc(core.volume_count, sizeof(uint64_t))
+    map.sizes = <uint64_t*>calloc(core.volume_count, sizeof(uint64_t))
+    if map.heads is NULL or map.blocks is NULL or map.sizes is NULL:
+        map_destroy(map)
+        return E_NO_MEMORY
+    for k in range(core.volume_count):
+        map.sizes[k] = core.volumes[k].size
+        map.blocks[k] = (map.sizes[k] + BLOCK_BYTES - 1) >> BLOCK_SHIFT
+    return OK
+
+
+cdef void map_destroy(ExtentMapData* map) noexcept nogil:
+    cdef uint32_t k
+    if map.heads is not NULL:
+        for k in range(map.volumes):
+            unmap_memory(<uint8_t*>map.heads[k], map.blocks[k] * sizeof(uint32_t))
+    free(map.heads)
+    free(map.blocks)
+    free(map.sizes)
+    free(map.fragments)
+    arena_free(map)
+    memset(map, 0, sizeof(ExtentMapData))
+
+
+cdef void arena_free(ExtentMapData* map) noexcept nogil:
+    cdef Arena* arena
+    while map.arena is not NULL:
+        arena = map.arena
+        map.arena = arena.next
+        unmap_memory(arena.data, arena.size)
+        free(arena)
+
+
+cdef uint8_t* arena_take(ExtentMapData* map, uint64_t length, uint64_t reserve) noexcept nogil:
+    """`length` bytes of the map's own memory; a new arena is made `reserve` bytes large."""
+    cdef Arena* arena = map.arena
+    cdef uint8_t* data
+    if arena is NULL or arena.size - arena.used < length:
+        arena = <Arena*>malloc(sizeof(Arena))
+        if arena is NULL:
+            return NULL
+        arena.size = reserve if reserve > length else length
+        arena.used = 0
+        arena.data = map_memory(arena.size, True)
+        if arena.data is NULL:
+            free(arena)
+            return NULL
+        arena.next = map.arena
+        map.arena = arena
+    data = arena.data + arena.used
+    arena.used += length
+    return data
+
+
+cdef void map_clear(ExtentMapData* map) noexcept nogil:
+    """Forget everything at the cost of what is in it; the memory stays for the next use."""
+    cdef uint64_t k
+    cdef Fragment* fragment
+    for k in range(map.count):
+        fragment = &map.fragments[k]
+        map.heads[fragment.volume][fragment.offset >> BLOCK_SHIFT] = 0
+    map.count = 0
+    map.bytes = 0
+    map.entries = 0
+    arena_free(map)
+
+
+cdef int map_grow(ExtentMapData* map) noexcept nogil:
+    cdef uint64_t capacity = map.capacity * 2 if map.capacity else 256
+    cdef Fragment* fragments
+    if map.count >= FRAGMENT_LIMIT:
+        return E_NO_MEMORY
+    fragments = <Fragment*>realloc(map.fragments, capacity * sizeof(Fragment))
+    if fragments is NULL:
+        return E_NO_MEMORY
+    map.fragments = fragments
+    map.capacity = capacity
+    return OK
+
+
+cdef inline Fragment* map_add(ExtentMapData* map, const Fragment* whole, uint64_t start,
+                              uint64_t stop) noexcept nogil:
+    """Append the piece [start, stop) of `whole` to the list of fragments, linked to nothing."""
+    cdef Fragment* fragment
+    if map.count == map.capacity and map_grow(map) != OK:
+        return NULL
+    fragment = &map.fragments[map.count]
+    fragment[0] = whole[0]
+    fragment.offset = start
+    fragment.length = <uint32_t>(stop - start)
+    fragment.source = whole.source + (start - whole.offset)
+    fragment.next = 0
+    map.count += 1
+    map.bytes += stop - start
+    return fragment
+
+
+cdef int map_fill_gaps(ExtentMapData* map, uint32_t* head, const Fragment* whole, uint64_t start,
+                       uint64_t stop, uint64_t block_start, uint64_t block_stop) noexcept nogil:
+    """Insert what is missing of [start, stop), inside one block that holds something already."""
+    cdef uint32_t here = head[0], before = 0, added
+    cdef uint64_t cursor = start, gap_end, covered = block_start
+    while cursor < stop:
+        while here and map.fragments[here - 1].offset + map.fragments[here - 1].length <= cursor:
+            before = here
+            here = map.fragments[here - 1].next
+        gap_end = stop
+        if here and map.fragments[here - 1].offset < stop:
+            gap_end = map.fragments[here - 1].offset
+        if gap_end > cursor:
+            if map_add(map, whole, cursor, gap_end) is NULL:
+                return E_NO_MEMORY
+            added = <uint32_t>map.count
+            map.fragments[added - 1].next = here
+            if before:
+                map.fragments[before - 1].next = added
+            else:
+                head[0] = added
+            before = added
+        if not here or gap_end == stop:
+            break
+        cursor = map.fragments[here - 1].offset + map.fragments[here - 1].length
+    here = head[0]
+    while here and map.fragments[here - 1].offset == covered:
+        covered += map.fragments[here - 1].length
+        here = map.fragments[here - 1].next
+    if covered == block_stop:
+        head[0] |= BLOCK_FULL
+    return OK
+
+
+cdef int map_insert(ExtentMapData* map, const Fragment* whole, uint64_t length) noexcept nogil:
+    """Add the bytes of `whole` (of `length` bytes, any number of blocks) that have no source yet."""
+    cdef uint64_t start = whole.offset, end = whole.offset + length, stop, before = map.bytes
+    cdef uint64_t block, block_start, block_stop
+    cdef uint32_t* heads = map.heads[whole.volume]
+    if heads is NULL:
+        heads = <uint32_t*>map_memory(map.blocks[whole.volume] * sizeof(uint32_t), False)
+        if heads is NULL:
+            return E_NO_MEMORY
+        map.heads[whole.volume] = heads
+    while start < end:
+        block = start >> BLOCK_SHIFT
+        block_start = block << BLOCK_SHIFT
+        block_stop = block_start + BLOCK_BYTES
+        if block_stop > map.sizes[whole.volume]:
+            block_stop = map.sizes[whole.volume]
+        stop = end if end < block_stop else block_stop
+        if heads[block] == 0:
+            if map_add(map, whole, start, stop) is NULL:
+                return E_NO_MEMORY
+            heads[block] = <uint32_t>map.count
+            if stop - start == block_stop - block_start:
+                heads[block] |= BLOCK_FULL
+        elif not heads[block] & BLOCK_FULL:
+            if map_fill_gaps(map, &heads[block], whole, start, stop, block_start,
+                             block_stop) != OK:
+                return E_NO_MEMORY
+        start = stop
+    if map.bytes != before:
+        map.entries += 1
+    return OK
+
+
+cdef inline uint32_t map_first(const ExtentMapData* map, uint32_t volume,
+                               uint64_t block) noexcept nogil:
+    """The first fragment of a block (index + 1), or 0."""
+    if map.heads[volume] is NULL:
+        return 0
+    return map.heads[volume][block] & ~BLOCK_FULL
+
+
+cdef Fragment* map_find(const ExtentMapData* map, uint32_t volume, uint64_t offset, uint64_t end,
+                        uint64_t* stop) noexcept nogil:
+    """The fragment that covers `offset`, or NULL; `stop` is where that answer ends, at most `end`."""
+    cdef uint64_t block = offset >> BLOCK_SHIFT, last = (end - 1) >> BLOCK_SHIFT
+    cdef uint32_t here
+    cdef Fragment* fragment
+    while block <= last:
+        here = map_first(map, volume, block)
+        while here:
+            fragment = &map.fragments[here - 1]
+            if fragment.offset > offset:
+                stop[0] = fragment.offset if fragment.offset < end else end
+                return NULL
+            if fragment.offset + fragment.length > offset:
+                stop[0] = fragment.offset + fragment.length
+                if stop[0] > end:
+                    stop[0] = end
+                return fragment
+            here = fragment.next
+        block += 1
+    stop[0] = end
+    return NULL
+
+
+cdef void map_unlink_last(ExtentMapData* map) noexcept nogil:
+    """Take the newest fragment out again."""
+    cdef Fragment* fragment = &map.fragments[map.count - 1]
+    cdef uint32_t* head = &map.heads[fragment.volume][fragment.offset >> BLOCK_SHIFT]
+    cdef uint32_t here = head[0] & ~BLOCK_FULL, index = <uint32_t>map.count
+    head[0] = here
+    if here == index:
+        head[0] = fragment.next
+    else:
+        while map.fragments[here - 1].next != index:
+            here = map.fragments[here - 1].next
+        map.fragments[here - 1].next = fragment.next
+    map.count -= 1
+    map.bytes -= fragment.length
+
+
+cdef int map_scan(Core* core, ExtentMapData* map, uint64_t first, uint64_t last,
+                  bint after) noexcept nogil:
+    """Insert the before-images of slots [first, last), oldest first; or the after-images, newest first."""
+    cdef uint64_t slot, k
+    cdef const EntryHeader* header
+    cdef Fragment whole
+    cdef int status
+    for k in range(last - first):
+        slot = last - 1 - k if after else first + k
+        header = header_at(core, slot)
+        status = header_check(core, header, slot)
+        if status != OK:
+            return status
+        if not changes_bytes(header):
+            continue
+        whole.slot = slot
+        whole.seq = header.seq
+        whole.volume = header.volume
+        whole.offset = header.offset
+        if after:
+            whole.source = header.position + before_room(header)
+            whole.flags = FRAGMENT_AFTER
+            if header.flags & FLAG_AFTER_ZERO:
+                whole.flags |= FRAGMENT_ZERO | FRAGMENT_VERIFIED
+        else:
+            whole.source = header.position
+            whole.flags = FRAGMENT_ZERO | FRAGMENT_VERIFIED if header.flags & FLAG_BEFORE_ZERO else 0
+        status = map_insert(map, &whole, header.length)
+        if status != OK:
+            return status
+    return OK
+
+
+cdef int fragment_verify(Core* core, ExtentMapData* map, Fragment* fragment) noexcept nogil:
+    """Hold the fragment's whole image against its checksum, once for all fragments of one entry."""
+    cdef Fragment* first = map.fragments
+    cdef Fragment* last = map.fragments + map.count - 1
+    cdef Fragment* other = fragment
+    cdef int status
+    if fragment.flags & FRAGMENT_BAD:
+        core.bad_seq = fragment.seq
+        return E_CORRUPT
+    if fragment.flags & (FRAGMENT_VERIFIED | FRAGMENT_OWN | FRAGMENT_PRODUCTION):
+        return OK
+    status = images_check(core, header_at(core, fragment.slot),
+                          FLAG_AFTER if fragment.flags & FRAGMENT_AFTER else FLAG_BEFORE)
+    if status != OK:
+        return status
+    while other <= last and other.slot == fragment.slot:
+        other.flags |= FRAGMENT_VERIFIED
+        other += 1
+    other = fragment
+    while other > first and (other - 1).slot == fragment.slot:
+        other -= 1
+        other.flags |= FRAGMENT_VERIFIED
+    return OK
+
+
+cdef int map_verify(Core* core, ExtentMapData* map) noexcept nogil:
+    """Verify every image that the map takes bytes from, each once."""
+    cdef uint64_t k
+    cdef int status
+    for k in range(map.count):
+        status = fragment_verify(core, map, &map.fragments[k])
+        if status != OK:
+            return status
+    return OK
+
+
+cdef inline const uint8_t* fragment_bytes(const Core* core, const Fragment* fragment) noexcept nogil:
+    """Where the fragment's bytes lie; not for FRAGMENT_ZERO."""
+    if fragment.flags & FRAGMENT_OWN:
+        return <const uint8_t*>fragment.source
+    if fragment.flags & FRAGMENT_PRODUCTION:
+        return core.volumes[fragment.volume].data + fragment.offset
+    return core.images + fragment.source
+
+
+cdef inline void fragment_copy(const Core* core, const Fragment* fragment, uint64_t skip,
+                               uint8_t* target, uint64_t length) noexcept nogil:
+    if fragment.flags & FRAGMENT_ZERO:
+        memset(target, 0, length)
+    else:
+        memcpy(target, fragment_bytes(core, fragment) + skip, length)
+
+
+cdef int map_settle(Core* core, ExtentMapData* map, uint64_t first, uint64_t last,
+                    uint64_t reserve) noexcept nogil:
+    """Copy the bytes of fragments [first, last) into the map's own memory, verified on the way."""
+    cdef uint64_t k
+    cdef Fragment* fragment
+    cdef uint8_t* own
+    cdef int status, worst = OK
+    for k in range(first, last):
+        fragment = &map.fragments[k]
+        if fragment.flags & (FRAGMENT_ZERO | FRAGMENT_OWN):
+            continue
+        status = fragment_verify(core, map, fragment)
+        if status != OK:
+            fragment.flags |= FRAGMENT_BAD
+            worst = status
+            continue
+        own = arena_take(map, fragment.length, reserve)
+        if own is NULL:
+            return E_NO_MEMORY
+        memcpy(own, fragment_bytes(core, fragment), fragment.length)
+        fragment.source = <uint64_t>own
+        fragment.flags |= FRAGMENT_OWN
+    return worst

@@ -1,0 +1,435 @@
+# Images: a base, and a map of where the image differs from it. One read path serves them all.
+
+cdef int image_fetch(ImageData* image, uint32_t volume, uint64_t offset, uint8_t* target,
+                     uint64_t length) noexcept nogil:
+    """Read a range that lies inside the volume. The lock is held."""
+    cdef int status
+    if length == 0:
+        return OK
+    if image.kind == IMAGE_PRODUCTION:
+        memcpy(target, image.core.volumes[volume].data + offset, length)
+        return OK
+    if image.kind == IMAGE_FROZEN:
+        return frozen_fetch(image, volume, offset, target, length)
+    if image.kind == IMAGE_LIVE:
+        status = live_ready(image.live)
+        if status != OK:
+            return status
+        return map_fetch(image, &image.live.map, volume, offset, target, length)
+    return map_fetch(image, &image.map, volume, offset, target, length)
+
+
+cdef int map_fetch(ImageData* image, ExtentMapData* map, uint32_t volume, uint64_t offset,
+                   uint8_t* target, uint64_t length) noexcept nogil:
+    """Read through a map: what it covers from there, the gaps from the image's base."""
+    cdef uint64_t end = offset + length, stop = 0
+    cdef Fragment* fragment
+    cdef int status
+    while offset < end:
+        fragment = map_find(map, volume, offset, end, &stop)
+        if fragment is NULL:
+            status = image_fetch(image.base, volume, offset, target, stop - offset)
+        else:
+            status = fragment_verify(image.core, map, fragment)
+            if status == OK:
+                fragment_copy(image.core, fragment, offset - fragment.offset, target,
+                              stop - offset)
+        if status != OK:
+            return status
+        target += stop - offset
+        offset = stop
+    return OK
+
+
+cdef int image_materialise(ImageData* image, uint32_t volume, uint8_t* target) noexcept nogil:
+    """Lay the whole volume out in `target`, zeroed memory of its size. The lock is held."""
+    cdef ExtentMapData* map = &image.map
+    cdef Fragment* fragment
+    cdef uint64_t k
+    cdef int status
+    if image.kind == IMAGE_FROZEN:
+        return frozen_materialise(image, volume, target)
+    if image.kind == IMAGE_PRODUCTION:
+        copy_touched(&image.core.volumes[volume], image.core.volumes[volume].touched, target)
+        return OK
+    if image.kind == IMAGE_LIVE:
+        status = live_ready(image.live)
+        if status != OK:
+            return status
+        map = &image.live.map
+    status = image_materialise(image.base, volume, target)
+    if status != OK:
+        return status
+    for k in range(map.count):
+        fragment = &map.fragments[k]
+        if fragment.volume == volume:
+            status = fragment_verify(image.core, map, fragment)
+            if status != OK:
+                return status
+            fragment_copy(image.core, fragment, 0, target + fragment.offset, fragment.length)
+    return OK
+
+
+cdef void copy_touched(const VolumeMemory* volume, const uint8_t* touched,
+                       uint8_t* target) noexcept nogil:
+    cdef uint64_t chunk, start, length
+    for chunk in range(volume.chunks):
+        if touched[chunk]:
+            start = chunk << CHUNK_SHIFT
+            length = volume.size - start
+            if length > 1 << CHUNK_SHIFT:
+                length = 1 << CHUNK_SHIFT
+            stream_copy(target + start, volume.data + start, length)
+    jrnl_stream_fence()
+
+
+# Frozen images: what a snapshot is made of.
+
+cdef int frozen_take(ImageData* image) noexcept nogil:
+    """Copy every volume of image.core as it is now, with a checksum for each block."""
+    cdef Core* core = image.core
+    cdef VolumeMemory* volume
+    cdef uint64_t blocks
+    cdef uint32_t k
+    image.data = <uint8_t**>calloc(core.volume_count, sizeof(uint8_t*))
+    image.sums = <uint64_t**>calloc(core.volume_count, sizeof(uint64_t*))
+    image.touched = <uint8_t**>calloc(core.volume_count, sizeof(uint8_t*))
+    if image.data is NULL or image.sums is NULL or image.touched is NULL:
+        return E_NO_MEMORY
+    for k in range(core.volume_count):
+        volume = &core.volumes[k]
+        blocks = (volume.size + SNAPSHOT_BLOCK_BYTES - 1) // SNAPSHOT_BLOCK_BYTES
+        image.data[k] = map_memory(volume.size, fits_in_huge_pages(volume.size))
+        image.sums[k] = <uint64_t*>map_memory(blocks * sizeof(uint64_t), False)
+        image.touched[k] = map_memory(volume.chunks, False)
+        if image.data[k] is NULL or image.sums[k] is NULL or image.touched[k] is NULL:
+            return E_NO_MEMORY
+        frozen_copy(volume, image.data[k], image.sums[k], image.touched[k])
+    return OK
+
+
+cdef void frozen_copy(const VolumeMemory* volume, uint8_t* data, uint64_t* sums,
+                      uint8_t* touched) noexcept nogil:
+    cdef uint64_t chunk, start, stop, end, length
+    for chunk in range(volume.chunks):
+        if not volume.touched[chunk]:
+            continue
+        touched[chunk] = 1
+        start = chunk << CHUNK_SHIFT
+        end = start + (1 << CHUNK_SHIFT)
+        if end > volume.size:
+            end = volume.size
+        while start < end:
+            length = end - start
+            if length > SNAPSHOT_BLOCK_BYTES:
+                length = SNAPSHOT_BLOCK_BYTES
+            stream_copy(data + start, volume.data + start, length)
+            sums[start // SNAPSHOT_BLOCK_BYTES] = hash64(volume.data + start, length)
+            start += length
+    jrnl_stream_fence()
+
+
+cdef void frozen_free(ImageData* image) noexcept nogil:
+    cdef Core* core = image.core
+    cdef uint64_t blocks
+    cdef uint32_t k
+    for k in range(core.volume_count):
+        blocks = (core.volumes[k].size + SNAPSHOT_BLOCK_BYTES - 1) // SNAPSHOT_BLOCK_BYTES
+        if image.data is not NULL:
+            unmap_memory(image.data[k], core.volumes[k].size)
+        if image.sums is not NULL:
+            unmap_memory(<uint8_t*>image.sums[k], blocks * sizeof(uint64_t))
+        if image.touched is not NULL:
+            unmap_memory(image.touched[k], core.volumes[k].chunks)
+    free(image.data)
+    free(image.sums)
+    free(image.touched)
+    image.data = NULL
+    image.sums = NULL
+    image.touched = NULL
+
+
+cdef int frozen_check(const ImageData* image, uint32_t volume, uint64_t block) noexcept nogil:
+    """Hold one block that the copy has against its checksum."""
+    cdef uint64_t start = block * SNAPSHOT_BLOCK_BYTES
+    cdef uint64_t length = image.core.volumes[volume].size - start
+    if length > SNAPSHOT_BLOCK_BYTES:
+        length = SNAPSHOT_BLOCK_BYTES
+    if hash64(image.data[volume] + start, length) != image.sums[volume][block]:
+        image.core.bad_seq = 0
+        image.core.bad_offset = start
+        return E_CORRUPT
+    return OK
+
+
+cdef int frozen_fetch(ImageData* image, uint32_t volume, uint64_t offset, uint8_t* target,
+                      uint64_t length) noexcept nogil:
+    cdef uint64_t end = offset + length, stop
+    cdef int status
+    while offset < end:
+        stop = (offset // SNAPSHOT_BLOCK_BYTES + 1) * SNAPSHOT_BLOCK_BYTES
+        if stop > end:
+            stop = end
+        if image.touched[volume][offset >> CHUNK_SHIFT]:
+            status = frozen_check(image, volume, offset // SNAPSHOT_BLOCK_BYTES)
+            if status != OK:
+                return status
+            memcpy(target, image.data[volume] + offset, stop - offset)
+        else:
+            memset(target, 0, stop - offset)
+        target += stop - offset
+        offset = stop
+    return OK
+
+
+cdef int frozen_materialise(ImageData* image, uint32_t volume, uint8_t* target) noexcept nogil:
+    cdef uint64_t size = image.core.volumes[volume].size, chunk, start, length
+    cdef int status
+    for chunk in range(image.core.volumes[volume].chunks):
+        if image.touched[volume][chunk]:
+            start = chunk << CHUNK_SHIFT
+            length = size - start
+            if length > 1 << CHUNK_SHIFT:
+                length = 1 << CHUNK_SHIFT
+            status = frozen_fetch(image, volume, start, target + start, length)
+            if status != OK:
+                return status
+    return OK
+
+
+# The bridge (I2): from a snapshot forward, by before-images alone.
+
+cdef int map_bridge(Core* core, ExtentMapData* out, const ExtentMapData* written,
+                    const ExtentMapData* later) noexcept nogil:
+    """Map the bytes of `written` to the first later before-image, else to production."""
+    cdef uint64_t k, offset, end, stop = 0
+    cdef const Fragment* fragment
+    cdef const Fragment* found
+    cdef Fragment piece
+    cdef uint64_t entries = 0
+    for k in range(written.count):
+        fragment = &written.fragments[k]
+        offset = fragment.offset
+        end = offset + fragment.length
+        while offset < end:
+            found = map_find(later, fragment.volume, offset, end, &stop)
+            if found is NULL:
+                piece = fragment[0]
+                piece.flags = FRAGMENT_PRODUCTION
+                piece.slot = NO_SLOT
+                piece.source = 0
+            else:
+                piece = found[0]
+                piece.source += offset - found.offset
+            piece.offset = offset
+            if map_insert(out, &piece, stop - offset) != OK:
+                return E_NO_MEMORY
+            offset = stop
+    out.entries = count_slots(out)
+    return OK
+
+
+cdef int _compare_slots(const void* a, const void* b) noexcept nogil:
+    cdef uint64_t left = (<const uint64_t*>a)[0], right = (<const uint64_t*>b)[0]
+    return (left > right) - (left < right)
+
+
+cdef uint64_t count_slots(const ExtentMapData* map) noexcept nogil:
+    """How many different entries the map takes bytes from."""
+    cdef uint64_t* slots = <uint64_t*>malloc((map.count + 1) * sizeof(uint64_t))
+    cdef uint64_t k, used = 0, count = 0
+    if slots is NULL:
+        return 0
+    for k in range(map.count):
+        if not map.fragments[k].flags & FRAGMENT_PRODUCTION:
+            slots[used] = map.fragments[k].slot
+            used += 1
+    qsort(slots, used, sizeof(uint64_t), _compare_slots)
+    for k in range(used):
+        if k == 0 or slots[k] != slots[k - 1]:
+            count += 1
+    free(slots)
+    return count
+
+
+cdef int bridge_check(Core* core, ImageData* base, const ExtentMapData* written,
+                      ExtentMapData* later) noexcept nogil:
+    """Where a byte was not written between the snapshot and the target, both must agree on it.
+
+    A byte outside `written` still has the snapshot's content when the first later entry overwrites
+    it, so that entry's before-image must equal the snapshot: an integrity check that costs a read.
+    """
+    cdef uint8_t[BLOCK_BYTES] expected
+    cdef uint64_t k, offset, end, stop = 0
+    cdef Fragment* fragment
+    cdef bint equal
+    cdef int status
+    for k in range(later.count):
+        fragment = &later.fragments[k]
+        status = fragment_verify(core, later, fragment)
+        if status != OK:
+            return status
+        offset = fragment.offset
+        end = offset + fragment.length
+        while offset < end:
+            if map_find(written, fragment.volume, offset, end, &stop) is NULL:
+                status = image_fetch(base, fragment.volume, offset, expected, stop - offset)
+                if status != OK:
+                    return status
+                if fragment.flags & FRAGMENT_ZERO:
+                    equal = expected[0] == 0 and memcmp(expected, expected + 1,
+                                                        stop - offset - 1) == 0
+                else:
+                    equal = memcmp(expected, fragment_bytes(core, fragment)
+                                   + (offset - fragment.offset), stop - offset) == 0
+                if not equal:
+                    core.bad_seq = fragment.seq
+                    core.bad_offset = offset
+                    return E_DISAGREE
+            offset = stop
+    return OK
+
+
+# What a restore has to write: the ranges where an image and production differ.
+
+cdef enum:
+    COMPARE_BYTES = 64           # differences closer than this become one range
+
+cdef struct RangeList:
+    int64_t* offsets
+    int64_t* lengths
+    uint64_t count
+    uint64_t capacity
+
+
+cdef int range_add(RangeList* ranges, uint64_t start, uint64_t stop) noexcept nogil:
+    cdef uint64_t capacity
+    cdef int64_t* grown
+    if ranges.count == ranges.capacity:
+        capacity = ranges.capacity * 2 if ranges.capacity else 64
+        grown = <int64_t*>realloc(ranges.offsets, capacity * sizeof(int64_t))
+        if grown is NULL:
+            return E_NO_MEMORY
+        ranges.offsets = grown
+        grown = <int64_t*>realloc(ranges.lengths, capacity * sizeof(int64_t))
+        if grown is NULL:
+            return E_NO_MEMORY
+        ranges.lengths = grown
+        ranges.capacity = capacity
+    ranges.offsets[ranges.count] = <int64_t>start
+    ranges.lengths[ranges.count] = <int64_t>(stop - start)
+    ranges.count += 1
+    return OK
+
+
+cdef int range_extend(RangeList* ranges, uint64_t start, uint64_t stop,
+                      uint64_t longest) noexcept nogil:
+    """Add [start, stop), joined to the last range if that is near and has room."""
+    cdef uint64_t last
+    if ranges.count:
+        last = ranges.count - 1
+        if (<uint64_t>(ranges.offsets[last] + ranges.lengths[last]) + COMPARE_BYTES > start
+                and stop - <uint64_t>ranges.offsets[last] <= longest):
+            ranges.lengths[last] = <int64_t>(stop - <uint64_t>ranges.offsets[last])
+            return OK
+    return range_add(ranges, start, stop)
+
+
+cdef int image_compare(ImageData* image, uint32_t volume, uint64_t offset, uint64_t length,
+                       RangeList* ranges) noexcept nogil:
+    """Add to `ranges` where the image differs from production in one block of at most BLOCK_BYTES."""
+    cdef uint8_t[BLOCK_BYTES] wanted
+    cdef const uint8_t* present = image.core.volumes[volume].data + offset
+    cdef uint64_t k = 0, start, stop, line
+    cdef int status = image_fetch(image, volume, offset, wanted, length)
+    if status != OK or memcmp(wanted, present, length) == 0:
+        return status
+    while k < length:
+        line = length - k
+        if line > COMPARE_BYTES:
+            line = COMPARE_BYTES
+        if memcmp(wanted + k, present + k, line):
+            start = k
+            stop = k + line
+            while wanted[start] == present[start]:
+                start += 1
+            while wanted[stop - 1] == present[stop - 1]:
+                stop -= 1
+            status = range_extend(ranges, offset + start, offset + stop, image.core.write_max)
+            if status != OK:
+                return status
+        k += line
+    return OK
+
+
+cdef int image_differences(ImageData* image, uint32_t volume, const int64_t* blocks,
+                           uint64_t count, RangeList* ranges) noexcept nogil:
+    """Compare the given blocks (rising numbers of BLOCK_BYTES each) of one volume."""
+    cdef uint64_t k, offset, length, size = image.core.volumes[volume].size
+    cdef int status
+    for k in range(count):
+        offset = <uint64_t>blocks[k] * BLOCK_BYTES
+        if offset >= size:
+            break
+        length = size - offset
+        if length > BLOCK_BYTES:
+            length = BLOCK_BYTES
+        status = image_compare(image, volume, offset, length, ranges)
+        if status != OK:
+            return status
+    return OK
+
+
+cdef int image_write_back(ImageData* image, uint32_t volume, const int64_t* offsets,
+                          const int64_t* lengths, uint64_t count) noexcept nogil:
+    """Journal and write the image's content over the given ranges of production."""
+    cdef uint8_t* content
+    cdef uint64_t k, longest = 0
+    cdef int status = OK
+    for k in range(count):
+        if <uint64_t>lengths[k] > longest:
+            longest = <uint64_t>lengths[k]
+    content = <uint8_t*>malloc(longest + 1)
+    if content is NULL:
+        return E_NO_MEMORY
+    for k in range(count):
+        status = image_fetch(image, volume, <uint64_t>offsets[k], content, <uint64_t>lengths[k])
+        if status == OK:
+            status = core_write(image.core, volume, <uint64_t>offsets[k], content,
+                                <uint64_t>lengths[k])
+        if status != OK:
+            break
+    free(content)
+    return status
+
+
+cdef int restore_simulate(const Core* core, const int64_t* lengths, uint64_t count,
+                          uint64_t* oldest) noexcept nogil:
+    """The oldest state after `count` writes of lengths[k]: a run of the ring without the bytes."""
+    cdef Ring ring = core.ring
+    cdef uint64_t* positions = <uint64_t*>malloc((count + 1) * sizeof(uint64_t))
+    cdef uint64_t k, own, room
+    cdef const EntryHeader* header
+    cdef int status = OK
+    if positions is NULL:
+        return E_NO_MEMORY
+    oldest[0] = core.base_seq
+    for k in range(count):
+        room = write_room(core, <uint64_t>lengths[k])
+        while not ring_place(&ring, room, &positions[k]):
+            if core.refuse:
+                status = E_FULL
+                break
+            if ring.slot_tail < core.ring.slot_head:
+                header = header_at(core, ring.slot_tail)
+                oldest[0] = header.seq
+                ring_drop_oldest(&ring, header.position, image_room(header))
+            else:
+                own = ring.slot_tail - core.ring.slot_head
+                oldest[0] = core.seq + 1 + own
+                ring_drop_oldest(&ring, positions[own], write_room(core, <uint64_t>lengths[own]))
+        if status != OK:
+            break
+        ring_take(&ring, positions[k], room)
+    free(positions)
+    return status

@@ -1,0 +1,116 @@
+# Making a core, locking it, taking it down.
+
+cdef extern from *:
+    """
+    static pthread_mutex_t *jrnl_mutex_new(void)
+    {
+        pthread_mutex_t *mutex = malloc(sizeof *mutex);
+        pthread_mutexattr_t kind;
+        if (!mutex)
+            return NULL;
+        pthread_mutexattr_init(&kind);
+        pthread_mutexattr_settype(&kind, PTHREAD_MUTEX_RECURSIVE);
+        pthread_mutex_init(mutex, &kind);
+        pthread_mutexattr_destroy(&kind);
+        return mutex;
+    }
+    """
+    pthread_mutex_t* jrnl_mutex_new() noexcept nogil
+
+cdef extern from "<pthread.h>" nogil:
+    int pthread_mutex_lock(pthread_mutex_t* mutex)
+    int pthread_mutex_trylock(pthread_mutex_t* mutex)
+    int pthread_mutex_unlock(pthread_mutex_t* mutex)
+    int pthread_mutex_destroy(pthread_mutex_t* mutex)
+
+
+cdef void core_lock(Core* core) noexcept nogil:
+    """For callers without the GIL. The lock is re-entrant."""
+    pthread_mutex_lock(core.mutex)
+
+
+cdef void core_unlock(Core* core) noexcept nogil:
+    pthread_mutex_unlock(core.mutex)
+
+
+cdef inline void enter(Core* core) noexcept:
+    """Lock with the GIL held: never wait for the lock with it, its holder may be waiting for the GIL."""
+    if pthread_mutex_trylock(core.mutex) != 0:
+        with nogil:
+            pthread_mutex_lock(core.mutex)
+
+
+cdef int core_create(Core** out, uint32_t volume_count, const uint64_t* sizes, uint8_t** memory,
+                     uint64_t journal, int images_mode, bint checksum, bint refuse) noexcept nogil:
+    """A core over `memory` (one pointer a volume), or over memory of its own where that is NULL."""
+    cdef Core* core = <Core*>calloc(1, sizeof(Core))
+    cdef uint32_t k
+    if core is NULL:
+        return E_NO_MEMORY
+    core.volume_count = volume_count
+    core.images_mode = images_mode
+    core.checksum = checksum
+    core.refuse = refuse
+    core.owns_volumes = memory is NULL
+    core.capacity = journal
+    core.ring.slots = header_slots(journal)
+    core.ring.area = image_area(journal)
+    ring_reset_images(&core.ring)
+    core.write_max = write_max(journal, images_mode == IMAGES_BOTH)
+    core.piece_max = core.ring.area // PIECE_SHARE
+    if core.piece_max > PIECE_MAX_BYTES:
+        core.piece_max = PIECE_MAX_BYTES
+    core.piece_max -= core.piece_max % 512
+    core.edit_floor = NO_SLOT
+    core.mutex = jrnl_mutex_new()
+    core.headers = <EntryHeader*>map_memory(core.ring.slots * HEADER_BYTES, True)
+    core.images = map_memory(core.ring.area, True)
+    core.volumes = <VolumeMemory*>calloc(volume_count, sizeof(VolumeMemory))
+    core.aliases = <uint64_t*>calloc(ALIASES_MAX, sizeof(uint64_t))
+    if (core.mutex is NULL or core.headers is NULL or core.images is NULL
+            or core.volumes is NULL or core.aliases is NULL):
+        core_destroy(core)
+        return E_NO_MEMORY
+    for k in range(volume_count):
+        core.volumes[k].size = sizes[k]
+        core.volumes[k].chunks = (sizes[k] + (1 << CHUNK_SHIFT) - 1) >> CHUNK_SHIFT
+        core.volumes[k].touched = map_memory(core.volumes[k].chunks, False)
+        core.volumes[k].data = (map_memory(sizes[k], fits_in_huge_pages(sizes[k]))
+                                if memory is NULL else memory[k])
+        if core.volumes[k].touched is NULL or core.volumes[k].data is NULL:
+            core_destroy(core)
+            return E_NO_MEMORY
+    if map_create(&core.scratch, core) != OK:
+        core_destroy(core)
+        return E_NO_MEMORY
+    core_tick(core)
+    core.created_ns = core.time_ns
+    core.base_time_ns = core.time_ns
+    out[0] = core
+    return OK
+
+
+cdef void core_release_journal(Core* core) noexcept nogil:
+    """Give the journal's memory back; what is open can no longer be read."""
+    core.closed = True
+    unmap_memory(<uint8_t*>core.headers, core.ring.slots * HEADER_BYTES)
+    unmap_memory(core.images, core.ring.area)
+    core.headers = NULL
+    core.images = NULL
+
+
+cdef void core_destroy(Core* core) noexcept nogil:
+    cdef uint32_t k
+    core_release_journal(core)
+    map_destroy(&core.scratch)
+    if core.volumes is not NULL:
+        for k in range(core.volume_count):
+            unmap_memory(core.volumes[k].touched, core.volumes[k].chunks)
+            if core.owns_volumes:
+                unmap_memory(core.volumes[k].data, core.volumes[k].size)
+    free(core.volumes)
+    free(core.aliases)
+    if core.mutex is not NULL:
+        pthread_mutex_destroy(core.mutex)
+        free(core.mutex)
+    free(core)

@@ -1,0 +1,252 @@
+# The ring: where entries lie, how they enter and leave.
+#
+# Headers are one array of slots used round-robin; a slot index only grows, and its place is the
+# index modulo the number of slots. Images lie in the image area, oldest to newest, never split:
+#
+#     not wrapped (wrap_end = NO_WRAP)        wrapped
+#     0    tail        head      area         0     head   tail     wrap_end  area
+#     |.....[ images ).............|          [ newer )....[ older ).............|
+#
+# `used` is 0 when no image is retained; then head and tail go back to 0.
+
+cdef uint64_t NO_WRAP = <uint64_t>0xFFFFFFFFFFFFFFFF
+cdef uint64_t NO_SLOT = <uint64_t>0xFFFFFFFFFFFFFFFF
+
+
+cdef inline void ring_reset_images(Ring* ring) noexcept nogil:
+    ring.head = 0
+    ring.tail = 0
+    ring.wrap_end = NO_WRAP
+
+
+cdef inline bint ring_place(const Ring* ring, uint64_t room, uint64_t* position) noexcept nogil:
+    """Find a place for images of `room` bytes and one header; False if something must leave first."""
+    if ring.slot_head - ring.slot_tail >= ring.slots:
+        return False
+    position[0] = ring.head
+    if room == 0:
+        return True
+    if ring.wrap_end != NO_WRAP:
+        return ring.tail - ring.head >= room
+    if ring.area - ring.head >= room:
+        return True
+    position[0] = 0
+    return ring.tail >= room
+
+
+cdef inline void ring_take(Ring* ring, uint64_t position, uint64_t room) noexcept nogil:
+    """Claim what ring_place found."""
+    ring.slot_head += 1
+    if room:
+        if position != ring.head:
+            ring.wrap_end = ring.head
+        ring.head = position + room
+        ring.used += room
+
+
+cdef inline void ring_drop_oldest(Ring* ring, uint64_t position, uint64_t room) noexcept nogil:
+    """The oldest entry, whose images take `room` bytes at `position`, leaves."""
+    ring.slot_tail += 1
+    if room:
+        ring.used -= room
+        ring.tail = position + room
+        if ring.tail == ring.wrap_end:
+            ring.tail = 0
+            ring.wrap_end = NO_WRAP
+    if ring.used == 0:
+        ring_reset_images(ring)
+
+
+cdef inline void ring_drop_newest(Ring* ring, uint64_t position, uint64_t room) noexcept nogil:
+    """The newest entry leaves: the exact opposite of ring_take."""
+    ring.slot_head -= 1
+    if room:
+        ring.used -= room
+        ring.head = position
+        if position == 0 and ring.wrap_end != NO_WRAP:
+            ring.head = ring.wrap_end
+            ring.wrap_end = NO_WRAP
+    if ring.used == 0:
+        ring_reset_images(ring)
+
+
+cdef inline EntryHeader* header_at(const Core* core, uint64_t slot) noexcept nogil:
+    return &core.headers[slot % core.ring.slots]
+
+
+cdef inline uint64_t header_hash(const Core* core, const EntryHeader* header,
+                                 uint64_t slot) noexcept nogil:
+    return seeded_hash64(header, HEADER_SUMMED_BYTES, core.key + slot)
+
+
+cdef inline int header_check(Core* core, const EntryHeader* header, uint64_t slot) noexcept nogil:
+    if core.checksum and header.header_sum != header_hash(core, header, slot):
+        core.bad_seq = header.seq
+        return E_CORRUPT
+    return OK
+
+
+cdef inline const uint8_t* before_image(const Core* core, const EntryHeader* header) noexcept nogil:
+    return core.images + header.position
+
+
+cdef inline const uint8_t* after_image(const Core* core, const EntryHeader* header) noexcept nogil:
+    return core.images + header.position + before_room(header)
+
+
+cdef int images_check(Core* core, const EntryHeader* header, int which) noexcept nogil:
+    """Hold the stored images (`which`: FLAG_BEFORE, FLAG_AFTER or both) against their checksums."""
+    if not core.checksum:
+        return OK
+    if which & header.flags & FLAG_BEFORE and not header.flags & FLAG_BEFORE_ZERO:
+        if hash64(before_image(core, header), header.length) != header.before_sum:
+            core.bad_seq = header.seq
+            return E_CORRUPT
+    if which & header.flags & FLAG_AFTER and not header.flags & FLAG_AFTER_ZERO:
+        if hash64(after_image(core, header), header.length) != header.after_sum:
+            core.bad_seq = header.seq
+            return E_CORRUPT
+    return OK
+
+
+cdef int core_evict_oldest(Core* core) noexcept nogil:
+    """Let the oldest entry go, once every recovery that still needs it has its copy."""
+    cdef uint64_t slot = core.ring.slot_tail
+    cdef EntryHeader* header
+    cdef Live* live
+    if slot == core.ring.slot_head:
+        return E_TOO_LARGE
+    if core.refuse or slot >= core.edit_floor:
+        return E_FULL
+    if core.live is not NULL:
+        core.live_busy = True
+        live = core.live
+        while live is not NULL:
+            if live.keep and not live.dead:
+                live_keep(live, slot + 1)
+            live = live.next
+        core.live_busy = False
+        live_reap(core)
+    header = header_at(core, slot)
+    core.base_seq = header.seq
+    core.base_time_ns = header.time_ns
+    ring_drop_oldest(&core.ring, header.position, image_room(header))
+    core.evictions += 1
+    return OK
+
+
+cdef int core_reserve(Core* core, uint64_t room, uint64_t* position) noexcept nogil:
+    """Make room for one entry whose images take `room` bytes; nothing is claimed yet."""
+    cdef int status
+    while not ring_place(&core.ring, room, position):
+        status = core_evict_oldest(core)
+        if status != OK:
+            return status
+    return OK
+
+
+cdef void core_append(Core* core, EntryHeader* entry, uint64_t room) noexcept nogil:
+    """Publish `entry`: the caller has reserved `room` at entry.position and filled the images."""
+    cdef uint64_t slot = core.ring.slot_head
+    entry.seq = core.seq + 1
+    entry.time_ns = core.time_ns
+    if core.checksum:
+        entry.flags |= FLAG_SUMMED
+        entry.header_sum = header_hash(core, entry, slot)
+    else:
+        entry.header_sum = 0
+    header_at(core, slot)[0] = entry[0]
+    ring_take(&core.ring, entry.position, room)
+    core.since_rewind += room
+    core.unflushed = entry.kind != KIND_FLUSH
+    core.seq += 1
+
+
+cdef void core_tick(Core* core) noexcept nogil:
+    """Read the clock once; time never runs backwards in the journal."""
+    cdef timespec now
+    cdef int64_t now_ns
+    if core.clock is NULL:
+        clock_gettime(CLOCK_REALTIME, &now)
+        now_ns = <int64_t>now.tv_sec * 1000000000 + now.tv_nsec
+    else:
+        now_ns = _call_clock(core.clock)
+    if now_ns > core.time_ns:
+        core.time_ns = now_ns
+
+
+cdef int64_t _call_clock(void* clock) noexcept nogil:
+    # An error is reported as unraisable and gives 0: time then stands still.
+    with gil:
+        return (<object>clock)()
+
+
+cdef uint64_t first_slot_after(const Core* core, uint64_t seq) noexcept nogil:
+    """The oldest retained slot whose entry has a greater seq; slot_head if there is none."""
+    cdef uint64_t low = core.ring.slot_tail, high = core.ring.slot_head, middle
+    if seq >= core.seq:
+        return high
+    if core.seq - seq <= high - low:
+        middle = high - (core.seq - seq)   # the place if no rewind left a gap behind it
+        if header_at(core, middle).seq == seq + 1:
+            return middle
+    while low < high:
+        middle = low + (high - low) // 2
+        if header_at(core, middle).seq > seq:
+            high = middle
+        else:
+            low = middle + 1
+    return low
+
+
+cdef int core_resolve(const Core* core, uint64_t seq, uint64_t* state) noexcept nogil:
+    """The seq under which the state `seq` is kept now, or E_UNKNOWN, or E_EXPIRED.
+
+    A REWIND entry that a later rewind to it replaced lives on as an alias of its successor.
+    """
+    cdef uint64_t slot
+    if seq > core.seq:
+        return E_UNKNOWN
+    if seq < core.base_seq:
+        return E_EXPIRED
+    state[0] = seq
+    if seq == core.base_seq:
+        return OK
+    slot = first_slot_after(core, seq - 1)
+    state[0] = header_at(core, slot).seq
+    if state[0] == seq or alias_known(core, seq):
+        return OK
+    return E_EXPIRED
+
+
+cdef enum:
+    ALIASES_MAX = 4096
+
+
+cdef inline uint64_t alias_at(const Core* core, uint64_t k) noexcept nogil:
+    return core.aliases[(core.alias_first + k) % ALIASES_MAX]
+
+
+cdef bint alias_known(const Core* core, uint64_t seq) noexcept nogil:
+    cdef uint64_t low = 0, high = core.alias_count, middle
+    while low < high:
+        middle = (low + high) // 2
+        if alias_at(core, middle) < seq:
+            low = middle + 1
+        else:
+            high = middle
+    return low < core.alias_count and alias_at(core, low) == seq
+
+
+cdef void alias_push(Core* core, uint64_t seq) noexcept nogil:
+    """Remember `seq`, greater than all before it; the table has a fixed size, its oldest leave."""
+    if core.alias_count == ALIASES_MAX:
+        core.alias_first = (core.alias_first + 1) % ALIASES_MAX
+        core.alias_count -= 1
+    core.aliases[(core.alias_first + core.alias_count) % ALIASES_MAX] = seq
+    core.alias_count += 1
+
+
+cdef void alias_drop_after(Core* core, uint64_t seq) noexcept nogil:
+    while core.alias_count and alias_at(core, core.alias_count - 1) > seq:
+        core.alias_count -= 1

@@ -1,0 +1,223 @@
+# A volume's reads and writes: Python's arguments in, one core call, the seq out.
+
+cdef enum:
+    NOGIL_MIN_BYTES = 65536      # copies at least this long let other Python threads run
+
+
+cdef class VolumeIO:
+    """The part of a volume that moves bytes; ``Volume`` adds the rest.
+
+    Attributes
+    ----------
+    engine : Engine
+    index : int
+        Place among the store's volumes.
+    size : int
+        Bytes.
+    """
+
+    def __init__(self, Engine engine not None, uint32_t index):
+        if index >= engine.core.volume_count:
+            raise IndexError(index)
+        self.engine = engine
+        self.core = engine.core
+        self.index = index
+        self.size = engine.core.volumes[index].size
+
+    def write(self, offset, data):
+        """Write `data` at `offset`; the overwritten range goes to the journal first.
+
+        Parameters
+        ----------
+        offset : int
+            Bytes from the start of the volume.
+        data : C-contiguous buffer
+            Any shape and dtype; its bytes are written. Nothing is done for an empty one.
+
+        Returns
+        -------
+        int
+            The entry's seq.
+
+        Raises
+        ------
+        OutOfBounds
+            The range does not lie inside the volume.
+        EntryTooLarge
+            More than one entry takes: half the image area, a quarter with ``images="both"``.
+        JournalFull
+            ``overflow="refuse"`` and no room is left.
+        InvalidType, InvalidArgument
+            `data` is no buffer, or not C-contiguous.
+        StoreClosed
+        """
+        cdef uint64_t start = as_unsigned(offset, "offset", self.size)
+        cdef uint64_t length, seq
+        cdef const uint8_t* source
+        cdef Py_buffer view
+        cdef bint exported = not PyBytes_CheckExact(data)
+        cdef int status
+        if exported:
+            take_buffer(data, &view, 0)
+            source = <const uint8_t*>view.buf
+            length = view.len
+        else:
+            source = <const uint8_t*>PyBytes_AS_STRING(data)
+            length = PyBytes_GET_SIZE(data)
+        enter(self.core)
+        if length < NOGIL_MIN_BYTES:
+            status = core_write(self.core, self.index, start, source, length)
+        else:
+            with nogil:
+                status = core_write(self.core, self.index, start, source, length)
+        seq = self.core.seq
+        core_unlock(self.core)
+        if exported:
+            PyBuffer_Release(&view)
+        if status == E_BOUNDS:
+            raise_bounds(offset, length, self.size)
+        raise_status(status, self.core)
+        return seq
+
+    def write_many(self, offsets, data):
+        """Write equal blocks at many offsets, in order: all of them, or none.
+
+        Parameters
+        ----------
+        offsets : int64[n]
+            Bytes; other integer dtypes and sequences of ints are converted. May repeat and overlap.
+        data : uint8[n, length], or a C-contiguous buffer of n equal blocks
+
+        Returns
+        -------
+        int
+            The seq of the last entry; the first has that less n - 1.
+
+        Raises
+        ------
+        OutOfBounds, EntryTooLarge, JournalFull, InvalidType, InvalidArgument, StoreClosed
+            As `write`, before anything has changed.
+        """
+        cdef Py_buffer places, view
+        cdef uint64_t count, length, seq
+        cdef int status
+        array = _as_offsets(offsets)
+        take_buffer(array, &places, 0)
+        try:
+            count = places.len // sizeof(int64_t)
+            take_buffer(data, &view, 0)
+            try:
+                length = block_length(&view, count)
+                enter(self.core)
+                with nogil:
+                    status = core_write_many(self.core, self.index, <const int64_t*>places.buf,
+                                             count, <const uint8_t*>view.buf, length)
+                seq = self.core.seq
+                core_unlock(self.core)
+            finally:
+                PyBuffer_Release(&view)
+        finally:
+            PyBuffer_Release(&places)
+        if status == E_BOUNDS:
+            bad = (array < 0) | (array > self.size) | (array > <int64_t>(self.size - length)
+                                                       if length <= self.size else True)
+            raise_bounds(int(array[bad][0]), length, self.size)
+        raise_status(status, self.core)
+        return seq
+
+    def read(self, offset, length):
+        """bytes: the `length` bytes at `offset`. Raises OutOfBounds, StoreClosed."""
+        cdef uint64_t start = as_unsigned(offset, "offset", self.size)
+        cdef uint64_t count = as_unsigned(length, "length", self.size)
+        cdef int status
+        if start > self.size or count > self.size - start:
+            raise_bounds(offset, length, self.size)
+        content = PyBytes_FromStringAndSize(NULL, count)
+        status = self._read(start, <uint8_t*>PyBytes_AS_STRING(content), count)
+        raise_status(status, self.core)
+        return content
+
+    def readinto(self, offset, buffer):
+        """Fill `buffer` (writable, C-contiguous) from `offset` on.
+
+        Raises OutOfBounds, InvalidType, InvalidArgument, StoreClosed.
+        """
+        cdef uint64_t start = as_unsigned(offset, "offset", self.size)
+        cdef Py_buffer view
+        cdef int status
+        take_buffer(buffer, &view, PyBUF_WRITABLE)
+        cdef uint64_t length = view.len
+        status = self._read(start, <uint8_t*>view.buf, length)
+        PyBuffer_Release(&view)
+        if status == E_BOUNDS:
+            raise_bounds(offset, length, self.size)
+        raise_status(status, self.core)
+
+    cdef int _read(self, uint64_t offset, uint8_t* target, uint64_t length) noexcept:
+        cdef int status
+        enter(self.core)
+        if length < NOGIL_MIN_BYTES:
+            status = core_read(self.core, self.index, offset, target, length)
+        else:
+            with nogil:
+                status = core_read(self.core, self.index, offset, target, length)
+        core_unlock(self.core)
+        return status
+
+    def discard(self, offset, length):
+        """Declare a range unused: it reads as zeroes from now on, and can be brought back.
+
+        A long range becomes several entries of at most 1 MiB or an eighth of the image area.
+
+        Returns
+        -------
+        int
+            The seq of the last entry.
+
+        Raises
+        ------
+        OutOfBounds, JournalFull, InvalidType, StoreClosed
+        """
+        return self._fill_zero(KIND_DISCARD, offset, length)
+
+    def write_zeroes(self, offset, length):
+        """Write zeroes over a range of any length; see `discard` for the rest."""
+        return self._fill_zero(KIND_ZEROES, offset, length)
+
+    cdef _fill_zero(self, int kind, offset, length):
+        cdef uint64_t start = as_unsigned(offset, "offset", self.size)
+        cdef uint64_t count = as_unsigned(length, "length", self.size)
+        cdef uint64_t seq
+        cdef int status
+        enter(self.core)
+        with nogil:
+            status = core_fill_zero(self.core, kind, self.index, start, count)
+        seq = self.core.seq
+        core_unlock(self.core)
+        if status == E_BOUNDS:
+            raise_bounds(offset, length, self.size)
+        raise_status(status, self.core)
+        return seq
+
+    def _edit_begin(self, offset, length):
+        """Journal a range and lend it: a writable memoryview. Holds the lock until `_edit_end`."""
+        cdef uint64_t start = as_unsigned(offset, "offset", self.size)
+        cdef uint64_t count = as_unsigned(length, "length", self.size)
+        cdef int status
+        enter(self.core)
+        with nogil:
+            if count:
+                status = edit_begin(self.core, self.index, start, count)
+            else:
+                status = range_check(self.core, self.index, start, count)
+        if status != OK or count == 0:
+            core_unlock(self.core)
+        if status == E_BOUNDS:
+            raise_bounds(offset, length, self.size)
+        raise_status(status, self.core)
+        return memoryview(self.engine.devices[self.index])[start:start + count]
+
+    def _edit_end(self, bint keep):
+        """Close the newest edit, putting the old bytes back unless `keep`."""
+        edit_end(self.core, keep)
+        core_unlock(self.core)

@@ -1,0 +1,123 @@
+"""The catalogue: names and small facts about the store's marks, snapshots and recoveries."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from itertools import count
+from typing import TYPE_CHECKING
+from weakref import WeakValueDictionary
+
+from jrnl.errors import NameTaken, UnknownPoint, UnknownVolume
+from jrnl.points import Mark, check_name
+
+if TYPE_CHECKING:
+    from jrnl.recovery import Recovery
+    from jrnl.snapshot import Snapshot
+
+_PRUNE_EVERY = 1024
+
+
+class Catalog:
+    """Who is called what. It moves no bytes and takes no lock: callers hold the engine's.
+
+    Parameters
+    ----------
+    volumes : dict of str to int
+        Each volume's index by its name.
+    alive : callable
+        Whether the state of a seq is in the window.
+    """
+
+    def __init__(self, volumes: dict[str, int], alive: Callable[[int], bool]) -> None:
+        self.volumes = volumes
+        self.snapshots: dict[str, Snapshot] = {}
+        self._alive = alive
+        self._marks: dict[str, Mark] = {}
+        self._prune_at = _PRUNE_EVERY
+        self._recovery_ids = count(1)
+        self._open_recoveries: WeakValueDictionary[int, Recovery] = WeakValueDictionary()
+        self._kept_recoveries: dict[int, Recovery] = {}
+
+    def check_free(self, name: str) -> str:
+        """Return `name` if it is valid and nobody's. Raises InvalidArgument, NameTaken."""
+        check_name(name)
+        if name in self.snapshots:
+            raise NameTaken(f"{name!r} is the name of a snapshot; delete it or use another name")
+        if self.find_mark(name) is not None:
+            raise NameTaken(f"{name!r} is the name of a mark; use another name")
+        return name
+
+    def add_mark(self, mark: Mark) -> None:
+        """Enter a named mark."""
+        assert mark.name is not None
+        if len(self._marks) >= self._prune_at:
+            self._prune()
+        self._marks[mark.name] = mark
+
+    def remove_mark(self, name: str) -> None:
+        """Forget a mark's name, if it is there."""
+        self._marks.pop(name, None)
+
+    def find_mark(self, name: str) -> Mark | None:
+        """Return the mark, or None where there is none whose state is in the window."""
+        mark = self._marks.get(name)
+        if mark is not None and not self._alive(mark.seq):
+            del self._marks[name]
+            return None
+        return mark
+
+    def marks(self) -> Mapping[str, Mark]:
+        """Return all marks whose states are in the window."""
+        self._prune()
+        return dict(self._marks)
+
+    def _prune(self) -> None:
+        self._marks = {name: mark for name, mark in self._marks.items() if self._alive(mark.seq)}
+        self._prune_at = 2 * len(self._marks) + _PRUNE_EVERY
+
+    def find_name(self, name: str) -> Mark | Snapshot:
+        """Return what is called `name`. Raises UnknownPoint."""
+        found = self.snapshots.get(name) or self.find_mark(name)
+        if found is None:
+            known = [*self.snapshots, *self.marks()]
+            shown = ", ".join(repr(other) for other in known[:8]) or "none"
+            more = f" and {len(known) - 8} more" if len(known) > 8 else ""
+            raise UnknownPoint(f"no mark or snapshot is called {name!r}; there is {shown}{more}")
+        return found
+
+    def add_recovery(self, recovery: Recovery) -> int:
+        """Number a new recovery. It is listed while its caller holds it."""
+        number = next(self._recovery_ids)
+        self._open_recoveries[number] = recovery
+        return number
+
+    def keep_recovery(self, recovery: Recovery) -> None:
+        """Hold on to a recovery until it is closed: it is about to be restored."""
+        self._kept_recoveries[recovery.id] = recovery
+
+    def remove_recovery(self, recovery: Recovery) -> None:
+        """Forget a recovery that has been closed."""
+        self._open_recoveries.pop(recovery.id, None)
+        self._kept_recoveries.pop(recovery.id, None)
+
+    def recoveries(self) -> dict[int, Recovery]:
+        """Return all open recoveries by their number."""
+        return dict(sorted({**self._open_recoveries, **self._kept_recoveries}.items()))
+
+    def volume_index(self, volume: object) -> int:
+        """Return the index of a volume given by name, as a Volume, or by None where there is one.
+
+        Raises
+        ------
+        UnknownVolume
+            No volume has the name, or there are several and none is named.
+        """
+        if volume is None and len(self.volumes) == 1:
+            return 0
+        names = ", ".join(repr(name) for name in self.volumes)
+        if volume is None:
+            raise UnknownVolume(f"the store has several volumes; name one of {names}")
+        found = self.volumes.get(str(getattr(volume, "name", volume)))
+        if found is None:
+            raise UnknownVolume(f"no volume is called {volume!r}; there is {names}")
+        return found

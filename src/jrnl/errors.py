@@ -1,0 +1,73 @@
+"""The exceptions of jrnl. Every message says what was asked, what is possible, what to change."""
+
+from __future__ import annotations
+
+
+class JrnlError(Exception):
+    """Base of every exception that jrnl raises itself."""
+
+
+class InvalidArgument(JrnlError, ValueError):
+    """A value that no call accepts: a malformed size or name, a strided buffer."""
+
+
+class InvalidType(JrnlError, TypeError):
+    """An argument of the wrong type: text as data, a bool as a point, floats as offsets."""
+
+
+class OutOfBounds(JrnlError, ValueError):
+    """A range that does not lie inside the volume."""
+
+
+class EntryTooLarge(JrnlError, ValueError):
+    """One write larger than the journal takes as one entry."""
+
+
+class NameTaken(JrnlError, ValueError):
+    """The name already belongs to a mark or a snapshot."""
+
+
+class JournalFull(JrnlError):
+    """The journal has no room, and its oldest entries may not leave."""
+
+
+class UnknownPoint(JrnlError, LookupError):
+    """A point that names no state: no such mark or snapshot, or a seq not given out yet."""
+
+
+class UnknownVolume(JrnlError, KeyError):
+    """No volume has that name, or there are several and none was named."""
+
+    __str__ = Exception.__str__  # KeyError would show the message quoted
+
+
+class PointExpired(JrnlError, LookupError):
+    """A state that existed but has left the window, or was dropped by a rewind."""
+
+
+class PinnedPoint(JrnlError):
+    """A rewind would drop entries that an open view or recovery needs."""
+
+
+class EditOpen(JrnlError):
+    """The calling thread has an ``edit`` open, and this call needs a settled state."""
+
+
+class CorruptionError(JrnlError):
+    """Stored bytes do not match their checksum, or two routes to one state disagree."""
+
+
+class FormatError(JrnlError, ValueError):
+    """A file that is not what it should be."""
+
+
+class StoreClosed(JrnlError, ValueError):
+    """The store, or the object taken from it, is closed."""
+
+
+class ReadOnlyStore(JrnlError):
+    """A write to something that can only be read."""
+
+
+class StorePoisoned(JrnlError):
+    """An earlier failure left the store unfit for writing; what it holds can still be read."""

@@ -1,0 +1,128 @@
+"""The planner: which way to a state is the cheapest, and what it will move.
+
+Four ways lead to state t. *Backward* from production or a later snapshot takes the before-images in
+between (I1). From an earlier snapshot, *forward* takes the after-images in between (I3), and the
+*bridge* takes before-images only: what was written since the snapshot comes from the first later
+before-image, or from production (I2; US 2009/0019308 A1).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Literal, NamedTuple
+
+from jrnl._core import Engine, ExtentMap, Image
+from jrnl.errors import PointExpired
+
+Route = Literal["backward", "bridge", "forward"]
+
+PRODUCTION = "production"
+BEFORE, AFTER, BOTH = 1, 2, 3
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a recovery will do; what it says equals what then moves.
+
+    Attributes
+    ----------
+    route : {"backward", "bridge", "forward"}
+    base : str
+        The snapshot that the image starts from, or "production".
+    entries : int
+        Journal entries from which bytes are taken.
+    bytes : int
+        Distinct bytes that are copied to make the image.
+    """
+
+    route: Route
+    base: str
+    entries: int
+    bytes: int
+    _outcome: Callable[[], int] = field(repr=False, compare=False)
+
+    @property
+    def oldest_after_restore(self) -> int:
+        """The window's oldest state if the recovered image were restored now.
+
+        A restore journals what it overwrites, so it may push old entries out. Found by comparing the
+        image with production when it is asked for: it reads the bytes that may differ.
+        """
+        return self._outcome()
+
+
+class Base(NamedTuple):
+    """A state that an image can start from."""
+
+    name: str
+    seq: int | None  # as the journal counts now; None where it no longer knows the state
+    image: Image | None  # None for production: its image is made when it is chosen
+
+
+class Way(NamedTuple):
+    """One way to the target, with its map of what comes from where."""
+
+    route: Route
+    base: Base
+    extents: ExtentMap
+    extra_bytes: int = 0  # a base that must be copied first
+
+    @property
+    def entries(self) -> int:
+        """Entries that bytes are taken from."""
+        return self.extents.entries
+
+    @property
+    def bytes(self) -> int:
+        """Distinct bytes that this way copies."""
+        return self.extents.bytes + self.extra_bytes
+
+
+def choose(engine: Engine, bases: Iterable[Base], target: int) -> Way:
+    """Return the way to state `target` that moves the fewest bytes. The caller holds the lock.
+
+    Raises
+    ------
+    PointExpired
+        No base leads there with the entries that are left.
+    """
+    usable = [base for base in bases if base.seq is not None]
+    later = [base for base in usable if base.seq >= target]
+    earlier = [base for base in usable if base.seq < target]
+    ways: list[Way] = []
+    # Distinct bytes only grow with the distance, so the nearest base on each side is enough.
+    if later:
+        nearest = min(later, key=lambda base: base.seq)
+        ways += _ways_back(engine, nearest, target)
+    if earlier:
+        nearest = max(earlier, key=lambda base: base.seq)
+        ways += _ways_on(engine, nearest, target)
+    if not ways:
+        kept = ", ".join(f"{base.name!r} ({base.seq})" for base in usable) or "none"
+        raise PointExpired(
+            f"no entries lead to state {target} any more: the journal holds those after "
+            f"{engine.base_seq}, and what it could start from is {kept}"
+        )
+    return min(ways, key=lambda way: way.bytes)
+
+
+def _ways_back(engine: Engine, base: Base, target: int) -> list[Way]:
+    if base.seq == target:
+        copied = 0
+        if base.image is None and engine.images == AFTER:
+            copied = sum(engine.sizes)  # production moves on, and nothing keeps what it was
+        return [Way("backward", base, ExtentMap(engine), copied)]
+    if engine.images & BEFORE and target >= engine.base_seq:
+        return [Way("backward", base, ExtentMap.backward(engine, target, base.seq))]
+    return []
+
+
+def _ways_on(engine: Engine, base: Base, target: int) -> list[Way]:
+    ways = []
+    if base.seq >= engine.base_seq:
+        if engine.images & AFTER:
+            ways.append(Way("forward", base, ExtentMap.forward(engine, base.seq, target)))
+        if engine.images & BEFORE:
+            ways.append(Way("bridge", base, ExtentMap.bridge(engine, base.seq, target)))
+    return ways

@@ -1,0 +1,157 @@
+"""Points: what a user names a state by. This module parses; resolving takes the store's tables."""
+
+from __future__ import annotations
+
+import unicodedata
+from datetime import UTC, datetime, timedelta
+from operator import index
+from typing import NamedTuple, Protocol
+
+from jrnl.errors import InvalidArgument, InvalidType, UnknownPoint
+
+NAME_MAX_BYTES = 255
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+class Mark(NamedTuple):
+    """A name for a state, or a bookmark of one.
+
+    Attributes
+    ----------
+    name : str or None
+        None for a bookmark.
+    seq : int
+        The state it names.
+    time_ns : int
+        When it was made, in nanoseconds since 1970-01-01 UTC.
+    """
+
+    name: str | None
+    seq: int
+    time_ns: int
+
+
+class HasSeq(Protocol):
+    """What a mark and a snapshot have in common."""
+
+    @property
+    def name(self) -> str | None:
+        """Its name."""
+
+    @property
+    def seq(self) -> int:
+        """The state it names."""
+
+
+class Window(NamedTuple):
+    """The states that can be rebuilt now, less those that a rewind dropped."""
+
+    oldest: int
+    newest: int
+
+
+class SeqPoint(NamedTuple):
+    """A point given by its seq."""
+
+    seq: int
+
+
+class NamePoint(NamedTuple):
+    """A point given by a mark's or a snapshot's name."""
+
+    name: str
+
+
+class TimePoint(NamedTuple):
+    """A point given by a time, in nanoseconds since 1970-01-01 UTC."""
+
+    time_ns: int
+
+
+Point = int | str | datetime | HasSeq
+
+
+def parse_point(point: Point) -> SeqPoint | NamePoint | TimePoint:
+    """Sort out what kind of point the caller gave.
+
+    Raises
+    ------
+    InvalidType
+        A bool, a float, or anything else that names no state.
+    InvalidArgument
+        A datetime without a zone.
+    UnknownPoint
+        A negative number.
+    """
+    if isinstance(point, str):
+        return NamePoint(point)
+    if isinstance(point, datetime):
+        return TimePoint(_as_nanoseconds(point))
+    if isinstance(point, Mark):
+        return SeqPoint(point.seq)
+    if not isinstance(point, bool) and hasattr(point, "__index__"):
+        seq = index(point)
+        if seq < 0 or seq >= 2**64:
+            raise UnknownPoint(f"there is no state {seq}; states are numbered from 0")
+        return SeqPoint(seq)
+    if isinstance(getattr(point, "seq", None), int) and hasattr(point, "name"):
+        return SeqPoint(point.seq)
+    raise InvalidType(
+        "a point is a seq (int), the name of a mark or snapshot, a Mark, a Snapshot or an aware "
+        f"datetime, not {type(point).__name__}"
+    )
+
+
+def _as_nanoseconds(time: datetime) -> int:
+    if time.tzinfo is None or time.utcoffset() is None:
+        raise InvalidArgument(
+            f"the time {time.isoformat()} has no zone; "
+            "use datetime.now(timezone.utc) or .astimezone()"
+        )
+    return (time - _EPOCH) // timedelta(microseconds=1) * 1000 + 999
+
+
+def check_name(name: str) -> str:
+    """Return `name` if a mark or a snapshot may have it.
+
+    A name has 1 to 255 bytes of UTF-8, no '/', '@' or control character, and is neither a number
+    nor a time, so that a point written as text means one thing.
+
+    Raises
+    ------
+    InvalidType, InvalidArgument
+    """
+    if not isinstance(name, str):
+        raise InvalidType(f"a name must be a str, not {type(name).__name__}")
+    try:
+        length_bytes = len(name.encode())
+    except UnicodeEncodeError as error:
+        raise InvalidArgument(f"the name {name!r} is not valid Unicode") from error
+    if not 1 <= length_bytes <= NAME_MAX_BYTES:
+        raise InvalidArgument(f"a name has 1 to {NAME_MAX_BYTES} bytes, not {length_bytes}")
+    for character in name:
+        if character in "/@" or unicodedata.category(character) == "Cc":
+            raise InvalidArgument(f"the name {name!r} has the character {character!r} in it")
+    if looks_like_number(name) or looks_like_time(name):
+        raise InvalidArgument(f"the name {name!r} could be taken for a number or a time")
+    return name
+
+
+def looks_like_number(text: str) -> bool:
+    """Whether `text` reads as a number."""
+    for read in (lambda t: int(t, 0), float):
+        try:
+            read(text)
+        except ValueError:
+            continue
+        return any(character.isdigit() for character in text)
+    return False
+
+
+def looks_like_time(text: str) -> bool:
+    """Whether `text` reads as an ISO 8601 date or time."""
+    try:
+        datetime.fromisoformat(text)
+    except ValueError:
+        return False
+    return True

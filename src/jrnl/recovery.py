@@ -1,0 +1,251 @@
+"""Recoveries: the image of an earlier state, and the copy that it can be made from again."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from jrnl._core import Image, restore_outcome
+from jrnl.errors import PointExpired, StoreClosed, UnknownPoint
+from jrnl.plan import BEFORE, Base, Plan, Way, choose
+from jrnl.points import Point, SeqPoint, parse_point
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import TracebackType
+
+    from _typeshed import WriteableBuffer
+    from numpy.typing import NDArray
+
+    from jrnl._core import Engine
+    from jrnl.catalog import Catalog
+
+    Resolve = Callable[[Point], int]
+
+_PIECE_BYTES = 1 << 20
+
+
+class Restore(NamedTuple):
+    """What a restore wrote: entries first_seq..last_seq, `bytes` of content.
+
+    Where nothing differed there is no entry, and first_seq is last_seq + 1. Recovering to
+    ``first_seq - 1`` and restoring that undoes it.
+    """
+
+    first_seq: int
+    last_seq: int
+    bytes: int
+
+
+class Recovery:
+    """A recovered state of all volumes, beside production; made by ``store.recover(to)``.
+
+    The image shares what is unchanged with its base, which is kept as it was: a snapshot, or
+    production as of the recovery. It stays exact whatever happens to production, the journal or the
+    snapshot's name.
+
+    Attributes
+    ----------
+    id : int
+    seq : int
+        The state it shows.
+    base : str
+        What it was made from: a snapshot's name, or "production".
+    plan : Plan
+        What making it moved.
+    """
+
+    def __init__(
+        self, catalog: Catalog, resolve: Resolve, base: Base, image: Image, plan: Plan
+    ) -> None:
+        self._catalog = catalog
+        self._resolve = resolve
+        self._base = base
+        self._image: Image | None = image
+        self._paths: dict[int, int] = {}
+        self.seq = image.seq
+        self.base = base.name
+        self.plan = replace(plan, _outcome=self._oldest_after_restore)
+        self.id = catalog.add_recovery(self)
+
+    def __repr__(self) -> str:
+        return f"<jrnl.Recovery {self.id} at {self.seq} from {self.base!r}>"
+
+    def __enter__(self) -> Recovery:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        self._close_paths()
+
+    def read(self, offset: int, length: int, volume: str | None = None) -> bytes:
+        """Return `length` bytes of a volume at `offset`.
+
+        Raises
+        ------
+        OutOfBounds, UnknownVolume, CorruptionError, StoreClosed
+        """
+        return self._open().read(offset, length, self._catalog.volume_index(volume))
+
+    def readinto(self, offset: int, buffer: WriteableBuffer, volume: str | None = None) -> None:
+        """Fill `buffer`, writable and C-contiguous, from `offset` on. Raises as `read`."""
+        self._open().readinto(offset, buffer, self._catalog.volume_index(volume))
+
+    def as_array(self, volume: str | None = None) -> NDArray[np.uint8]:
+        """Return a copy of a whole volume: uint8[size], the caller's own."""
+        device = self._open().materialise(self._catalog.volume_index(volume))
+        return np.frombuffer(device, np.uint8)
+
+    def path(self, volume: str | None = None) -> str:
+        """Return a path at which other programs can open a copy of a whole volume.
+
+        It is a file in memory, sparse, and gone when the recovery is closed. What is written to it
+        changes nothing here.
+        """
+        index = self._catalog.volume_index(volume)
+        if index not in self._paths:
+            image = self._open()
+            descriptor = os.memfd_create(f"jrnl-{self.id}", os.MFD_CLOEXEC)
+            try:
+                _write_sparse(descriptor, memoryview(image.materialise(index)))
+            except BaseException:
+                os.close(descriptor)
+                raise
+            self._paths[index] = descriptor
+        return f"/proc/{os.getpid()}/fd/{self._paths[index]}"
+
+    def restore(self) -> Restore:
+        """Copy the image onto production: journaled writes of the ranges that differ.
+
+        Atomic for other threads, and undone by restoring the state before it.
+
+        Raises
+        ------
+        JournalFull
+            ``overflow="refuse"`` and what differs does not fit; nothing has changed.
+        CorruptionError, EditOpen, StoreClosed
+        """
+        image = self._open()
+        with image.engine as engine:
+            engine.check_open()
+            ranges, _ = differences(image)
+            self._catalog.keep_recovery(self)
+            first_seq = engine.seq + 1
+            for index, (offsets, lengths) in enumerate(ranges):
+                image.write_back(index, offsets, lengths)
+            total = sum(int(lengths.sum()) for _, lengths in ranges)
+            return Restore(first_seq, engine.seq, total)
+
+    def again(self, to: Point | None = None) -> Recovery:
+        """Recover again from the preserved copy, to the same point or another.
+
+        Parameters
+        ----------
+        to : point, optional
+            This recovery's own by default, which never expires.
+
+        Raises
+        ------
+        PointExpired
+            The entries between the preserved copy and `to` are no longer there.
+        UnknownPoint, InvalidType, InvalidArgument, CorruptionError, StoreClosed
+        """
+        image = self._open()
+        with image.engine as engine:
+            engine.check_open()
+            if to is None or self._is_own(to):
+                return Recovery(self._catalog, self._resolve, self._base, image, self.plan)
+            seq = self._resolve(to)
+            base = self._base._replace(seq=present_seq(engine, self._base.seq))
+            return recover(self._catalog, self._resolve, choose(engine, [base], seq), seq)
+
+    def close(self) -> None:
+        """Give up the image and the preserved copy. Closing twice is fine."""
+        self._catalog.remove_recovery(self)
+        self._image = None
+        self._base = self._base._replace(image=None)
+        self._close_paths()
+
+    def _close_paths(self) -> None:
+        paths, self._paths = getattr(self, "_paths", {}), {}
+        for descriptor in paths.values():
+            os.close(descriptor)
+
+    def _open(self) -> Image:
+        if self._image is None:
+            raise StoreClosed("the recovery is closed")
+        return self._image
+
+    def _is_own(self, to: Point) -> bool:
+        parsed = parse_point(to)
+        return isinstance(parsed, SeqPoint) and parsed.seq == self.seq
+
+    def _oldest_after_restore(self) -> int:
+        image = self._open()
+        with image.engine as engine:
+            engine.check_open()
+            return differences(image)[1]
+
+
+def recover(catalog: Catalog, resolve: Resolve, way: Way, seq: int) -> Recovery:
+    """Make the image of state `seq` the way that was chosen. The caller holds the lock."""
+    base = way.base
+    if base.image is None:
+        base = base._replace(image=_preserve_production(way.extents.engine))
+    plan = Plan(way.route, base.name, way.entries, way.bytes, lambda: 0)
+    image = Image.patched(base.image, way.extents, seq, True)  # takes the map over
+    return Recovery(catalog, resolve, base, image, plan)
+
+
+def outcome_of(way: Way, seq: int) -> int:
+    """Return the oldest state after state `seq`, made this way, was restored. Uses the way up."""
+    base = way.base.image or Image.production(way.extents.engine)
+    return differences(Image.patched(base, way.extents, seq, False))[1]
+
+
+def present_seq(engine: Engine, seq: int | None) -> int | None:
+    """Return the seq under which a state is kept now, or None if the journal has let go of it."""
+    try:
+        return None if seq is None else engine.resolve(seq)
+    except (PointExpired, UnknownPoint):
+        return None
+
+
+def differences(image: Image) -> tuple[list[tuple[NDArray[np.int64], NDArray[np.int64]]], int]:
+    """Find what a restore has to write: (offsets, lengths) for each volume, and the oldest state after.
+
+    Raises
+    ------
+    JournalFull
+        It does not fit a journal that may not evict.
+    """
+    ranges = [image.differences(index) for index in range(len(image.engine.sizes))]
+    lengths = np.concatenate([lengths for _, lengths in ranges])
+    return ranges, restore_outcome(image.engine, lengths)
+
+
+def _preserve_production(engine: Engine) -> Image:
+    """Production as it is now, kept: through the journal, or as a copy where that keeps no past."""
+    if engine.images & BEFORE:
+        return Image.live(engine, engine.seq, True)
+    return Image.frozen(engine)
+
+
+def _write_sparse(descriptor: int, content: memoryview) -> None:
+    """Write a file of the same content that takes no room where it is zeroes."""
+    os.ftruncate(descriptor, len(content))
+    zeroes = bytes(_PIECE_BYTES)
+    for start in range(0, len(content), _PIECE_BYTES):
+        piece = content[start : start + _PIECE_BYTES]
+        if piece != zeroes[: len(piece)]:
+            os.pwrite(descriptor, piece, start)

@@ -1,0 +1,55 @@
+"""Sizes as people write them."""
+
+from __future__ import annotations
+
+import re
+from operator import index
+
+from jrnl.errors import InvalidArgument, InvalidType
+
+_UNITS = {"": 1, "B": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40}
+_SIZE = re.compile(r"([0-9]+) ?([A-Za-z]*)", re.ASCII)
+_LIMIT = 2**63
+
+Size = int | str
+
+
+def parse_size(size: Size, what: str = "size") -> int:
+    """Turn a size into bytes.
+
+    Parameters
+    ----------
+    size : int or str
+        Bytes, or a whole number with B, KiB, MiB, GiB or TiB behind it; plain digits are bytes.
+    what : str
+        The argument's name, for the message.
+
+    Returns
+    -------
+    int
+        From 1 to 2**63 - 1.
+
+    Raises
+    ------
+    InvalidArgument
+        Not such a text, or out of that range.
+    InvalidType
+        Neither int nor str.
+    """
+    if isinstance(size, str):
+        match = _SIZE.fullmatch(size.strip())
+        if match is None or match[2] not in _UNITS:
+            raise InvalidArgument(
+                f"{what} {size!r} is not a size; write bytes as an int, or like "
+                "'512B', '64KiB', '64MiB', '1GiB', '1TiB'"
+            )
+        number = int(match[1][:40]) * _UNITS[match[2]]
+    elif isinstance(size, bool) or not hasattr(size, "__index__"):
+        raise InvalidType(
+            f"{what} must be an int (bytes) or a str like '64MiB', not {type(size).__name__}"
+        )
+    else:
+        number = index(size)
+    if not 0 < number < _LIMIT:
+        raise InvalidArgument(f"{what} {size!r} is not between 1 byte and 2**63 - 1")
+    return number

@@ -1,0 +1,96 @@
+"""Snapshots: independent, checksummed copies of all volumes at one seq."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from jrnl.errors import UnknownPoint
+
+if TYPE_CHECKING:
+    from jrnl._core import Image
+    from jrnl.catalog import Catalog
+
+
+class Report(NamedTuple):
+    """What a verification found.
+
+    Attributes
+    ----------
+    ok : bool
+        Whether nothing is wrong.
+    problems : list of str
+        One sentence for each thing that is.
+    entries : int
+        Journal entries whose header and images were held against their checksums.
+    snapshots : int
+        Snapshots whose blocks were.
+    """
+
+    ok: bool
+    problems: list[str]
+    entries: int
+    snapshots: int
+
+
+class Snapshot:
+    """A copy of all volumes at one state; made by ``store.snapshot(name)``, and never changed.
+
+    Attributes
+    ----------
+    name : str
+    seq : int
+        The state it holds.
+    time_ns : int
+        When it was taken, in nanoseconds since 1970-01-01 UTC.
+    """
+
+    def __init__(self, catalog: Catalog, name: str, image: Image, time_ns: int) -> None:
+        self._catalog = catalog
+        self._image: Image | None = image
+        self.name = name
+        self.seq = image.seq
+        self.time_ns = time_ns
+
+    def __repr__(self) -> str:
+        return f"<jrnl.Snapshot {self.name!r} at {self.seq}>"
+
+    @property
+    def image(self) -> Image:
+        """Its content. Raises UnknownPoint once it is deleted."""
+        if self._image is None:
+            raise UnknownPoint(f"the snapshot {self.name!r} was deleted")
+        return self._image
+
+    def read(self, offset: int, length: int, volume: str | None = None) -> bytes:
+        """Return `length` bytes of a volume at `offset`.
+
+        Raises
+        ------
+        OutOfBounds, UnknownVolume, UnknownPoint, StoreClosed
+        CorruptionError
+            A block does not match its checksum.
+        """
+        return self.image.read(offset, length, self._catalog.volume_index(volume))
+
+    def verify(self) -> Report:
+        """Hold every block against its checksum."""
+        image = self.image
+        problems = problems_of(self.name, image)
+        return Report(not problems, problems, entries=0, snapshots=1)
+
+    def delete(self) -> None:
+        """Give up the name and the copy; an open recovery that started from it keeps the copy."""
+        with self.image.engine as engine:
+            engine.check_open()
+            if self._catalog.snapshots.get(self.name) is self:
+                del self._catalog.snapshots[self.name]
+            self._image = None
+
+
+def problems_of(name: str, image: Image) -> list[str]:
+    """Say what is wrong with a snapshot's copy."""
+    return [
+        f"snapshot {name!r}: the block at byte {offset} of volume {volume} does not match "
+        "its checksum"
+        for volume, offset in image.verify()
+    ]

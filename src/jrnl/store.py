@@ -1,0 +1,736 @@
+"""Stores: volumes, their journal, and every state that they keep."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import xxhash
+
+from jrnl._core import Engine, ExtentMap, Image, MemoryDevice
+from jrnl.catalog import Catalog
+from jrnl.errors import InvalidArgument, InvalidType, JrnlError, PointExpired
+from jrnl.plan import AFTER, BEFORE, BOTH, PRODUCTION, Base, Plan, Way, choose
+from jrnl.points import (
+    Mark,
+    NamePoint,
+    Point,
+    SeqPoint,
+    TimePoint,
+    Window,
+    check_name,
+    parse_point,
+)
+from jrnl.recovery import Recovery, outcome_of, present_seq, recover
+from jrnl.sizes import Size, parse_size
+from jrnl.snapshot import Report, Snapshot, problems_of
+from jrnl.view import View
+from jrnl.volume import Volume
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from numpy.typing import NDArray
+
+JOURNAL_MIN_BYTES = 16 * 1024
+_IMAGES = {"before": BEFORE, "after": AFTER, "both": BOTH}
+_OVERFLOWS = ("evict", "refuse")
+_DIGEST_BYTES = 1 << 20
+Path = str | os.PathLike[str]
+
+
+class Rewind(NamedTuple):
+    """What a rewind did: its seq, how many entries it dropped, how many bytes it put back."""
+
+    seq: int
+    entries: int
+    bytes: int
+
+
+class Journal:
+    """What the journal holds; ``store.journal``."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def __repr__(self) -> str:
+        return f"<jrnl.Journal, {self.used} of {self.capacity} bytes used>"
+
+    @property
+    def capacity(self) -> int:
+        """Bytes of headers and images together."""
+        return self._engine.capacity
+
+    @property
+    def used(self) -> int:
+        """Bytes that the retained entries take, headers and images."""
+        return self._engine.used
+
+    @property
+    def entries(self) -> NDArray[np.void]:
+        """The retained entries in seq order, a copy.
+
+        A structured array with the fields seq (uint64), time_ns (int64), kind (uint8, a `Kind`),
+        volume (uint16, its index in ``store.volumes``), offset and length (uint64, bytes). A
+        REWIND's offset is the seq of the state it stands for; a MARK's length is its name's.
+
+        Raises
+        ------
+        CorruptionError, StoreClosed
+        """
+        with self._engine as engine:
+            _check_not_closed(engine)
+            return engine.entries()
+
+    def before(self, seq: int) -> bytes:
+        """Return what entry `seq` overwrote; nothing for a mark, a flush or a rewind.
+
+        Raises
+        ------
+        PointExpired, UnknownPoint, CorruptionError, StoreClosed
+        InvalidArgument
+            The store keeps no before-images.
+        """
+        return self._image(seq, after=False)
+
+    def after(self, seq: int) -> bytes:
+        """Return what entry `seq` wrote; a mark's name for a mark. Raises as `before`."""
+        return self._image(seq, after=True)
+
+    def _image(self, seq: int, *, after: bool) -> bytes:
+        parsed = parse_point(seq)
+        if not isinstance(parsed, SeqPoint):
+            raise InvalidType(f"an entry is named by its seq (int), not {type(seq).__name__}")
+        with self._engine as engine:
+            engine.check_open()
+            image = engine.image_bytes(parsed.seq, after)
+            if image is not None:
+                return image
+            wanted = AFTER if after else BEFORE
+            if not engine.images & wanted and engine.changes_bytes(parsed.seq):
+                kept, other = ("before", "after") if after else ("after", "before")
+                raise InvalidArgument(
+                    f"the store keeps no {other}-images (images={kept!r}); "
+                    f"create it with images='{other}' or 'both'"
+                )
+            return b""
+
+
+class Savepoint:
+    """The context manager behind `Store.savepoint`."""
+
+    def __init__(self, store: Store, name: str | None) -> None:
+        self._store = store
+        self._name = name
+        self._mark: Mark | None = None
+
+    def __enter__(self) -> Mark:
+        if self._mark is not None:
+            raise InvalidArgument("this savepoint is open already; call savepoint() for another")
+        self._mark = self._store._open_savepoint(self._name)
+        return self._mark
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        mark, self._mark = self._mark, None
+        if mark is not None:
+            self._store._close_savepoint(mark, failed=kind is not None)
+
+
+class Store:
+    """One or more volumes under one journal and one sequence; made by `create` and `wrap`.
+
+    Any method may be called from any thread. As a context manager it closes itself.
+    """
+
+    def __init__(self, engine: Engine, names: list[str]) -> None:
+        self._engine = engine
+        self._catalog = Catalog({name: k for k, name in enumerate(names)}, self._is_in_window)
+        self._volumes = {
+            name: Volume(engine, k, name, self._catalog) for k, name in enumerate(names)
+        }
+        self.journal = Journal(engine)
+
+    def __repr__(self) -> str:
+        if self._engine.closed:
+            return "<jrnl.Store, closed>"
+        sizes = ", ".join(f"{name}: {volume.size}" for name, volume in self._volumes.items())
+        return f"<jrnl.Store {{{sizes}}}, {self.window}>"
+
+    def __enter__(self) -> Store:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    # What there is.
+
+    def __getitem__(self, name: str) -> Volume:
+        return self._volumes[list(self._volumes)[self._catalog.volume_index(name)]]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._volumes)
+
+    @property
+    def volumes(self) -> Mapping[str, Volume]:
+        """All volumes by name, in the order of their creation."""
+        return dict(self._volumes)
+
+    @property
+    def volume(self) -> Volume:
+        """The only volume. Raises UnknownVolume where there are several."""
+        return list(self._volumes.values())[self._catalog.volume_index(None)]
+
+    @property
+    def seq(self) -> int:
+        """The newest entry's seq, which names the present state."""
+        return self._engine.seq
+
+    @property
+    def window(self) -> Window:
+        """The states that can be rebuilt now: oldest..newest, less what a rewind dropped."""
+        with self._engine as engine:
+            return Window(self._oldest(), engine.seq)
+
+    @property
+    def marks(self) -> Mapping[str, Mark]:
+        """Marks whose states are in the window, by name."""
+        with self._engine:
+            return self._catalog.marks()
+
+    @property
+    def snapshots(self) -> Mapping[str, Snapshot]:
+        """Snapshots by name."""
+        with self._engine:
+            return dict(self._catalog.snapshots)
+
+    @property
+    def recoveries(self) -> Mapping[int, Recovery]:
+        """Recoveries that can be taken up again, by id.
+
+        One that was restored stays until it is closed; another one as long as its caller holds it.
+        """
+        with self._engine:
+            return self._catalog.recoveries()
+
+    # Naming states.
+
+    def flush(self) -> int:
+        """Make what was written durable, as far as the store is; return the newest seq.
+
+        Adds one FLUSH entry if any entry was added since the last one.
+        """
+        with self._engine as engine:
+            engine.check_open()
+            return engine.flush()
+
+    def mark(self, name: str | None = None) -> Mark:
+        """Name the present state, by a MARK entry; without a name, return a bookmark, no entry.
+
+        A mark lives as long as its state is in the window.
+
+        Raises
+        ------
+        NameTaken, InvalidArgument, InvalidType, JournalFull, StoreClosed
+        """
+        if name is not None:
+            return next(iter(self._volumes.values()))._mark(name)
+        with self._engine as engine:
+            engine.check_open()
+            return Mark(None, engine.seq, engine.tick())
+
+    def snapshot(self, name: str) -> Snapshot:
+        """Copy all volumes as they are now, with checksums.
+
+        Raises
+        ------
+        NameTaken, InvalidArgument, InvalidType, EditOpen, StoreClosed, MemoryError
+        """
+        with self._engine as engine:
+            engine.check_open()
+            self._catalog.check_free(name)
+            snapshot = Snapshot(self._catalog, name, Image.frozen(engine), engine.tick())
+            self._catalog.snapshots[name] = snapshot
+            return snapshot
+
+    # Going back.
+
+    def plan(self, to: Point, base: str | Snapshot | None = None) -> Plan:
+        """Say what `recover` would do, before anything moves. Takes and raises what it does."""
+        with self._engine as engine:
+            engine.check_open()
+            way, seq = self._choose(to, base)
+            return Plan(
+                way.route, way.base.name, way.entries, way.bytes, lambda: self._outcome(seq, base)
+            )
+
+    def recover(self, to: Point, base: str | Snapshot | None = None) -> Recovery:
+        """Rebuild an earlier state beside production, the cheapest way.
+
+        Parameters
+        ----------
+        to : int, str, Mark, Snapshot or aware datetime
+            A time means the last state at or before it.
+        base : str or Snapshot, optional
+            The snapshot to start from; the planner's choice by default.
+
+        Raises
+        ------
+        UnknownPoint
+            `to` names no state.
+        PointExpired
+            The state has left the window, or `base` leads there no more.
+        CorruptionError
+            An image that would be applied is damaged, or the bridge's cross-check fails.
+        InvalidArgument, InvalidType, EditOpen, StoreClosed, MemoryError
+        """
+        with self._engine as engine:
+            engine.check_open()
+            way, seq = self._choose(to, base)
+            return recover(self._catalog, self._resolve, way, seq)
+
+    def view(self, at: Point) -> View:
+        """Look at an earlier state without copying it.
+
+        Raises
+        ------
+        PointExpired, UnknownPoint, CorruptionError, InvalidArgument, InvalidType, EditOpen,
+        StoreClosed
+        """
+        with self._engine as engine:
+            engine.check_open()
+            snapshot = self._snapshot_of(at)
+            if snapshot is not None:
+                image = Image.patched(snapshot.image, ExtentMap(engine), snapshot.seq, False)
+                return View(self._catalog, image, snapshot.seq, None)
+            if engine.images & BEFORE:
+                seq = self._resolve(at)
+                return View(self._catalog, Image.live(engine, seq, False), seq, None)
+            way, seq = self._choose(at, None)
+            if way.base.image is None:
+                raise PointExpired(
+                    f"with images='after' no view can follow state {seq} once it is overwritten; "
+                    "take a snapshot first, or recover it"
+                )
+            image = Image.patched(way.base.image, way.extents, seq, False)
+            return View(self._catalog, image, seq, way.base.seq)
+
+    def rewind(self, to: Point) -> Rewind:
+        """Put production itself back to an earlier state, and drop the entries after it.
+
+        Costs the distinct bytes written since. History after the point is given up; the seq goes
+        on rising: one REWIND entry stands for state `to`.
+
+        Raises
+        ------
+        PinnedPoint
+            An open view or recovery needs an entry that would be dropped.
+        UnknownPoint, PointExpired, CorruptionError, EditOpen, StoreClosed
+        InvalidArgument
+            ``images="after"``.
+        """
+        with self._engine as engine:
+            engine.check_open()
+            self._check_before_images("rewind")
+            return Rewind(*engine.rewind(self._resolve(to)))
+
+    def savepoint(self, name: str | None = None) -> Savepoint:
+        """Return a block that an exception rewinds to its start. Savepoints nest.
+
+        ``with store.savepoint() as start`` gives a bookmark of the start; a `name` is a mark's
+        while the block runs. What other threads write meanwhile is rewound too.
+        """
+        self._check_before_images("savepoint")
+        return Savepoint(self, name)
+
+    # Checking.
+
+    def digest(self, at: Point | None = None) -> str:
+        """Return one XXH3-128, as 32 hex digits, over all volumes one after the other.
+
+        Equal digests mean equal states. `at` is any point; the present state by default.
+        """
+        with self._engine as engine:
+            engine.check_open()
+            state = xxhash.xxh3_128()
+            if at is None:
+                for device in engine.devices:
+                    state.update(memoryview(device))
+                return state.hexdigest()
+            buffer = bytearray(_DIGEST_BYTES)
+            with self.view(at) as view:
+                for name, volume in self._volumes.items():
+                    for start in range(0, volume.size, _DIGEST_BYTES):
+                        piece = memoryview(buffer)[: volume.size - start]
+                        view.readinto(start, piece, name)
+                        state.update(piece)
+            return state.hexdigest()
+
+    def verify(self, progress: Callable[[int, int], object] | None = None) -> Report:
+        """Hold every entry and snapshot against its checksum, and snapshots against the journal.
+
+        Parameters
+        ----------
+        progress : callable, optional
+            Called as ``progress(done, total)``, in entries and snapshots.
+
+        Returns
+        -------
+        Report
+        """
+        with self._engine as engine:
+            engine.check_open()
+            problems: list[str] = []
+            total = engine.entry_count + len(self._catalog.snapshots)
+            for k in range(engine.entry_count):
+                problem = engine.verify_entry(k)[1]
+                if problem is not None:
+                    problems.append(problem)
+                if progress is not None and k % 1024 == 0:
+                    progress(k, total)
+            for k, snapshot in enumerate(self._catalog.snapshots.values()):
+                problems += problems_of(snapshot.name, snapshot.image)
+                problems += self._compare_ways(snapshot)
+                if progress is not None:
+                    progress(engine.entry_count + k + 1, total)
+            return Report(
+                not problems, problems, engine.entry_count, len(self._catalog.snapshots)
+            )
+
+    def close(self) -> None:
+        """Close the store. What it kept is gone; arrays taken from it stay valid memory.
+
+        Raises
+        ------
+        EditOpen
+            Inside this thread's own ``edit`` block.
+        """
+        for recovery in self.recoveries.values():
+            recovery.close()
+        self._engine.close()
+
+    # Resolving points. Callers hold the lock.
+
+    def _oldest(self) -> int:
+        engine = self._engine
+        if engine.images & BEFORE:
+            return engine.base_seq
+        seqs = [present_seq(engine, snapshot.seq) for snapshot in self._catalog.snapshots.values()]
+        return min((seq for seq in seqs if seq is not None), default=engine.seq)
+
+    def _is_in_window(self, seq: int) -> bool:
+        return seq >= self._oldest() and present_seq(self._engine, seq) is not None
+
+    def _resolve(self, point: Point) -> int:
+        """Return the seq that the point's state is kept under. Raises as `recover`."""
+        parsed = parse_point(point)
+        if isinstance(parsed, TimePoint):
+            return self._engine.seq_at(parsed.time_ns)
+        if isinstance(parsed, NamePoint):
+            return self._engine.resolve(self._catalog.find_name(parsed.name).seq)
+        return self._engine.resolve(parsed.seq)
+
+    def _snapshot_of(self, point: Point) -> Snapshot | None:
+        """Return the snapshot that holds just the state that `point` names, if there is one."""
+        if isinstance(point, Snapshot) and point.name in self._catalog.snapshots:
+            return self._catalog.snapshots[point.name]
+        parsed = parse_point(point)
+        if isinstance(parsed, NamePoint):
+            return self._catalog.snapshots.get(parsed.name)
+        if isinstance(parsed, SeqPoint):
+            for snapshot in self._catalog.snapshots.values():
+                if snapshot.seq == parsed.seq:
+                    return snapshot
+        return None
+
+    def _choose(self, to: Point, base: str | Snapshot | None) -> tuple[Way, int]:
+        """Return the way to `to`, and the seq of its state."""
+        engine = self._engine
+        bases = self._bases(base)
+        target = self._snapshot_of(to)
+        if target is not None and present_seq(engine, target.seq) is None:
+            # The journal no longer knows this state, but the snapshot is a point of its own.
+            if base is not None and bases[0].name != target.name:
+                raise PointExpired(
+                    f"state {target.seq} is only in the snapshot {target.name!r} now, "
+                    f"and cannot be reached from {bases[0].name!r}"
+                )
+            own = Base(target.name, target.seq, target.image)
+            return Way("backward", own, ExtentMap(engine)), target.seq
+        seq = self._resolve(to)
+        return choose(engine, bases, seq), seq
+
+    def _outcome(self, seq: int, base: str | Snapshot | None) -> int:
+        with self._engine as engine:
+            engine.check_open()
+            return outcome_of(*self._choose(seq, base))
+
+    def _bases(self, base: str | Snapshot | None) -> list[Base]:
+        """Return what an image may start from: all there is, or just the snapshot asked for."""
+        engine = self._engine
+        if base is not None:
+            name = base.name if isinstance(base, Snapshot) else base
+            found = self._catalog.find_name(name)
+            if not isinstance(found, Snapshot):
+                raise InvalidArgument(f"{name!r} is a mark; a base must be a snapshot")
+            if isinstance(base, Snapshot) and found is not base:
+                base.image  # noqa: B018 - raises: it was deleted, and another has its name
+            return [Base(found.name, present_seq(engine, found.seq), found.image)]
+        return [Base(PRODUCTION, engine.seq, None)] + [
+            Base(snapshot.name, present_seq(engine, snapshot.seq), snapshot.image)
+            for snapshot in self._catalog.snapshots.values()
+        ]
+
+    # Savepoints.
+
+    def _check_before_images(self, what: str) -> None:
+        if not self._engine.images & BEFORE:
+            raise InvalidArgument(
+                f"{what} needs before-images; create the store with images='before' or 'both'"
+            )
+
+    def _open_savepoint(self, name: str | None) -> Mark:
+        with self._engine as engine:
+            engine.check_open()
+            if name is not None:
+                self._catalog.check_free(name)
+            engine.expect_rewind()
+            mark = Mark(name, engine.seq, engine.tick())
+            if name is not None:
+                self._catalog.add_mark(mark)
+            return mark
+
+    def _close_savepoint(self, mark: Mark, *, failed: bool) -> None:
+        with self._engine as engine:
+            if mark.name is not None:
+                self._catalog.remove_mark(mark.name)
+            if failed and not engine.closed:
+                engine.check_open()
+                engine.rewind(engine.resolve(mark.seq))
+
+    def _compare_ways(self, snapshot: Snapshot) -> list[str]:
+        """Rebuild a snapshot's state from production, and compare."""
+        engine = self._engine
+        seq = present_seq(engine, snapshot.seq)
+        if seq is None or not engine.images & BEFORE:
+            return []
+        try:
+            live = Image.live(engine, seq, False)
+            unequal = [
+                f"snapshot {snapshot.name!r} and the journal disagree on volume {name!r} "
+                f"near byte {start}"
+                for name, volume in self._volumes.items()
+                for start in _unequal_pieces(live, snapshot.image, volume)
+            ]
+        except JrnlError as error:
+            return [f"snapshot {snapshot.name!r} cannot be compared with the journal: {error}"]
+        return unequal
+
+
+def _unequal_pieces(one: Image, other: Image, volume: Volume) -> Iterator[int]:
+    """Yield where two images of a volume differ, to the nearest piece that may."""
+    blocks = np.union1d(one.blocks(volume.index), other.blocks(volume.index))
+    step = _DIGEST_BYTES
+    for start in np.unique(blocks * 4096 // step) * step:
+        length = min(step, volume.size - int(start))
+        if one.read(int(start), length, volume.index) != other.read(
+            int(start), length, volume.index
+        ):
+            yield int(start)
+
+
+def _check_not_closed(engine: Engine) -> None:
+    if engine.closed:
+        engine.check_open()
+
+
+def create(
+    *,
+    size: Size | None = None,
+    volumes: Mapping[str, Size] | None = None,
+    source: Path | Mapping[str, Path] | None = None,
+    journal: Size = "64MiB",
+    images: str | None = None,
+    overflow: str = "evict",
+    checksum: bool = True,
+    clock: Callable[[], int] | None = None,
+) -> Store:
+    """Create a store in memory.
+
+    Parameters
+    ----------
+    size : int or str, optional
+        Bytes of the one volume "data"; a str is like "512B", "64KiB", "64MiB", "1GiB", "1TiB".
+        A volume costs the memory of the pages that were touched.
+    volumes : mapping of str to size, optional
+        Several volumes by name, instead of `size`.
+    source : path, or mapping of volume name to path, optional
+        Files or block devices whose content is state 0; nothing of it is journaled, and holes cost
+        nothing. A volume takes its file's size unless `size` or `volumes` gives a larger one.
+    journal : int or str
+        Bytes for headers and images together, from 16 KiB.
+    images : {"before", "after", "both"}, optional
+        What an entry keeps: the bytes overwritten (the default), the bytes written, or both.
+    overflow : {"evict", "refuse"}
+        When the journal is full: let the oldest entries go, or raise JournalFull.
+    checksum : bool
+        Sum headers and images with XXH3-64, and hold them against it before they are applied.
+    clock : callable, optional
+        Gives the time of an entry in nanoseconds since 1970-01-01 UTC; the system's by default.
+
+    Returns
+    -------
+    Store
+
+    Raises
+    ------
+    InvalidArgument, InvalidType
+        An argument is malformed, or they contradict each other.
+    OSError
+        A source cannot be read.
+    MemoryError
+        There is no address space for that much.
+    """
+    mode, refuse = _parse_options(images, overflow)
+    capacity = _parse_journal(journal)
+    sources = _parse_sources(source, volumes)
+    sizes = _parse_volumes(size, volumes, sources)
+    devices = [MemoryDevice(length) for length in sizes.values()]
+    engine = Engine(devices, capacity, mode, bool(checksum), refuse, clock)
+    for index, name in enumerate(sizes):
+        if name in sources:
+            _load(engine, index, sources[name])
+    return Store(engine, list(sizes))
+
+
+def wrap(
+    buffer: object,
+    journal: Size = "64MiB",
+    *,
+    images: str | None = None,
+    overflow: str = "evict",
+    checksum: bool = True,
+    clock: Callable[[], int] | None = None,
+) -> Store:
+    """Journal a caller's own memory: `buffer` becomes the volume "data", without a copy.
+
+    Parameters
+    ----------
+    buffer : writable, C-contiguous buffer
+        Any shape and dtype; it stays exported until the store and all arrays from it are gone.
+        What is written to it around the store is not journaled, and no checksum sees it.
+    journal, images, overflow, checksum, clock
+        As for `create`, whose exceptions it raises.
+    """
+    mode, refuse = _parse_options(images, overflow)
+    capacity = _parse_journal(journal)
+    device = MemoryDevice.adopt(buffer)
+    if device.size == 0:
+        raise InvalidArgument("the buffer is empty; a volume has at least one byte")
+    engine = Engine([device], capacity, mode, bool(checksum), refuse, clock)
+    engine.mark_written(0, 0, device.size)
+    return Store(engine, ["data"])
+
+
+def _parse_options(images: str | None, overflow: str) -> tuple[int, bool]:
+    if images is not None and images not in _IMAGES:
+        raise InvalidArgument(f"images must be 'before', 'after' or 'both', not {images!r}")
+    if overflow not in _OVERFLOWS:
+        raise InvalidArgument(f"overflow must be 'evict' or 'refuse', not {overflow!r}")
+    return _IMAGES[images or "before"], overflow == "refuse"
+
+
+def _parse_journal(journal: Size) -> int:
+    capacity = parse_size(journal, "journal")
+    if capacity < JOURNAL_MIN_BYTES:
+        raise InvalidArgument(f"a journal has at least 16KiB, not {journal!r}")
+    return capacity
+
+
+def _parse_sources(
+    source: Path | Mapping[str, Path] | None, volumes: Mapping[str, Size] | None
+) -> dict[str, Path]:
+    if source is None:
+        return {}
+    if isinstance(source, Mapping):
+        return dict(source)
+    if volumes is not None and len(volumes) != 1:
+        raise InvalidArgument("one source for several volumes; pass source={volume: path}")
+    return {next(iter(volumes or ["data"])): source}
+
+
+def _parse_volumes(
+    size: Size | None, volumes: Mapping[str, Size] | None, sources: Mapping[str, Path]
+) -> dict[str, int]:
+    """Return each volume's size in bytes, in order."""
+    if size is not None and volumes is not None:
+        raise InvalidArgument("size names the one volume 'data', volumes names them all: pass one")
+    if size is not None:
+        wanted = {next(iter(sources), "data"): parse_size(size)}
+    elif volumes is not None:
+        wanted = {check_name(name): parse_size(s, f"size of {name!r}") for name, s in volumes.items()}
+    else:
+        wanted = {check_name(name): _file_size(path) for name, path in sources.items()}
+    if not wanted:
+        raise InvalidArgument("a store has at least one volume: pass size, volumes or source")
+    if len(wanted) > 65535:
+        raise InvalidArgument(f"a store has at most 65535 volumes, not {len(wanted)}")
+    for name, path in sources.items():
+        if name not in wanted:
+            raise InvalidArgument(f"there is a source for {name!r}, but no such volume")
+        if _file_size(path) > wanted[name]:
+            raise InvalidArgument(
+                f"{os.fspath(path)!r} has {_file_size(path)} bytes, more than the volume {name!r}, "
+                f"which has {wanted[name]}"
+            )
+    return wanted
+
+
+def _file_size(path: Path) -> int:
+    """Return the size of a file or a block device in bytes."""
+    with open(path, "rb") as file:
+        size = file.seek(0, os.SEEK_END)
+    if size == 0:
+        raise InvalidArgument(f"{os.fspath(path)!r} is empty; a volume has at least one byte")
+    return size
+
+
+def _load(engine: Engine, index: int, path: Path) -> None:
+    """Read a source into a volume, skipping its holes."""
+    target = memoryview(engine.devices[index])
+    with open(path, "rb", buffering=0) as file:
+        for start, stop in _data_extents(file.fileno(), len(target)):
+            file.seek(start)
+            while start < stop:
+                count = file.readinto(target[start : min(stop, start + _DIGEST_BYTES)])
+                if not count:
+                    return
+                engine.mark_written(index, start, count)
+                start += count
+
+
+def _data_extents(descriptor: int, limit: int) -> Iterator[tuple[int, int]]:
+    """Yield the ranges of a file that are not holes; all of it where that cannot be told."""
+    stop = 0
+    while stop < limit:
+        try:
+            start = os.lseek(descriptor, stop, os.SEEK_DATA)
+            stop = os.lseek(descriptor, start, os.SEEK_HOLE)
+        except OSError as error:
+            if error.errno == 6 and stop:  # ENXIO: no data behind the last hole
+                return
+            start, stop = stop, limit
+            if error.errno == 6:
+                return
+        yield start, min(stop, limit)

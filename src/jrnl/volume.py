@@ -1,0 +1,133 @@
+"""Production volumes."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from jrnl._core import VolumeIO
+from jrnl.errors import InvalidArgument
+from jrnl.files import VolumeFile
+from jrnl.points import Mark
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from numpy.typing import NDArray
+
+    from jrnl._core import Engine
+    from jrnl.catalog import Catalog
+
+_KIND_MARK = 4
+
+
+class Volume(VolumeIO):
+    """The bytes that a host reads and writes; ``store["name"]``.
+
+    ``write``, ``write_many``, ``read``, ``readinto``, ``discard`` and ``write_zeroes`` come straight
+    from the compiled core.
+
+    Attributes
+    ----------
+    name : str
+    size : int
+        Bytes.
+    """
+
+    def __init__(self, engine: Engine, index: int, name: str, catalog: Catalog) -> None:
+        super().__init__(engine, index)
+        self.name = name
+        self._catalog = catalog
+
+    def __repr__(self) -> str:
+        return f"<jrnl.Volume {self.name!r}, {self.size} bytes>"
+
+    def edit(self, offset: int, length: int) -> Edit:
+        """Lend a range for writing in place, as one journal entry.
+
+        Use it in a ``with`` statement: it gives a writable uint8 array of `length` over production.
+        An exception in the block puts the old bytes back. Other threads wait for the block to end.
+        The array must not be written after it. Inside the block this thread may read and write, but
+        not write into the lent range through the store, nor ask for other states.
+
+        Raises
+        ------
+        OutOfBounds, EntryTooLarge, JournalFull, StoreClosed
+        EditOpen
+            The range overlaps one that this thread has open already.
+        """
+        return Edit(self, offset, length)
+
+    def as_array(self) -> NDArray[np.uint8]:
+        """Return production itself: uint8[size], read-only, no copy.
+
+        It shows later writes, and stays valid memory after the store is closed.
+        """
+        with self.engine as engine:
+            if engine.closed:
+                engine.check_open()
+            array = np.frombuffer(engine.devices[self.index], np.uint8)
+            array.flags.writeable = False
+            return array
+
+    def as_file(self) -> VolumeFile:
+        """Return production as a raw file object: seek, readinto, write, flush."""
+        return VolumeFile(self.size, self.readinto, self.write, self._flush, self._max_write)
+
+    @property
+    def _seq(self) -> int:
+        return self.engine.seq
+
+    @property
+    def _max_write(self) -> int:
+        return self.engine.write_max
+
+    def _flush(self) -> int:
+        with self.engine as engine:
+            engine.check_open()
+            return engine.flush()
+
+    def _mark(self, name: str) -> Mark:
+        with self.engine as engine:
+            engine.check_open()
+            self._catalog.check_free(name)
+            seq = engine.note(_KIND_MARK, name.encode())
+            mark = Mark(name, seq, engine.time_ns)
+            self._catalog.add_mark(mark)
+            return mark
+
+
+class Edit:
+    """The context manager behind `Volume.edit`."""
+
+    def __init__(self, volume: Volume, offset: int, length: int) -> None:
+        self._volume = volume
+        self._range = offset, length
+        self._array: NDArray[np.uint8] | None = None
+        self._thread = 0
+
+    def __enter__(self) -> NDArray[np.uint8]:
+        if self._array is not None:
+            raise InvalidArgument("this edit is open already; call edit() again for another")
+        memory = self._volume._edit_begin(*self._range)
+        self._thread = threading.get_ident()
+        self._array = np.frombuffer(memory, np.uint8)
+        return self._array
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._array is None:
+            return
+        if self._thread != threading.get_ident():
+            raise InvalidArgument("an edit must be left on the thread that opened it")
+        self._array.flags.writeable = False
+        length = self._array.size
+        self._array = None
+        if length:
+            self._volume._edit_end(kind is None)
