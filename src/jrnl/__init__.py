@@ -1,4 +1,4 @@
-"""jrnl gives block volumes a memory: every earlier state rebuilt, looked at, restored, rewound to."""
+"""jrnl gives block volumes a memory: every earlier state rebuilt, restored, rewound to."""
 
 from __future__ import annotations
 
@@ -25,11 +25,12 @@ from jrnl.errors import (
     UnknownPoint,
     UnknownVolume,
 )
+from jrnl.journal import Journal
 from jrnl.plan import Plan
 from jrnl.points import Mark, Window
 from jrnl.recovery import Recovery, Restore
 from jrnl.snapshot import Report, Snapshot
-from jrnl.store import Journal, Rewind, Store, create, wrap
+from jrnl.store import Rewind, Store, create, wrap
 from jrnl.view import View
 from jrnl.volume import Volume
 

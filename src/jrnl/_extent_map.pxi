@@ -251,8 +251,8 @@ cdef int map_scan(Core* core, ExtentMapData* map, uint64_t first, uint64_t last,
         status = header_check(core, header, slot)
         if status != OK:
             return status
-        if not changes_bytes(header):
-            continue
+        if not changes_bytes(header) or header.flags & FLAG_BEFORE_ZERO:
+            continue    # zeroes over zeroes change nothing: a mkfs discards the whole disk
         whole.slot = slot
         whole.seq = header.seq
         whole.volume = header.volume

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from jrnl.snapshot import Snapshot
 
 _PRUNE_EVERY = 1024
+_NAMES_SHOWN = 8
 
 
 class Catalog:
@@ -80,13 +81,13 @@ class Catalog:
         found = self.snapshots.get(name) or self.find_mark(name)
         if found is None:
             known = [*self.snapshots, *self.marks()]
-            shown = ", ".join(repr(other) for other in known[:8]) or "none"
-            more = f" and {len(known) - 8} more" if len(known) > 8 else ""
+            shown = ", ".join(repr(other) for other in known[:_NAMES_SHOWN]) or "none"
+            more = f" and {len(known) - _NAMES_SHOWN} more" if known[_NAMES_SHOWN:] else ""
             raise UnknownPoint(f"no mark or snapshot is called {name!r}; there is {shown}{more}")
         return found
 
     def add_recovery(self, recovery: Recovery) -> int:
-        """Number a new recovery. It is listed while its caller holds it."""
+        """Give a new recovery its number; it is listed while its caller holds it."""
         number = next(self._recovery_ids)
         self._open_recoveries[number] = recovery
         return number

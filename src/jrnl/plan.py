@@ -46,8 +46,8 @@ class Plan:
     def oldest_after_restore(self) -> int:
         """The window's oldest state if the recovered image were restored now.
 
-        A restore journals what it overwrites, so it may push old entries out. Found by comparing the
-        image with production when it is asked for: it reads the bytes that may differ.
+        A restore journals what it overwrites, so it may push old entries out. It is found
+        by comparing the image with production when it is asked for, which reads what may differ.
         """
         return self._outcome()
 

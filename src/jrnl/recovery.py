@@ -222,7 +222,9 @@ def present_seq(engine: Engine, seq: int | None) -> int | None:
 
 
 def differences(image: Image) -> tuple[list[tuple[NDArray[np.int64], NDArray[np.int64]]], int]:
-    """Find what a restore has to write: (offsets, lengths) for each volume, and the oldest state after.
+    """Return what a restore has to write, and the oldest state after it.
+
+    That is (offsets, lengths) for each volume.
 
     Raises
     ------

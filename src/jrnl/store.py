@@ -11,7 +11,8 @@ import xxhash
 
 from jrnl._core import Engine, ExtentMap, Image, MemoryDevice
 from jrnl.catalog import Catalog
-from jrnl.errors import InvalidArgument, InvalidType, JrnlError, PointExpired
+from jrnl.errors import InvalidArgument, JrnlError, PointExpired
+from jrnl.journal import Journal
 from jrnl.plan import AFTER, BEFORE, BOTH, PRODUCTION, Base, Plan, Way, choose
 from jrnl.points import (
     Mark,
@@ -26,19 +27,18 @@ from jrnl.points import (
 from jrnl.recovery import Recovery, outcome_of, present_seq, recover
 from jrnl.sizes import Size, parse_size
 from jrnl.snapshot import Report, Snapshot, problems_of
+from jrnl.sources import Path, file_size, load
 from jrnl.view import View
 from jrnl.volume import Volume
 
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from numpy.typing import NDArray
-
 JOURNAL_MIN_BYTES = 16 * 1024
 _IMAGES = {"before": BEFORE, "after": AFTER, "both": BOTH}
 _OVERFLOWS = ("evict", "refuse")
+_VOLUMES_MAX = 65535
 _DIGEST_BYTES = 1 << 20
-Path = str | os.PathLike[str]
 
 
 class Rewind(NamedTuple):
@@ -47,75 +47,6 @@ class Rewind(NamedTuple):
     seq: int
     entries: int
     bytes: int
-
-
-class Journal:
-    """What the journal holds; ``store.journal``."""
-
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
-
-    def __repr__(self) -> str:
-        return f"<jrnl.Journal, {self.used} of {self.capacity} bytes used>"
-
-    @property
-    def capacity(self) -> int:
-        """Bytes of headers and images together."""
-        return self._engine.capacity
-
-    @property
-    def used(self) -> int:
-        """Bytes that the retained entries take, headers and images."""
-        return self._engine.used
-
-    @property
-    def entries(self) -> NDArray[np.void]:
-        """The retained entries in seq order, a copy.
-
-        A structured array with the fields seq (uint64), time_ns (int64), kind (uint8, a `Kind`),
-        volume (uint16, its index in ``store.volumes``), offset and length (uint64, bytes). A
-        REWIND's offset is the seq of the state it stands for; a MARK's length is its name's.
-
-        Raises
-        ------
-        CorruptionError, StoreClosed
-        """
-        with self._engine as engine:
-            _check_not_closed(engine)
-            return engine.entries()
-
-    def before(self, seq: int) -> bytes:
-        """Return what entry `seq` overwrote; nothing for a mark, a flush or a rewind.
-
-        Raises
-        ------
-        PointExpired, UnknownPoint, CorruptionError, StoreClosed
-        InvalidArgument
-            The store keeps no before-images.
-        """
-        return self._image(seq, after=False)
-
-    def after(self, seq: int) -> bytes:
-        """Return what entry `seq` wrote; a mark's name for a mark. Raises as `before`."""
-        return self._image(seq, after=True)
-
-    def _image(self, seq: int, *, after: bool) -> bytes:
-        parsed = parse_point(seq)
-        if not isinstance(parsed, SeqPoint):
-            raise InvalidType(f"an entry is named by its seq (int), not {type(seq).__name__}")
-        with self._engine as engine:
-            engine.check_open()
-            image = engine.image_bytes(parsed.seq, after)
-            if image is not None:
-                return image
-            wanted = AFTER if after else BEFORE
-            if not engine.images & wanted and engine.changes_bytes(parsed.seq):
-                kept, other = ("before", "after") if after else ("after", "before")
-                raise InvalidArgument(
-                    f"the store keeps no {other}-images (images={kept!r}); "
-                    f"create it with images='{other}' or 'both'"
-                )
-            return b""
 
 
 class Savepoint:
@@ -404,9 +335,7 @@ class Store:
                 problems += self._compare_ways(snapshot)
                 if progress is not None:
                     progress(engine.entry_count + k + 1, total)
-            return Report(
-                not problems, problems, engine.entry_count, len(self._catalog.snapshots)
-            )
+            return Report(not problems, problems, engine.entry_count, len(self._catalog.snapshots))
 
     def close(self) -> None:
         """Close the store. What it kept is gone; arrays taken from it stay valid memory.
@@ -550,11 +479,6 @@ def _unequal_pieces(one: Image, other: Image, volume: Volume) -> Iterator[int]:
             yield int(start)
 
 
-def _check_not_closed(engine: Engine) -> None:
-    if engine.closed:
-        engine.check_open()
-
-
 def create(
     *,
     size: Size | None = None,
@@ -610,7 +534,7 @@ def create(
     engine = Engine(devices, capacity, mode, bool(checksum), refuse, clock)
     for index, name in enumerate(sizes):
         if name in sources:
-            _load(engine, index, sources[name])
+            load(engine, index, sources[name])
     return Store(engine, list(sizes))
 
 
@@ -679,58 +603,21 @@ def _parse_volumes(
     if size is not None:
         wanted = {next(iter(sources), "data"): parse_size(size)}
     elif volumes is not None:
-        wanted = {check_name(name): parse_size(s, f"size of {name!r}") for name, s in volumes.items()}
+        wanted = {
+            check_name(name): parse_size(s, f"size of {name!r}") for name, s in volumes.items()
+        }
     else:
-        wanted = {check_name(name): _file_size(path) for name, path in sources.items()}
+        wanted = {check_name(name): file_size(path) for name, path in sources.items()}
     if not wanted:
         raise InvalidArgument("a store has at least one volume: pass size, volumes or source")
-    if len(wanted) > 65535:
-        raise InvalidArgument(f"a store has at most 65535 volumes, not {len(wanted)}")
+    if len(wanted) > _VOLUMES_MAX:
+        raise InvalidArgument(f"a store has at most {_VOLUMES_MAX} volumes, not {len(wanted)}")
     for name, path in sources.items():
         if name not in wanted:
             raise InvalidArgument(f"there is a source for {name!r}, but no such volume")
-        if _file_size(path) > wanted[name]:
+        if file_size(path) > wanted[name]:
             raise InvalidArgument(
-                f"{os.fspath(path)!r} has {_file_size(path)} bytes, more than the volume {name!r}, "
+                f"{os.fspath(path)!r} has {file_size(path)} bytes, more than the volume {name!r}, "
                 f"which has {wanted[name]}"
             )
     return wanted
-
-
-def _file_size(path: Path) -> int:
-    """Return the size of a file or a block device in bytes."""
-    with open(path, "rb") as file:
-        size = file.seek(0, os.SEEK_END)
-    if size == 0:
-        raise InvalidArgument(f"{os.fspath(path)!r} is empty; a volume has at least one byte")
-    return size
-
-
-def _load(engine: Engine, index: int, path: Path) -> None:
-    """Read a source into a volume, skipping its holes."""
-    target = memoryview(engine.devices[index])
-    with open(path, "rb", buffering=0) as file:
-        for start, stop in _data_extents(file.fileno(), len(target)):
-            file.seek(start)
-            while start < stop:
-                count = file.readinto(target[start : min(stop, start + _DIGEST_BYTES)])
-                if not count:
-                    return
-                engine.mark_written(index, start, count)
-                start += count
-
-
-def _data_extents(descriptor: int, limit: int) -> Iterator[tuple[int, int]]:
-    """Yield the ranges of a file that are not holes; all of it where that cannot be told."""
-    stop = 0
-    while stop < limit:
-        try:
-            start = os.lseek(descriptor, stop, os.SEEK_DATA)
-            stop = os.lseek(descriptor, start, os.SEEK_HOLE)
-        except OSError as error:
-            if error.errno == 6 and stop:  # ENXIO: no data behind the last hole
-                return
-            start, stop = stop, limit
-            if error.errno == 6:
-                return
-        yield start, min(stop, limit)

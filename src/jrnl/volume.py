@@ -26,8 +26,8 @@ _KIND_MARK = 4
 class Volume(VolumeIO):
     """The bytes that a host reads and writes; ``store["name"]``.
 
-    ``write``, ``write_many``, ``read``, ``readinto``, ``discard`` and ``write_zeroes`` come straight
-    from the compiled core.
+    ``write``, ``write_many``, ``read``, ``readinto``, ``discard`` and ``write_zeroes`` come
+    straight from the compiled core.
 
     Attributes
     ----------

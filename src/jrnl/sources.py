@@ -1,0 +1,54 @@
+"""Sources: files whose content is a volume's state 0."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from jrnl.errors import InvalidArgument
+
+if TYPE_CHECKING:
+    from jrnl._core import Engine
+
+Path = str | os.PathLike[str]
+
+_PIECE_BYTES = 1 << 20
+
+
+def file_size(path: Path) -> int:
+    """Return the size of a file or a block device in bytes."""
+    with open(path, "rb") as file:
+        size = file.seek(0, os.SEEK_END)
+    if size == 0:
+        raise InvalidArgument(f"{os.fspath(path)!r} is empty; a volume has at least one byte")
+    return size
+
+
+def load(engine: Engine, index: int, path: Path) -> None:
+    """Read a source into a volume, skipping its holes."""
+    target = memoryview(engine.devices[index])
+    with open(path, "rb", buffering=0) as file:
+        for start, stop in _data_extents(file.fileno(), len(target)):
+            position = file.seek(start)
+            while position < stop:
+                count = file.readinto(target[position : min(stop, position + _PIECE_BYTES)])
+                if not count:  # it has shrunk since it was measured
+                    return
+                engine.mark_written(index, position, count)
+                position += count
+
+
+def _data_extents(descriptor: int, limit: int) -> Iterator[tuple[int, int]]:
+    """Yield the ranges of a file that are not holes; all of it where that cannot be told."""
+    stop = 0
+    while stop < limit:
+        try:
+            start = os.lseek(descriptor, stop, os.SEEK_DATA)
+            stop = os.lseek(descriptor, start, os.SEEK_HOLE)
+        except OSError as error:
+            if error.errno == errno.ENXIO:  # nothing but a hole is left
+                return
+            start, stop = stop, limit  # a file system, or a device, that cannot tell
+        yield start, min(stop, limit)
