@@ -64,10 +64,12 @@ bench: $(VENV)/.built $(VENV)/.bench  ## run the benchmarks and print their tabl
 bench-smoke: $(VENV)/.built $(VENV)/.bench  ## run each benchmark once, small: do they still work?
 	JRNL_BENCH_SMALL=1 $(PYTEST) bench --benchmark-disable -q $(ARGS)
 
-lint: $(VENV)/.run $(VENV)/.lint  ## check style and types
+lint: $(VENV)/.built $(VENV)/.lint  ## check style and types
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
 	$(RUN) -m mypy src/jrnl
+	$(RUN) -m mypy.stubtest jrnl._core --ignore-unused-allowlist \
+		--allowlist ci/stubtest-allowlist.txt
 	PATH="$(VENV)/bin:$$PATH" cython-lint src/jrnl
 
 dist: $(VENV)/.lint  ## build the sdist, the wheel from it, and check the wheel when installed

@@ -134,11 +134,11 @@ def _check_recovery(recovery: Recovery, recorded: str | None, took: list[float])
 
 
 def _digest_of(recovery: Recovery) -> str:
-    return hashlib.sha256(recovery.as_array()).hexdigest()
+    return hashlib.sha256(recovery.as_array().data).hexdigest()
 
 
 def _production_digest(store: Store) -> str:
-    return hashlib.sha256(store.volume.as_array()).hexdigest()
+    return hashlib.sha256(store.volume.as_array().data).hexdigest()
 
 
 def _check(wanted: str, found: str) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from operator import itemgetter
 from typing import Literal, NamedTuple
 
 from jrnl._core import Engine, ExtentMap, Image
@@ -87,19 +88,17 @@ def choose(engine: Engine, bases: Iterable[Base], target: int) -> Way:
     PointExpired
         No base leads there with the entries that are left.
     """
-    usable = [base for base in bases if base.seq is not None]
-    later = [base for base in usable if base.seq >= target]
-    earlier = [base for base in usable if base.seq < target]
+    usable = [(base.seq, base) for base in bases if base.seq is not None]
+    later = [start for start in usable if start[0] >= target]
+    earlier = [start for start in usable if start[0] < target]
     ways: list[Way] = []
     # Distinct bytes only grow with the distance, so the nearest base on each side is enough.
     if later:
-        nearest = min(later, key=lambda base: base.seq)
-        ways += _ways_back(engine, nearest, target)
+        ways += _ways_back(engine, *min(later, key=itemgetter(0)), target)
     if earlier:
-        nearest = max(earlier, key=lambda base: base.seq)
-        ways += _ways_on(engine, nearest, target)
+        ways += _ways_on(engine, *max(earlier, key=itemgetter(0)), target)
     if not ways:
-        kept = ", ".join(f"{base.name!r} ({base.seq})" for base in usable) or "none"
+        kept = ", ".join(f"{base.name!r} ({base.seq})" for _, base in usable) or "none"
         raise PointExpired(
             f"no entries lead to state {target} any more: the journal holds those after "
             f"{engine.base_seq}, and what it could start from is {kept}"
@@ -107,22 +106,22 @@ def choose(engine: Engine, bases: Iterable[Base], target: int) -> Way:
     return min(ways, key=lambda way: way.bytes)
 
 
-def _ways_back(engine: Engine, base: Base, target: int) -> list[Way]:
-    if base.seq == target:
+def _ways_back(engine: Engine, seq: int, base: Base, target: int) -> list[Way]:
+    if seq == target:
         copied = 0
         if base.image is None and engine.images == AFTER:
             copied = sum(engine.sizes)  # production moves on, and nothing keeps what it was
         return [Way("backward", base, ExtentMap(engine), copied)]
     if engine.images & BEFORE and target >= engine.base_seq:
-        return [Way("backward", base, ExtentMap.backward(engine, target, base.seq))]
+        return [Way("backward", base, ExtentMap.backward(engine, target, seq))]
     return []
 
 
-def _ways_on(engine: Engine, base: Base, target: int) -> list[Way]:
+def _ways_on(engine: Engine, seq: int, base: Base, target: int) -> list[Way]:
     ways = []
-    if base.seq >= engine.base_seq:
+    if seq >= engine.base_seq:
         if engine.images & AFTER:
-            ways.append(Way("forward", base, ExtentMap.forward(engine, base.seq, target)))
+            ways.append(Way("forward", base, ExtentMap.forward(engine, seq, target)))
         if engine.images & BEFORE:
-            ways.append(Way("bridge", base, ExtentMap.bridge(engine, base.seq, target)))
+            ways.append(Way("bridge", base, ExtentMap.bridge(engine, seq, target)))
     return ways

@@ -5,7 +5,7 @@ from __future__ import annotations
 import unicodedata
 from datetime import UTC, datetime, timedelta
 from operator import index
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, SupportsIndex
 
 from jrnl.errors import InvalidArgument, InvalidType, UnknownPoint
 
@@ -68,7 +68,7 @@ class TimePoint(NamedTuple):
     time_ns: int
 
 
-Point = int | str | datetime | HasSeq
+Point = SupportsIndex | str | datetime | HasSeq
 
 
 def parse_point(point: Point) -> SeqPoint | NamePoint | TimePoint:
@@ -89,13 +89,14 @@ def parse_point(point: Point) -> SeqPoint | NamePoint | TimePoint:
         return TimePoint(_as_nanoseconds(point))
     if isinstance(point, Mark):
         return SeqPoint(point.seq)
-    if not isinstance(point, bool) and hasattr(point, "__index__"):
-        seq = index(point)
-        if seq < 0 or seq >= 2**64:
-            raise UnknownPoint(f"there is no state {seq}; states are numbered from 0")
+    if isinstance(point, SupportsIndex) and not isinstance(point, bool):
+        number = index(point)
+        if number < 0 or number >= 2**64:
+            raise UnknownPoint(f"there is no state {number}; states are numbered from 0")
+        return SeqPoint(number)
+    seq = getattr(point, "seq", None)
+    if isinstance(seq, int) and hasattr(point, "name"):
         return SeqPoint(seq)
-    if isinstance(getattr(point, "seq", None), int) and hasattr(point, "name"):
-        return SeqPoint(point.seq)
     raise InvalidType(
         "a point is a seq (int), the name of a mark or snapshot, a Mark, a Snapshot or an aware "
         f"datetime, not {type(point).__name__}"

@@ -104,7 +104,7 @@ class Recovery:
     def as_array(self, volume: str | None = None) -> NDArray[np.uint8]:
         """Return a copy of a whole volume: uint8[size], the caller's own."""
         device = self._open().materialise(self._catalog.volume_index(volume))
-        return np.frombuffer(device, np.uint8)
+        return np.frombuffer(memoryview(device), np.uint8)
 
     def path(self, volume: str | None = None) -> str:
         """Return a path at which other programs can open a copy of a whole volume.
@@ -199,11 +199,10 @@ class Recovery:
 
 def recover(catalog: Catalog, resolve: Resolve, way: Way, seq: int) -> Recovery:
     """Make the image of state `seq` the way that was chosen. The caller holds the lock."""
-    base = way.base
-    if base.image is None:
-        base = base._replace(image=_preserve_production(way.extents.engine))
+    preserved = way.base.image or _preserve_production(way.extents.engine)
+    base = way.base._replace(image=preserved)
     plan = Plan(way.route, base.name, way.entries, way.bytes, lambda: 0)
-    image = Image.patched(base.image, way.extents, seq, True)  # takes the map over
+    image = Image.patched(preserved, way.extents, seq, True)  # takes the map over
     return Recovery(catalog, resolve, base, image, plan)
 
 

@@ -34,6 +34,8 @@ from jrnl.volume import Volume
 if TYPE_CHECKING:
     from types import TracebackType
 
+    from _typeshed import WriteableBuffer
+
 JOURNAL_MIN_BYTES = 16 * 1024
 _IMAGES = {"before": BEFORE, "after": AFTER, "both": BOTH}
 _OVERFLOWS = ("evict", "refuse")
@@ -539,7 +541,7 @@ def create(
 
 
 def wrap(
-    buffer: object,
+    buffer: WriteableBuffer,
     journal: Size = "64MiB",
     *,
     images: str | None = None,

@@ -68,7 +68,7 @@ class Volume(VolumeIO):
         with self.engine as engine:
             if engine.closed:
                 engine.check_open()
-            array = np.frombuffer(engine.devices[self.index], np.uint8)
+            array = np.frombuffer(memoryview(engine.devices[self.index]), np.uint8)
             array.flags.writeable = False
             return array
 
