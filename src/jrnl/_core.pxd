@@ -67,12 +67,18 @@ cdef struct Arena:
     uint64_t used
     uint8_t* data
 
-# First insert wins, byte by byte. One head per block and volume; see _extent_map.pxi.
+cdef struct Bucket:
+    uint64_t block
+    uint32_t head            # first fragment of the block, index + 1, with BLOCK_FULL; 0 for none
+    uint16_t volume
+    uint16_t used            # 0: the bucket was never taken
+
+# First insert wins, byte by byte. A hash table finds a block's fragments; see _extent_map.pxi.
 cdef struct ExtentMapData:
-    uint32_t volumes
-    uint32_t** heads
-    uint64_t* blocks         # blocks per volume
-    uint64_t* sizes          # bytes per volume
+    Core* core
+    Bucket* buckets
+    uint64_t mask            # buckets less one, a power of two less one
+    uint64_t buckets_used
     Fragment* fragments
     uint64_t count
     uint64_t capacity
@@ -134,6 +140,8 @@ cdef struct Core:
     uint64_t bad_offset      # ... and there, the byte in its volume
     Live* live               # all open live states
     bint live_busy           # the list is being walked: closing one is put off
+    uint8_t* spare           # an arena that was given back, kept for the next recovery
+    uint64_t spare_size
     ExtentMapData scratch    # rewind's map, kept so that a rewind allocates nothing
     uint64_t* aliases        # seqs of REWIND entries that a later one replaced, rising
     uint64_t alias_first

@@ -227,6 +227,15 @@ cdef class Engine:
             <char*>(after_image(self.core, header) if after else before_image(self.core, header)),
             header.length)
 
+    def _header_bytes(self, uint64_t seq):
+        """bytes: the header of the retained entry `seq`, as it lies in its slot."""
+        cdef const EntryHeader* header
+        self.check_open()
+        header = header_at(self.core, first_slot_after(self.core, seq - 1))
+        if seq == 0 or header.seq != seq:
+            raise PointExpired(f"entry {seq} is not in the journal")
+        return PyBytes_FromStringAndSize(<const char*>header, HEADER_BYTES)
+
     def changes_bytes(self, uint64_t seq):
         """bool: whether the retained entry `seq` is a write, a discard or zeroes."""
         return changes_bytes(header_at(self.core, first_slot_after(self.core, seq - 1)))
@@ -278,6 +287,7 @@ cdef _blocks_of_chunks(const uint8_t* touched, uint64_t chunks):
     return (first[:, None] + numpy.arange(per_chunk)).ravel()
 
 
+@cython.no_gc_clear
 cdef class ExtentMap:
     """Where the bytes of a target state come from: the plan of a recovery, in full.
 
@@ -300,9 +310,11 @@ cdef class ExtentMap:
         raise_status(map_create(&self.data, engine.core), engine.core)
 
     def __dealloc__(self):
+        enter(self.engine.core)
         map_destroy(&self.data)
         map_destroy(&self.written)
         map_destroy(&self.later)
+        core_unlock(self.engine.core)
 
     @staticmethod
     def backward(Engine engine not None, uint64_t target, uint64_t base):
@@ -372,14 +384,13 @@ cdef class Image:
         self._drop()
 
     cdef void _drop(self) noexcept:
-        # Another thread may hold the lock inside a hook of ours only with the GIL released.
         cdef Live* live = self.data.live
         self.data.live = NULL
+        enter(self.data.core)    # the collector may call this on any thread
         if live is not NULL:
-            enter(self.data.core)
             live_close(live)
-            core_unlock(self.data.core)
         map_destroy(&self.data.map)
+        core_unlock(self.data.core)
         if self.data.kind == IMAGE_FROZEN:
             frozen_free(&self.data)
 
@@ -440,7 +451,7 @@ cdef class Image:
                     map_flag_verified(&extents.data)
             if status == OK and settle:
                 status = map_settle(core, &extents.data, 0, extents.data.count,
-                                    extents.data.bytes)
+                                    settled_room(&extents.data))
         raise_status(status, core)
         image.data.kind = IMAGE_PATCHED
         image.base = base

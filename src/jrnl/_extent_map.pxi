@@ -2,9 +2,10 @@
 #
 # Invariant I1 (docs/design.md): state t at a byte is the before-image of the first later entry that
 # covers it. Entries are inserted oldest first, and a byte keeps its first source; after-images are
-# inserted newest first. A volume is cut into blocks; `heads` has one number a block: 0 for nothing,
-# else the first of a list of fragments sorted by offset, with BLOCK_FULL once no byte is missing.
-# The table is sparse memory: it costs the pages of the blocks that are covered.
+# inserted newest first. A volume is cut into blocks. A hash table (open addressing, linear probing)
+# has one number for each block that is covered: the first of a list of fragments sorted by offset,
+# with BLOCK_FULL once no byte is missing. A table of heads for all blocks is slower where few blocks
+# of a large volume are covered: each look at it misses the cache.
 
 cdef enum:
     BLOCK_SHIFT = 12
@@ -17,37 +18,52 @@ cdef enum:
     FRAGMENT_PRODUCTION = 32     # comes from production as it is now
     FRAGMENT_LIMIT = 0x7FFFFFFE
     ARENA_MIN_BYTES = 1048576
+    BUCKETS_MIN = 256
 
 cdef uint32_t BLOCK_FULL = <uint32_t>0x80000000
 
 
-cdef int map_create(ExtentMapData* map, const Core* core) noexcept nogil:
-    cdef uint32_t k
+cdef int map_create(ExtentMapData* map, Core* core) noexcept nogil:
     memset(map, 0, sizeof(ExtentMapData))
-    map.volumes = core.volume_count
-    map.heads = <uint32_t**>calloc(core.volume_count, sizeof(uint32_t*))
-    map.blocks = <uint64_t*>calloc(core.volume_count, sizeof(uint64_t))
-    map.sizes = <uint64_t*>calloc(core.volume_count, sizeof(uint64_t))
-    if map.heads is NULL or map.blocks is NULL or map.sizes is NULL:
-        map_destroy(map)
+    map.core = core
+    map.buckets = <Bucket*>calloc(BUCKETS_MIN, sizeof(Bucket))
+    if map.buckets is NULL:
         return E_NO_MEMORY
-    for k in range(core.volume_count):
-        map.sizes[k] = core.volumes[k].size
-        map.blocks[k] = (map.sizes[k] + BLOCK_BYTES - 1) >> BLOCK_SHIFT
+    map.mask = BUCKETS_MIN - 1
     return OK
 
 
 cdef void map_destroy(ExtentMapData* map) noexcept nogil:
-    cdef uint32_t k
-    if map.heads is not NULL:
-        for k in range(map.volumes):
-            unmap_memory(<uint8_t*>map.heads[k], map.blocks[k] * sizeof(uint32_t))
-    free(map.heads)
-    free(map.blocks)
-    free(map.sizes)
+    free(map.buckets)
     free(map.fragments)
     arena_free(map)
     memset(map, 0, sizeof(ExtentMapData))
+
+
+cdef inline Bucket* bucket_of(const ExtentMapData* map, uint32_t volume, uint64_t block) noexcept nogil:
+    """The block's bucket, or the free one that it would take."""
+    cdef uint64_t key = (block + (<uint64_t>volume << 48)) * <uint64_t>0x9E3779B97F4A7C15
+    cdef uint64_t k = (key ^ (key >> 32)) & map.mask
+    while map.buckets[k].used:
+        if map.buckets[k].block == block and map.buckets[k].volume == volume:
+            break
+        k = (k + 1) & map.mask
+    return &map.buckets[k]
+
+
+cdef int buckets_grow(ExtentMapData* map) noexcept nogil:
+    cdef Bucket* old = map.buckets
+    cdef uint64_t count = map.mask + 1, k
+    cdef Bucket* buckets = <Bucket*>calloc(count * 4, sizeof(Bucket))
+    if buckets is NULL:
+        return E_NO_MEMORY
+    map.buckets = buckets
+    map.mask = count * 4 - 1
+    for k in range(count):
+        if old[k].used:
+            bucket_of(map, old[k].volume, old[k].block)[0] = old[k]
+    free(old)
+    return OK
 
 
 cdef void arena_free(ExtentMapData* map) noexcept nogil:
@@ -55,38 +71,63 @@ cdef void arena_free(ExtentMapData* map) noexcept nogil:
     while map.arena is not NULL:
         arena = map.arena
         map.arena = arena.next
-        unmap_memory(arena.data, arena.size)
+        spare_put(map.core, arena.data, arena.size)
         free(arena)
 
 
+# Fresh pages cost more than filling them, so the last arena given back is kept for the next recovery,
+# marked so that the kernel may take its pages when memory runs short.
+
+cdef void spare_put(Core* core, uint8_t* data, uint64_t size) noexcept nogil:
+    if core.closed or size <= core.spare_size or size > core.capacity:
+        unmap_memory(data, size)
+        return
+    unmap_memory(core.spare, core.spare_size)
+    madvise(data, size, MADV_FREE)
+    core.spare = data
+    core.spare_size = size
+
+
+cdef uint8_t* spare_take(Core* core, uint64_t wanted, uint64_t* size) noexcept nogil:
+    """The spare arena if it is large enough, and not far too large, else new memory."""
+    cdef uint8_t* data = core.spare
+    if data is NULL or core.spare_size < wanted or core.spare_size // 4 > wanted:
+        size[0] = wanted
+        return map_memory(wanted, True)
+    size[0] = core.spare_size
+    core.spare = NULL
+    core.spare_size = 0
+    return data
+
+
 cdef uint8_t* arena_take(ExtentMapData* map, uint64_t length, uint64_t reserve) noexcept nogil:
-    """`length` bytes of the map's own memory; a new arena is made `reserve` bytes large."""
+    """`length` bytes of the map's own memory, aligned for streaming stores.
+
+    A new arena is made `reserve` bytes large.
+    """
     cdef Arena* arena = map.arena
     cdef uint8_t* data
     if arena is NULL or arena.size - arena.used < length:
         arena = <Arena*>malloc(sizeof(Arena))
         if arena is NULL:
             return NULL
-        arena.size = reserve if reserve > length else length
         arena.used = 0
-        arena.data = map_memory(arena.size, True)
+        arena.data = spare_take(map.core, reserve if reserve > length else length, &arena.size)
         if arena.data is NULL:
             free(arena)
             return NULL
         arena.next = map.arena
         map.arena = arena
     data = arena.data + arena.used
-    arena.used += length
+    arena.used += align_up(length)
     return data
 
 
 cdef void map_clear(ExtentMapData* map) noexcept nogil:
-    """Forget everything at the cost of what is in it; the memory stays for the next use."""
-    cdef uint64_t k
-    cdef Fragment* fragment
-    for k in range(map.count):
-        fragment = &map.fragments[k]
-        map.heads[fragment.volume][fragment.offset >> BLOCK_SHIFT] = 0
+    """Forget everything; the memory stays for the next use."""
+    if map.buckets_used:
+        memset(map.buckets, 0, (map.mask + 1) * sizeof(Bucket))
+    map.buckets_used = 0
     map.count = 0
     map.bytes = 0
     map.entries = 0
@@ -160,30 +201,35 @@ cdef int map_fill_gaps(ExtentMapData* map, uint32_t* head, const Fragment* whole
 cdef int map_insert(ExtentMapData* map, const Fragment* whole, uint64_t length) noexcept nogil:
     """Add the bytes of `whole` (of `length` bytes, any number of blocks) that have no source yet."""
     cdef uint64_t start = whole.offset, end = whole.offset + length, stop, before = map.bytes
-    cdef uint64_t block, block_start, block_stop
-    cdef uint32_t* heads = map.heads[whole.volume]
-    if heads is NULL:
-        heads = <uint32_t*>map_memory(map.blocks[whole.volume] * sizeof(uint32_t), False)
-        if heads is NULL:
-            return E_NO_MEMORY
-        map.heads[whole.volume] = heads
+    cdef uint64_t block_start, block_stop, size = map.core.volumes[whole.volume].size
+    cdef Bucket* bucket
     while start < end:
-        block = start >> BLOCK_SHIFT
-        block_start = block << BLOCK_SHIFT
+        bucket = bucket_of(map, whole.volume, start >> BLOCK_SHIFT)
+        if bucket.head & BLOCK_FULL:
+            start = ((start >> BLOCK_SHIFT) + 1) << BLOCK_SHIFT
+            continue
+        if not bucket.used:
+            if map.buckets_used * 2 > map.mask:
+                if buckets_grow(map) != OK:
+                    return E_NO_MEMORY
+                continue
+            bucket.used = 1
+            bucket.block = start >> BLOCK_SHIFT
+            bucket.volume = <uint16_t>whole.volume
+            map.buckets_used += 1
+        block_start = bucket.block << BLOCK_SHIFT
         block_stop = block_start + BLOCK_BYTES
-        if block_stop > map.sizes[whole.volume]:
-            block_stop = map.sizes[whole.volume]
+        if block_stop > size:
+            block_stop = size
         stop = end if end < block_stop else block_stop
-        if heads[block] == 0:
+        if bucket.head == 0:
             if map_add(map, whole, start, stop) is NULL:
                 return E_NO_MEMORY
-            heads[block] = <uint32_t>map.count
+            bucket.head = <uint32_t>map.count
             if stop - start == block_stop - block_start:
-                heads[block] |= BLOCK_FULL
-        elif not heads[block] & BLOCK_FULL:
-            if map_fill_gaps(map, &heads[block], whole, start, stop, block_start,
-                             block_stop) != OK:
-                return E_NO_MEMORY
+                bucket.head |= BLOCK_FULL
+        elif map_fill_gaps(map, &bucket.head, whole, start, stop, block_start, block_stop) != OK:
+            return E_NO_MEMORY
         start = stop
     if map.bytes != before:
         map.entries += 1
@@ -193,9 +239,7 @@ cdef int map_insert(ExtentMapData* map, const Fragment* whole, uint64_t length) 
 cdef inline uint32_t map_first(const ExtentMapData* map, uint32_t volume,
                                uint64_t block) noexcept nogil:
     """The first fragment of a block (index + 1), or 0."""
-    if map.heads[volume] is NULL:
-        return 0
-    return map.heads[volume][block] & ~BLOCK_FULL
+    return bucket_of(map, volume, block).head & ~BLOCK_FULL
 
 
 cdef Fragment* map_find(const ExtentMapData* map, uint32_t volume, uint64_t offset, uint64_t end,
@@ -225,7 +269,7 @@ cdef Fragment* map_find(const ExtentMapData* map, uint32_t volume, uint64_t offs
 cdef void map_unlink_last(ExtentMapData* map) noexcept nogil:
     """Take the newest fragment out again."""
     cdef Fragment* fragment = &map.fragments[map.count - 1]
-    cdef uint32_t* head = &map.heads[fragment.volume][fragment.offset >> BLOCK_SHIFT]
+    cdef uint32_t* head = &bucket_of(map, fragment.volume, fragment.offset >> BLOCK_SHIFT).head
     cdef uint32_t here = head[0] & ~BLOCK_FULL, index = <uint32_t>map.count
     head[0] = here
     if here == index:
@@ -324,6 +368,15 @@ cdef inline void fragment_copy(const Core* core, const Fragment* fragment, uint6
         memcpy(target, fragment_bytes(core, fragment) + skip, length)
 
 
+cdef uint64_t settled_room(const ExtentMapData* map) noexcept nogil:
+    """Bytes that the map's own memory takes once all of it is settled."""
+    cdef uint64_t k, room = 0
+    for k in range(map.count):
+        if not map.fragments[k].flags & (FRAGMENT_ZERO | FRAGMENT_OWN):
+            room += align_up(map.fragments[k].length)
+    return room
+
+
 cdef int map_settle(Core* core, ExtentMapData* map, uint64_t first, uint64_t last,
                     uint64_t reserve) noexcept nogil:
     """Copy the bytes of fragments [first, last) into the map's own memory, verified on the way."""
@@ -335,15 +388,27 @@ cdef int map_settle(Core* core, ExtentMapData* map, uint64_t first, uint64_t las
         fragment = &map.fragments[k]
         if fragment.flags & (FRAGMENT_ZERO | FRAGMENT_OWN):
             continue
+        if k + 1 < last and not map.fragments[k + 1].flags & (FRAGMENT_ZERO | FRAGMENT_OWN):
+            jrnl_prefetch(fragment_bytes(core, &map.fragments[k + 1]), PREFETCH_BYTES)
         status = fragment_verify(core, map, fragment)
         if status != OK:
             fragment.flags |= FRAGMENT_BAD
             worst = status
             continue
-        own = arena_take(map, fragment.length, reserve)
+        own = arena_take(map, align_up(fragment.length), reserve)
         if own is NULL:
             return E_NO_MEMORY
-        memcpy(own, fragment_bytes(core, fragment), fragment.length)
+        copy_out(own, fragment_bytes(core, fragment), fragment.length, reserve > CACHED_BYTES)
         fragment.source = <uint64_t>own
         fragment.flags |= FRAGMENT_OWN
+    jrnl_stream_fence()
     return worst
+
+
+cdef inline void copy_out(uint8_t* target, const uint8_t* source, uint64_t length,
+                          bint stream) noexcept nogil:
+    """Copy to a target aligned for streaming, past the cache where so much follows."""
+    if stream and length >= STREAM_MIN_BYTES:
+        stream_copy(target, source, length)
+    else:
+        memcpy(target, source, length)

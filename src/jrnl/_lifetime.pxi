@@ -95,8 +95,11 @@ cdef void core_release_journal(Core* core) noexcept nogil:
     core.closed = True
     unmap_memory(<uint8_t*>core.headers, core.ring.slots * HEADER_BYTES)
     unmap_memory(core.images, core.ring.area)
+    unmap_memory(core.spare, core.spare_size)
     core.headers = NULL
     core.images = NULL
+    core.spare = NULL
+    core.spare_size = 0
 
 
 cdef void core_destroy(Core* core) noexcept nogil:

@@ -10,6 +10,7 @@ cdef extern from "<sys/mman.h>" nogil:
     int MAP_ANONYMOUS
     int MAP_NORESERVE
     int MADV_HUGEPAGE
+    int MADV_FREE
     void* MAP_FAILED
 
 cdef extern from "<unistd.h>" nogil:

@@ -365,6 +365,8 @@ class Store:
 
     def _resolve(self, point: Point) -> int:
         """Return the seq that the point's state is kept under. Raises as `recover`."""
+        if type(point) is int and 0 <= point <= self._engine.seq:  # the usual case, in short
+            return self._engine.resolve(point)
         parsed = parse_point(point)
         if isinstance(parsed, TimePoint):
             return self._engine.seq_at(parsed.time_ns)
