@@ -1,6 +1,6 @@
 # The compiled core as Python sees it. `make lint` holds this against the module (mypy.stubtest).
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Final, Self, SupportsIndex
 
@@ -12,6 +12,7 @@ from typing_extensions import disjoint_base
 hash_in_use: str  # the C function of xxhash that serves, or "call": its Python function
 stream_in_use: str  # "avx512", "avx2" or "plain"
 ENTRY_FIELDS: Final[list[tuple[str, str]]]
+FORMAT: Final[Mapping[str, Mapping[str, int]]]  # the numbers of _format.pxd
 
 @disjoint_base
 class MemoryDevice:
@@ -77,6 +78,7 @@ class Engine:
     def expect_rewind(self) -> None: ...
     def rewind(self, to: int) -> tuple[int, int, int]: ...
     def entries(self) -> NDArray[np.void]: ...
+    def _header_bytes(self, seq: int) -> bytes: ...
     def image_bytes(self, seq: int, after: bool) -> bytes | None: ...
     def changes_bytes(self, seq: int) -> bool: ...
     def verify_entry(self, index: int) -> tuple[int, str | None]: ...

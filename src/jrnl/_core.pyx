@@ -15,6 +15,7 @@
     _volume_io   a volume's reads and writes
     _engine      the engine as the Python layer sees it
     _capi        the table of functions for C callers
+    _describe    the numbers of the format, for Python to read
 
 All bytes are moved by functions that touch no Python object and run under the core's lock, which is
 re-entrant. Whoever holds the GIL waits for that lock only after letting go of the GIL.
@@ -80,6 +81,7 @@ include "_arguments.pxi"
 include "_volume_io.pxi"
 include "_engine.pxi"
 include "_capi.pxi"
+include "_describe.pxi"
 
 hash_in_use = _resolve_hash(_xxhash.__file__)
 stream_in_use = (<bytes>stream_name).decode()
