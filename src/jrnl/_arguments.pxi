@@ -45,8 +45,8 @@ cdef int raise_status(int status, Core* core) except -1:
 
 
 cdef int raise_bounds(object offset, object length, uint64_t size) except -1:
-    raise OutOfBounds(f"{length} bytes at offset {offset} do not lie inside the volume, "
-                      f"which has {size} bytes")
+    raise OutOfBounds(f"{shown(length)} bytes at offset {shown(offset)} do not lie inside the "
+                      f"volume, which has {size} bytes")
 
 
 cdef uint64_t as_unsigned(object value, str name, uint64_t size) except? 0xFFFFFFFFFFFFFFFF:
@@ -54,12 +54,16 @@ cdef uint64_t as_unsigned(object value, str name, uint64_t size) except? 0xFFFFF
     cdef int overflow = 0
     cdef long long number
     if not PyLong_CheckExact(value):
-        if isinstance(value, bool) or not hasattr(value, "__index__"):
-            raise InvalidType(f"{name} must be an int (bytes), not {type(value).__name__}")
-        value = PyNumber_Index(value)
+        try:
+            if isinstance(value, bool):
+                raise TypeError("a bool is no count of bytes")
+            value = PyNumber_Index(value)
+        except TypeError as error:
+            raise InvalidType(f"{name} must be an int (bytes), not "
+                              f"{type(value).__name__}") from error
     number = PyLong_AsLongLongAndOverflow(value, &overflow)
     if overflow or number < 0:
-        raise OutOfBounds(f"{name} {value} is outside the volume, which has {size} bytes")
+        raise OutOfBounds(f"{name} {shown(value)} is outside the volume, which has {size} bytes")
     return <uint64_t>number
 
 
@@ -80,20 +84,57 @@ cdef int take_buffer(object data, Py_buffer* view, int flags) except -1:
     return 0
 
 
-def _as_offsets(offsets):
-    """An int64 array, one-dimensional and C-contiguous, from what a caller gave as offsets."""
-    array = numpy.asarray(offsets)
+cdef class FlatBuffer:
+    """A C-contiguous buffer of any shape and format as one run of bytes, which can be sliced."""
+
+    cdef Py_buffer view
+    cdef bint exported
+
+    def __cinit__(self, data, bint writable=False):
+        take_buffer(data, &self.view, PyBUF_WRITABLE if writable else 0)
+        self.exported = True
+
+    def __dealloc__(self):
+        if self.exported:
+            PyBuffer_Release(&self.view)
+
+    def __getbuffer__(self, Py_buffer* buffer, int flags):
+        PyBuffer_FillInfo(buffer, self, self.view.buf, self.view.len, self.view.readonly, flags)
+
+
+def _as_offsets(offsets, uint64_t size):
+    """A new int64 array from what a caller gave as offsets into a volume of `size` bytes.
+
+    Always a copy: offsets are checked first and used later, and another thread may change the
+    caller's in between.
+    """
+    try:
+        array = numpy.asarray(offsets)
+    except ValueError as error:
+        raise InvalidArgument(f"offsets must have one dimension: {error}") from error
     if array.ndim != 1:
         raise InvalidArgument(f"offsets must have one dimension, not {array.ndim}")
     if array.size == 0:
         return numpy.empty(0, numpy.int64)
-    if array.dtype.kind == "O" and all(type(k) is int for k in offsets):
-        raise OutOfBounds("an offset does not fit 63 bits, so it is outside any volume")
+    if array.dtype.kind in "fO":
+        # Python ints beyond 63 bits make an array of floats or of objects.
+        numbers = list(offsets)
+        if not all(type(number) is int for number in numbers):
+            raise InvalidType(f"offsets must be integers (bytes), not {array.dtype}")
+        _check_offsets_fit(min(numbers), max(numbers), size)
+        return numpy.array(numbers, numpy.int64)
     if array.dtype.kind not in "iu":
         raise InvalidType(f"offsets must be integers (bytes), not {array.dtype}")
-    if array.dtype.kind == "u" and array.dtype.itemsize == 8 and (array >> 63).any():
-        raise OutOfBounds("an offset does not fit 63 bits, so it is outside any volume")
-    return numpy.ascontiguousarray(array, numpy.int64)
+    if array.dtype.kind == "u" and array.dtype.itemsize == 8:
+        _check_offsets_fit(0, int(array.max()), size)
+    return numpy.array(array, numpy.int64, order="C")
+
+
+def _check_offsets_fit(lowest, highest, size):
+    """Raise OutOfBounds where the lowest or the highest offset does not fit int64."""
+    for offset in (lowest, highest):
+        if not -2**63 <= offset < 2**63:
+            raise OutOfBounds(f"offset {shown(offset)} is outside the volume, which has {size} bytes")
 
 
 cdef uint64_t block_length(const Py_buffer* view, uint64_t count) except? 0xFFFFFFFFFFFFFFFF:

@@ -40,6 +40,7 @@ from jrnl.errors import (
     PointExpired,
     StoreClosed,
     UnknownPoint,
+    shown,
 )
 
 from cpython.buffer cimport (
@@ -62,7 +63,7 @@ from cpython.memoryview cimport PyMemoryView_FromMemory
 from cpython.number cimport PyNumber_Index
 from cpython.pycapsule cimport PyCapsule_New
 from libc.stdlib cimport calloc, free, malloc, qsort, realloc
-from libc.string cimport memcmp, memcpy, memset
+from libc.string cimport memcmp, memcpy, memmove, memset
 from posix.time cimport CLOCK_REALTIME, clock_gettime, timespec
 
 from jrnl._format cimport *

@@ -7,7 +7,7 @@ cdef int image_fetch(ImageData* image, uint32_t volume, uint64_t offset, uint8_t
     if length == 0:
         return OK
     if image.kind == IMAGE_PRODUCTION:
-        memcpy(target, image.core.volumes[volume].data + offset, length)
+        memmove(target, image.core.volumes[volume].data + offset, length)
         return OK
     if image.kind == IMAGE_FROZEN:
         return frozen_fetch(image, volume, offset, target, length)

@@ -123,10 +123,13 @@ cdef class MemoryDevice:
 cdef bint _holds_objects(const Py_buffer* view) noexcept:
     """Whether the items are object pointers, whose bytes must never be taken for data."""
     cdef const char* code = view.format
+    cdef bint named = False     # inside a field's name, which stands between two colons
     if code is NULL:
         return False
     while code[0]:
-        if code[0] == b"O":
+        if code[0] == b":":
+            named = not named
+        elif code[0] == b"O" and not named:
             return True
         code += 1
     return False

@@ -101,7 +101,7 @@ cdef class VolumeIO:
         cdef Py_buffer places, view
         cdef uint64_t count, length, seq
         cdef int status
-        array = _as_offsets(offsets)
+        array = _as_offsets(offsets, self.size)
         take_buffer(array, &places, 0)
         try:
             count = places.len // sizeof(int64_t)

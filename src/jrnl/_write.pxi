@@ -89,7 +89,7 @@ cdef inline int write_one(Core* core, uint32_t volume, uint64_t offset, const ui
         data = image
         if core.checksum:
             entry.after_sum = hash64(image, length)
-    memcpy(target, data, length)
+    memmove(target, data, length)    # the caller's buffer may be a part of production itself
     touch(&core.volumes[volume], offset, length)
     core_append(core, &entry, room)
     return OK
@@ -246,7 +246,7 @@ cdef int core_read(Core* core, uint32_t volume, uint64_t offset, uint8_t* data,
                    uint64_t length) noexcept nogil:
     cdef int status = range_check(core, volume, offset, length)
     if status == OK and length:
-        memcpy(data, core.volumes[volume].data + offset, length)
+        memmove(data, core.volumes[volume].data + offset, length)
     return status
 
 

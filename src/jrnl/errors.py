@@ -2,6 +2,16 @@
 
 from __future__ import annotations
 
+_SHOWN_BITS = 256  # longer ints are told by their size
+
+
+def shown(value: object) -> str:
+    """Return `value` as a message shows it; Python refuses to write out an int of any length."""
+    if isinstance(value, int) and value.bit_length() > _SHOWN_BITS:
+        power = f"2**{value.bit_length() - 1}"
+        return f"-{power} or less" if value < 0 else f"{power} or more"
+    return repr(value)
+
 
 class JrnlError(Exception):
     """Base of every exception that jrnl raises itself."""

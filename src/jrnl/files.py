@@ -5,7 +5,16 @@ from __future__ import annotations
 import io
 from typing import TYPE_CHECKING, Protocol
 
-from jrnl.errors import InvalidArgument, OutOfBounds, ReadOnlyStore
+from jrnl._core import FlatBuffer
+from jrnl.errors import (
+    InvalidArgument,
+    JournalFull,
+    OutOfBounds,
+    ReadOnlyStore,
+    StoreClosed,
+    shown,
+)
+from jrnl.sizes import as_int
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,6 +41,8 @@ class VolumeFile(io.RawIOBase):
     write : callable, optional
         ``write(offset, data)``; without it the file is read-only.
     flush : callable, optional
+    write_max : int
+        Bytes, the longest that one call of `write` takes.
     """
 
     def __init__(
@@ -64,21 +75,31 @@ class VolumeFile(io.RawIOBase):
 
     def tell(self) -> int:
         """Return the position in bytes."""
+        self._check_open()
         return self._position
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        """Move the position; past the end is allowed, before the start is not."""
+        """Move the position; past the end is allowed, before the start is not.
+
+        Raises InvalidType, InvalidArgument, StoreClosed.
+        """
+        self._check_open()
         start = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._size}.get(whence)
         if start is None:
             raise InvalidArgument(f"whence must be 0, 1 or 2, not {whence}")
-        if start + offset < 0:
-            raise InvalidArgument(f"cannot seek to {start + offset}, before the start")
-        self._position = start + offset
+        position = start + as_int(offset, "the position to seek to must be an int (bytes)")
+        if position < 0:
+            raise InvalidArgument(f"cannot seek to {shown(position)}, before the start")
+        self._position = position
         return self._position
 
     def readinto(self, buffer: WriteableBuffer) -> int:
-        """Read up to len(buffer) bytes; return how many, 0 at the end."""
-        view = memoryview(buffer).cast("B")
+        """Read up to as many bytes as `buffer` takes; return how many, 0 at the end.
+
+        Raises InvalidType, InvalidArgument, StoreClosed.
+        """
+        view = memoryview(FlatBuffer(buffer, True))
+        self._check_open()
         count = max(0, min(len(view), self._size - self._position))
         if count:
             self._read(self._position, view[:count])
@@ -86,29 +107,48 @@ class VolumeFile(io.RawIOBase):
         return count
 
     def write(self, data: ReadableBuffer) -> int:
-        """Write all of `data`, in as few entries as it takes; return its length.
+        """Write `data`, in as few entries as it takes; return how many bytes were written.
+
+        That is all of it, but where the journal has room for some of the entries only.
 
         Raises
         ------
         OutOfBounds
             It would end past the volume, whose size is fixed.
-        ReadOnlyStore
+        JournalFull
+            ``overflow="refuse"`` and no room is left for the first entry.
+        ReadOnlyStore, InvalidType, InvalidArgument, StoreClosed
         """
         if self._write is None:
             raise ReadOnlyStore("this file shows an earlier state, which cannot be written")
-        view = memoryview(data).cast("B")
+        view = memoryview(FlatBuffer(data))
+        self._check_open()
         if self._position + len(view) > self._size:
             raise OutOfBounds(
                 f"{len(view)} bytes at {self._position} end past the volume's {self._size} bytes"
             )
         for start in range(0, len(view), self._write_max):
             piece = view[start : start + self._write_max]
-            self._write(self._position, piece)
+            try:
+                self._write(self._position, piece)
+            except JournalFull:
+                if start == 0:
+                    raise
+                return start
             self._position += len(piece)
         return len(view)
+
+    def close(self) -> None:
+        """Close the file. Unlike `flush` this adds no FLUSH entry: files close unasked, too."""
+        self._flush = None
+        super().close()
 
     def flush(self) -> None:
         """Flush the store, where it takes writes."""
         super().flush()
         if self._flush is not None and not self.closed:
             self._flush()
+
+    def _check_open(self) -> None:
+        if self.closed:
+            raise StoreClosed("the file is closed; as_file() gives another")

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import unicodedata
 from datetime import UTC, datetime, timedelta
-from operator import index
 from typing import NamedTuple, Protocol, SupportsIndex
 
-from jrnl.errors import InvalidArgument, InvalidType, UnknownPoint
+from jrnl.errors import InvalidArgument, InvalidType, UnknownPoint, shown
+from jrnl.sizes import as_int
 
 NAME_MAX_BYTES = 255
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_TIME_MAX_NS = 2**63 - 1
+_POINT_KINDS = (
+    "a seq (int), the name of a mark or snapshot, a Mark, a Snapshot or an aware datetime"
+)
 
 
 class Mark(NamedTuple):
@@ -89,18 +93,13 @@ def parse_point(point: Point) -> SeqPoint | NamePoint | TimePoint:
         return TimePoint(_as_nanoseconds(point))
     if isinstance(point, Mark):
         return SeqPoint(point.seq)
-    if isinstance(point, SupportsIndex) and not isinstance(point, bool):
-        number = index(point)
-        if number < 0 or number >= 2**64:
-            raise UnknownPoint(f"there is no state {number}; states are numbered from 0")
-        return SeqPoint(number)
     seq = getattr(point, "seq", None)
     if isinstance(seq, int) and hasattr(point, "name"):
         return SeqPoint(seq)
-    raise InvalidType(
-        "a point is a seq (int), the name of a mark or snapshot, a Mark, a Snapshot or an aware "
-        f"datetime, not {type(point).__name__}"
-    )
+    number = as_int(point, f"a point is {_POINT_KINDS}")
+    if not 0 <= number < 2**64:
+        raise UnknownPoint(f"there is no state {shown(number)}; states are numbered from 0")
+    return SeqPoint(number)
 
 
 def _as_nanoseconds(time: datetime) -> int:
@@ -109,7 +108,8 @@ def _as_nanoseconds(time: datetime) -> int:
             f"the time {time.isoformat()} has no zone; "
             "use datetime.now(timezone.utc) or .astimezone()"
         )
-    return (time - _EPOCH) // timedelta(microseconds=1) * 1000 + 999
+    time_ns = (time - _EPOCH) // timedelta(microseconds=1) * 1000 + 999
+    return max(-_TIME_MAX_NS, min(time_ns, _TIME_MAX_NS))  # an entry's time has 64 bits
 
 
 def check_name(name: str) -> str:

@@ -4,14 +4,31 @@ from __future__ import annotations
 
 import re
 from operator import index
+from typing import SupportsIndex, cast
 
-from jrnl.errors import InvalidArgument, InvalidType
+from jrnl.errors import InvalidArgument, InvalidType, shown
 
 _UNITS = {"": 1, "B": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40}
 _SIZE = re.compile(r"([0-9]+) ?([A-Za-z]*)", re.ASCII)
 _LIMIT = 2**63
 
 Size = int | str
+
+
+def as_int(value: object, expected: str) -> int:
+    """Return `value` as an int, which neither a bool nor a float is.
+
+    Raises
+    ------
+    InvalidType
+        Its message is `expected` and then what `value` is instead.
+    """
+    try:
+        if isinstance(value, bool):
+            raise TypeError("a bool is no number here")
+        return index(cast(SupportsIndex, value))
+    except TypeError as error:
+        raise InvalidType(f"{expected}, not {type(value).__name__}") from error
 
 
 def parse_size(size: Size, what: str = "size") -> int:
@@ -43,13 +60,9 @@ def parse_size(size: Size, what: str = "size") -> int:
                 f"{what} {size!r} is not a size; write bytes as an int, or like "
                 "'512B', '64KiB', '64MiB', '1GiB', '1TiB'"
             )
-        number = int(match[1][:40]) * _UNITS[match[2]]
-    elif isinstance(size, bool) or not hasattr(size, "__index__"):
-        raise InvalidType(
-            f"{what} must be an int (bytes) or a str like '64MiB', not {type(size).__name__}"
-        )
+        number = int(match[1].lstrip("0")[:40] or "0") * _UNITS[match[2]]
     else:
-        number = index(size)
+        number = as_int(size, f"{what} must be an int (bytes) or a str like '64MiB'")
     if not 0 < number < _LIMIT:
-        raise InvalidArgument(f"{what} {size!r} is not between 1 byte and 2**63 - 1")
+        raise InvalidArgument(f"{what} {shown(size)} is not between 1 byte and 2**63 - 1")
     return number
