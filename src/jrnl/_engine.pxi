@@ -310,6 +310,8 @@ cdef class ExtentMap:
         raise_status(map_create(&self.data, engine.core), engine.core)
 
     def __dealloc__(self):
+        if self.engine is None:    # __cinit__ was called with nothing to hold on to
+            return
         enter(self.engine.core)
         map_destroy(&self.data)
         map_destroy(&self.written)
@@ -385,6 +387,8 @@ cdef class Image:
 
     cdef void _drop(self) noexcept:
         cdef Live* live = self.data.live
+        if self.data.core is NULL:
+            return
         self.data.live = NULL
         enter(self.data.core)    # the collector may call this on any thread
         if live is not NULL:

@@ -49,6 +49,8 @@ cdef bint fits_in_huge_pages(uint64_t size) noexcept nogil:
     return pages > 0 and size <= <uint64_t>pages * <uint64_t>sysconf(_SC_PAGESIZE) // 4
 
 
+# Not cleared by the collector: a cycle through the buffer's owner would leave it exported for good.
+@cython.no_gc_clear
 cdef class MemoryDevice:
     """Bytes in memory behind the device interface: ``size``, ``pread``, ``pwrite``, ``sync``.
 
@@ -90,8 +92,7 @@ cdef class MemoryDevice:
     def __dealloc__(self):
         if self.mapped:
             unmap_memory(self.data, self.length)
-        if self.owner is not None:
-            PyBuffer_Release(&self.view)
+        PyBuffer_Release(&self.view)    # nothing where no buffer was adopted
 
     def __getbuffer__(self, Py_buffer* buffer, int flags):
         PyBuffer_FillInfo(buffer, self, self.data, self.length, 0, flags)
