@@ -56,6 +56,7 @@ cdef struct Fragment:
     uint64_t source          # position in the image area, or an address where FRAGMENT_OWN is set
     uint64_t slot            # the entry it came from
     uint64_t seq
+    uint64_t sum             # of the image, where FRAGMENT_WHOLE says that this is all of it
     uint32_t length          # bytes, never past the end of its block
     uint32_t next            # next fragment of the same block by offset, index + 1, 0 at the end
     uint32_t volume
@@ -142,6 +143,10 @@ cdef struct Core:
     bint live_busy           # the list is being walked: closing one is put off
     uint8_t* spare           # an arena that was given back, kept for the next recovery
     uint64_t spare_size
+    Fragment* spare_fragments
+    uint64_t spare_capacity
+    Bucket* spare_buckets
+    uint64_t spare_mask
     ExtentMapData scratch    # rewind's map, kept so that a rewind allocates nothing
     uint64_t* aliases        # seqs of REWIND entries that a later one replaced, rising
     uint64_t alias_first

@@ -16,6 +16,7 @@ cdef enum:
     FRAGMENT_BAD = 8             # ... and did not match
     FRAGMENT_AFTER = 16          # comes from an after-image
     FRAGMENT_PRODUCTION = 32     # comes from production as it is now
+    FRAGMENT_WHOLE = 64          # is all of its image, and knows its checksum
     FRAGMENT_LIMIT = 0x7FFFFFFE
     ARENA_MIN_BYTES = 1048576
     BUCKETS_MIN = 256
@@ -34,9 +35,9 @@ cdef int map_create(ExtentMapData* map, Core* core) noexcept nogil:
 
 
 cdef void map_destroy(ExtentMapData* map) noexcept nogil:
-    free(map.buckets)
-    free(map.fragments)
-    arena_free(map)
+    if map.core is not NULL:
+        arena_free(map)
+        spare_put_tables(map)
     memset(map, 0, sizeof(ExtentMapData))
 
 
@@ -75,8 +76,8 @@ cdef void arena_free(ExtentMapData* map) noexcept nogil:
         free(arena)
 
 
-# Fresh pages cost more than filling them, so the last arena given back is kept for the next recovery,
-# marked so that the kernel may take its pages when memory runs short.
+# Fresh pages cost more than filling them, so what the last recovery gave back is kept for the next
+# one; of the arena, the kernel may take the pages when memory runs short.
 
 cdef void spare_put(Core* core, uint8_t* data, uint64_t size) noexcept nogil:
     if core.closed or size <= core.spare_size or size > core.capacity:
@@ -98,6 +99,39 @@ cdef uint8_t* spare_take(Core* core, uint64_t wanted, uint64_t* size) noexcept n
     core.spare = NULL
     core.spare_size = 0
     return data
+
+
+cdef void spare_put_tables(ExtentMapData* map) noexcept nogil:
+    """Keep the map's tables if they are the largest yet, else free them."""
+    cdef Core* core = map.core
+    if core.closed or map.capacity <= core.spare_capacity or map.mask < core.spare_mask:
+        free(map.fragments)
+        free(map.buckets)
+        return
+    free(core.spare_fragments)
+    free(core.spare_buckets)
+    core.spare_fragments = map.fragments
+    core.spare_capacity = map.capacity
+    core.spare_buckets = map.buckets
+    core.spare_mask = map.mask
+
+
+cdef void spare_take_tables(ExtentMapData* map, uint64_t entries) noexcept nogil:
+    """Give an empty map the spare tables where so many entries may need them."""
+    cdef Core* core = map.core
+    if map.count or core.spare_fragments is NULL or entries * 8 < core.spare_capacity:
+        return
+    free(map.fragments)
+    free(map.buckets)
+    map.fragments = core.spare_fragments
+    map.capacity = core.spare_capacity
+    map.buckets = core.spare_buckets
+    map.mask = core.spare_mask
+    memset(map.buckets, 0, (map.mask + 1) * sizeof(Bucket))
+    core.spare_fragments = NULL
+    core.spare_capacity = 0
+    core.spare_buckets = NULL
+    core.spare_mask = 0
 
 
 cdef uint8_t* arena_take(ExtentMapData* map, uint64_t length, uint64_t reserve) noexcept nogil:
@@ -159,6 +193,8 @@ cdef inline Fragment* map_add(ExtentMapData* map, const Fragment* whole, uint64_
     fragment.length = <uint32_t>(stop - start)
     fragment.source = whole.source + (start - whole.offset)
     fragment.next = 0
+    if stop - start != whole.length:
+        fragment.flags &= ~<uint32_t>FRAGMENT_WHOLE
     map.count += 1
     map.bytes += stop - start
     return fragment
@@ -198,9 +234,10 @@ cdef int map_fill_gaps(ExtentMapData* map, uint32_t* head, const Fragment* whole
     return OK
 
 
-cdef int map_insert(ExtentMapData* map, const Fragment* whole, uint64_t length) noexcept nogil:
-    """Add the bytes of `whole` (of `length` bytes, any number of blocks) that have no source yet."""
-    cdef uint64_t start = whole.offset, end = whole.offset + length, stop, before = map.bytes
+cdef int map_insert(ExtentMapData* map, const Fragment* whole) noexcept nogil:
+    """Add the bytes of `whole`, which may span any number of blocks, that have no source yet."""
+    cdef uint64_t start = whole.offset, end = whole.offset + whole.length, stop
+    cdef uint64_t before = map.bytes
     cdef uint64_t block_start, block_stop, size = map.core.volumes[whole.volume].size
     cdef Bucket* bucket
     while start < end:
@@ -289,6 +326,7 @@ cdef int map_scan(Core* core, ExtentMapData* map, uint64_t first, uint64_t last,
     cdef const EntryHeader* header
     cdef Fragment whole
     cdef int status
+    spare_take_tables(map, last - first)
     for k in range(last - first):
         slot = last - 1 - k if after else first + k
         header = header_at(core, slot)
@@ -301,15 +339,18 @@ cdef int map_scan(Core* core, ExtentMapData* map, uint64_t first, uint64_t last,
         whole.seq = header.seq
         whole.volume = header.volume
         whole.offset = header.offset
+        whole.length = header.length
         if after:
             whole.source = header.position + before_room(header)
-            whole.flags = FRAGMENT_AFTER
+            whole.sum = header.after_sum
+            whole.flags = FRAGMENT_AFTER | FRAGMENT_WHOLE
             if header.flags & FLAG_AFTER_ZERO:
                 whole.flags |= FRAGMENT_ZERO | FRAGMENT_VERIFIED
         else:
             whole.source = header.position
-            whole.flags = FRAGMENT_ZERO | FRAGMENT_VERIFIED if header.flags & FLAG_BEFORE_ZERO else 0
-        status = map_insert(map, &whole, header.length)
+            whole.sum = header.before_sum
+            whole.flags = FRAGMENT_WHOLE
+        status = map_insert(map, &whole)
         if status != OK:
             return status
     return OK
@@ -326,6 +367,13 @@ cdef int fragment_verify(Core* core, ExtentMapData* map, Fragment* fragment) noe
         return E_CORRUPT
     if fragment.flags & (FRAGMENT_VERIFIED | FRAGMENT_OWN | FRAGMENT_PRODUCTION):
         return OK
+    if fragment.flags & FRAGMENT_WHOLE:
+        if core.checksum and hash64(core.images + fragment.source,
+                                    fragment.length) != fragment.sum:
+            core.bad_seq = fragment.seq
+            return E_CORRUPT
+        fragment.flags |= FRAGMENT_VERIFIED
+        return OK
     status = images_check(core, header_at(core, fragment.slot),
                           FLAG_AFTER if fragment.flags & FRAGMENT_AFTER else FLAG_BEFORE)
     if status != OK:
@@ -340,11 +388,20 @@ cdef int fragment_verify(Core* core, ExtentMapData* map, Fragment* fragment) noe
     return OK
 
 
+cdef inline void fragment_prefetch(const Core* core, const Fragment* fragment) noexcept nogil:
+    """Have its bytes on their way while the fragment before is summed."""
+    if not fragment.flags & (FRAGMENT_ZERO | FRAGMENT_OWN | FRAGMENT_PRODUCTION):
+        jrnl_prefetch_read(core.images + fragment.source, fragment.length
+                           if fragment.length < PREFETCH_BYTES else PREFETCH_BYTES)
+
+
 cdef int map_verify(Core* core, ExtentMapData* map) noexcept nogil:
     """Verify every image that the map takes bytes from, each once."""
     cdef uint64_t k
     cdef int status
     for k in range(map.count):
+        if k + 1 < map.count:
+            fragment_prefetch(core, &map.fragments[k + 1])
         status = fragment_verify(core, map, &map.fragments[k])
         if status != OK:
             return status
@@ -388,17 +445,17 @@ cdef int map_settle(Core* core, ExtentMapData* map, uint64_t first, uint64_t las
         fragment = &map.fragments[k]
         if fragment.flags & (FRAGMENT_ZERO | FRAGMENT_OWN):
             continue
-        if k + 1 < last and not map.fragments[k + 1].flags & (FRAGMENT_ZERO | FRAGMENT_OWN):
-            jrnl_prefetch(fragment_bytes(core, &map.fragments[k + 1]), PREFETCH_BYTES)
-        status = fragment_verify(core, map, fragment)
+        if k + 1 < last:
+            fragment_prefetch(core, &map.fragments[k + 1])
+        own = arena_take(map, align_up(fragment.length), reserve)
+        if own is NULL:
+            return E_NO_MEMORY
+        memcpy(own, fragment_bytes(core, fragment), fragment.length)
+        status = fragment_verify(core, map, fragment)    # after the copy: it is in the cache now
         if status != OK:
             fragment.flags |= FRAGMENT_BAD
             worst = status
             continue
-        own = arena_take(map, align_up(fragment.length), reserve)
-        if own is NULL:
-            return E_NO_MEMORY
-        copy_out(own, fragment_bytes(core, fragment), fragment.length, reserve > CACHED_BYTES)
         fragment.source = <uint64_t>own
         fragment.flags |= FRAGMENT_OWN
     jrnl_stream_fence()

@@ -221,8 +221,11 @@ cdef int map_bridge(Core* core, ExtentMapData* out, const ExtentMapData* written
             else:
                 piece = found[0]
                 piece.source += offset - found.offset
+                if stop - offset != found.length:
+                    piece.flags &= ~<uint32_t>FRAGMENT_WHOLE
             piece.offset = offset
-            if map_insert(out, &piece, stop - offset) != OK:
+            piece.length = <uint32_t>(stop - offset)
+            if map_insert(out, &piece) != OK:
                 return E_NO_MEMORY
             offset = stop
     out.entries = count_slots(out)

@@ -96,6 +96,10 @@ cdef void core_release_journal(Core* core) noexcept nogil:
     unmap_memory(<uint8_t*>core.headers, core.ring.slots * HEADER_BYTES)
     unmap_memory(core.images, core.ring.area)
     unmap_memory(core.spare, core.spare_size)
+    free(core.spare_fragments)
+    free(core.spare_buckets)
+    core.spare_fragments = NULL
+    core.spare_buckets = NULL
     core.headers = NULL
     core.images = NULL
     core.spare = NULL

@@ -13,10 +13,18 @@
 
 typedef void (*jrnl_stream_fn)(uint8_t *dst, const uint8_t *src, size_t length);
 
+/* For a range that is about to be overwritten. */
 static inline void jrnl_prefetch(const uint8_t *at, size_t length)
 {
     for (size_t k = 0; k < length; k += 64)
         __builtin_prefetch(at + k, 1, 3);
+}
+
+/* For a range that is about to be read once. */
+static inline void jrnl_prefetch_read(const uint8_t *at, size_t length)
+{
+    for (size_t k = 0; k < length; k += 64)
+        __builtin_prefetch(at + k, 0, 2);
 }
 
 static void jrnl_stream_plain(uint8_t *dst, const uint8_t *src, size_t length)

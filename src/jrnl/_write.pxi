@@ -3,6 +3,7 @@
 cdef extern from "_stream.h" nogil:
     ctypedef void (*jrnl_stream_fn)(uint8_t* dst, const uint8_t* src, size_t length) noexcept
     void jrnl_prefetch(const uint8_t* at, size_t length)
+    void jrnl_prefetch_read(const uint8_t* at, size_t length)
     void jrnl_stream_fence()
     jrnl_stream_fn jrnl_stream_choose(const char** name)
 
