@@ -422,7 +422,7 @@ cdef inline void fragment_copy(const Core* core, const Fragment* fragment, uint6
     if fragment.flags & FRAGMENT_ZERO:
         memset(target, 0, length)
     else:
-        memcpy(target, fragment_bytes(core, fragment) + skip, length)
+        copy_block(target, fragment_bytes(core, fragment) + skip, length)
 
 
 cdef uint64_t settled_room(const ExtentMapData* map) noexcept nogil:
@@ -450,7 +450,7 @@ cdef int map_settle(Core* core, ExtentMapData* map, uint64_t first, uint64_t las
         own = arena_take(map, align_up(fragment.length), reserve)
         if own is NULL:
             return E_NO_MEMORY
-        memcpy(own, fragment_bytes(core, fragment), fragment.length)
+        copy_block(own, fragment_bytes(core, fragment), fragment.length)
         status = fragment_verify(core, map, fragment)    # after the copy: it is in the cache now
         if status != OK:
             fragment.flags |= FRAGMENT_BAD
@@ -460,12 +460,3 @@ cdef int map_settle(Core* core, ExtentMapData* map, uint64_t first, uint64_t las
         fragment.flags |= FRAGMENT_OWN
     jrnl_stream_fence()
     return worst
-
-
-cdef inline void copy_out(uint8_t* target, const uint8_t* source, uint64_t length,
-                          bint stream) noexcept nogil:
-    """Copy to a target aligned for streaming, past the cache where so much follows."""
-    if stream and length >= STREAM_MIN_BYTES:
-        stream_copy(target, source, length)
-    else:
-        memcpy(target, source, length)

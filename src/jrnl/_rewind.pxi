@@ -22,7 +22,6 @@ cdef int rewind_check(Core* core, uint64_t to, uint64_t* state) noexcept nogil:
 cdef void rewind_copy(Core* core, const ExtentMapData* map) noexcept nogil:
     """Put the bytes of the map back into production; neighbours of one image in one copy."""
     cdef uint64_t k = 0, length
-    cdef bint stream = map.bytes > CACHED_BYTES
     cdef const Fragment* fragment
     cdef const Fragment* other
     while k < map.count:
@@ -35,17 +34,9 @@ cdef void rewind_copy(Core* core, const ExtentMapData* map) noexcept nogil:
                 break
             length += other.length
             k += 1
-        put_back(core, fragment, length, stream)
+        fragment_copy(core, fragment, 0, core.volumes[fragment.volume].data + fragment.offset,
+                      length)
         touch(&core.volumes[fragment.volume], fragment.offset, length)
-
-
-cdef inline void put_back(Core* core, const Fragment* fragment, uint64_t length,
-                          bint stream) noexcept nogil:
-    cdef uint8_t* target = core.volumes[fragment.volume].data + fragment.offset
-    if stream and not fragment.flags & FRAGMENT_ZERO and not <uint64_t>target % IMAGE_ALIGN:
-        copy_out(target, fragment_bytes(core, fragment), length, True)
-    else:
-        fragment_copy(core, fragment, 0, target, length)
 
 
 cdef int core_rewind(Core* core, uint64_t to, RewindResult* result) noexcept nogil:

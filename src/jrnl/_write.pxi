@@ -6,15 +6,25 @@ cdef extern from "_stream.h" nogil:
     void jrnl_prefetch_read(const uint8_t* at, size_t length)
     void jrnl_stream_fence()
     jrnl_stream_fn jrnl_stream_choose(const char** name)
+    jrnl_stream_fn jrnl_copy_choose()
 
 cdef enum:
     CHUNK_SHIFT = 16             # a volume's touched map has one byte for each 64 KiB
     PREFETCH_BYTES = 1024        # of the next block: the rest is the hardware's to fetch
     STREAM_MIN_BYTES = 512       # below this the stores of a whole line do not pay
+    STRING_MIN_BYTES = 1024      # below this a string instruction takes longer to start than to run
     CACHED_BYTES = 16777216      # images written since a rewind that may still lie in the cache
 
 cdef const char* stream_name
 cdef jrnl_stream_fn stream_copy = jrnl_stream_choose(&stream_name)
+cdef jrnl_stream_fn string_copy = jrnl_copy_choose()
+
+
+cdef inline void copy_block(uint8_t* target, const uint8_t* source, uint64_t length) noexcept nogil:
+    if length >= STRING_MIN_BYTES:
+        string_copy(target, source, length)
+    else:
+        memcpy(target, source, length)
 
 
 cdef inline void touch(VolumeMemory* volume, uint64_t offset, uint64_t length) noexcept nogil:
