@@ -36,6 +36,7 @@ cdef int edit_begin(Core* core, uint32_t volume, uint64_t offset, uint64_t lengt
             free(edit)
             return E_NO_MEMORY
         memcpy(edit.old, target, length)
+    core_tick(core)
     status = core_reserve(core, room, &entry.position)
     if status != OK:
         free(edit.old)
@@ -61,16 +62,24 @@ cdef int edit_begin(Core* core, uint32_t volume, uint64_t offset, uint64_t lengt
         core.edit_floor = edit.slot
     core.edits = edit
     touch(&core.volumes[volume], offset, length)
-    core_tick(core)
     core_append(core, &entry, room)
     return OK
 
 
-cdef void edit_end(Core* core, bint keep) noexcept nogil:
-    """Close the newest edit; unless `keep`, put the old bytes back first. Its entry stays."""
-    cdef OpenEdit* edit = core.edits
+cdef OpenEdit** edit_find(Core* core, uint32_t volume, uint64_t offset) noexcept nogil:
+    """Where the edit that begins there hangs: open edits do not overlap."""
+    cdef OpenEdit** link = &core.edits
+    while link[0].volume != volume or link[0].offset != offset:
+        link = &link[0].next
+    return link
+
+
+cdef void edit_end(Core* core, uint32_t volume, uint64_t offset, bint keep) noexcept nogil:
+    """Close an edit; unless `keep`, put the old bytes back first. Its entry stays."""
+    cdef OpenEdit** link = edit_find(core, volume, offset)
+    cdef OpenEdit* edit = link[0]
     cdef EntryHeader* header = header_at(core, edit.slot)
-    cdef uint8_t* target = core.volumes[edit.volume].data + edit.offset
+    cdef uint8_t* target = core.volumes[volume].data + offset
     if not keep:
         memcpy(target, before_image(core, header) if edit.old is NULL else edit.old, edit.length)
     if core.images_mode & IMAGES_AFTER:
@@ -78,8 +87,11 @@ cdef void edit_end(Core* core, bint keep) noexcept nogil:
         if core.checksum:
             header.after_sum = hash64(after_image(core, header), edit.length)
             header.header_sum = header_hash(core, header, edit.slot)
-    core.edits = edit.next
-    if core.edits is NULL:
-        core.edit_floor = NO_SLOT
+    link[0] = edit.next
     free(edit.old)
     free(edit)
+    core.edit_floor = NO_SLOT
+    edit = core.edits
+    while edit is not NULL:
+        core.edit_floor = edit.slot    # the last in the list is the oldest
+        edit = edit.next

@@ -69,10 +69,14 @@ cdef class Engine:
         if length:
             touch(&self.core.volumes[volume], offset, length)
 
-    def check_open(self):
-        """Raise StoreClosed, or EditOpen where this thread has an edit open."""
+    def check_not_closed(self):
+        """Raise StoreClosed."""
         if self.core.closed:
             raise_status(E_CLOSED, self.core)
+
+    def check_open(self):
+        """Raise StoreClosed, or EditOpen where this thread has an edit open."""
+        self.check_not_closed()
         if self.core.edits is not NULL:
             raise_status(E_EDIT, self.core)
 
@@ -125,7 +129,10 @@ cdef class Engine:
         return self.core.time_ns
 
     def resolve(self, uint64_t seq):
-        """int: the seq under which state `seq` is kept. Raises UnknownPoint, PointExpired."""
+        """int: the seq under which state `seq` is kept.
+
+        Raises UnknownPoint, PointExpired, StoreClosed.
+        """
         cdef uint64_t state = 0
         cdef int status = core_resolve(self.core, seq, &state)
         if status == E_UNKNOWN:
@@ -137,17 +144,20 @@ cdef class Engine:
         if status == E_EXPIRED:
             raise PointExpired(f"state {seq} was dropped by a rewind; the window is "
                                f"{self.core.base_seq}..{self.core.seq}")
+        raise_status(status, self.core)
         return state
 
     def seq_at(self, int64_t time_ns):
         """int: the last retained state at or before a time in ns. Raises as `resolve`."""
         cdef uint64_t low = self.core.ring.slot_tail, high = self.core.ring.slot_head, middle
         if time_ns < self.core.created_ns:
-            raise UnknownPoint("the store did not exist at that time; its first state is of "
-                               f"{self.core.created_ns} ns since 1970")
+            raise UnknownPoint(f"the store did not exist at {_as_text(time_ns)}; its first state "
+                               f"is of {_as_text(self.core.created_ns)}")
         if time_ns < self.core.base_time_ns:
-            raise PointExpired("the state of that time has left the window, which begins at "
-                               f"{self.core.base_time_ns} ns since 1970")
+            raise PointExpired(f"the state of {_as_text(time_ns)} has left the window, which is "
+                               f"{self.core.base_seq}..{self.core.seq} and begins at "
+                               f"{_as_text(self.core.base_time_ns)}; a larger journal or a "
+                               "snapshot keeps states for longer")
         while low < high:
             middle = (low + high) // 2
             if header_at(self.core, middle).time_ns > time_ns:
@@ -265,6 +275,10 @@ cdef class Engine:
         """ndarray of int64: blocks of 4096 bytes that may hold anything but zeroes."""
         cdef VolumeMemory* memory = &self.core.volumes[volume]
         return _blocks_of_chunks(memory.touched, memory.chunks)
+
+
+cdef str _as_text(int64_t time_ns):
+    return f"{numpy.datetime64(time_ns, 'ns').astype('M8[us]')} UTC"
 
 
 cdef packed struct EntryRow:

@@ -137,7 +137,15 @@ cdef int core_evict_oldest(Core* core) noexcept nogil:
 
 cdef int core_reserve(Core* core, uint64_t room, uint64_t* position) noexcept nogil:
     """Make room for one entry whose images take `room` bytes; nothing is claimed yet."""
+    cdef Ring ring
+    cdef uint64_t evicted
     cdef int status
+    if core.edits is not NULL:
+        # Eviction stops short of an open edit: find out before the first entry leaves.
+        ring = core.ring
+        status = simulate_one(core, &ring, room, &evicted)
+        if status != OK:
+            return status
     while not ring_place(&core.ring, room, position):
         status = core_evict_oldest(core)
         if status != OK:
@@ -200,11 +208,13 @@ cdef uint64_t first_slot_after(const Core* core, uint64_t seq) noexcept nogil:
 
 
 cdef int core_resolve(const Core* core, uint64_t seq, uint64_t* state) noexcept nogil:
-    """The seq under which the state `seq` is kept now, or E_UNKNOWN, or E_EXPIRED.
+    """The seq under which the state `seq` is kept now, or E_UNKNOWN, E_EXPIRED or E_CLOSED.
 
     A REWIND entry that a later rewind to it replaced lives on as an alias of its successor.
     """
     cdef uint64_t slot
+    if core.closed:
+        return E_CLOSED
     if seq > core.seq:
         return E_UNKNOWN
     if seq < core.base_seq:

@@ -200,7 +200,10 @@ cdef class VolumeIO:
         return seq
 
     def _edit_begin(self, offset, length):
-        """Journal a range and lend it: a writable memoryview. Holds the lock until `_edit_end`."""
+        """Journal a range and lend it: its offset, and a writable memoryview.
+
+        Holds the lock until `_edit_end`, but where the range is empty.
+        """
         cdef uint64_t start = as_unsigned(offset, "offset", self.size)
         cdef uint64_t count = as_unsigned(length, "length", self.size)
         cdef int status
@@ -215,9 +218,9 @@ cdef class VolumeIO:
         if status == E_BOUNDS:
             raise_bounds(offset, length, self.size)
         raise_status(status, self.core)
-        return memoryview(self.engine.devices[self.index])[start:start + count]
+        return start, memoryview(self.engine.devices[self.index])[start:start + count]
 
-    def _edit_end(self, bint keep):
-        """Close the newest edit, putting the old bytes back unless `keep`."""
-        edit_end(self.core, keep)
+    def _edit_end(self, uint64_t offset, bint keep):
+        """Close the edit that begins at `offset`, putting the old bytes back unless `keep`."""
+        edit_end(self.core, self.index, offset, keep)
         core_unlock(self.core)

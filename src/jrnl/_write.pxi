@@ -233,7 +233,9 @@ cdef int core_note(Core* core, int kind, uint64_t offset, const uint8_t* text,
     """An entry that changes no byte of a volume: MARK (with its name), FLUSH, REWIND."""
     cdef EntryHeader entry
     cdef uint64_t room = align_up(length)
-    cdef int status = core_reserve(core, room, &entry.position)
+    cdef int status
+    core_tick(core)    # first: a Python clock may run anything, and must not between the two below
+    status = core_reserve(core, room, &entry.position)
     if status != OK:
         return status
     entry.offset = offset
@@ -248,7 +250,6 @@ cdef int core_note(Core* core, int kind, uint64_t offset, const uint8_t* text,
         memcpy(core.images + entry.position, text, length)
         if core.checksum:
             entry.after_sum = hash64(text, length)
-    core_tick(core)
     core_append(core, &entry, room)
     return OK
 

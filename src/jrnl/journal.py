@@ -22,7 +22,7 @@ class Journal:
         self._engine = engine
 
     def __repr__(self) -> str:
-        return f"<jrnl.Journal, {self.used} of {self.capacity} bytes used>"
+        return f"<jrnl.Journal, {self._engine.used} of {self.capacity} bytes used>"
 
     @property
     def capacity(self) -> int:
@@ -31,8 +31,10 @@ class Journal:
 
     @property
     def used(self) -> int:
-        """Bytes that the retained entries take, headers and images."""
-        return self._engine.used
+        """Bytes that the retained entries take, headers and images. Raises StoreClosed."""
+        with self._engine as engine:
+            engine.check_not_closed()
+            return engine.used
 
     @property
     def entries(self) -> NDArray[np.void]:
@@ -47,7 +49,7 @@ class Journal:
         CorruptionError, StoreClosed
         """
         with self._engine as engine:
-            _check_not_closed(engine)
+            engine.check_not_closed()
             return engine.entries()
 
     def before(self, seq: int) -> bytes:
@@ -82,8 +84,3 @@ class Journal:
                     f"create it with images='{other}' or 'both'"
                 )
             return b""
-
-
-def _check_not_closed(engine: Engine) -> None:
-    if engine.closed:
-        engine.check_open()

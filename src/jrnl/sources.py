@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from jrnl.errors import InvalidArgument
+from jrnl.errors import InvalidArgument, InvalidType
 
 if TYPE_CHECKING:
     from jrnl._core import Engine
@@ -18,11 +19,28 @@ _PIECE_BYTES = 1 << 20
 
 
 def file_size(path: Path) -> int:
-    """Return the size of a file or a block device in bytes."""
-    with open(path, "rb") as file:
+    """Return the size of a file or a block device in bytes.
+
+    Raises
+    ------
+    InvalidType
+        Not a path: an int would be taken for a descriptor, and closed.
+    InvalidArgument
+        Neither file nor block device, such as a pipe, which would keep us waiting; or empty.
+    OSError
+        It cannot be opened.
+    """
+    try:
+        name = os.fspath(path)
+    except TypeError as error:
+        raise InvalidType(f"a source must be a path, not {type(path).__name__}") from error
+    mode = os.stat(name).st_mode
+    if not (stat.S_ISREG(mode) or stat.S_ISBLK(mode) or stat.S_ISDIR(mode)):
+        raise InvalidArgument(f"{name!r} is neither a file nor a block device")
+    with open(name, "rb") as file:  # says it better than we could where it is a directory
         size = file.seek(0, os.SEEK_END)
     if size == 0:
-        raise InvalidArgument(f"{os.fspath(path)!r} is empty; a volume has at least one byte")
+        raise InvalidArgument(f"{name!r} is empty; a volume has at least one byte")
     return size
 
 

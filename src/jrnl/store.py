@@ -11,7 +11,7 @@ import xxhash
 
 from jrnl._core import Engine, ExtentMap, Image, MemoryDevice
 from jrnl.catalog import Catalog
-from jrnl.errors import InvalidArgument, JrnlError, PointExpired
+from jrnl.errors import InvalidArgument, InvalidType, JrnlError, PointExpired, UnknownPoint
 from jrnl.journal import Journal
 from jrnl.plan import AFTER, BEFORE, BOTH, PRODUCTION, Base, Plan, Way, choose
 from jrnl.points import (
@@ -79,7 +79,8 @@ class Savepoint:
 class Store:
     """One or more volumes under one journal and one sequence; made by `create` and `wrap`.
 
-    Any method may be called from any thread. As a context manager it closes itself.
+    Any method may be called from any thread. As a context manager it closes itself; after that all
+    but names and sizes raises StoreClosed.
     """
 
     def __init__(self, engine: Engine, names: list[str]) -> None:
@@ -128,24 +129,28 @@ class Store:
     @property
     def seq(self) -> int:
         """The newest entry's seq, which names the present state."""
+        self._engine.check_not_closed()
         return self._engine.seq
 
     @property
     def window(self) -> Window:
         """The states that can be rebuilt now: oldest..newest, less what a rewind dropped."""
         with self._engine as engine:
+            engine.check_not_closed()
             return Window(self._oldest(), engine.seq)
 
     @property
     def marks(self) -> Mapping[str, Mark]:
         """Marks whose states are in the window, by name."""
-        with self._engine:
+        with self._engine as engine:
+            engine.check_not_closed()
             return self._catalog.marks()
 
     @property
     def snapshots(self) -> Mapping[str, Snapshot]:
         """Snapshots by name."""
-        with self._engine:
+        with self._engine as engine:
+            engine.check_not_closed()
             return dict(self._catalog.snapshots)
 
     @property
@@ -154,7 +159,8 @@ class Store:
 
         One that was restored stays until it is closed; another one as long as its caller holds it.
         """
-        with self._engine:
+        with self._engine as engine:
+            engine.check_not_closed()
             return self._catalog.recoveries()
 
     # Naming states.
@@ -243,6 +249,7 @@ class Store:
         """
         with self._engine as engine:
             engine.check_open()
+            self._check_own(at)
             snapshot = self._snapshot_of(at)
             if snapshot is not None:
                 image = Image.patched(snapshot.image, ExtentMap(engine), snapshot.seq, False)
@@ -284,6 +291,7 @@ class Store:
         ``with store.savepoint() as start`` gives a bookmark of the start; a `name` is a mark's
         while the block runs. What other threads write meanwhile is rewound too.
         """
+        self._engine.check_not_closed()
         self._check_before_images("savepoint")
         return Savepoint(self, name)
 
@@ -347,9 +355,13 @@ class Store:
         EditOpen
             Inside this thread's own ``edit`` block.
         """
-        for recovery in self.recoveries.values():
-            recovery.close()
-        self._engine.close()
+        with self._engine as engine:
+            if engine.closed:
+                return
+            engine.check_open()
+            for recovery in self._catalog.recoveries().values():
+                recovery.close()
+            engine.close()
 
     # Resolving points. Callers hold the lock.
 
@@ -367,12 +379,18 @@ class Store:
         """Return the seq that the point's state is kept under. Raises as `recover`."""
         if type(point) is int and 0 <= point <= self._engine.seq:  # the usual case, in short
             return self._engine.resolve(point)
+        self._check_own(point)
         parsed = parse_point(point)
         if isinstance(parsed, TimePoint):
             return self._engine.seq_at(parsed.time_ns)
         if isinstance(parsed, NamePoint):
             return self._engine.resolve(self._catalog.find_name(parsed.name).seq)
         return self._engine.resolve(parsed.seq)
+
+    def _check_own(self, point: object) -> None:
+        """Raise UnknownPoint for a snapshot that was deleted, or is of another store."""
+        if isinstance(point, Snapshot) and point.image.engine is not self._engine:
+            raise UnknownPoint(f"the snapshot {point.name!r} is of another store; use its seq")
 
     def _snapshot_of(self, point: Point) -> Snapshot | None:
         """Return the snapshot that holds just the state that `point` names, if there is one."""
@@ -390,6 +408,7 @@ class Store:
     def _choose(self, to: Point, base: str | Snapshot | None) -> tuple[Way, int]:
         """Return the way to `to`, and the seq of its state."""
         engine = self._engine
+        self._check_own(to)
         bases = self._bases(base)
         target = self._snapshot_of(to)
         if target is not None and present_seq(engine, target.seq) is None:
@@ -413,12 +432,14 @@ class Store:
         """Return what an image may start from: all there is, or just the snapshot asked for."""
         engine = self._engine
         if base is not None:
-            name = base.name if isinstance(base, Snapshot) else base
-            found = self._catalog.find_name(name)
+            if not isinstance(base, str | Snapshot):
+                raise InvalidType(
+                    f"a base is a Snapshot or the name of one, not {type(base).__name__}"
+                )
+            self._check_own(base)
+            found = base if isinstance(base, Snapshot) else self._catalog.find_name(base)
             if not isinstance(found, Snapshot):
-                raise InvalidArgument(f"{name!r} is a mark; a base must be a snapshot")
-            if isinstance(base, Snapshot) and found is not base:
-                base.image  # noqa: B018 - raises: it was deleted, and another has its name
+                raise InvalidArgument(f"{base!r} is a mark; a base must be a snapshot")
             return [Base(found.name, present_seq(engine, found.seq), found.image)]
         return [Base(PRODUCTION, engine.seq, None)] + [
             Base(snapshot.name, present_seq(engine, snapshot.seq), snapshot.image)
@@ -530,8 +551,12 @@ def create(
     MemoryError
         There is no address space for that much.
     """
-    mode, refuse = _parse_options(images, overflow)
+    mode, refuse = _parse_options(images, overflow, clock)
     capacity = _parse_journal(journal)
+    if volumes is not None and not isinstance(volumes, Mapping):
+        raise InvalidType(f"volumes must map names to sizes, not be a {type(volumes).__name__}")
+    if size is not None and volumes is not None:
+        raise InvalidArgument("size names the one volume 'data', volumes names them all: pass one")
     sources = _parse_sources(source, volumes)
     sizes = _parse_volumes(size, volumes, sources)
     devices = [MemoryDevice(length) for length in sizes.values()]
@@ -561,7 +586,7 @@ def wrap(
     journal, images, overflow, checksum, clock
         As for `create`, whose exceptions it raises.
     """
-    mode, refuse = _parse_options(images, overflow)
+    mode, refuse = _parse_options(images, overflow, clock)
     capacity = _parse_journal(journal)
     device = MemoryDevice.adopt(buffer)
     if device.size == 0:
@@ -571,11 +596,13 @@ def wrap(
     return Store(engine, ["data"])
 
 
-def _parse_options(images: str | None, overflow: str) -> tuple[int, bool]:
-    if images is not None and images not in _IMAGES:
+def _parse_options(images: str | None, overflow: str, clock: object) -> tuple[int, bool]:
+    if images not in (None, *_IMAGES):
         raise InvalidArgument(f"images must be 'before', 'after' or 'both', not {images!r}")
     if overflow not in _OVERFLOWS:
         raise InvalidArgument(f"overflow must be 'evict' or 'refuse', not {overflow!r}")
+    if clock is not None and not callable(clock):
+        raise InvalidType(f"clock must be callable, not {type(clock).__name__}")
     return _IMAGES[images or "before"], overflow == "refuse"
 
 
@@ -593,7 +620,7 @@ def _parse_sources(
         return {}
     if isinstance(source, Mapping):
         return dict(source)
-    if volumes is not None and len(volumes) != 1:
+    if volumes is not None and len(volumes) > 1:
         raise InvalidArgument("one source for several volumes; pass source={volume: path}")
     return {next(iter(volumes or ["data"])): source}
 
@@ -602,20 +629,18 @@ def _parse_volumes(
     size: Size | None, volumes: Mapping[str, Size] | None, sources: Mapping[str, Path]
 ) -> dict[str, int]:
     """Return each volume's size in bytes, in order."""
-    if size is not None and volumes is not None:
-        raise InvalidArgument("size names the one volume 'data', volumes names them all: pass one")
     if size is not None:
         wanted = {next(iter(sources), "data"): parse_size(size)}
     elif volumes is not None:
-        wanted = {
-            check_name(name): parse_size(s, f"size of {name!r}") for name, s in volumes.items()
-        }
+        wanted = {name: parse_size(wish, f"size of {name!r}") for name, wish in volumes.items()}
     else:
-        wanted = {check_name(name): file_size(path) for name, path in sources.items()}
+        wanted = {name: file_size(path) for name, path in sources.items()}
     if not wanted:
         raise InvalidArgument("a store has at least one volume: pass size, volumes or source")
     if len(wanted) > _VOLUMES_MAX:
         raise InvalidArgument(f"a store has at most {_VOLUMES_MAX} volumes, not {len(wanted)}")
+    for name in wanted:
+        check_name(name)
     for name, path in sources.items():
         if name not in wanted:
             raise InvalidArgument(f"there is a source for {name!r}, but no such volume")

@@ -66,11 +66,9 @@ class Volume(VolumeIO):
         It shows later writes, and stays valid memory after the store is closed.
         """
         with self.engine as engine:
-            if engine.closed:
-                engine.check_open()
-            array = np.frombuffer(memoryview(engine.devices[self.index]), np.uint8)
-            array.flags.writeable = False
-            return array
+            engine.check_not_closed()
+            # Over a read-only view, or the array's owner could make it writable again.
+            return np.frombuffer(memoryview(engine.devices[self.index]).toreadonly(), np.uint8)
 
     def as_file(self) -> VolumeFile:
         """Return production as a raw file object: seek, readinto, write, flush."""
@@ -106,12 +104,13 @@ class Edit:
         self._volume = volume
         self._range = offset, length
         self._array: NDArray[np.uint8] | None = None
+        self._start = 0
         self._thread = 0
 
     def __enter__(self) -> NDArray[np.uint8]:
         if self._array is not None:
             raise InvalidArgument("this edit is open already; call edit() again for another")
-        memory = self._volume._edit_begin(*self._range)
+        self._start, memory = self._volume._edit_begin(*self._range)
         self._thread = threading.get_ident()
         self._array = np.frombuffer(memory, np.uint8)
         return self._array
@@ -130,4 +129,4 @@ class Edit:
         length = self._array.size
         self._array = None
         if length:
-            self._volume._edit_end(kind is None)
+            self._volume._edit_end(self._start, kind is None)
