@@ -1,0 +1,33 @@
+"""The README's promises that a machine can hold it to."""
+
+import re
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+
+
+def test_the_first_screen_names_the_two_commands_each_alone_on_its_line():
+    first_screen = README.splitlines()[:20]
+    assert "make demo" in first_screen
+    assert "make test" in first_screen
+
+
+def test_the_example_runs_and_says_what_its_comments_say():
+    (example,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    names = {}
+    exec(compile(example, "README.md", "exec"), names)
+    assert names["rec"].seq == names["good"].seq
+    assert names["vol"].read(4096, 5) == b"hello"
+    assert names["view"].read(4096, 5) == b"hello"
+    names["store"].close()
+
+
+def test_every_file_that_it_links_to_is_there():
+    for target in re.findall(r"\]\(([^)#]+)\)", README):
+        assert (ROOT / target).exists(), target
+
+
+def test_the_table_of_figures_was_written_by_the_benchmark():
+    table = README.split("<!-- bench:begin -->")[1].split("<!-- bench:end -->")[0]
+    assert "C loop" in table
