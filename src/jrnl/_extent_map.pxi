@@ -20,6 +20,7 @@ cdef enum:
     FRAGMENT_LIMIT = 0x7FFFFFFE
     ARENA_MIN_BYTES = 1048576
     BUCKETS_MIN = 256
+    SCAN_AHEAD = 8               # entries whose buckets are fetched while one is inserted
 
 cdef uint32_t BLOCK_FULL = <uint32_t>0x80000000
 
@@ -41,10 +42,15 @@ cdef void map_destroy(ExtentMapData* map) noexcept nogil:
     memset(map, 0, sizeof(ExtentMapData))
 
 
+cdef inline uint64_t bucket_home(const ExtentMapData* map, uint32_t volume,
+                                 uint64_t block) noexcept nogil:
+    cdef uint64_t key = (block + (<uint64_t>volume << 48)) * <uint64_t>0x9E3779B97F4A7C15
+    return (key ^ (key >> 32)) & map.mask
+
+
 cdef inline Bucket* bucket_of(const ExtentMapData* map, uint32_t volume, uint64_t block) noexcept nogil:
     """The block's bucket, or the free one that it would take."""
-    cdef uint64_t key = (block + (<uint64_t>volume << 48)) * <uint64_t>0x9E3779B97F4A7C15
-    cdef uint64_t k = (key ^ (key >> 32)) & map.mask
+    cdef uint64_t k = bucket_home(map, volume, block)
     while map.buckets[k].used:
         if map.buckets[k].block == block and map.buckets[k].volume == volume:
             break
@@ -246,7 +252,7 @@ cdef int map_insert(ExtentMapData* map, const Fragment* whole) noexcept nogil:
             start = ((start >> BLOCK_SHIFT) + 1) << BLOCK_SHIFT
             continue
         if not bucket.used:
-            if map.buckets_used * 2 > map.mask:
+            if map.buckets_used * 4 > map.mask * 3:
                 if buckets_grow(map) != OK:
                     return E_NO_MEMORY
                 continue
@@ -319,6 +325,11 @@ cdef void map_unlink_last(ExtentMapData* map) noexcept nogil:
     map.bytes -= fragment.length
 
 
+cdef inline void bucket_prefetch(const ExtentMapData* map, const EntryHeader* header) noexcept nogil:
+    jrnl_prefetch(<const uint8_t*>&map.buckets[bucket_home(map, header.volume,
+                                                           header.offset >> BLOCK_SHIFT)], 1)
+
+
 cdef int map_scan(Core* core, ExtentMapData* map, uint64_t first, uint64_t last,
                   bint after) noexcept nogil:
     """Insert the before-images of slots [first, last), oldest first; or the after-images, newest first."""
@@ -330,6 +341,8 @@ cdef int map_scan(Core* core, ExtentMapData* map, uint64_t first, uint64_t last,
     for k in range(last - first):
         slot = last - 1 - k if after else first + k
         header = header_at(core, slot)
+        if k + SCAN_AHEAD < last - first:
+            bucket_prefetch(map, header_at(core, slot - SCAN_AHEAD if after else slot + SCAN_AHEAD))
         status = header_check(core, header, slot)
         if status != OK:
             return status
