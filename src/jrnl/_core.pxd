@@ -110,6 +110,12 @@ cdef struct Live:
     bint dead                # closed while the list was being walked
     int failed               # a Status, where keeping failed
 
+# Seqs at equal steps: first, first + step, ...
+cdef struct AliasRun:
+    uint64_t first
+    uint64_t step            # 0 while there is only one
+    uint64_t count
+
 cdef struct Core:
     pthread_mutex_t* mutex
     Ring ring
@@ -148,9 +154,9 @@ cdef struct Core:
     Bucket* spare_buckets
     uint64_t spare_mask
     ExtentMapData scratch    # rewind's map, kept so that a rewind allocates nothing
-    uint64_t* aliases        # seqs of REWIND entries that a later one replaced, rising
+    AliasRun* alias_runs     # seqs of REWIND entries that a later one replaced, rising
     uint64_t alias_first
-    uint64_t alias_count
+    uint64_t alias_count     # runs
     void* clock              # a Python callable that gives nanoseconds, or NULL
 
 # What a volume looked like or looks like: a base, and where it differs from the base.

@@ -150,6 +150,7 @@ cdef class Engine:
     def seq_at(self, int64_t time_ns):
         """int: the last retained state at or before a time in ns. Raises as `resolve`."""
         cdef uint64_t low = self.core.ring.slot_tail, high = self.core.ring.slot_head, middle
+        cdef uint64_t found
         if time_ns < self.core.created_ns:
             raise UnknownPoint(f"the store did not exist at {_as_text(time_ns)}; its first state "
                                f"is of {_as_text(self.core.created_ns)}")
@@ -165,8 +166,11 @@ cdef class Engine:
             else:
                 low = middle + 1
         if low == self.core.ring.slot_tail:
-            return self.core.base_seq
-        return header_at(self.core, low - 1).seq
+            found = self.core.base_seq
+        else:
+            found = header_at(self.core, low - 1).seq
+        raise_status(slot_check(self.core, low, found), self.core)
+        return found
 
     def note(self, int kind, const uint8_t[::1] text=None):
         """int: the seq of a new MARK (with its name) or FLUSH entry."""
@@ -224,10 +228,10 @@ cdef class Engine:
         if seq == 0 or seq > self.core.seq:
             raise UnknownPoint(f"there is no entry {seq}; the newest is {self.core.seq}")
         slot = first_slot_after(self.core, seq - 1)
+        raise_status(slot_check(self.core, slot, seq - 1), self.core)
         header = header_at(self.core, slot)
         if header.seq != seq:
             raise PointExpired(f"entry {seq} is no longer in the journal")
-        raise_status(header_check(self.core, header, slot), self.core)
         raise_status(images_check(self.core, header, which), self.core)
         if not header.flags & which:
             return None
@@ -367,7 +371,11 @@ cdef class ExtentMap:
         cdef uint64_t first = first_slot_after(core, low), last = first_slot_after(core, high)
         cdef int status
         with nogil:
-            status = map_scan(core, map, first, last, after)
+            status = slot_check(core, first, low)
+            if status == OK:
+                status = slot_check(core, last, high)
+            if status == OK:
+                status = map_scan(core, map, first, last, after)
         raise_status(status, core)
         return 0
 

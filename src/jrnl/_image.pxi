@@ -255,6 +255,18 @@ cdef uint64_t count_slots(const ExtentMapData* map) noexcept nogil:
     return count
 
 
+cdef uint64_t first_difference(const Core* core, const Fragment* fragment, uint64_t offset,
+                               const uint8_t* expected) noexcept nogil:
+    """How far behind `offset` a fragment and `expected` differ first; they do, before its end."""
+    cdef const uint8_t* found = NULL
+    cdef uint64_t k = 0
+    if not fragment.flags & FRAGMENT_ZERO:
+        found = fragment_bytes(core, fragment) + (offset - fragment.offset)
+    while expected[k] == (found[k] if found is not NULL else 0):
+        k += 1
+    return k
+
+
 cdef int bridge_check(Core* core, ImageData* base, const ExtentMapData* written,
                       ExtentMapData* later) noexcept nogil:
     """Where a byte was not written between the snapshot and the target, both must agree on it.
@@ -287,7 +299,7 @@ cdef int bridge_check(Core* core, ImageData* base, const ExtentMapData* written,
                                    + (offset - fragment.offset), stop - offset) == 0
                 if not equal:
                     core.bad_seq = fragment.seq
-                    core.bad_offset = offset
+                    core.bad_offset = offset + first_difference(core, fragment, offset, expected)
                     return E_DISAGREE
             offset = stop
     return OK

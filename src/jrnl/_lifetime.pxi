@@ -66,9 +66,9 @@ cdef int core_create(Core** out, uint32_t volume_count, const uint64_t* sizes, u
     core.headers = <EntryHeader*>map_memory(core.ring.slots * HEADER_BYTES, True)
     core.images = map_memory(core.ring.area, True)
     core.volumes = <VolumeMemory*>calloc(volume_count, sizeof(VolumeMemory))
-    core.aliases = <uint64_t*>calloc(ALIASES_MAX, sizeof(uint64_t))
+    core.alias_runs = <AliasRun*>calloc(ALIAS_RUNS_MAX, sizeof(AliasRun))
     if (core.mutex is NULL or core.headers is NULL or core.images is NULL
-            or core.volumes is NULL or core.aliases is NULL):
+            or core.volumes is NULL or core.alias_runs is NULL):
         core_destroy(core)
         return E_NO_MEMORY
     for k in range(volume_count):
@@ -116,7 +116,7 @@ cdef void core_destroy(Core* core) noexcept nogil:
             if core.owns_volumes:
                 unmap_memory(core.volumes[k].data, core.volumes[k].size)
     free(core.volumes)
-    free(core.aliases)
+    free(core.alias_runs)
     if core.mutex is not NULL:
         pthread_mutex_destroy(core.mutex)
         free(core.mutex)

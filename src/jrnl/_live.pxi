@@ -1,7 +1,12 @@
 # Live states: an earlier state, or production as it was, followed while production moves on.
 
 cdef int live_open(Live** out, Core* core, uint64_t seq, bint keep) noexcept nogil:
-    cdef Live* live = <Live*>calloc(1, sizeof(Live))
+    cdef Live* live
+    cdef uint64_t slot = first_slot_after(core, seq)
+    cdef int status = slot_check(core, slot, seq)
+    if status != OK:
+        return status
+    live = <Live*>calloc(1, sizeof(Live))
     if live is NULL:
         return E_NO_MEMORY
     if map_create(&live.map, core) != OK:
@@ -9,7 +14,7 @@ cdef int live_open(Live** out, Core* core, uint64_t seq, bint keep) noexcept nog
         return E_NO_MEMORY
     live.core = core
     live.seq = seq
-    live.next_slot = first_slot_after(core, seq)
+    live.next_slot = slot
     live.generation = core.generation
     live.keep = keep
     live.next = core.live
@@ -46,11 +51,11 @@ cdef void live_close(Live* live) noexcept nogil:
     free(live)
 
 
-cdef void live_follow_rewind(Live* live) noexcept nogil:
+cdef int live_follow_rewind(Live* live) noexcept nogil:
     """Take out what came from entries that a rewind has dropped since."""
     cdef Core* core = live.core
     cdef Fragment* fragment
-    live.generation = core.generation
+    cdef int status
     while live.map.count > live.kept:
         fragment = &live.map.fragments[live.map.count - 1]
         if fragment.slot < core.ring.slot_head:
@@ -58,18 +63,25 @@ cdef void live_follow_rewind(Live* live) noexcept nogil:
                 break
         map_unlink_last(&live.map)
     live.next_slot = first_slot_after(core, live.seq)
+    status = slot_check(core, live.next_slot, live.seq)
+    if status != OK:
+        return status
+    live.generation = core.generation
     if live.map.count:
         # Entries up to the last one that still counts are in the map, or cover nothing new.
         fragment = &live.map.fragments[live.map.count - 1]
         if fragment.slot + 1 > live.next_slot:
             live.next_slot = fragment.slot + 1
+    return OK
 
 
 cdef int live_advance(Live* live, uint64_t slot) noexcept nogil:
     """Bring the map up to the entries before `slot`."""
     cdef int status
     if live.generation != live.core.generation:
-        live_follow_rewind(live)
+        status = live_follow_rewind(live)
+        if status != OK:
+            return status
     if live.next_slot >= slot:
         return OK
     status = map_scan(live.core, &live.map, live.next_slot, slot, False)

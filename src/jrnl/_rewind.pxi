@@ -56,7 +56,9 @@ cdef int core_rewind(Core* core, uint64_t to, RewindResult* result) noexcept nog
     if state == core.seq:
         return OK
     first = first_slot_after(core, state)
-    status = map_scan(core, &core.scratch, first, core.ring.slot_head, False)
+    status = slot_check(core, first, state)
+    if status == OK:
+        status = map_scan(core, &core.scratch, first, core.ring.slot_head, False)
     if status == OK:
         status = map_verify(core, &core.scratch)
     if status == OK:

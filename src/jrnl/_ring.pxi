@@ -207,12 +207,35 @@ cdef uint64_t first_slot_after(const Core* core, uint64_t seq) noexcept nogil:
     return low
 
 
-cdef int core_resolve(const Core* core, uint64_t seq, uint64_t* state) noexcept nogil:
+cdef int slot_check(Core* core, uint64_t slot, uint64_t seq) noexcept nogil:
+    """Hold the headers on both sides of what first_slot_after(seq) found against their checksums.
+
+    The search trusts the headers that it passes; a damaged one could lead it past an entry.
+    """
+    cdef const EntryHeader* header
+    cdef int status
+    if slot > core.ring.slot_tail:
+        header = header_at(core, slot - 1)
+        status = header_check(core, header, slot - 1)
+        if status != OK or header.seq > seq:
+            core.bad_seq = seq       # the one that should stand there
+            return E_CORRUPT
+    if slot < core.ring.slot_head:
+        header = header_at(core, slot)
+        status = header_check(core, header, slot)
+        if status != OK or header.seq <= seq:
+            core.bad_seq = seq + 1
+            return E_CORRUPT
+    return OK
+
+
+cdef int core_resolve(Core* core, uint64_t seq, uint64_t* state) noexcept nogil:
     """The seq under which the state `seq` is kept now, or E_UNKNOWN, E_EXPIRED or E_CLOSED.
 
     A REWIND entry that a later rewind to it replaced lives on as an alias of its successor.
     """
     cdef uint64_t slot
+    cdef int status
     if core.closed:
         return E_CLOSED
     if seq > core.seq:
@@ -223,40 +246,73 @@ cdef int core_resolve(const Core* core, uint64_t seq, uint64_t* state) noexcept 
     if seq == core.base_seq:
         return OK
     slot = first_slot_after(core, seq - 1)
+    status = slot_check(core, slot, seq - 1)
+    if status != OK:
+        return status
     state[0] = header_at(core, slot).seq
     if state[0] == seq or alias_known(core, seq):
         return OK
     return E_EXPIRED
 
 
+# Aliases are kept as runs of equal steps, since rounds of write and rewind are mostly alike: as many
+# rounds as one likes take one run.
+
 cdef enum:
-    ALIASES_MAX = 4096
+    ALIAS_RUNS_MAX = 4096
 
 
-cdef inline uint64_t alias_at(const Core* core, uint64_t k) noexcept nogil:
-    return core.aliases[(core.alias_first + k) % ALIASES_MAX]
+cdef inline AliasRun* alias_run(const Core* core, uint64_t k) noexcept nogil:
+    return &core.alias_runs[(core.alias_first + k) % ALIAS_RUNS_MAX]
+
+
+cdef inline uint64_t alias_last(const AliasRun* run) noexcept nogil:
+    return run.first + run.step * (run.count - 1)
 
 
 cdef bint alias_known(const Core* core, uint64_t seq) noexcept nogil:
     cdef uint64_t low = 0, high = core.alias_count, middle
+    cdef const AliasRun* run
     while low < high:
         middle = (low + high) // 2
-        if alias_at(core, middle) < seq:
+        if alias_last(alias_run(core, middle)) < seq:
             low = middle + 1
         else:
             high = middle
-    return low < core.alias_count and alias_at(core, low) == seq
+    if low == core.alias_count:
+        return False
+    run = alias_run(core, low)
+    if seq <= run.first or run.step == 0:
+        return seq == run.first
+    return (seq - run.first) % run.step == 0
 
 
 cdef void alias_push(Core* core, uint64_t seq) noexcept nogil:
     """Remember `seq`, greater than all before it; the table has a fixed size, its oldest leave."""
-    if core.alias_count == ALIASES_MAX:
-        core.alias_first = (core.alias_first + 1) % ALIASES_MAX
+    cdef AliasRun* run
+    if core.alias_count:
+        run = alias_run(core, core.alias_count - 1)
+        if run.count == 1:
+            run.step = seq - run.first
+        if seq == alias_last(run) + run.step:
+            run.count += 1
+            return
+    if core.alias_count == ALIAS_RUNS_MAX:
+        core.alias_first = (core.alias_first + 1) % ALIAS_RUNS_MAX
         core.alias_count -= 1
-    core.aliases[(core.alias_first + core.alias_count) % ALIASES_MAX] = seq
+    run = alias_run(core, core.alias_count)
+    run.first = seq
+    run.step = 0
+    run.count = 1
     core.alias_count += 1
 
 
 cdef void alias_drop_after(Core* core, uint64_t seq) noexcept nogil:
-    while core.alias_count and alias_at(core, core.alias_count - 1) > seq:
+    cdef AliasRun* run
+    while core.alias_count:
+        run = alias_run(core, core.alias_count - 1)
+        if run.first <= seq:
+            if alias_last(run) > seq:
+                run.count = (seq - run.first) // run.step + 1
+            return
         core.alias_count -= 1

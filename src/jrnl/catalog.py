@@ -26,10 +26,10 @@ class Catalog:
     volumes : dict of str to int
         Each volume's index by its name.
     alive : callable
-        Whether the state of a seq is in the window.
+        ``alive(catalog, seq)``: whether the state of a seq is in the window.
     """
 
-    def __init__(self, volumes: dict[str, int], alive: Callable[[int], bool]) -> None:
+    def __init__(self, volumes: dict[str, int], alive: Callable[[Catalog, int], bool]) -> None:
         self.volumes = volumes
         self.snapshots: dict[str, Snapshot] = {}
         self._alive = alive
@@ -55,14 +55,15 @@ class Catalog:
             self._prune()
         self._marks[mark.name] = mark
 
-    def remove_mark(self, name: str) -> None:
-        """Forget a mark's name, if it is there."""
-        self._marks.pop(name, None)
+    def remove_mark(self, mark: Mark) -> None:
+        """Forget a named mark, if it is there; not another one that has its name by now."""
+        if mark.name is not None and self._marks.get(mark.name) is mark:
+            del self._marks[mark.name]
 
     def find_mark(self, name: str) -> Mark | None:
         """Return the mark, or None where there is none whose state is in the window."""
         mark = self._marks.get(name)
-        if mark is not None and not self._alive(mark.seq):
+        if mark is not None and not self._alive(self, mark.seq):
             del self._marks[name]
             return None
         return mark
@@ -73,7 +74,9 @@ class Catalog:
         return dict(self._marks)
 
     def _prune(self) -> None:
-        self._marks = {name: mark for name, mark in self._marks.items() if self._alive(mark.seq)}
+        self._marks = {
+            name: mark for name, mark in self._marks.items() if self._alive(self, mark.seq)
+        }
         self._prune_at = 2 * len(self._marks) + _PRUNE_EVERY
 
     def find_name(self, name: str) -> Mark | Snapshot:

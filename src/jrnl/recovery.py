@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
+from weakref import ref
 
 import numpy as np
 
@@ -68,7 +70,8 @@ class Recovery:
         self._paths: dict[int, int] = {}
         self.seq = image.seq
         self.base = base.name
-        self.plan = replace(plan, _outcome=self._oldest_after_restore)
+        # The plan must not keep the recovery: it goes, and no longer pins, when its caller lets go.
+        self.plan = replace(plan, _outcome=partial(_outcome_now, ref(self)))
         self.id = catalog.add_recovery(self)
 
     def __repr__(self) -> str:
@@ -194,7 +197,14 @@ class Recovery:
         image = self._open()
         with image.engine as engine:
             engine.check_open()
-            return differences(image)[1]
+            return _oldest_after(self._catalog, image)
+
+
+def _outcome_now(recovery: ref[Recovery]) -> int:
+    held = recovery()
+    if held is None:
+        raise StoreClosed("the recovery of this plan is closed")
+    return held._oldest_after_restore()
 
 
 def recover(catalog: Catalog, resolve: Resolve, way: Way, seq: int) -> Recovery:
@@ -206,10 +216,22 @@ def recover(catalog: Catalog, resolve: Resolve, way: Way, seq: int) -> Recovery:
     return Recovery(catalog, resolve, base, image, plan)
 
 
-def outcome_of(way: Way, seq: int) -> int:
+def outcome_of(catalog: Catalog, way: Way, seq: int) -> int:
     """Return the oldest state after state `seq`, made this way, was restored. Uses the way up."""
     base = way.base.image or Image.production(way.extents.engine)
-    return differences(Image.patched(base, way.extents, seq, False))[1]
+    return _oldest_after(catalog, Image.patched(base, way.extents, seq, False))
+
+
+def oldest_state(catalog: Catalog, engine: Engine, base_seq: int, newest: int) -> int:
+    """Return the window's oldest state where the entries base_seq + 1 .. newest are retained.
+
+    With after-images alone that is the oldest snapshot whose later entries are all there.
+    """
+    if engine.images & BEFORE:
+        return base_seq
+    snapshots = (present_seq(engine, snapshot.seq) for snapshot in catalog.snapshots.values())
+    kept = (seq for seq in snapshots if seq is not None and seq >= base_seq)
+    return min(kept, default=newest)
 
 
 def present_seq(engine: Engine, seq: int | None) -> int | None:
@@ -221,9 +243,9 @@ def present_seq(engine: Engine, seq: int | None) -> int | None:
 
 
 def differences(image: Image) -> tuple[list[tuple[NDArray[np.int64], NDArray[np.int64]]], int]:
-    """Return what a restore has to write, and the oldest state after it.
+    """Return what a restore has to write, and the state before the oldest entry after it.
 
-    That is (offsets, lengths) for each volume.
+    What it has to write is (offsets, lengths) for each volume.
 
     Raises
     ------
@@ -233,6 +255,13 @@ def differences(image: Image) -> tuple[list[tuple[NDArray[np.int64], NDArray[np.
     ranges = [image.differences(index) for index in range(len(image.engine.sizes))]
     lengths = np.concatenate([lengths for _, lengths in ranges])
     return ranges, restore_outcome(image.engine, lengths)
+
+
+def _oldest_after(catalog: Catalog, image: Image) -> int:
+    engine = image.engine
+    ranges, base_seq = differences(image)
+    newest = engine.seq + sum(offsets.size for offsets, _ in ranges)
+    return oldest_state(catalog, engine, base_seq, newest)
 
 
 def _preserve_production(engine: Engine) -> Image:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -24,7 +25,7 @@ from jrnl.points import (
     check_name,
     parse_point,
 )
-from jrnl.recovery import Recovery, outcome_of, present_seq, recover
+from jrnl.recovery import Recovery, oldest_state, outcome_of, present_seq, recover
 from jrnl.sizes import Size, parse_size
 from jrnl.snapshot import Report, Snapshot, problems_of
 from jrnl.sources import Path, file_size, load
@@ -58,11 +59,12 @@ class Savepoint:
         self._store = store
         self._name = name
         self._mark: Mark | None = None
+        self.start = 0  # the seq that its start is kept under now
 
     def __enter__(self) -> Mark:
         if self._mark is not None:
             raise InvalidArgument("this savepoint is open already; call savepoint() for another")
-        self._mark = self._store._open_savepoint(self._name)
+        self._mark = self._store._open_savepoint(self, self._name)
         return self._mark
 
     def __exit__(
@@ -73,7 +75,7 @@ class Savepoint:
     ) -> None:
         mark, self._mark = self._mark, None
         if mark is not None:
-            self._store._close_savepoint(mark, failed=kind is not None)
+            self._store._close_savepoint(self, mark, failed=kind is not None)
 
 
 class Store:
@@ -85,10 +87,12 @@ class Store:
 
     def __init__(self, engine: Engine, names: list[str]) -> None:
         self._engine = engine
-        self._catalog = Catalog({name: k for k, name in enumerate(names)}, self._is_in_window)
+        volumes = {name: k for k, name in enumerate(names)}
+        self._catalog = Catalog(volumes, partial(_is_in_window, engine))
         self._volumes = {
             name: Volume(engine, k, name, self._catalog) for k, name in enumerate(names)
         }
+        self._savepoints: set[Savepoint] = set()
         self.journal = Journal(engine)
 
     def __repr__(self) -> str:
@@ -254,15 +258,17 @@ class Store:
             if snapshot is not None:
                 image = Image.patched(snapshot.image, ExtentMap(engine), snapshot.seq, False)
                 return View(self._catalog, image, snapshot.seq, None)
+            seq = self._resolve(at)
             if engine.images & BEFORE:
-                seq = self._resolve(at)
                 return View(self._catalog, Image.live(engine, seq, False), seq, None)
-            way, seq = self._choose(at, None)
-            if way.base.image is None:
+            try:
+                way = choose(engine, self._snapshot_bases(), seq)
+            except PointExpired as error:
                 raise PointExpired(
                     f"with images='after' no view can follow state {seq} once it is overwritten; "
                     "take a snapshot first, or recover it"
-                )
+                ) from error
+            assert way.base.image is not None
             image = Image.patched(way.base.image, way.extents, seq, False)
             return View(self._catalog, image, seq, way.base.seq)
 
@@ -283,7 +289,7 @@ class Store:
         with self._engine as engine:
             engine.check_open()
             self._check_before_images("rewind")
-            return Rewind(*engine.rewind(self._resolve(to)))
+            return self._rewind(self._resolve(to))
 
     def savepoint(self, name: str | None = None) -> Savepoint:
         """Return a block that an exception rewinds to its start. Savepoints nest.
@@ -310,11 +316,12 @@ class Store:
                     state.update(memoryview(device))
                 return state.hexdigest()
             buffer = bytearray(_DIGEST_BYTES)
-            with self.view(at) as view:
+            # With after-images alone, not every state that can be rebuilt can be viewed.
+            with self.view(at) if engine.images & BEFORE else self.recover(at) as image:
                 for name, volume in self._volumes.items():
                     for start in range(0, volume.size, _DIGEST_BYTES):
                         piece = memoryview(buffer)[: volume.size - start]
-                        view.readinto(start, piece, name)
+                        image.readinto(start, piece, name)
                         state.update(piece)
             return state.hexdigest()
 
@@ -361,19 +368,14 @@ class Store:
             engine.check_open()
             for recovery in self._catalog.recoveries().values():
                 recovery.close()
+            self._catalog.snapshots.clear()
             engine.close()
 
     # Resolving points. Callers hold the lock.
 
     def _oldest(self) -> int:
         engine = self._engine
-        if engine.images & BEFORE:
-            return engine.base_seq
-        seqs = [present_seq(engine, snapshot.seq) for snapshot in self._catalog.snapshots.values()]
-        return min((seq for seq in seqs if seq is not None), default=engine.seq)
-
-    def _is_in_window(self, seq: int) -> bool:
-        return seq >= self._oldest() and present_seq(self._engine, seq) is not None
+        return oldest_state(self._catalog, engine, engine.base_seq, engine.seq)
 
     def _resolve(self, point: Point) -> int:
         """Return the seq that the point's state is kept under. Raises as `recover`."""
@@ -413,11 +415,14 @@ class Store:
         target = self._snapshot_of(to)
         if target is not None and present_seq(engine, target.seq) is None:
             # The journal no longer knows this state, but the snapshot is a point of its own.
-            if base is not None and bases[0].name != target.name:
-                raise PointExpired(
-                    f"state {target.seq} is only in the snapshot {target.name!r} now, "
-                    f"and cannot be reached from {bases[0].name!r}"
-                )
+            if base is not None:
+                asked = self._catalog.snapshots[bases[0].name]
+                if asked.seq != target.seq:
+                    raise PointExpired(
+                        f"state {target.seq} is only in the snapshot {target.name!r} now, "
+                        f"and cannot be reached from {asked.name!r}"
+                    )
+                target = asked
             own = Base(target.name, target.seq, target.image)
             return Way("backward", own, ExtentMap(engine)), target.seq
         seq = self._resolve(to)
@@ -426,7 +431,7 @@ class Store:
     def _outcome(self, seq: int, base: str | Snapshot | None) -> int:
         with self._engine as engine:
             engine.check_open()
-            return outcome_of(*self._choose(seq, base))
+            return outcome_of(self._catalog, *self._choose(seq, base))
 
     def _bases(self, base: str | Snapshot | None) -> list[Base]:
         """Return what an image may start from: all there is, or just the snapshot asked for."""
@@ -441,8 +446,11 @@ class Store:
             if not isinstance(found, Snapshot):
                 raise InvalidArgument(f"{base!r} is a mark; a base must be a snapshot")
             return [Base(found.name, present_seq(engine, found.seq), found.image)]
-        return [Base(PRODUCTION, engine.seq, None)] + [
-            Base(snapshot.name, present_seq(engine, snapshot.seq), snapshot.image)
+        return [*self._snapshot_bases(), Base(PRODUCTION, engine.seq, None)]
+
+    def _snapshot_bases(self) -> list[Base]:
+        return [
+            Base(snapshot.name, present_seq(self._engine, snapshot.seq), snapshot.image)
             for snapshot in self._catalog.snapshots.values()
         ]
 
@@ -454,7 +462,15 @@ class Store:
                 f"{what} needs before-images; create the store with images='before' or 'both'"
             )
 
-    def _open_savepoint(self, name: str | None) -> Mark:
+    def _rewind(self, seq: int) -> Rewind:
+        result = Rewind(*self._engine.rewind(seq))
+        # A start that was replaced goes by its successor's seq: the journal remembers such seqs for
+        # long, not for ever, and an outer savepoint may wait for any number of inner ones.
+        for savepoint in self._savepoints:
+            savepoint.start = present_seq(self._engine, savepoint.start) or savepoint.start
+        return result
+
+    def _open_savepoint(self, savepoint: Savepoint, name: str | None) -> Mark:
         with self._engine as engine:
             engine.check_open()
             if name is not None:
@@ -463,23 +479,26 @@ class Store:
             mark = Mark(name, engine.seq, engine.tick())
             if name is not None:
                 self._catalog.add_mark(mark)
+            savepoint.start = mark.seq
+            self._savepoints.add(savepoint)
             return mark
 
-    def _close_savepoint(self, mark: Mark, *, failed: bool) -> None:
+    def _close_savepoint(self, savepoint: Savepoint, mark: Mark, *, failed: bool) -> None:
         with self._engine as engine:
+            self._savepoints.discard(savepoint)
             if mark.name is not None:
-                self._catalog.remove_mark(mark.name)
+                self._catalog.remove_mark(mark)
             if failed and not engine.closed:
                 engine.check_open()
-                engine.rewind(engine.resolve(mark.seq))
+                self._rewind(engine.resolve(savepoint.start))
 
     def _compare_ways(self, snapshot: Snapshot) -> list[str]:
         """Rebuild a snapshot's state from production, and compare."""
         engine = self._engine
-        seq = present_seq(engine, snapshot.seq)
-        if seq is None or not engine.images & BEFORE:
-            return []
         try:
+            seq = present_seq(engine, snapshot.seq)
+            if seq is None or not engine.images & BEFORE:
+                return []
             live = Image.live(engine, seq, False)
             unequal = [
                 f"snapshot {snapshot.name!r} and the journal disagree on volume {name!r} "
@@ -490,6 +509,11 @@ class Store:
         except JrnlError as error:
             return [f"snapshot {snapshot.name!r} cannot be compared with the journal: {error}"]
         return unequal
+
+
+def _is_in_window(engine: Engine, catalog: Catalog, seq: int) -> bool:
+    oldest = oldest_state(catalog, engine, engine.base_seq, engine.seq)
+    return seq >= oldest and present_seq(engine, seq) is not None
 
 
 def _unequal_pieces(one: Image, other: Image, volume: Volume) -> Iterator[int]:

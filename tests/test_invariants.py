@@ -1,0 +1,769 @@
+"""The invariants of the design, by their numbers: what must be true of every store, always."""
+
+from __future__ import annotations
+
+import ctypes
+import random
+from collections.abc import Iterator
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import jrnl
+from jrnl import CorruptionError, JournalFull, Kind, PointExpired, UnknownPoint
+from tests.twin import EPOCH, START_NS, Clock, Twin
+
+SIZE = 9000
+IMAGES = ["before", "after", "both"]
+WITH_BEFORE = ["before", "both"]
+
+RANGES = st.lists(
+    st.tuples(st.integers(0, SIZE - 1), st.integers(1, 5000), st.integers(1, 255)),
+    min_size=1,
+    max_size=12,
+)
+
+
+def clip(offset: int, length: int, longest: int = 3584) -> int:
+    """The length of a range that lies inside of a volume of SIZE, and fits one entry."""
+    return min(length, SIZE - offset, longest)
+
+
+def filled(seed: int, length: int) -> bytes:
+    return random.Random(seed).randbytes(length)
+
+
+def busy(twin: Twin, writes: int = 20, seed: int = 1) -> None:
+    """Write here and there."""
+    dice = random.Random(seed)
+    for _ in range(writes):
+        volume = dice.randrange(len(twin.sizes))
+        length = dice.randrange(1, min(600, twin.sizes[volume]) + 1)
+        offset = dice.randrange(twin.sizes[volume] - length + 1)
+        twin.write(volume, offset, dice.randbytes(length))
+
+
+# I1: identity. State t at a byte is the before-image of the first later entry that covers it.
+
+
+@pytest.mark.parametrize("images", WITH_BEFORE)
+@given(ranges=RANGES)
+def test_i1_each_byte_is_the_first_later_before_image_that_covers_it(images, ranges):
+    store = jrnl.create(size=SIZE, journal="1MiB", images=images)
+    for offset, length, value in ranges:
+        store.volume.write(offset, bytes([value]) * clip(offset, length))
+    entries = store.journal.entries
+    for state in range(store.seq + 1):
+        wanted = store.volume.as_array().copy()
+        for entry in reversed(entries[state:]):
+            end = entry["offset"] + entry["length"]
+            wanted[entry["offset"] : end] = np.frombuffer(store.journal.before(entry["seq"]), "u1")
+        with store.recover(state) as recovery:
+            assert recovery.as_array().tobytes() == wanted.tobytes()
+
+
+@pytest.mark.parametrize("images", IMAGES)
+@given(ranges=RANGES, at=st.integers(0, 12))
+def test_i1_to_i3_overlapping_byte_ranges_are_exact_from_every_base(images, ranges, at):
+    twin = Twin([SIZE], 1 << 20, images)
+    twin.snapshot("start")
+    for k, (offset, length, value) in enumerate(ranges):
+        if k == at:
+            twin.snapshot("middle")
+        twin.write(0, offset, bytes([value]) * clip(offset, length))
+    twin.check()
+
+
+# I2: the bridge. From a snapshot forward, by before-images and production.
+
+
+def test_i2_the_bridge_leads_to_every_state_after_a_snapshot():
+    twin = Twin([12345, 700], 1 << 20, "before")
+    busy(twin)
+    twin.snapshot("base")
+    busy(twin, seed=2)
+    for seq in range(20, 41):
+        opened = twin.recover(seq, "base")
+        assert opened.recovery.plan.route == ("bridge" if seq > 20 else "backward")
+
+
+@given(
+    ranges=RANGES,
+    taken=st.integers(0, 12),
+    damaged=st.integers(0, 12),
+    byte=st.integers(0, SIZE - 1),
+)
+def test_i2_a_before_image_that_disagrees_with_the_snapshot_is_an_error(
+    ranges, taken, damaged, byte
+):
+    """One byte of production changes around the engine, some time after the snapshot."""
+    taken = min(taken, len(ranges))
+    damaged = min(max(taken, damaged), len(ranges))
+    memory = bytearray(filled(1, SIZE))
+    store = jrnl.wrap(memory, "1MiB")
+    covers = []
+    for k, (offset, length, value) in enumerate([*ranges, (0, 0, 0)]):
+        if k == taken:
+            store.snapshot("base")
+        if k == damaged:
+            memory[byte] ^= 0xFF
+        fits = clip(offset, length)
+        if fits:
+            store.volume.write(offset, bytes([value]) * fits)
+            covers.append(offset <= byte < offset + fits)
+    for state in range(taken + 1, store.seq + 1):
+        first_later = next((k for k in range(state, len(covers)) if covers[k]), -1)
+        if not any(covers[taken:state]) and first_later >= damaged:
+            with pytest.raises(CorruptionError):
+                store.recover(state, "base")
+        else:
+            store.recover(state, "base").close()
+
+
+def test_i2_the_error_says_which_entry_and_which_byte_and_nothing_changes():
+    memory = bytearray(4096)
+    store = jrnl.wrap(memory, "1MiB")
+    store.snapshot("base")
+    store.volume.write(0, b"written since")
+    memory[2000] = 1
+    store.volume.write(1990, bytes(20))
+    before = store.seq, store.window, bytes(memory), dict(store.recoveries)
+    with pytest.raises(CorruptionError, match=r"entry 2 .* byte 2000"):
+        store.recover(1, "base")
+    assert (store.seq, store.window, bytes(memory), dict(store.recoveries)) == before
+    report = store.verify()
+    assert not report.ok
+    assert "'base'" in report.problems[0]
+
+
+# I3: forward, by after-images; production is not needed.
+
+
+@pytest.mark.parametrize("images", ["after", "both"])
+def test_i3_after_images_lead_forward_whatever_became_of_production(images):
+    dice = random.Random(3)
+    memory = bytearray(dice.randbytes(SIZE))
+    store = jrnl.wrap(memory, "1MiB", images=images)
+    states = [bytes(memory)]
+    store.snapshot("base")
+    for _ in range(30):
+        offset = dice.randrange(SIZE)
+        store.volume.write(offset, dice.randbytes(clip(offset, dice.randrange(1, 800))))
+        states.append(bytes(memory))
+    memory[:] = dice.randbytes(SIZE)
+    for seq, state in enumerate(states):
+        with store.recover(seq, "base") as recovery:
+            assert recovery.plan.route == ("forward" if seq else "backward")
+            assert recovery.as_array().tobytes() == state
+
+
+# I6: honesty. Damage, expiry and a full journal each have their own error, and change nothing.
+
+
+def in_memory(content: bytes) -> Iterator[int]:
+    """Addresses at the start of a page where `content` stands: in no Python object, that is."""
+    with open("/proc/self/maps") as maps, open("/proc/self/mem", "rb", 0) as memory:
+        for line in maps:
+            span, access, _, device, *_ = line.split(maxsplit=5)
+            start, stop = (int(end, 16) for end in span.split("-"))
+            if access.startswith("rw") and device == "00:00" and "[" not in line:
+                yield from pages_with(memory, start, stop, content)
+
+
+def pages_with(memory, start: int, stop: int, content: bytes) -> Iterator[int]:
+    for address in range(start, stop, 1 << 20):
+        memory.seek(address)
+        try:
+            piece = memory.read(min(1 << 20, stop - address))
+        except OSError:
+            return
+        for page in range(0, len(piece), 4096):
+            if piece.startswith(content, page):
+                yield address + page
+
+
+def flip(address: int) -> None:
+    ctypes.c_ubyte.from_address(address).value ^= 1
+
+
+def damage(content: bytes) -> None:
+    """Flip a bit of the one copy of `content` that starts a page."""
+    (address,) = in_memory(content)
+    flip(address)
+
+
+@pytest.fixture
+def secret() -> bytes:
+    """64 bytes that stand nowhere else in memory."""
+    return random.SystemRandom().randbytes(64)
+
+
+def store_with(secret: bytes, **options: object) -> jrnl.Store:
+    """State 0 starts with the secret, which is then only in the journal: its first image."""
+    store = jrnl.wrap(bytearray(secret.ljust(8192, b"\0")), "16KiB", **options)
+    store.volume.write(0, bytes(64))
+    store.volume.write(5000, b"more")
+    return store
+
+
+@pytest.mark.parametrize("images", WITH_BEFORE)
+def test_i6_a_damaged_before_image_is_an_error_and_nothing_changes(images, secret):
+    store = store_with(secret, images=images)
+    present = store.volume.read(0, 8192)
+    damage(secret)
+    for ask in (store.recover, store.digest, store.rewind):
+        with pytest.raises(CorruptionError, match="entry 1 "):
+            ask(0)
+    with pytest.raises(CorruptionError, match="entry 1 "):
+        store.journal.before(1)
+    with store.view(0) as view:
+        with pytest.raises(CorruptionError):
+            view.read(63, 1)
+        assert view.read(64, 8128) == bytes(8128)
+    with store.recover(1) as recovery:
+        assert recovery.read(0, 8192) == bytes(8192)
+    assert store.seq == 2
+    assert store.volume.read(0, 8192) == present
+    assert store.verify().problems == ["entry 1 does not match its checksum"]
+
+
+def test_i6_a_damaged_after_image_is_an_error(secret):
+    store = jrnl.create(size=8192, journal="16KiB", images="after")
+    store.snapshot("start")
+    store.volume.write(0, secret)
+    store.volume.write(0, bytes(64))
+    damage(secret)
+    with pytest.raises(CorruptionError, match="entry 1 "):
+        store.recover(1)
+    with pytest.raises(CorruptionError, match="entry 1 "):
+        store.journal.after(1)
+    with store.recover(2, "start") as recovery:
+        assert recovery.read(0, 8192) == bytes(8192)
+    assert not store.verify().ok
+
+
+def test_i6_a_damaged_header_is_an_error(secret):
+    clock = Clock()
+    clock.now += int.from_bytes(secret[:7], "little")
+    store = store_with(secret, clock=clock)
+    damage((1).to_bytes(8, "little") + clock.now.to_bytes(8, "little"))
+    for ask in (store.plan, store.recover, store.rewind, store.digest, store.journal.before):
+        with pytest.raises(CorruptionError):
+            ask(0 if ask != store.journal.before else 1)
+    with pytest.raises(CorruptionError):
+        store.journal.entries  # noqa: B018
+    assert store.volume.read(5000, 4) == b"more"
+    assert not store.verify().ok
+
+
+def test_i6_a_damaged_snapshot_is_an_error(secret):
+    store = jrnl.wrap(bytearray(secret.ljust(8192, b"\0")), "16KiB")
+    snapshot = store.snapshot("base")
+    damage(secret)
+    with pytest.raises(CorruptionError, match="byte 0;"):
+        snapshot.read(10, 1)
+    assert snapshot.read(4096, 4096) == bytes(4096)
+    store.volume.write(6000, b"more")
+    with store.recover(1, "base") as recovery:
+        with pytest.raises(CorruptionError):
+            recovery.as_array()
+        with pytest.raises(CorruptionError):
+            recovery.restore()
+    assert not snapshot.verify().ok
+    assert not store.verify().ok
+    assert store.seq == 1
+
+
+def test_i6_damage_that_a_recovery_kept_spoils_its_own_range_only(secret):
+    store = jrnl.wrap(bytearray(secret.ljust(8192, b"\0")), "16KiB")
+    recovery = store.recover(0)
+    store.volume.write(0, bytes(64))
+    damage(secret)
+    for k in range(100):
+        store.volume.write(4096 + k, bytes([k]))
+    assert store.window.oldest > 1
+    assert recovery.read(64, 8128) == bytes(8128)
+    with pytest.raises(CorruptionError):
+        recovery.read(0, 1)
+    with pytest.raises(CorruptionError):
+        recovery.restore()
+    assert store.seq == 101
+
+
+def test_i6_without_checksums_damage_cannot_be_seen(secret):
+    store = store_with(secret, checksum=False)
+    damage(secret)
+    with store.recover(0) as recovery:
+        assert recovery.read(0, 64) == bytes([secret[0] ^ 1]) + secret[1:]
+    assert store.verify().ok
+
+
+def test_i6_a_deleted_snapshot_is_not_the_one_that_has_its_name_now():
+    store = jrnl.create(size=512, journal="16KiB")
+    old = store.snapshot("a")
+    old.delete()
+    for _ in range(40):
+        store.volume.write(0, b"new")
+    new = store.snapshot("a")
+    for ask in (store.view, store.recover, store.plan, store.digest, store.rewind):
+        with pytest.raises(UnknownPoint):
+            ask(old)
+    with store.view(new) as view, store.recover(new) as recovery:
+        assert view.read(0, 3) == recovery.read(0, 3) == b"new"
+
+
+def test_i6_of_two_snapshots_of_one_state_each_can_be_the_base():
+    twin = Twin([4097])
+    busy(twin, 3)
+    twin.snapshot("one")
+    twin.snapshot("two")
+    for step in (0, 40):
+        busy(twin, step)
+        for to in (3, "one", "two"):
+            for base in ("one", "two"):
+                assert twin.recover(to, base) is not None
+
+
+@pytest.mark.parametrize("images", IMAGES)
+def test_i6_a_journal_that_refuses_takes_what_fits_and_no_byte_more(images):
+    twin = Twin([60000], 16384, images, overflow="refuse")
+    piece = twin.model.write_max
+    while twin.write(0, 0, filled(1, piece)):
+        pass
+    assert not twin.write_many(0, [0, 5000], bytes(2 * 1000))
+    twin.zero(Kind.DISCARD, 0, 0, 60000)
+    while twin.write(0, 0, b"1"):
+        pass
+    while twin.mark(f"m{twin.newest}"):
+        twin.flush()
+    assert twin.oldest == (0 if twin.rewinds else twin.newest)
+    twin.check()
+    if twin.rewinds:
+        assert twin.rewind(1)
+        assert twin.write(0, 0, b"1")
+
+
+@pytest.mark.parametrize("images", IMAGES)
+@pytest.mark.parametrize("act", ["write", "write_many", "edit", "discard"])
+def test_i6_what_an_open_edit_leaves_no_room_for_changes_nothing(images, act):
+    twin = Twin([60000], 16384, images)
+    busy(twin, 60)
+    vol, longest = twin.volumes[0], twin.model.write_max
+    calls = {
+        "write": lambda: vol.write(20000, bytes(longest)),
+        "write_many": lambda: vol.write_many([20000, 20000, 30000], bytes(longest // 3 * 3)),
+        "edit": lambda: vol.edit(20000, longest).__enter__(),
+        "discard": lambda: vol.discard(10000, 50000),
+    }
+    with vol.edit(0, 1000):
+        vol.write(10000, filled(1, longest))
+        for length in (longest, 3000, 1000, 64):
+            before = twin._face()
+            with pytest.raises(JournalFull):
+                while True:
+                    before = twin._face()
+                    vol.write(10000, filled(1, length))
+            assert twin._face() == before
+        twin._changes_nothing(JournalFull, calls[act])
+    assert twin.store.verify().ok
+
+
+# I3 and I8, with after-images alone: the window reaches back to a snapshot.
+
+
+def test_i3_with_after_images_alone_what_can_be_recovered_can_be_viewed_from_a_snapshot():
+    twin = Twin([1], 16384, "after")
+    assert twin.view(0) is None  # production moves on, and nothing keeps what it was
+    twin.check_digest(0)
+    twin.snapshot("base")
+    for k in range(3):
+        twin.write(0, 0, bytes([k + 1]))  # as many bytes as copying production would take
+    for seq in range(4):
+        assert twin.view(seq) is not None
+        twin.check_digest(seq)
+    assert twin.recover(0).recovery.plan.bytes == 0
+
+
+def test_i8_with_after_images_alone_the_plan_names_the_oldest_snapshot_that_stays():
+    twin = Twin([4097], 16384, "after")
+    busy(twin, 3)
+    opened = twin.recover(3)
+    assert twin.store.plan(3).oldest_after_restore == 3  # nothing to write
+    twin.write(0, 0, b"more")
+    assert opened.recovery.plan.oldest_after_restore == 5  # no snapshot: the newest is all
+    twin.snapshot("base")
+    busy(twin, 3)
+    opened = twin.recover("base")
+    assert twin.store.plan("base").oldest_after_restore == 4
+    twin.restore(opened)  # compares the plan with what comes of it
+    assert twin.store.window.oldest == 4
+
+
+# I7: what failed half-way can be run again, and what was recovered can be recovered again.
+
+
+def test_i7_what_damage_stopped_runs_again_once_it_is_repaired(secret):
+    store = store_with(secret, images="both")
+    wanted = secret.ljust(8192, b"\0")
+    (address,) = in_memory(secret)
+    for _ in range(3):
+        flip(address)
+        for ask in (store.recover, store.rewind):
+            with pytest.raises(CorruptionError):
+                ask(0)
+        assert (store.seq, dict(store.recoveries)) == (2, {})
+        assert store.volume.read(0, 64) == bytes(64)
+        flip(address)
+        with store.recover(0) as recovery:
+            assert recovery.read(0, 8192) == wanted
+    store.rewind(0)
+    assert store.volume.read(0, 8192) == wanted
+
+
+def test_i7_a_restore_that_failed_changed_nothing_and_runs_again(secret):
+    store = jrnl.wrap(bytearray(secret.ljust(8192, b"\0")), "16KiB")
+    store.snapshot("base")
+    (address,) = in_memory(secret)
+    store.volume.write(0, bytes(8000 - 4096))
+    store.volume.write(4096, b"more")
+    opened = store.recover(0, "base")
+    flip(address)
+    with pytest.raises(CorruptionError):
+        opened.restore()
+    assert store.seq == 2
+    flip(address)
+    assert opened.restore().last_seq == store.seq
+    assert store.volume.read(0, 8192) == secret.ljust(8192, b"\0")
+
+
+@pytest.mark.parametrize("images", IMAGES)
+@pytest.mark.parametrize("base", [None, "base"])
+def test_i7_recovering_again_outlives_damage_the_snapshot_and_the_window(images, base):
+    twin = Twin([70000, 511], 16384, images)
+    busy(twin, 4)
+    twin.snapshot("base")
+    busy(twin, 8)
+    opened = twin.recover(twin.newest if base is None else 10, base)
+    for k in range(3):
+        twin.restore(opened)
+        twin.write(0, 2000 * k, filled(k, 3000))
+        twin.zero(Kind.DISCARD, 0, 0, 70000)
+        if k == 1 and base is not None:
+            twin.delete("base")
+        assert twin.oldest > opened.seq
+        again = twin.again(opened)
+        twin.close_recovery(opened)
+        opened = again
+    twin.check_open()
+
+
+# I8: a restore is made of ordinary entries, and is undone like anything else.
+
+
+@pytest.mark.parametrize("images", IMAGES)
+@pytest.mark.parametrize("journal", [16384, 1 << 20])
+def test_i8_restoring_the_state_before_a_restore_undoes_it(images, journal):
+    twin = Twin([70000, 511], journal, images)
+    twin.snapshot("base")
+    busy(twin, 12)
+    present = twin.newest
+    twin.snapshot("present")
+    before = twin.model.now
+    twin.restore(twin.recover(twin.kept_states()[0]))
+    twin.check()
+    opened = twin.recover(present) or twin.recover("present")
+    twin.restore(opened)
+    assert twin.model.now == before
+    twin.check()
+
+
+def test_i8_a_restore_that_changes_nothing_adds_nothing():
+    twin = Twin([4097])
+    busy(twin)
+    opened = twin.recover(twin.newest)
+    result = opened.recovery.restore()
+    assert result == (twin.newest + 1, twin.newest, 0)
+    assert opened.recovery.plan.oldest_after_restore == twin.oldest
+    twin.check()
+
+
+def test_i8_a_restore_writes_only_what_differs():
+    twin = Twin([70000])
+    twin.write(0, 1000, bytes(range(1, 256)))
+    twin.write(0, 60000, b"abc")
+    opened = twin.recover(0)
+    twin.write(0, 1001, bytes(100))
+    result = opened.recovery.restore()
+    assert result.bytes == 1 + 154 + 3
+    twin._follow_restore(result, twin.model.now, opened.state)
+    twin.check()
+
+
+# I9: several volumes, one seq.
+
+
+@pytest.mark.parametrize("images", IMAGES)
+def test_i9_a_snapshot_a_mark_a_recovery_and_a_rewind_cover_all_volumes_at_one_seq(images):
+    twin = Twin([1, 511, 4096, 4097, 70000], 65536, images)
+    twin.snapshot("start")
+    busy(twin, 30)
+    twin.mark("here")
+    twin.snapshot("also here")
+    busy(twin, 30, seed=2)
+    for name in ("here", "also here"):
+        opened = twin.recover(name)
+        assert opened.seq == twin.model.snapshots["also here"] == 31
+    twin.restore(opened)
+    twin.check()
+    if twin.rewinds:
+        for opened in twin.recoveries[:]:
+            twin.close_recovery(opened)
+        twin.rewind("here")
+    assert twin.model.now == twin.model.states[31]
+    twin.check()
+
+
+def test_i9_seqs_are_given_out_across_volumes_in_one_order():
+    store = jrnl.create(volumes={"a": 100, "b": 100})
+    a, b = store["a"], store["b"]
+    assert [a.write(0, b"1"), b.write(0, b"2"), a.discard(0, 1), b.write(5, b"3")] == [1, 2, 3, 4]
+    assert store.journal.entries["volume"].tolist() == [0, 1, 0, 1]
+    assert list(store.volumes) == ["a", "b"]
+
+
+# I10: rewind and savepoints.
+
+
+def test_i10_a_savepoint_forgets_its_own_name_only():
+    store = jrnl.create(size=512, journal="16KiB")
+    store.volume.write(0, b"1")
+    with store.savepoint("here"):
+        store.rewind(0)  # below its start: the name is free again
+        store.mark("here")
+    assert list(store.marks) == ["here"]
+
+
+ROUNDS = 100_000
+
+
+def pages_used() -> int:
+    return int(Path("/proc/self/statm").read_text().split()[1])
+
+
+def rounds_to_one_point(store: jrnl.Store, count: int) -> list[int]:
+    """Write and rewind, always to the same point."""
+    vol, point = store.volume, store.seq
+    for k in range(count):
+        vol.write(k % 4000, b"never to be seen again")
+        store.rewind(point)
+    return [point]
+
+
+def rounds_each_from_where_it_is(store: jrnl.Store, count: int) -> list[int]:
+    """Write and rewind to what was the newest state: the last REWIND entry."""
+    vol, points = store.volume, [store.seq]
+    for k in range(count):
+        vol.write(k % 4000, b"never to be seen again")
+        points.append(store.rewind(points[-1]).seq)
+    return [*points[:1000], *points[::1000], *points[-1000:]]
+
+
+def rounds_of_savepoints(store: jrnl.Store, count: int) -> list[int]:
+    """Savepoints that fail, some of them one in another."""
+    vol, points = store.volume, [store.seq]
+    for k in range(count // 2):
+        with suppress(KeyError), store.savepoint():
+            vol.write(k % 4000, b"never to be seen again")
+            with suppress(IndexError), store.savepoint():
+                vol.write(k % 3000, b"nor this")
+                raise IndexError
+            raise KeyError
+        if k < 10:
+            points.append(store.seq)
+    return [*points, store.seq]
+
+
+@pytest.mark.parametrize("images", WITH_BEFORE)
+@pytest.mark.parametrize("fill", ["empty", "full", "wrapped"])
+@pytest.mark.parametrize(
+    "play", [rounds_to_one_point, rounds_each_from_where_it_is, rounds_of_savepoints]
+)
+def test_i10_rounds_of_write_and_rewind_move_and_cost_nothing(images, fill, play):
+    store = jrnl.create(size=4097, journal="16KiB", images=images)
+    dice = random.Random(10)
+    states = {0: bytes(4097)}
+    for _ in range({"empty": 3, "full": 32, "wrapped": 333}[fill]):
+        seq = store.volume.write(dice.randrange(4000), dice.randbytes(dice.randrange(1, 98)))
+        states[seq] = store.volume.read(0, 4097)
+    start = store.seq
+    play(store, 10)  # a full ring makes room for one round, once
+    oldest, used, pages = store.window.oldest, store.journal.used, pages_used()
+    points = play(store, ROUNDS)
+    assert store.window.oldest == oldest
+    assert store.journal.used == used
+    assert (pages_used() - pages) * 4096 < 4 << 20
+    for seq, state in states.items():
+        if seq >= oldest:
+            with store.recover(seq) as recovery:
+                assert recovery.read(0, 4097) == state
+    for point in points:
+        with store.view(point) as view:
+            assert view.read(0, 4097) == states[start]
+    assert store.verify().ok
+
+
+def test_i10_a_round_that_fits_never_moves_the_window():
+    """Neither in the first round nor later, whatever is left free beside it."""
+    for writes in range(1, 31):
+        twin = Twin([4097], 16384)
+        busy(twin, writes)
+        twin.clock.now += 1
+        for k in range(5):
+            room = 31 - len(twin.store.journal.entries)
+            if room > 0 and twin.store.journal.used < 12000:
+                twin.write(0, k, b"in")
+                oldest = twin.oldest
+                assert twin.rewind(writes if k % 2 else twin.newest - 1)
+                assert twin.oldest == oldest == 0
+        twin.check()
+
+
+def test_i10_an_outer_savepoint_waits_for_any_number_of_inner_ones():
+    """Its start is a REWIND entry, which each inner one replaces: uneven rounds, past any table."""
+    store = jrnl.create(size=512, journal="16KiB")
+    store.volume.write(0, b"before")
+    with suppress(KeyError), store.savepoint():
+        store.volume.write(0, b"x")
+        raise KeyError
+    start = store.volume.read(0, 512)
+    dice = random.Random(4)
+    with suppress(KeyError), store.savepoint("outer") as outer:
+        for _ in range(20_000):
+            with suppress(IndexError), store.savepoint():
+                for _ in range(dice.randrange(1, 9)):
+                    store.volume.write(0, b"inner")
+                raise IndexError
+        store.volume.write(0, b"outer")
+        raise KeyError
+    assert store.volume.read(0, 512) == start
+    assert outer.seq < store.seq
+    assert store.window.oldest == 0
+
+
+def test_i10_dropped_seqs_are_gone_and_replaced_ones_are_not():
+    twin = Twin([4097])
+    busy(twin, 3)
+    twin.rewind(1)  # 4 stands for 1; 2 and 3 are gone
+    twin.write(0, 0, b"5")
+    twin.rewind(4)  # 6 replaces 4
+    twin.write(0, 0, b"7")
+    assert [twin.find(k) for k in twin.kept_states()] == [0, 1, 4, 6, 7]
+    twin.check()
+    twin.rewind(4)  # an alias leads to where its successor does
+    assert twin.newest == 8
+    assert twin.kept_states() == [0, 1, 4, 6, 8]
+    twin.check()
+    twin.rewind(1)
+    assert twin.kept_states() == [0, 1, 9]
+    twin.check()
+
+
+def test_i10_a_view_and_a_recovery_from_production_pin_what_they_need():
+    twin = Twin([4097])
+    busy(twin, 6)
+    twin.snapshot("base")
+    busy(twin, 2)
+    early, late = twin.view(3), twin.view(7)
+    from_production, from_snapshot = twin.recover(8), twin.recover(4, "base")
+    assert twin.rewind(7) is False
+    twin.close_recovery(from_production)
+    assert twin.rewind(6) is False
+    assert twin.rewind(7)
+    twin.close_view(late)
+    assert twin.rewind(3)
+    assert twin.rewind(2) is False
+    twin.close_view(early)
+    assert twin.rewind(2)
+    twin.check_recovery(from_snapshot)
+    twin.check()
+
+
+def test_i10_a_view_follows_production_through_rewinds():
+    twin = Twin([12345], 1 << 20)
+    busy(twin, 5)
+    opened = twin.view(4)
+    for k in range(60):
+        busy(twin, k % 4, seed=k)
+        twin.check_view(opened)
+        twin.rewind(5 if k % 3 else twin.newest)
+        twin.check_view(opened)
+
+
+# Time: a point in time is the last state at or before it, in the order of the seqs.
+
+
+def at(time_ns: int) -> datetime:
+    return EPOCH + timedelta(microseconds=time_ns // 1000)
+
+
+def test_time_stands_still_where_the_clock_runs_backwards():
+    twin = Twin([512])
+    times = []
+    for step in (0, 5000, -9000, 0, 1000, 10**12, -(10**15), 10**9):
+        twin.clock.now += step
+        twin.write(0, 0, b"x")
+        times.append(twin.clock.highest - START_NS)
+    assert times == [0, 5000, 5000, 5000, 5000, 10**12 - 3000, 10**12 - 3000, 10**12 - 3000]
+    entries = twin.store.journal.entries
+    assert (entries["time_ns"] - START_NS).tolist() == times
+    assert twin.recover(at(START_NS)).seq == 1
+    assert twin.recover(at(START_NS + 4000)).seq == 1
+    assert twin.recover(at(START_NS + 5000)).seq == 5
+    assert twin.recover(at(START_NS + 10**12 - 4000)).seq == 5
+    assert twin.recover(at(START_NS + 10**15)).seq == 8
+    twin.check()
+
+
+def test_time_of_a_tie_is_the_last_of_its_states():
+    twin = Twin([512])
+    for k in range(4):
+        twin.write(0, k, b"x")
+    assert twin.recover(at(START_NS)).seq == 4
+    twin.close_recovery(twin.recoveries[0])
+    assert twin.rewind(2)  # which takes an entry, at the same time
+    assert twin.recover(at(START_NS)).seq == 5
+
+
+def test_time_before_the_store_is_unknown_and_before_the_window_is_expired():
+    twin = Twin([512])
+    for k in range(100):
+        twin.clock.now += 10**6
+        twin.write(0, k, b"x")
+    with pytest.raises(UnknownPoint):
+        twin.store.recover(at(START_NS - 1000))
+    with pytest.raises(PointExpired):
+        twin.store.recover(at(START_NS))
+    with pytest.raises(PointExpired):
+        twin.store.recover(at(START_NS + twin.oldest * 10**6 - 1000))
+    for seq in range(twin.oldest, 101):
+        for late in (0, 1000, 999_000):
+            assert twin.recover(at(START_NS + seq * 10**6 + late)).seq == seq
+
+
+def test_time_of_dropped_states_leads_to_the_state_gone_back_to():
+    twin = Twin([512])
+    for k in range(5):
+        twin.clock.now += 10**6
+        twin.write(0, k, b"x")
+    twin.clock.now += 10**6
+    twin.rewind(2)
+    for passed, seq in [(2, 2), (3, 2), (5, 2), (6, 6), (9, 6)]:
+        assert twin.recover(at(START_NS + passed * 10**6)).seq == seq
+    zone = datetime.fromtimestamp(START_NS // 10**9 + 1, UTC).astimezone()
+    assert twin.recover(zone).seq == 6
+    twin.check()
