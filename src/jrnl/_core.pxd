@@ -95,6 +95,7 @@ cdef struct OpenEdit:
     uint64_t length
     uint32_t volume
     uint8_t* old             # the bytes before, where the journal keeps no before-image
+    EntryHeader entry        # as it stands in the ring: what is there may be damaged meanwhile
 
 # A state that follows production: a map over the entries since `seq`, brought up to date when read.
 cdef struct Live:
@@ -209,6 +210,7 @@ cdef class Engine:
     cdef readonly tuple devices
     cdef object clock
     cdef object __weakref__
+    cdef const EntryHeader* _entry(self, uint64_t seq) except NULL
 
 cdef class VolumeIO:
     cdef Core* core

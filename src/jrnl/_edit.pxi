@@ -63,6 +63,7 @@ cdef int edit_begin(Core* core, uint32_t volume, uint64_t offset, uint64_t lengt
     core.edits = edit
     touch(&core.volumes[volume], offset, length)
     core_append(core, &entry, room)
+    edit.entry = entry
     return OK
 
 
@@ -74,19 +75,28 @@ cdef OpenEdit** edit_find(Core* core, uint32_t volume, uint64_t offset) noexcept
     return link
 
 
-cdef void edit_end(Core* core, uint32_t volume, uint64_t offset, bint keep) noexcept nogil:
-    """Close an edit; unless `keep`, put the old bytes back first. Its entry stays."""
+cdef int edit_end(Core* core, uint32_t volume, uint64_t offset, bint keep) noexcept nogil:
+    """Close an edit; unless `keep`, put the old bytes back first. Its entry stays.
+
+    Where the before-image is damaged the bytes stay as the edit left them.
+    """
     cdef OpenEdit** link = edit_find(core, volume, offset)
     cdef OpenEdit* edit = link[0]
-    cdef EntryHeader* header = header_at(core, edit.slot)
+    cdef EntryHeader* header = &edit.entry
     cdef uint8_t* target = core.volumes[volume].data + offset
-    if not keep:
-        memcpy(target, before_image(core, header) if edit.old is NULL else edit.old, edit.length)
+    cdef int status = OK
+    if not keep and edit.old is not NULL:
+        memcpy(target, edit.old, edit.length)
+    elif not keep:
+        status = images_check(core, header, FLAG_BEFORE)
+        if status == OK:
+            memcpy(target, before_image(core, header), edit.length)
     if core.images_mode & IMAGES_AFTER:
         memcpy(<uint8_t*>after_image(core, header), target, edit.length)
         if core.checksum:
             header.after_sum = hash64(after_image(core, header), edit.length)
             header.header_sum = header_hash(core, header, edit.slot)
+        header_at(core, edit.slot)[0] = header[0]
     link[0] = edit.next
     free(edit.old)
     free(edit)
@@ -95,3 +105,4 @@ cdef void edit_end(Core* core, uint32_t volume, uint64_t offset, bint keep) noex
     while edit is not NULL:
         core.edit_floor = edit.slot    # the last in the list is the oldest
         edit = edit.next
+    return status

@@ -149,8 +149,7 @@ cdef class Engine:
 
     def seq_at(self, int64_t time_ns):
         """int: the last retained state at or before a time in ns. Raises as `resolve`."""
-        cdef uint64_t low = self.core.ring.slot_tail, high = self.core.ring.slot_head, middle
-        cdef uint64_t found
+        cdef uint64_t slot = 0
         if time_ns < self.core.created_ns:
             raise UnknownPoint(f"the store did not exist at {_as_text(time_ns)}; its first state "
                                f"is of {_as_text(self.core.created_ns)}")
@@ -159,18 +158,10 @@ cdef class Engine:
                                f"{self.core.base_seq}..{self.core.seq} and begins at "
                                f"{_as_text(self.core.base_time_ns)}; a larger journal or a "
                                "snapshot keeps states for longer")
-        while low < high:
-            middle = (low + high) // 2
-            if header_at(self.core, middle).time_ns > time_ns:
-                high = middle
-            else:
-                low = middle + 1
-        if low == self.core.ring.slot_tail:
-            found = self.core.base_seq
-        else:
-            found = header_at(self.core, low - 1).seq
-        raise_status(slot_check(self.core, low, found), self.core)
-        return found
+        raise_status(find_slot_after(self.core, <uint64_t>time_ns, True, &slot), self.core)
+        if slot == self.core.ring.slot_tail:
+            return self.core.base_seq
+        return header_at(self.core, slot - 1).seq
 
     def note(self, int kind, const uint8_t[::1] text=None):
         """int: the seq of a new MARK (with its name) or FLUSH entry."""
@@ -220,18 +211,21 @@ cdef class Engine:
             rows[k].length = header.length
         return table
 
-    def image_bytes(self, uint64_t seq, bint after):
-        """bytes: one image of the entry `seq`, or None where it keeps no such image."""
-        cdef uint64_t slot
-        cdef const EntryHeader* header
-        cdef int which = FLAG_AFTER if after else FLAG_BEFORE
+    cdef const EntryHeader* _entry(self, uint64_t seq) except NULL:
+        """The header of the retained entry `seq`. Raises UnknownPoint, PointExpired."""
+        cdef uint64_t slot = 0
         if seq == 0 or seq > self.core.seq:
             raise UnknownPoint(f"there is no entry {seq}; the newest is {self.core.seq}")
-        slot = first_slot_after(self.core, seq - 1)
-        raise_status(slot_check(self.core, slot, seq - 1), self.core)
-        header = header_at(self.core, slot)
-        if header.seq != seq:
+        raise_status(find_slot_after(self.core, seq - 1, False, &slot), self.core)
+        raise_status(header_check(self.core, header_at(self.core, slot), slot), self.core)
+        if header_at(self.core, slot).seq != seq:
             raise PointExpired(f"entry {seq} is no longer in the journal")
+        return header_at(self.core, slot)
+
+    def image_bytes(self, uint64_t seq, bint after):
+        """bytes: one image of the entry `seq`, or None where it keeps no such image."""
+        cdef const EntryHeader* header = self._entry(seq)
+        cdef int which = FLAG_AFTER if after else FLAG_BEFORE
         raise_status(images_check(self.core, header, which), self.core)
         if not header.flags & which:
             return None
@@ -243,16 +237,24 @@ cdef class Engine:
 
     def _header_bytes(self, uint64_t seq):
         """bytes: the header of the retained entry `seq`, as it lies in its slot."""
-        cdef const EntryHeader* header
         self.check_open()
-        header = header_at(self.core, first_slot_after(self.core, seq - 1))
-        if seq == 0 or header.seq != seq:
-            raise PointExpired(f"entry {seq} is not in the journal")
-        return PyBytes_FromStringAndSize(<const char*>header, HEADER_BYTES)
+        return PyBytes_FromStringAndSize(<const char*>self._entry(seq), HEADER_BYTES)
+
+    def _damage_header(self, uint64_t index, uint64_t byte, int mask):
+        """Flip bits in the header of the retained entry at `index` from the oldest; for tests."""
+        if index >= self.entry_count or byte >= HEADER_BYTES:
+            raise IndexError(index, byte)
+        (<uint8_t*>header_at(self.core, self.core.ring.slot_tail + index))[byte] ^= mask
+
+    def _damage_image(self, uint64_t position, int mask):
+        """Flip bits in a byte of the image area; for tests."""
+        if self.core.closed or position >= self.core.ring.area:
+            raise IndexError(position)
+        self.core.images[position] ^= mask
 
     def changes_bytes(self, uint64_t seq):
         """bool: whether the retained entry `seq` is a write, a discard or zeroes."""
-        return changes_bytes(header_at(self.core, first_slot_after(self.core, seq - 1)))
+        return changes_bytes(self._entry(seq))
 
     def verify_entry(self, uint64_t index):
         """(seq, None), or (seq, message): check the retained entry at `index` from the oldest."""
@@ -268,7 +270,7 @@ cdef class Engine:
                 status = images_check(self.core, header, FLAG_BEFORE | FLAG_AFTER)
         if status == OK:
             return header.seq, None
-        return header.seq, f"entry {header.seq} does not match its checksum"
+        return self.core.bad_seq, f"entry {self.core.bad_seq} does not match its checksum"
 
     @property
     def entry_count(self):
@@ -368,14 +370,12 @@ cdef class ExtentMap:
 
     cdef int _scan(self, ExtentMapData* map, uint64_t low, uint64_t high, bint after) except -1:
         cdef Core* core = self.engine.core
-        cdef uint64_t first = first_slot_after(core, low), last = first_slot_after(core, high)
+        cdef uint64_t first = 0, last = 0
         cdef int status
+        raise_status(find_slot_after(core, low, False, &first), core)
+        raise_status(find_slot_after(core, high, False, &last), core)
         with nogil:
-            status = slot_check(core, first, low)
-            if status == OK:
-                status = slot_check(core, last, high)
-            if status == OK:
-                status = map_scan(core, map, first, last, after)
+            status = map_scan(core, map, first, last, after)
         raise_status(status, core)
         return 0
 
@@ -399,10 +399,32 @@ cdef class Image:
     cdef readonly Engine engine
     cdef readonly Image base
     cdef readonly uint64_t seq
+    cdef uint64_t holders
 
     def __cinit__(self, Engine engine not None):
         self.engine = engine
         self.data.core = engine.core
+
+    def hold(self):
+        """Count one more who needs this image and its bases."""
+        cdef Image image = self
+        with self.engine:
+            while image is not None:
+                image.holders += 1
+                image = image.base
+
+    def let_go(self):
+        """Count one less; what nobody needs pins nothing, even where a traceback still has it."""
+        cdef Image image = self
+        cdef Live* live
+        with self.engine:
+            while image is not None:
+                image.holders -= 1
+                if image.holders == 0 and image.data.live is not NULL:
+                    live = image.data.live
+                    image.data.live = NULL
+                    live_close(live)
+                image = image.base
 
     def __dealloc__(self):
         self._drop()
@@ -585,6 +607,12 @@ cdef class Image:
         with nogil:
             status = image_write_back(&self.data, volume, &offsets[0], &lengths[0], count)
         raise_status(status, self.data.core)
+
+    def _damage(self, uint32_t volume, uint64_t offset, int mask):
+        """Flip bits in a byte of a frozen image; for tests."""
+        if self.data.kind != IMAGE_FROZEN or offset >= self.data.core.volumes[volume].size:
+            raise IndexError(volume, offset)
+        self.data.data[volume][offset] ^= mask
 
     def verify(self):
         """list of (volume, offset): blocks of a frozen image that do not match their checksum."""

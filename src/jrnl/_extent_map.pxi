@@ -387,8 +387,10 @@ cdef int fragment_verify(Core* core, ExtentMapData* map, Fragment* fragment) noe
             return E_CORRUPT
         fragment.flags |= FRAGMENT_VERIFIED
         return OK
-    status = images_check(core, header_at(core, fragment.slot),
-                          FLAG_AFTER if fragment.flags & FRAGMENT_AFTER else FLAG_BEFORE)
+    status = header_check(core, header_at(core, fragment.slot), fragment.slot)
+    if status == OK:
+        status = images_check(core, header_at(core, fragment.slot),
+                              FLAG_AFTER if fragment.flags & FRAGMENT_AFTER else FLAG_BEFORE)
     if status != OK:
         return status
     while other <= last and other.slot == fragment.slot:

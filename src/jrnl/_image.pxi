@@ -418,13 +418,13 @@ cdef int image_write_back(ImageData* image, uint32_t volume, const int64_t* offs
     return status
 
 
-cdef int restore_simulate(const Core* core, const int64_t* lengths, uint64_t count,
+cdef int restore_simulate(Core* core, const int64_t* lengths, uint64_t count,
                           uint64_t* oldest) noexcept nogil:
     """The oldest state after `count` writes of lengths[k]: a run of the ring without the bytes."""
     cdef Ring ring = core.ring
     cdef uint64_t* positions = <uint64_t*>malloc((count + 1) * sizeof(uint64_t))
     cdef uint64_t k, own, room
-    cdef const EntryHeader* header
+    cdef int64_t time_ns
     cdef int status = OK
     if positions is NULL:
         return E_NO_MEMORY
@@ -436,9 +436,9 @@ cdef int restore_simulate(const Core* core, const int64_t* lengths, uint64_t cou
                 status = E_FULL
                 break
             if ring.slot_tail < core.ring.slot_head:
-                header = header_at(core, ring.slot_tail)
-                oldest[0] = header.seq
-                ring_drop_oldest(&ring, header.position, image_room(header))
+                status = ring_evict(core, &ring, oldest, &time_ns)
+                if status != OK:
+                    break
             else:
                 own = ring.slot_tail - core.ring.slot_head
                 oldest[0] = core.seq + 1 + own

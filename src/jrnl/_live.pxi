@@ -2,8 +2,8 @@
 
 cdef int live_open(Live** out, Core* core, uint64_t seq, bint keep) noexcept nogil:
     cdef Live* live
-    cdef uint64_t slot = first_slot_after(core, seq)
-    cdef int status = slot_check(core, slot, seq)
+    cdef uint64_t slot = 0
+    cdef int status = find_slot_after(core, seq, False, &slot)
     if status != OK:
         return status
     live = <Live*>calloc(1, sizeof(Live))
@@ -55,18 +55,18 @@ cdef int live_follow_rewind(Live* live) noexcept nogil:
     """Take out what came from entries that a rewind has dropped since."""
     cdef Core* core = live.core
     cdef Fragment* fragment
-    cdef int status
+    cdef uint64_t slot = 0
+    cdef int status = find_slot_after(core, live.seq, False, &slot)
+    if status != OK:
+        return status
+    live.generation = core.generation
     while live.map.count > live.kept:
         fragment = &live.map.fragments[live.map.count - 1]
         if fragment.slot < core.ring.slot_head:
             if header_at(core, fragment.slot).seq == fragment.seq:
                 break
         map_unlink_last(&live.map)
-    live.next_slot = first_slot_after(core, live.seq)
-    status = slot_check(core, live.next_slot, live.seq)
-    if status != OK:
-        return status
-    live.generation = core.generation
+    live.next_slot = slot
     if live.map.count:
         # Entries up to the last one that still counts are in the map, or cover nothing new.
         fragment = &live.map.fragments[live.map.count - 1]
@@ -108,8 +108,22 @@ cdef void live_keep(Live* live, uint64_t slot) noexcept nogil:
     live.failed = status
 
 
+cdef void live_keep_all(Core* core, uint64_t slot) noexcept nogil:
+    """Have every recovery copy what it needs of the entries before `slot`."""
+    cdef Live* live = core.live
+    core.live_busy = True
+    while live is not NULL:
+        if live.keep and not live.dead:
+            live_keep(live, slot)
+        live = live.next
+    core.live_busy = False
+    live_reap(core)
+
+
 cdef int live_ready(Live* live) noexcept nogil:
     """Ready to be read now: followed up to production, with every entry it needs still there."""
+    if live is NULL:
+        return E_CLOSED    # let go of, but somebody still has the image
     if live.failed != OK:
         return live.failed
     if not live.keep and live.seq < live.core.base_seq:

@@ -45,7 +45,7 @@ cdef int core_rewind(Core* core, uint64_t to, RewindResult* result) noexcept nog
     All images are verified before the first byte of production changes. One REWIND entry then stands
     for state `to`; where `to` is itself such an entry, the new one takes its place.
     """
-    cdef uint64_t state = 0, first, slot
+    cdef uint64_t state = 0, first = 0, slot
     cdef EntryHeader* header
     cdef int status = rewind_check(core, to, &state)
     if status != OK:
@@ -55,8 +55,7 @@ cdef int core_rewind(Core* core, uint64_t to, RewindResult* result) noexcept nog
     result.bytes = 0
     if state == core.seq:
         return OK
-    first = first_slot_after(core, state)
-    status = slot_check(core, first, state)
+    status = find_slot_after(core, state, False, &first)
     if status == OK:
         status = map_scan(core, &core.scratch, first, core.ring.slot_head, False)
     if status == OK:
@@ -69,9 +68,11 @@ cdef int core_rewind(Core* core, uint64_t to, RewindResult* result) noexcept nog
     if status != OK:
         return status
     alias_drop_after(core, state)
-    if first > core.ring.slot_tail and header_at(core, first - 1).kind == KIND_REWIND:
-        first -= 1
-        alias_push(core, header_at(core, first).seq)
+    if first > core.ring.slot_tail:
+        header = header_at(core, first - 1)
+        if header.kind == KIND_REWIND and header_check(core, header, first - 1) == OK:
+            first -= 1
+            alias_push(core, header.seq)
     while core.ring.slot_head > first:
         slot = core.ring.slot_head - 1
         header = header_at(core, slot)

@@ -57,6 +57,21 @@ cdef inline void ring_drop_oldest(Ring* ring, uint64_t position, uint64_t room) 
         ring_reset_images(ring)
 
 
+cdef void ring_begin_at(Ring* ring, uint64_t tail) noexcept nogil:
+    """The oldest retained image begins at `tail`, or where the images end there, at 0."""
+    if ring.wrap_end != NO_WRAP and tail <= ring.head:
+        ring.wrap_end = NO_WRAP    # all that was left before the wrap has gone
+    if tail == ring.wrap_end:
+        tail = 0
+        ring.wrap_end = NO_WRAP
+    ring.tail = tail
+    ring.used = ring.head - tail
+    if ring.wrap_end != NO_WRAP:
+        ring.used += ring.wrap_end
+    if ring.used == 0:
+        ring_reset_images(ring)
+
+
 cdef inline void ring_drop_newest(Ring* ring, uint64_t position, uint64_t room) noexcept nogil:
     """The newest entry leaves: the exact opposite of ring_take."""
     ring.slot_head -= 1
@@ -81,9 +96,14 @@ cdef inline uint64_t header_hash(const Core* core, const EntryHeader* header,
 
 cdef inline int header_check(Core* core, const EntryHeader* header, uint64_t slot) noexcept nogil:
     if core.checksum and header.header_sum != header_hash(core, header, slot):
-        core.bad_seq = header.seq
+        core.bad_seq = damaged_seq(core, slot)
         return E_CORRUPT
     return OK
+
+
+cdef uint64_t damaged_seq(const Core* core, uint64_t slot) noexcept nogil:
+    """The seq of an entry whose own word for it cannot be taken: what follows its neighbour."""
+    return (core.base_seq if slot == core.ring.slot_tail else header_at(core, slot - 1).seq) + 1
 
 
 cdef inline const uint8_t* before_image(const Core* core, const EntryHeader* header) noexcept nogil:
@@ -109,29 +129,60 @@ cdef int images_check(Core* core, const EntryHeader* header, int which) noexcept
     return OK
 
 
+cdef int ring_evict(Core* core, Ring* ring, uint64_t* seq, int64_t* time_ns) noexcept nogil:
+    """Let the oldest entry leave `ring`, the core's or a copy; `seq` is the oldest state then.
+
+    Where its header is damaged nobody knows which state that is, nor where the next image begins:
+    what follows leaves with it, up to the first entry that says both.
+    """
+    cdef const EntryHeader* header = header_at(core, ring.slot_tail)
+    cdef uint64_t room
+    if header_check(core, header, ring.slot_tail) == OK:
+        seq[0] = header.seq
+        time_ns[0] = header.time_ns
+        ring_drop_oldest(ring, header.position, image_room(header))
+        return OK
+    while ring.slot_tail < core.ring.slot_head:
+        header = header_at(core, ring.slot_tail)
+        room = 0
+        if header_check(core, header, ring.slot_tail) == OK:
+            room = image_room(header)
+        ring.slot_tail += 1
+        if room:
+            seq[0] = header.seq
+            time_ns[0] = header.time_ns
+            ring_begin_at(ring, header.position + room)
+            return OK
+    if ring.slot_head > core.ring.slot_head:
+        return E_CORRUPT    # a simulation, whose own entries follow: it cannot tell where
+    seq[0] = core.seq
+    time_ns[0] = core.time_ns
+    ring.used = 0
+    ring_reset_images(ring)
+    return OK
+
+
 cdef int core_evict_oldest(Core* core) noexcept nogil:
     """Let the oldest entry go, once every recovery that still needs it has its copy."""
-    cdef uint64_t slot = core.ring.slot_tail
-    cdef EntryHeader* header
-    cdef Live* live
-    if slot == core.ring.slot_head:
+    cdef Ring ring = core.ring
+    cdef uint64_t seq = 0
+    cdef int64_t time_ns = 0
+    cdef int status
+    if ring.slot_tail == ring.slot_head:
         return E_TOO_LARGE
-    if core.refuse or slot >= core.edit_floor:
+    if core.refuse or ring.slot_tail >= core.edit_floor:
+        return E_FULL
+    status = ring_evict(core, &ring, &seq, &time_ns)
+    if status != OK:
+        return status
+    if ring.slot_tail > core.edit_floor:
         return E_FULL
     if core.live is not NULL:
-        core.live_busy = True
-        live = core.live
-        while live is not NULL:
-            if live.keep and not live.dead:
-                live_keep(live, slot + 1)
-            live = live.next
-        core.live_busy = False
-        live_reap(core)
-    header = header_at(core, slot)
-    core.base_seq = header.seq
-    core.base_time_ns = header.time_ns
-    ring_drop_oldest(&core.ring, header.position, image_room(header))
-    core.evictions += 1
+        live_keep_all(core, ring.slot_tail)
+    core.evictions += ring.slot_tail - core.ring.slot_tail
+    core.ring = ring
+    core.base_seq = seq
+    core.base_time_ns = time_ns
     return OK
 
 
@@ -189,44 +240,70 @@ cdef int64_t _call_clock(void* clock) noexcept nogil:
         return (<object>clock)()
 
 
-cdef uint64_t first_slot_after(const Core* core, uint64_t seq) noexcept nogil:
-    """The oldest retained slot whose entry has a greater seq; slot_head if there is none."""
+cdef inline bint comes_after(const EntryHeader* header, uint64_t bound, bint by_time) noexcept nogil:
+    return header.time_ns > <int64_t>bound if by_time else header.seq > bound
+
+
+cdef uint64_t guess_slot_after(const Core* core, uint64_t bound, bint by_time) noexcept nogil:
+    """The oldest retained slot whose seq, or time, is greater; if all headers are as they were."""
     cdef uint64_t low = core.ring.slot_tail, high = core.ring.slot_head, middle
-    if seq >= core.seq:
-        return high
-    if core.seq - seq <= high - low:
-        middle = high - (core.seq - seq)   # the place if no rewind left a gap behind it
-        if header_at(core, middle).seq == seq + 1:
+    if not by_time and core.seq - bound <= high - low:
+        middle = high - (core.seq - bound)   # the place if no rewind left a gap behind it
+        if header_at(core, middle).seq == bound + 1:
             return middle
     while low < high:
         middle = low + (high - low) // 2
-        if header_at(core, middle).seq > seq:
+        if comes_after(header_at(core, middle), bound, by_time):
             high = middle
         else:
             low = middle + 1
     return low
 
 
-cdef int slot_check(Core* core, uint64_t slot, uint64_t seq) noexcept nogil:
-    """Hold the headers on both sides of what first_slot_after(seq) found against their checksums.
-
-    The search trusts the headers that it passes; a damaged one could lead it past an entry.
-    """
-    cdef const EntryHeader* header
-    cdef int status
+cdef bint is_slot_after(Core* core, uint64_t slot, uint64_t bound, bint by_time) noexcept nogil:
+    """Whether the headers on both sides prove that `slot` is the first after `bound`."""
     if slot > core.ring.slot_tail:
-        header = header_at(core, slot - 1)
-        status = header_check(core, header, slot - 1)
-        if status != OK or header.seq > seq:
-            core.bad_seq = seq       # the one that should stand there
-            return E_CORRUPT
+        if (comes_after(header_at(core, slot - 1), bound, by_time)
+                or header_check(core, header_at(core, slot - 1), slot - 1) != OK):
+            return False
     if slot < core.ring.slot_head:
-        header = header_at(core, slot)
-        status = header_check(core, header, slot)
-        if status != OK or header.seq <= seq:
-            core.bad_seq = seq + 1
-            return E_CORRUPT
-    return OK
+        return (comes_after(header_at(core, slot), bound, by_time)
+                and header_check(core, header_at(core, slot), slot) == OK)
+    return True
+
+
+cdef int find_slot_after(Core* core, uint64_t bound, bint by_time, uint64_t* slot) noexcept nogil:
+    """Find the oldest retained slot whose seq, or time, is greater; slot_head if there is none.
+
+    E_CORRUPT where that depends on a damaged header: a wrong guess would mean wrong bytes.
+    """
+    cdef uint64_t k, low = core.ring.slot_tail
+    if not by_time and bound >= core.seq:
+        slot[0] = core.ring.slot_head
+        return OK
+    if not by_time and bound <= core.base_seq:
+        slot[0] = core.ring.slot_tail
+        return OK
+    slot[0] = guess_slot_after(core, bound, by_time)
+    if is_slot_after(core, slot[0], bound, by_time):
+        return OK
+    slot[0] = core.ring.slot_head
+    for k in range(core.ring.slot_tail, core.ring.slot_head):
+        if header_check(core, header_at(core, k), k) == OK:
+            if comes_after(header_at(core, k), bound, by_time):
+                slot[0] = k
+                break
+            low = k + 1
+    if low == slot[0]:
+        return OK
+    # What lies between is damaged, but a seq is greater than all before it.
+    if not by_time:
+        if slot[0] < core.ring.slot_head and header_at(core, slot[0]).seq == bound + 1:
+            return OK
+        if low > core.ring.slot_tail and header_at(core, low - 1).seq == bound:
+            slot[0] = low
+            return OK
+    return header_check(core, header_at(core, low), low)
 
 
 cdef int core_resolve(Core* core, uint64_t seq, uint64_t* state) noexcept nogil:
@@ -234,7 +311,7 @@ cdef int core_resolve(Core* core, uint64_t seq, uint64_t* state) noexcept nogil:
 
     A REWIND entry that a later rewind to it replaced lives on as an alias of its successor.
     """
-    cdef uint64_t slot
+    cdef uint64_t slot = 0
     cdef int status
     if core.closed:
         return E_CLOSED
@@ -243,11 +320,18 @@ cdef int core_resolve(Core* core, uint64_t seq, uint64_t* state) noexcept nogil:
     if seq < core.base_seq:
         return E_EXPIRED
     state[0] = seq
-    if seq == core.base_seq:
+    if seq == core.base_seq or seq == core.seq:
         return OK
-    slot = first_slot_after(core, seq - 1)
-    status = slot_check(core, slot, seq - 1)
+    status = find_slot_after(core, seq - 1, False, &slot)
     if status != OK:
+        return status
+    status = header_check(core, header_at(core, slot), slot)
+    if status != OK:
+        # Its own header is damaged; the next one may still prove that it was there.
+        slot += 1
+        if (slot < core.ring.slot_head and header_at(core, slot).seq == seq + 1
+                and header_check(core, header_at(core, slot), slot) == OK):
+            return OK
         return status
     state[0] = header_at(core, slot).seq
     if state[0] == seq or alias_known(core, seq):

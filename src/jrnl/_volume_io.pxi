@@ -222,5 +222,6 @@ cdef class VolumeIO:
 
     def _edit_end(self, uint64_t offset, bint keep):
         """Close the edit that begins at `offset`, putting the old bytes back unless `keep`."""
-        edit_end(self.core, self.index, offset, keep)
+        cdef int status = edit_end(self.core, self.index, offset, keep)
         core_unlock(self.core)
+        raise_status(status, self.core)

@@ -268,23 +268,26 @@ cdef inline bint may_not_evict(const Core* core) noexcept nogil:
     return core.refuse or core.edits is not NULL
 
 
-cdef int simulate_one(const Core* core, Ring* ring, uint64_t room, uint64_t* evicted) noexcept nogil:
+cdef int simulate_one(Core* core, Ring* ring, uint64_t room, uint64_t* evicted) noexcept nogil:
     """Place `room` bytes in a copy of the ring, evicting real entries; E_FULL where that ends."""
     cdef uint64_t position
-    cdef const EntryHeader* header
+    cdef int64_t time_ns
+    cdef int status
     while not ring_place(ring, room, &position):
         if core.refuse or ring.slot_tail >= core.edit_floor:
             return E_FULL
         if ring.slot_tail >= core.ring.slot_head:
             return E_TOO_LARGE
-        header = header_at(core, ring.slot_tail)
-        evicted[0] = header.seq
-        ring_drop_oldest(ring, header.position, image_room(header))
+        status = ring_evict(core, ring, evicted, &time_ns)
+        if status != OK:
+            return status
+    if ring.slot_tail > core.edit_floor:
+        return E_FULL
     ring_take(ring, position, room)
     return OK
 
 
-cdef int room_check(const Core* core, const int64_t* lengths, uint64_t length,
+cdef int room_check(Core* core, const int64_t* lengths, uint64_t length,
                     uint64_t count) noexcept nogil:
     """Whether `count` writes (of lengths[k], or all of `length`) fit where none may be refused."""
     cdef Ring ring
@@ -301,7 +304,7 @@ cdef int room_check(const Core* core, const int64_t* lengths, uint64_t length,
     return OK
 
 
-cdef int zero_room_check(const Core* core, uint32_t volume, uint64_t offset,
+cdef int zero_room_check(Core* core, uint32_t volume, uint64_t offset,
                          uint64_t length) noexcept nogil:
     cdef Ring ring
     cdef uint64_t piece, room, evicted

@@ -106,22 +106,30 @@ class Catalog:
 
     def recoveries(self) -> dict[int, Recovery]:
         """Return all open recoveries by their number."""
-        return dict(sorted({**self._open_recoveries, **self._kept_recoveries}.items()))
+        # Recoveries come and go on other threads: valuerefs() is a list of its own.
+        alive = (reference() for reference in self._open_recoveries.valuerefs())
+        found = {recovery.id: recovery for recovery in alive if recovery is not None}
+        return dict(sorted({**found, **self._kept_recoveries}.items()))
 
     def volume_index(self, volume: object) -> int:
-        """Return the index of a volume given by name, as a Volume, or by None where there is one.
+        """Return the index of a volume; see the function of that name."""
+        return volume_index(self.volumes, volume)
 
-        Raises
-        ------
-        UnknownVolume
-            No volume has the name, or there are several and none is named.
-        """
-        if volume is None and len(self.volumes) == 1:
-            return 0
-        names = ", ".join(repr(name) for name in self.volumes)
-        if volume is None:
-            raise UnknownVolume(f"the store has several volumes; name one of {names}")
-        found = self.volumes.get(str(getattr(volume, "name", volume)))
-        if found is None:
-            raise UnknownVolume(f"no volume is called {volume!r}; there is {names}")
-        return found
+
+def volume_index(volumes: dict[str, int], volume: object) -> int:
+    """Return the index of a volume given by name, as a Volume, or by None where there is one.
+
+    Raises
+    ------
+    UnknownVolume
+        No volume has the name, or there are several and none is named.
+    """
+    if volume is None and len(volumes) == 1:
+        return 0
+    names = ", ".join(repr(name) for name in volumes)
+    if volume is None:
+        raise UnknownVolume(f"the store has several volumes; name one of {names}")
+    found = volumes.get(str(getattr(volume, "name", volume)))
+    if found is None:
+        raise UnknownVolume(f"no volume is called {volume!r}; there is {names}")
+    return found

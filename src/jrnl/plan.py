@@ -14,7 +14,7 @@ from operator import itemgetter
 from typing import Literal, NamedTuple
 
 from jrnl._core import Engine, ExtentMap, Image
-from jrnl.errors import PointExpired
+from jrnl.errors import CorruptionError, PointExpired
 
 Route = Literal["backward", "bridge", "forward"]
 
@@ -87,16 +87,27 @@ def choose(engine: Engine, bases: Iterable[Base], target: int) -> Way:
     ------
     PointExpired
         No base leads there with the entries that are left.
+    CorruptionError
+        All that do lead there have a damaged header among them.
     """
     usable = [(base.seq, base) for base in bases if base.seq is not None]
     later = [start for start in usable if start[0] >= target]
     earlier = [start for start in usable if start[0] < target]
-    ways: list[Way] = []
+    tries: list[Callable[[], Way]] = []
     # Distinct bytes only grow with the distance, so the nearest base on each side is enough.
     if later:
-        ways += _ways_back(engine, *min(later, key=itemgetter(0)), target)
+        tries += _ways_back(engine, *min(later, key=itemgetter(0)), target)
     if earlier:
-        ways += _ways_on(engine, *max(earlier, key=itemgetter(0)), target)
+        tries += _ways_on(engine, *max(earlier, key=itemgetter(0)), target)
+    ways: list[Way] = []
+    damage: CorruptionError | None = None
+    for find in tries:
+        try:
+            ways.append(find())
+        except CorruptionError as error:  # another way may do without the damaged entry
+            damage = error
+    if not ways and damage is not None:
+        raise damage
     if not ways:
         kept = ", ".join(f"{base.name!r} ({base.seq})" for _, base in usable) or "none"
         raise PointExpired(
@@ -106,22 +117,22 @@ def choose(engine: Engine, bases: Iterable[Base], target: int) -> Way:
     return min(ways, key=lambda way: way.bytes)
 
 
-def _ways_back(engine: Engine, seq: int, base: Base, target: int) -> list[Way]:
+def _ways_back(engine: Engine, seq: int, base: Base, target: int) -> list[Callable[[], Way]]:
     if seq == target:
         copied = 0
         if base.image is None and engine.images == AFTER:
             copied = sum(engine.sizes)  # production moves on, and nothing keeps what it was
-        return [Way("backward", base, ExtentMap(engine), copied)]
+        return [lambda: Way("backward", base, ExtentMap(engine), copied)]
     if engine.images & BEFORE and target >= engine.base_seq:
-        return [Way("backward", base, ExtentMap.backward(engine, target, seq))]
+        return [lambda: Way("backward", base, ExtentMap.backward(engine, target, seq))]
     return []
 
 
-def _ways_on(engine: Engine, seq: int, base: Base, target: int) -> list[Way]:
-    ways = []
+def _ways_on(engine: Engine, seq: int, base: Base, target: int) -> list[Callable[[], Way]]:
+    tries: list[Callable[[], Way]] = []
     if seq >= engine.base_seq:
         if engine.images & AFTER:
-            ways.append(Way("forward", base, ExtentMap.forward(engine, seq, target)))
+            tries.append(lambda: Way("forward", base, ExtentMap.forward(engine, seq, target)))
         if engine.images & BEFORE:
-            ways.append(Way("bridge", base, ExtentMap.bridge(engine, seq, target)))
-    return ways
+            tries.append(lambda: Way("bridge", base, ExtentMap.bridge(engine, seq, target)))
+    return tries

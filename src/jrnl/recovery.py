@@ -6,12 +6,11 @@ import os
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
-from weakref import ref
 
 import numpy as np
 
 from jrnl._core import Image, restore_outcome
-from jrnl.errors import PointExpired, StoreClosed, UnknownPoint
+from jrnl.errors import CorruptionError, PointExpired, StoreClosed, UnknownPoint
 from jrnl.plan import BEFORE, Base, Plan, Way, choose
 from jrnl.points import Point, SeqPoint, parse_point
 
@@ -67,11 +66,11 @@ class Recovery:
         self._resolve = resolve
         self._base = base
         self._image: Image | None = image
+        image.hold()
         self._paths: dict[int, int] = {}
         self.seq = image.seq
         self.base = base.name
-        # The plan must not keep the recovery: it goes, and no longer pins, when its caller lets go.
-        self.plan = replace(plan, _outcome=partial(_outcome_now, ref(self)))
+        self.plan = replace(plan, _outcome=partial(_oldest_after_restore, catalog, image))
         self.id = catalog.add_recovery(self)
 
     def __repr__(self) -> str:
@@ -175,7 +174,10 @@ class Recovery:
     def close(self) -> None:
         """Give up the image and the preserved copy. Closing twice is fine."""
         self._catalog.remove_recovery(self)
-        self._image = None
+        image, self._image = self._image, None
+        if image is not None:
+            image.let_go()
+            self.plan = replace(self.plan, _outcome=self._closed_outcome)
         self._base = self._base._replace(image=None)
         self._close_paths()
 
@@ -193,18 +195,15 @@ class Recovery:
         parsed = parse_point(to)
         return isinstance(parsed, SeqPoint) and parsed.seq == self.seq
 
-    def _oldest_after_restore(self) -> int:
-        image = self._open()
-        with image.engine as engine:
-            engine.check_open()
-            return _oldest_after(self._catalog, image)
+    @staticmethod
+    def _closed_outcome() -> int:
+        raise StoreClosed("the recovery is closed")
 
 
-def _outcome_now(recovery: ref[Recovery]) -> int:
-    held = recovery()
-    if held is None:
-        raise StoreClosed("the recovery of this plan is closed")
-    return held._oldest_after_restore()
+def _oldest_after_restore(catalog: Catalog, image: Image) -> int:
+    with image.engine as engine:
+        engine.check_open()
+        return _oldest_after(catalog, image)
 
 
 def recover(catalog: Catalog, resolve: Resolve, way: Way, seq: int) -> Recovery:
@@ -212,8 +211,12 @@ def recover(catalog: Catalog, resolve: Resolve, way: Way, seq: int) -> Recovery:
     preserved = way.base.image or _preserve_production(way.extents.engine)
     base = way.base._replace(image=preserved)
     plan = Plan(way.route, base.name, way.entries, way.bytes, lambda: 0)
-    image = Image.patched(preserved, way.extents, seq, True)  # takes the map over
-    return Recovery(catalog, resolve, base, image, plan)
+    preserved.hold()
+    try:
+        image = Image.patched(preserved, way.extents, seq, True)  # takes the map over
+        return Recovery(catalog, resolve, base, image, plan)
+    finally:
+        preserved.let_go()  # where that failed it pins nothing
 
 
 def outcome_of(catalog: Catalog, way: Way, seq: int) -> int:
@@ -238,7 +241,7 @@ def present_seq(engine: Engine, seq: int | None) -> int | None:
     """Return the seq under which a state is kept now, or None if the journal has let go of it."""
     try:
         return None if seq is None else engine.resolve(seq)
-    except (PointExpired, UnknownPoint):
+    except (PointExpired, UnknownPoint, CorruptionError):
         return None
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
+from weakref import ref
 
+from jrnl.catalog import volume_index
 from jrnl.errors import UnknownPoint
 
 if TYPE_CHECKING:
@@ -45,7 +47,8 @@ class Snapshot:
     """
 
     def __init__(self, catalog: Catalog, name: str, image: Image, time_ns: int) -> None:
-        self._catalog = catalog
+        self._volumes = catalog.volumes
+        self._catalog = ref(catalog)  # weakly: the catalogue holds the snapshot
         self._image: Image | None = image
         self.name = name
         self.seq = image.seq
@@ -70,7 +73,7 @@ class Snapshot:
         CorruptionError
             A block does not match its checksum.
         """
-        return self.image.read(offset, length, self._catalog.volume_index(volume))
+        return self.image.read(offset, length, volume_index(self._volumes, volume))
 
     def verify(self) -> Report:
         """Hold every block against its checksum."""
@@ -82,8 +85,9 @@ class Snapshot:
         """Give up the name and the copy; an open recovery that started from it keeps the copy."""
         with self.image.engine as engine:
             engine.check_open()
-            if self._catalog.snapshots.get(self.name) is self:
-                del self._catalog.snapshots[self.name]
+            catalog = self._catalog()
+            if catalog is not None and catalog.snapshots.get(self.name) is self:
+                del catalog.snapshots[self.name]
             self._image = None
 
 

@@ -12,7 +12,14 @@ import xxhash
 
 from jrnl._core import Engine, ExtentMap, Image, MemoryDevice
 from jrnl.catalog import Catalog
-from jrnl.errors import InvalidArgument, InvalidType, JrnlError, PointExpired, UnknownPoint
+from jrnl.errors import (
+    CorruptionError,
+    InvalidArgument,
+    InvalidType,
+    JrnlError,
+    PointExpired,
+    UnknownPoint,
+)
 from jrnl.journal import Journal
 from jrnl.plan import AFTER, BEFORE, BOTH, PRODUCTION, Base, Plan, Way, choose
 from jrnl.points import (
@@ -87,8 +94,10 @@ class Store:
 
     def __init__(self, engine: Engine, names: list[str]) -> None:
         self._engine = engine
-        volumes = {name: k for k, name in enumerate(names)}
-        self._catalog = Catalog(volumes, partial(_is_in_window, engine))
+        # Nothing here refers back to the store: dropped, it goes at once, and its memory with it.
+        self._catalog = Catalog(
+            {name: k for k, name in enumerate(names)}, partial(_is_in_window, engine)
+        )
         self._volumes = {
             name: Volume(engine, k, name, self._catalog) for k, name in enumerate(names)
         }
@@ -513,7 +522,12 @@ class Store:
 
 def _is_in_window(engine: Engine, catalog: Catalog, seq: int) -> bool:
     oldest = oldest_state(catalog, engine, engine.base_seq, engine.seq)
-    return seq >= oldest and present_seq(engine, seq) is not None
+    try:
+        return seq >= oldest and engine.resolve(seq) >= 0
+    except (PointExpired, UnknownPoint):
+        return False
+    except CorruptionError:  # whoever asks for the state will be told
+        return True
 
 
 def _unequal_pieces(one: Image, other: Image, volume: Volume) -> Iterator[int]:

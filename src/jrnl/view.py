@@ -31,6 +31,7 @@ class View:
     def __init__(self, catalog: Catalog, image: Image, seq: int, needs: int | None) -> None:
         self._catalog = catalog
         self._image: Image | None = image
+        image.hold()
         self._needs = needs
         self.seq = seq
 
@@ -78,7 +79,9 @@ class View:
 
     def close(self) -> None:
         """Give it up; it no longer stands in the way of a rewind."""
-        self._image = None
+        image, self._image = self._image, None
+        if image is not None:
+            image.let_go()
 
     def _open(self) -> Image:
         if self._image is None:
