@@ -169,6 +169,25 @@ class Twin:
         adds = [(Kind.WRITE, volume, offset, len(data))] if data else []
         return self._add(on_store, lambda: self.model.seq, adds, more=within is not None)
 
+    def refuses_in_edit(self, volume: int, offset: int, length: int) -> None:
+        """In an edit: what touches its range is refused, and what needs a settled state."""
+        vol, store = self.volumes[volume], self.store
+        for act in (
+            lambda: vol.write(offset, bytes(length)),
+            lambda: vol.write_many([offset], bytes(length)),
+            lambda: vol.discard(offset, length),
+            lambda: vol.edit(offset, length).__enter__(),
+            store.flush,
+            lambda: store.mark("inside"),
+            lambda: store.snapshot("inside"),
+            lambda: store.recover(0),
+            lambda: store.view(0),
+            lambda: store.rewind(0),
+            store.savepoint().__enter__ if self.rewinds else store.verify,
+            store.close,
+        ):
+            self._changes_nothing(jrnl.EditOpen, act)
+
     # Naming.
 
     def flush(self) -> bool:
@@ -663,6 +682,9 @@ class Twin:
             for name, snapshot in self.model.snapshots.items():
                 if self._leads(snapshot, seq):
                     self.check_recovered(seq, name)
+                    if seq % 8 == 0:
+                        present = self.model.present(seq)
+                        self._check_plan(self.store.plan(seq, name), present, name)
         for name, seq in self.model.snapshots.items():
             self.check_recovered(seq, name)
             self.check_recovered(seq)
