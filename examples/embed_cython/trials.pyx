@@ -1,7 +1,7 @@
 # cython: language_level=3
 """A thousand trials on one volume, each from the same state, with no Python in between.
 
-The same as examples/embed_c, by way of the .pxd files that an installed jrnl carries. Build and run:
+The same as examples/embed_c, by way of the .pxd files that an installed jrnl carries. To run it:
 
     python setup.py build_ext --inplace
     python -c "import trials; print(trials.run(1000))"

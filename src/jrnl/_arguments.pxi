@@ -134,7 +134,8 @@ def _check_offsets_fit(lowest, highest, size):
     """Raise OutOfBounds where the lowest or the highest offset does not fit int64."""
     for offset in (lowest, highest):
         if not -2**63 <= offset < 2**63:
-            raise OutOfBounds(f"offset {shown(offset)} is outside the volume, which has {size} bytes")
+            raise OutOfBounds(f"offset {shown(offset)} is outside the volume, which has {size} "
+                              "bytes")
 
 
 cdef uint64_t block_length(const Py_buffer* view, uint64_t count) except? 0xFFFFFFFFFFFFFFFF:

@@ -1,4 +1,4 @@
-# The C-level face of the engine: what Cython callers may cimport. The table of contents of _core.pyx.
+# The engine's face to C: what Cython callers may cimport. The table of contents of _core.pyx.
 
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
@@ -41,7 +41,7 @@ cdef struct Ring:
     uint64_t slot_head       # where the next entry goes
     uint64_t tail            # bytes, where the oldest retained image starts
     uint64_t head            # bytes, where the next image goes
-    uint64_t wrap_end        # bytes, where the images ended when the head went back to 0, or NO_WRAP
+    uint64_t wrap_end        # bytes, where images ended when the head went back to 0, or NO_WRAP
     uint64_t used            # bytes of the image area held by retained entries
 
 cdef struct VolumeMemory:

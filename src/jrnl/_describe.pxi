@@ -8,7 +8,7 @@ cdef dict _header_field(EntryHeader* header, void* field, size_t size):
 
 
 def _describe_header():
-    """Offset and size in bytes of each field of an entry's header, as the compiler laid them out."""
+    """Offset and size in bytes of each field of an entry's header, as the compiler laid it out."""
     cdef EntryHeader h
     return {
         "seq": _header_field(&h, &h.seq, sizeof(h.seq)),

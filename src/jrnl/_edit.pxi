@@ -1,8 +1,8 @@
 # Edits: a range of production lent out for writing in place, as one journal entry.
 #
-# The entry stands in the ring from the start, with its before-image; the after-image and the sums are
-# set at the end. The lock is held in between, so no other thread sees the range half-written, and
-# eviction stops short of the entry.
+# The entry stands in the ring from the start, with its before-image; the after-image and the sums
+# are set at the end. The lock is held in between, so no other thread sees the range half-written,
+# and eviction stops short of the entry.
 
 cdef bint edit_overlaps(const Core* core, uint32_t volume, uint64_t offset,
                         uint64_t length) noexcept nogil:

@@ -634,7 +634,7 @@ cdef class Image:
 
 
 def restore_outcome(Engine engine not None, const int64_t[::1] lengths):
-    """int: the oldest state once writes of these lengths are in. Raises JournalFull if they don't fit."""
+    """int: the oldest state once writes of these lengths are in. Raises JournalFull."""
     cdef uint64_t oldest = engine.core.base_seq
     cdef uint64_t count = lengths.shape[0]
     cdef int status = OK

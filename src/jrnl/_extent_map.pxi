@@ -4,8 +4,8 @@
 # covers it. Entries are inserted oldest first, and a byte keeps its first source; after-images are
 # inserted newest first. A volume is cut into blocks. A hash table (open addressing, linear probing)
 # has one number for each block that is covered: the first of a list of fragments sorted by offset,
-# with BLOCK_FULL once no byte is missing. A table of heads for all blocks is slower where few blocks
-# of a large volume are covered: each look at it misses the cache.
+# with BLOCK_FULL once no byte is missing. A table of heads for all blocks is slower where few
+# blocks of a large volume are covered: each look at it misses the cache.
 
 cdef enum:
     BLOCK_SHIFT = 12
@@ -48,7 +48,8 @@ cdef inline uint64_t bucket_home(const ExtentMapData* map, uint32_t volume,
     return (key ^ (key >> 32)) & map.mask
 
 
-cdef inline Bucket* bucket_of(const ExtentMapData* map, uint32_t volume, uint64_t block) noexcept nogil:
+cdef inline Bucket* bucket_of(const ExtentMapData* map, uint32_t volume,
+                              uint64_t block) noexcept nogil:
     """The block's bucket, or the free one that it would take."""
     cdef uint64_t k = bucket_home(map, volume, block)
     while map.buckets[k].used:
@@ -287,7 +288,7 @@ cdef inline uint32_t map_first(const ExtentMapData* map, uint32_t volume,
 
 cdef Fragment* map_find(const ExtentMapData* map, uint32_t volume, uint64_t offset, uint64_t end,
                         uint64_t* stop) noexcept nogil:
-    """The fragment that covers `offset`, or NULL; `stop` is where that answer ends, at most `end`."""
+    """The fragment that covers `offset`, or NULL; the answer holds up to `stop`, at most `end`."""
     cdef uint64_t block = offset >> BLOCK_SHIFT, last = (end - 1) >> BLOCK_SHIFT
     cdef uint32_t here
     cdef Fragment* fragment
@@ -325,14 +326,15 @@ cdef void map_unlink_last(ExtentMapData* map) noexcept nogil:
     map.bytes -= fragment.length
 
 
-cdef inline void bucket_prefetch(const ExtentMapData* map, const EntryHeader* header) noexcept nogil:
+cdef inline void bucket_prefetch(const ExtentMapData* map,
+                                 const EntryHeader* header) noexcept nogil:
     jrnl_prefetch(<const uint8_t*>&map.buckets[bucket_home(map, header.volume,
                                                            header.offset >> BLOCK_SHIFT)], 1)
 
 
 cdef int map_scan(Core* core, ExtentMapData* map, uint64_t first, uint64_t last,
                   bint after) noexcept nogil:
-    """Insert the before-images of slots [first, last), oldest first; or the after-images, newest first."""
+    """Insert before-images of slots [first, last), oldest first; or after-images, newest first."""
     cdef uint64_t slot, k
     cdef const EntryHeader* header
     cdef Fragment whole
@@ -423,7 +425,8 @@ cdef int map_verify(Core* core, ExtentMapData* map) noexcept nogil:
     return OK
 
 
-cdef inline const uint8_t* fragment_bytes(const Core* core, const Fragment* fragment) noexcept nogil:
+cdef inline const uint8_t* fragment_bytes(const Core* core,
+                                          const Fragment* fragment) noexcept nogil:
     """Where the fragment's bytes lie; not for FRAGMENT_ZERO."""
     if fragment.flags & FRAGMENT_OWN:
         return <const uint8_t*>fragment.source

@@ -8,7 +8,7 @@ from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 cdef enum:
     HEADER_BYTES = 64            # one entry header, one cache line
     HEADER_SUMMED_BYTES = 56     # what header_sum covers: all that stands before it
-    IMAGE_ALIGN = 64             # images start on a cache line, so streaming stores fill whole lines
+    IMAGE_ALIGN = 64             # images start on a cache line: streaming stores fill whole lines
     HEADER_SHARE = 8             # one part in eight of the journal holds headers
     JOURNAL_MIN_BYTES = 16384
     PIECE_MAX_BYTES = 1048576    # a long discard becomes pieces of at most this, ...
@@ -42,7 +42,7 @@ cdef struct EntryHeader:
     uint8_t flags
     uint64_t before_sum          # XXH3-64 of the before-image
     uint64_t after_sum           # XXH3-64 of the after-image
-    uint64_t header_sum          # XXH3-64 of bytes 0..55, seeded with the journal's key + slot index
+    uint64_t header_sum          # XXH3-64 of bytes 0..55, seed: the journal's key + slot index
 
 cdef inline uint64_t align_up(uint64_t length) noexcept nogil:
     return (length + IMAGE_ALIGN - 1) & ~(<uint64_t>IMAGE_ALIGN - 1)

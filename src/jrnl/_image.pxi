@@ -352,7 +352,7 @@ cdef int range_extend(RangeList* ranges, uint64_t start, uint64_t stop,
 
 cdef int image_compare(ImageData* image, uint32_t volume, uint64_t offset, uint64_t length,
                        RangeList* ranges) noexcept nogil:
-    """Add to `ranges` where the image differs from production in one block of at most BLOCK_BYTES."""
+    """Add to `ranges` where image and production differ in one block of at most BLOCK_BYTES."""
     cdef uint8_t[BLOCK_BYTES] wanted
     cdef const uint8_t* present = image.core.volumes[volume].data + offset
     cdef uint64_t k = 0, start, stop, line

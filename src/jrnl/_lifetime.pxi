@@ -34,7 +34,7 @@ cdef void core_unlock(Core* core) noexcept nogil:
 
 
 cdef inline void enter(Core* core) noexcept:
-    """Lock with the GIL held: never wait for the lock with it, its holder may be waiting for the GIL."""
+    """Lock with the GIL held, but never wait with it: the lock's holder may be waiting for it."""
     if pthread_mutex_trylock(core.mutex) != 0:
         with nogil:
             pthread_mutex_lock(core.mutex)

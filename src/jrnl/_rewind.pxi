@@ -42,7 +42,7 @@ cdef void rewind_copy(Core* core, const ExtentMapData* map) noexcept nogil:
 cdef int core_rewind(Core* core, uint64_t to, RewindResult* result) noexcept nogil:
     """Put every volume back to state `to` and drop the entries after it.
 
-    All images are verified before the first byte of production changes. One REWIND entry then stands
+    All images are verified before the first byte of production changes. One REWIND entry stands
     for state `to`; where `to` is itself such an entry, the new one takes its place.
     """
     cdef uint64_t state = 0, first = 0, slot

@@ -20,7 +20,7 @@ cdef inline void ring_reset_images(Ring* ring) noexcept nogil:
 
 
 cdef inline bint ring_place(const Ring* ring, uint64_t room, uint64_t* position) noexcept nogil:
-    """Find a place for images of `room` bytes and one header; False if something must leave first."""
+    """A place for images of `room` bytes and one header; False if something must leave first."""
     if ring.slot_head - ring.slot_tail >= ring.slots:
         return False
     position[0] = ring.head
@@ -240,7 +240,8 @@ cdef int64_t _call_clock(void* clock) noexcept nogil:
         return (<object>clock)()
 
 
-cdef inline bint comes_after(const EntryHeader* header, uint64_t bound, bint by_time) noexcept nogil:
+cdef inline bint comes_after(const EntryHeader* header, uint64_t bound,
+                             bint by_time) noexcept nogil:
     return header.time_ns > <int64_t>bound if by_time else header.seq > bound
 
 
@@ -339,8 +340,8 @@ cdef int core_resolve(Core* core, uint64_t seq, uint64_t* state) noexcept nogil:
     return E_EXPIRED
 
 
-# Aliases are kept as runs of equal steps, since rounds of write and rewind are mostly alike: as many
-# rounds as one likes take one run.
+# Aliases are kept as runs of equal steps, since rounds of write and rewind are mostly alike: as
+# many rounds as one likes take one run.
 
 cdef enum:
     ALIAS_RUNS_MAX = 4096

@@ -262,7 +262,7 @@ cdef int core_read(Core* core, uint32_t volume, uint64_t offset, uint8_t* data,
     return status
 
 
-# Will it fit? A journal that may not evict (overflow="refuse", or an open edit) refuses a batch whole.
+# Will it fit? A journal that may not evict (it refuses, or an edit is open) refuses a batch whole.
 
 cdef inline bint may_not_evict(const Core* core) noexcept nogil:
     return core.refuse or core.edits is not NULL
