@@ -47,6 +47,27 @@ def test_a_cycle_through_extent_maps_and_images_is_collected():
     assert gone() is None
 
 
+@pytest.mark.parametrize("close", [False, True])
+def test_a_store_goes_at_once_when_its_last_name_does(close):
+    gc.disable()
+    try:
+        buffer = bytearray(65536)
+        store = jrnl.wrap(buffer)
+        store.volume.write(0, b"content")
+        store.mark("noon")
+        store.recover(0)
+        if close:
+            store.snapshot("evening")
+            store.recover(0, base="evening").restore()
+            store.close()
+        gone = weakref.ref(store)
+        del store
+        assert gone() is None
+        buffer.append(1)  # it is not exported any more
+    finally:
+        gc.enable()
+
+
 def test_an_adopted_buffer_is_released_when_its_device_goes():
     buffer = bytearray(4096)
     device = MemoryDevice.adopt(buffer)

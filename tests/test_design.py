@@ -1,0 +1,76 @@
+"""docs/design.md tells of what there is: examples run, tests and files exist, the order holds."""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+SOURCE = ROOT / "src" / "jrnl"
+DOCUMENT = (ROOT / "docs" / "design.md").read_text()
+TESTS = "\n".join(path.read_text() for path in sorted((ROOT / "tests").glob("test_*.py")))
+ROOMS = re.findall(r"^([a-z_.]+(?:  [a-z_.]+)*)  ", DOCUMENT.partition("## The rooms")[2], re.M)
+ORDER = [name.removesuffix(".pxd") for line in ROOMS for name in line.split()]
+
+
+def test_the_example_of_the_four_routes_is_true():
+    exec(DOCUMENT.partition("```python\n")[2].partition("```")[0], {})
+
+
+def test_every_test_that_is_named_exists():
+    named = re.findall(r"`(test_\w+)`", DOCUMENT)
+    assert len(named) > 6
+    for name in named:
+        assert f"def {name}(" in TESTS, name
+
+
+@pytest.mark.parametrize("number", [1, 2, 3, 6, 7, 8, 9, 10])
+def test_every_invariant_has_tests_of_its_number(number):
+    assert f"**I{number} " in DOCUMENT
+    assert re.search(rf"def test_(i\d+_to_)?i{number}_", TESTS)
+
+
+def test_every_file_that_is_named_exists():
+    for path in re.findall(r"`((?:tests|examples)/[\w/.]+)`", DOCUMENT):
+        assert (ROOT / path).exists(), path
+    for name in re.findall(r"`(_?\w+\.(?:py|pyx|pxd|pxi))`", DOCUMENT):
+        assert (SOURCE / name).exists(), name
+
+
+def test_every_room_is_named_once():
+    files = {path.stem for path in SOURCE.glob("*.py")} - {"__init__", "__main__"}
+    assert sorted(ORDER) == sorted(files | {"_format", "_core"})
+
+
+@pytest.mark.parametrize("room", [name for name in ORDER if not name.startswith("_")])
+def test_a_file_imports_only_what_stands_before_it(room):
+    for name in run_time_imports(ast.parse((SOURCE / f"{room}.py").read_text())):
+        assert ORDER.index(name) < ORDER.index(room), f"{room} imports {name}"
+
+
+def run_time_imports(tree: ast.AST) -> set[str]:
+    """The rooms that a file imports when it runs, wherever in it; not those for types only."""
+    found: set[str] = set()
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            continue
+        if isinstance(node, ast.ImportFrom) and node.module == "jrnl":
+            found |= {alias.name for alias in node.names} & set(ORDER)
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("jrnl."):
+            found.add(str(node.module).removeprefix("jrnl."))
+        elif isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names if alias.name.startswith("jrnl.")]
+            found |= {name.removeprefix("jrnl.") for name in names}
+        else:
+            found |= run_time_imports(node)
+    return found
+
+
+def test_the_core_imports_nothing_but_errors():
+    core = (SOURCE / "_core.pyx").read_text()
+    core += "".join(path.read_text() for path in SOURCE.glob("*.pxi"))
+    imported = set(re.findall(r"^\s*(?:from|import) jrnl\.?(\w*)", core, re.M))
+    assert imported == {"errors", "_format"}
