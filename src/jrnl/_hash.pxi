@@ -14,15 +14,27 @@ ctypedef uint64_t (*hash_function)(const void* data, size_t length) noexcept nog
 ctypedef uint64_t (*seeded_hash_function)(const void* data, size_t length,
                                           uint64_t seed) noexcept nogil
 
+cdef extern from "Python.h":
+    int PyGC_Disable()
+    int PyGC_Enable()
+
+# A sum is taken in the middle of a write. The garbage collector must not run there: a finalizer
+# that writes would find the lock, which is re-entrant, and the ring half-changed.
+
 cdef uint64_t _hash_by_call(const void* data, size_t length) noexcept nogil:
-    with gil:
-        return xxhash.xxh3_64_intdigest(PyMemoryView_FromMemory(<char*>data, length, PyBUF_READ))
+    return _seeded_hash_by_call(data, length, 0)
 
 cdef uint64_t _seeded_hash_by_call(const void* data, size_t length,
                                    uint64_t seed) noexcept nogil:
+    cdef bint collecting
     with gil:
-        return xxhash.xxh3_64_intdigest(PyMemoryView_FromMemory(<char*>data, length, PyBUF_READ),
-                                        seed)
+        collecting = PyGC_Disable()
+        try:
+            return xxhash.xxh3_64_intdigest(
+                PyMemoryView_FromMemory(<char*>data, length, PyBUF_READ), seed)
+        finally:
+            if collecting:
+                PyGC_Enable()
 
 cdef hash_function hash64 = _hash_by_call
 cdef seeded_hash_function seeded_hash64 = _seeded_hash_by_call
