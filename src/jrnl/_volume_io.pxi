@@ -16,7 +16,7 @@ cdef class VolumeIO:
         Bytes.
     """
 
-    def __init__(self, Engine engine not None, uint32_t index):
+    def __cinit__(self, Engine engine not None, uint32_t index, *args):
         if index >= engine.core.volume_count:
             raise IndexError(index)
         self.engine = engine

@@ -82,7 +82,14 @@ class Snapshot:
         return Report(not problems, problems, entries=0, snapshots=1)
 
     def delete(self) -> None:
-        """Give up the name and the copy; an open recovery that started from it keeps the copy."""
+        """Give up the name and the copy; an open recovery that started from it keeps the copy.
+
+        Raises
+        ------
+        UnknownPoint
+            It was deleted already.
+        EditOpen, StoreClosed
+        """
         with self.image.engine as engine:
             engine.check_open()
             catalog = self._catalog()

@@ -316,6 +316,8 @@ class Store:
         """Return one XXH3-128, as 32 hex digits, over all volumes one after the other.
 
         Equal digests mean equal states. `at` is any point; the present state by default.
+        Takes and raises what `recover` does.
+        Takes and raises what `recover` does.
         """
         with self._engine as engine:
             engine.check_open()

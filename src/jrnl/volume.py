@@ -37,7 +37,7 @@ class Volume(VolumeIO):
     """
 
     def __init__(self, engine: Engine, index: int, name: str, catalog: Catalog) -> None:
-        super().__init__(engine, index)
+        super().__init__()  # the core took engine and index already
         self.name = name
         self._catalog = catalog
 
