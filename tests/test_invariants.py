@@ -171,6 +171,8 @@ def in_memory(content: bytes) -> Iterator[int]:
         for line in maps:
             span, access, _, device, *_ = line.split(maxsplit=5)
             start, stop = (int(end, 16) for end in span.split("-"))
+            if stop - start > 1 << 30:
+                continue  # not ours: a sanitizer's own, of many TiB
             if access.startswith("rw") and device == "00:00" and "[" not in line:
                 yield from pages_with(memory, start, stop, content)
 
