@@ -21,7 +21,9 @@ cdef int edit_begin(Core* core, uint32_t volume, uint64_t offset, uint64_t lengt
     cdef OpenEdit* edit
     cdef uint8_t* target
     cdef uint64_t room = write_room(core, length)
-    cdef int status = write_check(core, volume, offset, length)
+    cdef int status
+    ask_clock(core)
+    status = write_check(core, volume, offset, length)
     if status != OK:
         return status
     if edit_overlaps(core, volume, offset, length):

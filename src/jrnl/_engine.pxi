@@ -125,6 +125,7 @@ cdef class Engine:
 
     def tick(self):
         """int: read the clock, in nanoseconds; never less than the newest entry's time."""
+        ask_clock(self.core)
         core_tick(self.core)
         return self.core.time_ns
 
@@ -166,6 +167,9 @@ cdef class Engine:
     def note(self, int kind, const uint8_t[::1] text=None):
         """int: the seq of a new MARK (with its name) or FLUSH entry."""
         cdef int status
+        ask_clock(self.core)
+        if self.core.closed:
+            raise_status(E_CLOSED, self.core)
         if text is None or text.shape[0] == 0:
             status = core_note(self.core, kind, 0, NULL, 0)
         else:
@@ -176,7 +180,7 @@ cdef class Engine:
     def flush(self):
         """int: the newest seq, after a FLUSH entry if any entry was added since the last one."""
         if self.core.unflushed:
-            raise_status(core_note(self.core, KIND_FLUSH, 0, NULL, 0), self.core)
+            return self.note(KIND_FLUSH)
         return self.core.seq
 
     def expect_rewind(self):

@@ -408,7 +408,10 @@ cdef int image_write_back(ImageData* image, uint32_t volume, const int64_t* offs
     if content is NULL:
         return E_NO_MEMORY
     for k in range(count):
-        status = image_fetch(image, volume, <uint64_t>offsets[k], content, <uint64_t>lengths[k])
+        status = E_CLOSED if image.core.closed else OK    # by a Python clock, in between
+        if status == OK:
+            status = image_fetch(image, volume, <uint64_t>offsets[k], content,
+                                 <uint64_t>lengths[k])
         if status == OK:
             status = core_write(image.core, volume, <uint64_t>offsets[k], content,
                                 <uint64_t>lengths[k])

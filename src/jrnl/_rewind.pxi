@@ -1,8 +1,10 @@
 # Rewind: production itself goes back, at the cost of the distinct bytes written since (I10).
 
 cdef int rewind_check(Core* core, uint64_t to, uint64_t* state) noexcept nogil:
-    cdef Live* live = core.live
+    cdef Live* live
     cdef int status
+    ask_clock(core)
+    live = core.live
     if core.closed:
         return E_CLOSED
     if not core.images_mode & IMAGES_BEFORE:

@@ -109,7 +109,9 @@ cdef inline int write_one(Core* core, uint32_t volume, uint64_t offset, const ui
 cdef int core_write(Core* core, uint32_t volume, uint64_t offset, const uint8_t* data,
                     uint64_t length) noexcept nogil:
     """Write `length` bytes at `offset`; core.seq is the entry's seq afterwards."""
-    cdef int status = write_check(core, volume, offset, length)
+    cdef int status
+    ask_clock(core)
+    status = write_check(core, volume, offset, length)
     if status != OK or length == 0:
         return status
     jrnl_prefetch(core.volumes[volume].data + offset,
@@ -124,8 +126,10 @@ cdef int core_write_many(Core* core, uint32_t volume, const int64_t* offsets, ui
                          const uint8_t* data, uint64_t length) noexcept nogil:
     """`count` writes of `length` bytes each, in order; all are checked before the first is made."""
     cdef uint64_t k, ahead
-    cdef int status = range_check(core, volume, 0, 0)
+    cdef int status
     cdef uint8_t* base
+    ask_clock(core)
+    status = range_check(core, volume, 0, 0)
     if status != OK or count == 0:
         return status
     for k in range(count):
@@ -208,8 +212,10 @@ cdef int zero_one(Core* core, int kind, uint32_t volume, uint64_t offset,
 cdef int core_fill_zero(Core* core, int kind, uint32_t volume, uint64_t offset,
                         uint64_t length) noexcept nogil:
     """DISCARD or ZEROES over any length, in pieces; all of them fit or none is made."""
-    cdef int status = range_check(core, volume, offset, length)
     cdef uint64_t piece
+    cdef int status
+    ask_clock(core)
+    status = range_check(core, volume, offset, length)
     if status != OK or length == 0:
         return status
     if core.edits is not NULL and edit_overlaps(core, volume, offset, length):
@@ -230,11 +236,14 @@ cdef int core_fill_zero(Core* core, int kind, uint32_t volume, uint64_t offset,
 
 cdef int core_note(Core* core, int kind, uint64_t offset, const uint8_t* text,
                    uint64_t length) noexcept nogil:
-    """An entry that changes no byte of a volume: MARK (with its name), FLUSH, REWIND."""
+    """An entry that changes no byte of a volume: MARK (with its name), FLUSH, REWIND.
+
+    The caller has asked the clock.
+    """
     cdef EntryHeader entry
     cdef uint64_t room = align_up(length)
     cdef int status
-    core_tick(core)    # first: a Python clock may run anything, and must not between the two below
+    core_tick(core)
     status = core_reserve(core, room, &entry.position)
     if status != OK:
         return status

@@ -1,0 +1,72 @@
+"""A clock of the caller's own may do anything, the store's own methods among it."""
+
+import jrnl
+import pytest
+
+OPERATIONS = {
+    "write": lambda store: store.volume.write(0, b"outer"),
+    "write_many": lambda store: store.volume.write_many([0, 8], b"outerOUTER"),
+    "discard": lambda store: store.volume.discard(0, 4096),
+    "mark": lambda store: store.mark("outer"),
+    "flush": lambda store: store.flush(),
+    "rewind": lambda store: store.rewind(store.window.oldest + 1),
+    "restore": lambda store: store.recover(store.window.oldest + 1).restore(),
+}
+
+
+class Meddler:
+    """A clock that calls `act` once, when it is armed."""
+
+    def __init__(self):
+        self.act = None
+
+    def __call__(self):
+        act, self.act = self.act, None
+        if act:
+            act()
+        return 1
+
+
+def full_store(clock):
+    """A store whose ring of images is full, and each of its states."""
+    store = jrnl.create(size=8192, journal="16KiB", clock=clock)
+    states = [bytes(8192)]
+    for number in range(1, 40):
+        store.volume.write(0, bytes([number]) * 900)
+        states.append(store.volume.read(0, 8192))
+    return store, states
+
+
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_a_clock_that_writes_leaves_two_whole_operations(operation):
+    clock = Meddler()
+    store, states = full_store(clock)
+    clock.act = lambda: store.volume.write(100, b"inner")
+    OPERATIONS[operation](store)
+    assert clock.act is None
+    assert store.verify().ok
+    for seq in range(store.window.oldest, store.window.newest + 1):
+        if seq < len(states) and operation != "rewind":
+            assert store.recover(seq).read(0, 8192) == states[seq]
+    if operation == "rewind":
+        assert store.volume.read(0, 8192) == store.recover(store.seq).read(0, 8192)
+
+
+def test_a_clock_that_writes_as_an_edit_begins_leaves_two_whole_entries():
+    clock = Meddler()
+    store, states = full_store(clock)
+    clock.act = lambda: store.volume.write(100, b"inner")
+    with store.volume.edit(0, 8) as lent:
+        lent[:] = 1
+    assert store.verify().ok
+    for seq in range(store.window.oldest, len(states)):
+        assert store.recover(seq).read(0, 8192) == states[seq]
+
+
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_a_clock_that_closes_the_store_ends_the_operation(operation):
+    clock = Meddler()
+    store, _ = full_store(clock)
+    clock.act = store.close
+    with pytest.raises(jrnl.StoreClosed):
+        OPERATIONS[operation](store)
