@@ -1,7 +1,8 @@
 """A clock of the caller's own may do anything, the store's own methods among it."""
 
-import jrnl
 import pytest
+
+import jrnl
 
 OPERATIONS = {
     "write": lambda store: store.volume.write(0, b"outer"),

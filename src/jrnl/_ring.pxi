@@ -221,8 +221,8 @@ cdef void core_append(Core* core, EntryHeader* entry, uint64_t room) noexcept no
     core.seq += 1
 
 
-# A Python clock may run anything, this store's own methods among it. So an operation asks it before
-# it looks at anything else (ask_clock); the system's clock is read while a block is on its way to the
+# A Python clock may run anything, this store's own methods too. So an operation asks it before it
+# looks at anything else (ask_clock); the system's clock is read while a block is on its way to the
 # cache (core_tick). Time never runs backwards in the journal.
 
 cdef inline void ask_clock(Core* core) noexcept nogil:
