@@ -347,7 +347,8 @@ def test_a_large_copy_lets_other_threads_run():
                     lambda: store.recover(1).read(0, 16 << 20),
                     lambda: store.rewind(1),
                 ):
-                    assert measure(call) > 0
+                    # Once is enough; on busy cores the other thread may miss its turn.
+                    assert any(measure(call) > 0 for _ in range(100))
             finally:
                 done.set()
 
