@@ -1,6 +1,7 @@
 """Random lives of a toy store, and every crash that the disk allows at every operation.
 
-`python -m tests.protocol.bench --seed 5 --op 120 --state 7` replays one state.
+`python -m tests.protocol.bench --seed 5 --op 120 --state 7` replays one state, with the --states
+and --inner of the run that failed.
 """
 
 from __future__ import annotations
@@ -146,7 +147,7 @@ class Bench:
 
     def chosen(self, disk: Disk, limit: int):
         choices = crash_choices(disk.changes, self.plan.exhaustive, 6, self.op)
-        if self.plan.only:
+        if self.plan.only and disk is self.disk:
             yield from itertools.islice(
                 enumerate(choices), self.plan.only[1], self.plan.only[1] + 1
             )
@@ -192,7 +193,7 @@ class Bench:
         rng = random.Random(self.op)
         disk = self.disk.crashed(("new",) * len(self.disk.changes))
         self.damage_super(disk, rng)
-        if self.store and self.store.groups and self.plan.only is None:
+        if self.store and self.store.groups:
             self.damage_log(disk, rng)
 
     def damage_super(self, disk: Disk, rng: random.Random) -> None:

@@ -47,14 +47,13 @@ class Change:
 
 
 def torn(what: str, old: bytes, new: bytes, stale: bytes) -> bytes:
-    half = SECTOR // 2
-    return {
-        "new": new,
-        "zero": bytes(SECTOR),
-        "garbage": bytes(b ^ 0xA5 for b in new[::-1]),
-        "mix": new[:half] + old[half:],
-        "stale": stale or bytes(SECTOR),
-    }[what]
+    if what == "new":
+        return new
+    if what == "mix":
+        return new[: SECTOR // 2] + old[SECTOR // 2 :]
+    if what == "stale" and stale:
+        return stale
+    return bytes(b ^ 0xA5 for b in new[::-1]) if what == "garbage" else bytes(SECTOR)
 
 
 def crash_choices(changes: list[Change], exhaustive: int, samples: int, seed: int):

@@ -1,7 +1,12 @@
-"""The rules that can be switched off, and the kind of life in which their absence shows."""
+"""The rules that can be switched off, and the kind of life in which their absence shows.
+
+`python -m tests.protocol.switches NAME` shows how a missing rule is noticed; with --seed, --op and
+--state it replays that one state.
+"""
 
 from __future__ import annotations
 
+import argparse
 from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -33,7 +38,7 @@ FLUSHES = script("write flush " * 6)
 COPIED = "write flush snapshot write copy*3 write copy*4 "
 SNAPSHOT = script(COPIED + "write flush")
 FOLD = script(COPIED + "write flush write flush start finish fold write flush")
-PINNED = script("write flush snapshot copy*2 " + "write flush start finish " * 9 + "copy*5")
+PINNED = script("write flush snapshot copy*2 " + "write*3 flush start finish " * 4 + "copy*5")
 REWIND = script("write flush write flush start finish write*2 flush start write rewind write flush")
 COPY = script("write flush snapshot write copy*4 rewind copy*4 write flush")
 RESTORE = script("write*6 flush write*6 flush start restore write flush")
@@ -88,18 +93,20 @@ SWITCHES = {
 }  # fmt: skip
 
 
+def plan_for(name: str, seed: int, order: bool = False) -> Plan:
+    switch, off = SWITCHES[name], frozenset([name])
+    plan = Plan(seed, switch.images, off, states=8, inner=1, order=order, fail=switch.fail, ops=OPS)
+    return replace(plan, script=switch.script, lives=2) if switch.script else plan
+
+
 def hunt(name: str, seeds: int = 40, order: bool = False) -> Failure | None:
     """Return how the bench notices that a rule is missing."""
-    switch, off = SWITCHES[name], frozenset([name])
     if name in DIRECTED:
-        return DIRECTED[name](off)
-    for seed in range(switch.seed, switch.seed + seeds):
-        plan = Plan(seed, switch.images, off, states=8, inner=1, order=order, fail=switch.fail,
-                    ops=OPS)  # fmt: skip
-        if switch.script:
-            plan = replace(plan, script=switch.script, lives=2)
+        return DIRECTED[name](frozenset([name]))
+    first = SWITCHES[name].seed
+    for seed in range(first, first + seeds):
         try:
-            Bench(plan).run()
+            Bench(plan_for(name, seed, order)).run()
         except Failure as failure:
             return failure
     return None
@@ -219,3 +226,22 @@ DIRECTED = {
 
 def total(plans: list[Plan]) -> Counter[str]:
     return sum((Bench(plan).run() for plan in plans), Counter())
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("name", choices=SWITCHES)
+    parser.add_argument("--seed", type=int)
+    parser.add_argument("--op", type=int)
+    parser.add_argument("--state", type=int, default=0)
+    args = parser.parse_args()
+    if args.seed is None:
+        print(hunt(args.name))
+    else:
+        only = None if args.op is None else (args.op, args.state)
+        Bench(replace(plan_for(args.name, args.seed), only=only)).run()
+        print("nothing noticed")
+
+
+if __name__ == "__main__":
+    main()

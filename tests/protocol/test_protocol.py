@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from tests.protocol.bench import Plan
@@ -15,8 +17,10 @@ SHORT = [
     Plan(seed, images, states=3, inner=1, lives=2, length=25)
     for seed, images in ((1, "both"), (2, "both"), (3, "after"))
 ]
-LONG = [Plan(seed, "both", states=6, inner=1) for seed in range(100, 130)]
-LONG += [Plan(seed, "after", states=6, inner=1) for seed in range(100, 115)]
+LONG = {
+    images: [Plan(seed, images, states=6, inner=1) for seed in range(100, 100 + seeds)]
+    for images, seeds in (("both", 14), ("after", 7))
+}
 
 
 def test_no_crash_loses_anything(capsys):
@@ -27,11 +31,12 @@ def test_no_crash_loses_anything(capsys):
 
 
 @pytest.mark.long
-def test_no_crash_of_long_lives_loses_anything(capsys):
-    counts = total(LONG)
+@pytest.mark.parametrize("images", LONG)
+def test_no_crash_of_long_lives_loses_anything(images, capsys):
+    counts = total(LONG[images])
     with capsys.disabled():
         print(f"\n  crash states of the protocol: {dict(counts)}")
-    assert counts["distinct"] > 60_000
+    assert counts["distinct"] > 10_000
 
 
 @pytest.mark.parametrize("name", SWITCHES)
@@ -42,6 +47,13 @@ def test_a_missing_rule_is_noticed(name):
 @pytest.mark.parametrize("name", DIRECTED)
 def test_the_directed_cases_hold_with_every_rule(name):
     assert DIRECTED[name]() is None
+
+
+def test_the_page_lists_every_switch():
+    page = (Path(__file__).parents[2] / "docs" / "durability.md").read_text()
+    assert "File stores are not built yet" in page
+    missing = [n for n, s in SWITCHES.items() if f"| `{n}` | {s.rule} | {s.what} |" not in page]
+    assert not missing
 
 
 def test_the_order_oracle_notices_by_itself():
