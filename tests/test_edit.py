@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
 from contextlib import ExitStack
 
 import numpy as np
@@ -206,3 +207,20 @@ def test_rewind_takes_an_edit_back():
             lent[:] = 3
         assert store.rewind(0).bytes == 500
         assert store.digest() == before
+
+
+def test_an_edit_that_is_never_left_is_undone_when_it_goes(store):
+    def lend() -> Iterator[np.ndarray]:
+        with store.volume.edit(0, 10) as lent:
+            yield lent
+
+    generator = lend()
+    next(generator)[:] = 9
+    del generator
+    assert store.volume.read(0, 10) == bytes(range(10))
+    edit = store.volume.edit(0, 10)
+    edit.__enter__()[:] = 9
+    del edit
+    assert store.volume.read(0, 10) == bytes(range(10))
+    store.flush()
+    assert store.verify().ok

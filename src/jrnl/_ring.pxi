@@ -170,13 +170,13 @@ cdef int core_evict_oldest(Core* core) noexcept nogil:
     cdef int status
     if ring.slot_tail == ring.slot_head:
         return E_TOO_LARGE
-    if core.refuse or ring.slot_tail >= core.edit_floor:
+    if core.refuse:
         return E_FULL
     status = ring_evict(core, &ring, &seq, &time_ns)
     if status != OK:
         return status
     if ring.slot_tail > core.edit_floor:
-        return E_FULL
+        return E_FULL    # the entry of an open edit would have to go
     if core.live is not NULL:
         live_keep_all(core, ring.slot_tail)
     core.evictions += ring.slot_tail - core.ring.slot_tail

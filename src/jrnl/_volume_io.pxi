@@ -199,29 +199,75 @@ cdef class VolumeIO:
         raise_status(status, self.core)
         return seq
 
-    def _edit_begin(self, offset, length):
-        """Journal a range and lend it: its offset, and a writable memoryview.
 
-        Holds the lock until `_edit_end`, but where the range is empty.
-        """
-        cdef uint64_t start = as_unsigned(offset, "offset", self.size)
-        cdef uint64_t count = as_unsigned(length, "length", self.size)
+@cython.no_gc_clear    # what was never left is closed when it goes, and needs its volume for that
+cdef class Edit:
+    """The context manager behind ``Volume.edit``.
+
+    Compiled, so that no signal handler runs between opening an edit and the block, or between the
+    block and closing it. Holds the lock in between, but where the range is empty.
+    """
+
+    cdef VolumeIO volume
+    cdef object offset
+    cdef object length
+    cdef object array            # what was lent; None where it is not open
+    cdef uint64_t start
+    cdef bint locked
+    cdef unsigned long thread
+
+    def __cinit__(self, VolumeIO volume not None, offset, length):
+        self.volume = volume
+        self.offset = offset
+        self.length = length
+
+    def __enter__(self):
+        cdef VolumeIO volume = self.volume
+        cdef uint64_t start = as_unsigned(self.offset, "offset", volume.size)
+        cdef uint64_t count = as_unsigned(self.length, "length", volume.size)
         cdef int status
-        enter(self.core)
+        if self.array is not None:
+            raise InvalidArgument("this edit is open already; call edit() again for another")
+        enter(volume.core)
         with nogil:
             if count:
-                status = edit_begin(self.core, self.index, start, count)
+                status = edit_begin(volume.core, volume.index, start, count)
             else:
-                status = range_check(self.core, self.index, start, count)
+                status = range_check(volume.core, volume.index, start, count)
         if status != OK or count == 0:
-            core_unlock(self.core)
+            core_unlock(volume.core)
         if status == E_BOUNDS:
-            raise_bounds(offset, length, self.size)
-        raise_status(status, self.core)
-        return start, memoryview(self.engine.devices[self.index])[start:start + count]
+            raise_bounds(self.offset, self.length, volume.size)
+        raise_status(status, volume.core)
+        self.start = start
+        self.locked = count != 0
+        self.thread = PyThread_get_thread_ident()
+        try:
+            memory = memoryview(volume.engine.devices[volume.index])[start:start + count]
+            self.array = numpy.frombuffer(memory, numpy.uint8)
+        except BaseException:
+            self._leave(False)
+            raise
+        return self.array
 
-    def _edit_end(self, uint64_t offset, bint keep):
-        """Close the edit that begins at `offset`, putting the old bytes back unless `keep`."""
-        cdef int status = edit_end(self.core, self.index, offset, keep)
-        core_unlock(self.core)
-        raise_status(status, self.core)
+    def __exit__(self, kind, error, trace):
+        if self.array is None:
+            return
+        if self.thread != PyThread_get_thread_ident():
+            raise InvalidArgument("an edit must be left on the thread that opened it")
+        self.array.flags.writeable = False
+        self.array = None
+        raise_status(self._leave(kind is None), self.volume.core)
+
+    def __dealloc__(self):
+        if self.locked and self.thread == PyThread_get_thread_ident():
+            self._leave(False)
+
+    cdef int _leave(self, bint keep) noexcept:
+        cdef Core* core = self.volume.core
+        cdef int status = OK
+        if self.locked:
+            self.locked = False
+            status = edit_end(core, self.volume.index, self.start, keep)
+            core_unlock(core)
+        return status

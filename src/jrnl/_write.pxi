@@ -283,15 +283,15 @@ cdef int simulate_one(Core* core, Ring* ring, uint64_t room, uint64_t* evicted) 
     cdef int64_t time_ns
     cdef int status
     while not ring_place(ring, room, &position):
-        if core.refuse or ring.slot_tail >= core.edit_floor:
+        if core.refuse:
             return E_FULL
         if ring.slot_tail >= core.ring.slot_head:
             return E_TOO_LARGE
         status = ring_evict(core, ring, evicted, &time_ns)
         if status != OK:
             return status
-    if ring.slot_tail > core.edit_floor:
-        return E_FULL
+        if ring.slot_tail > core.edit_floor:
+            return E_FULL
     ring_take(ring, position, room)
     return OK
 

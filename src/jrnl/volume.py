@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import threading
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from jrnl._core import VolumeIO
-from jrnl.errors import InvalidArgument
+from jrnl._core import Edit, VolumeIO
 from jrnl.files import VolumeFile
 from jrnl.points import Mark
 
 if TYPE_CHECKING:
-    from types import TracebackType
-
     from numpy.typing import NDArray
 
     from jrnl._core import Engine
@@ -95,38 +91,3 @@ class Volume(VolumeIO):
             mark = Mark(name, seq, engine.time_ns)
             self._catalog.add_mark(mark)
             return mark
-
-
-class Edit:
-    """The context manager behind `Volume.edit`."""
-
-    def __init__(self, volume: Volume, offset: int, length: int) -> None:
-        self._volume = volume
-        self._range = offset, length
-        self._array: NDArray[np.uint8] | None = None
-        self._start = 0
-        self._thread = 0
-
-    def __enter__(self) -> NDArray[np.uint8]:
-        if self._array is not None:
-            raise InvalidArgument("this edit is open already; call edit() again for another")
-        self._start, memory = self._volume._edit_begin(*self._range)
-        self._thread = threading.get_ident()
-        self._array = np.frombuffer(memory, np.uint8)
-        return self._array
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        if self._array is None:
-            return
-        if self._thread != threading.get_ident():
-            raise InvalidArgument("an edit must be left on the thread that opened it")
-        self._array.flags.writeable = False
-        length = self._array.size
-        self._array = None
-        if length:
-            self._volume._edit_end(self._start, kind is None)
