@@ -117,8 +117,15 @@ cdef struct AliasRun:
     uint64_t step            # 0 while there is only one
     uint64_t count
 
+# What the collector dropped while another thread had the lock: freed by the next who takes it.
+cdef struct Dropped:
+    Dropped* next
+    Live* live
+    ExtentMapData map
+
 cdef struct Core:
     pthread_mutex_t* mutex
+    Dropped* dropped
     Ring ring
     EntryHeader* headers
     uint8_t* images

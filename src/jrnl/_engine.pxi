@@ -204,6 +204,7 @@ cdef class Engine:
         cdef const EntryHeader* header
         table = numpy.empty(count, numpy.dtype(ENTRY_FIELDS))
         cdef EntryRow[::1] rows = table
+        self.check_not_closed()
         for k in range(count):
             header = header_at(self.core, self.core.ring.slot_tail + k)
             raise_status(header_check(self.core, header, self.core.ring.slot_tail + k), self.core)
@@ -265,6 +266,7 @@ cdef class Engine:
         cdef uint64_t slot = self.core.ring.slot_tail + index
         cdef const EntryHeader* header
         cdef int status
+        self.check_not_closed()
         if slot >= self.core.ring.slot_head:
             raise IndexError(index)
         header = header_at(self.core, slot)
@@ -336,11 +338,9 @@ cdef class ExtentMap:
     def __dealloc__(self):
         if self.engine is None:    # __cinit__ was called with nothing to hold on to
             return
-        enter(self.engine.core)
-        map_destroy(&self.data)
-        map_destroy(&self.written)
-        map_destroy(&self.later)
-        core_unlock(self.engine.core)
+        core_drop(self.engine.core, NULL, &self.data)
+        core_drop(self.engine.core, NULL, &self.written)
+        core_drop(self.engine.core, NULL, &self.later)
 
     @staticmethod
     def backward(Engine engine not None, uint64_t target, uint64_t base):
@@ -438,11 +438,7 @@ cdef class Image:
         if self.data.core is NULL:
             return
         self.data.live = NULL
-        enter(self.data.core)    # the collector may call this on any thread
-        if live is not NULL:
-            live_close(live)
-        map_destroy(&self.data.map)
-        core_unlock(self.data.core)
+        core_drop(self.data.core, live, &self.data.map)
         if self.data.kind == IMAGE_FROZEN:
             frozen_free(&self.data)
 
@@ -495,9 +491,9 @@ cdef class Image:
         cdef Engine engine = base.engine
         cdef Core* core = engine.core
         cdef Image image = Image(engine)
-        cdef int status = OK
+        cdef int status = E_CLOSED if core.closed else OK
         with nogil:
-            if extents.bridged:
+            if status == OK and extents.bridged:
                 status = bridge_check(core, &base.data, &extents.written, &extents.later)
                 if status == OK:
                     map_flag_verified(&extents.data)

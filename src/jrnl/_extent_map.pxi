@@ -164,11 +164,29 @@ cdef uint8_t* arena_take(ExtentMapData* map, uint64_t length, uint64_t reserve) 
     return data
 
 
-cdef void map_clear(ExtentMapData* map) noexcept nogil:
-    """Forget everything; the memory stays for the next use."""
-    if map.buckets_used:
+cdef void buckets_clear(ExtentMapData* map) noexcept nogil:
+    """Empty the table; one that a large map has left costs a small one no more than its blocks.
+
+    From a block's home on, all is cleared up to the first free bucket. What is cleared of a run of
+    taken buckets is so at any time the end of it, and each block's home is before its bucket.
+    """
+    cdef uint64_t k, place, cleared = 0
+    if map.buckets_used * 16 < map.mask:
+        for k in range(map.count):
+            place = bucket_home(map, map.fragments[k].volume,
+                                map.fragments[k].offset >> BLOCK_SHIFT)
+            while map.buckets[place].used:
+                memset(&map.buckets[place], 0, sizeof(Bucket))
+                cleared += 1
+                place = (place + 1) & map.mask
+    if cleared != map.buckets_used:    # too many, or some that no fragment was found memory for
         memset(map.buckets, 0, (map.mask + 1) * sizeof(Bucket))
     map.buckets_used = 0
+
+
+cdef void map_clear(ExtentMapData* map) noexcept nogil:
+    """Forget everything; the memory stays for the next use."""
+    buckets_clear(map)
     map.count = 0
     map.bytes = 0
     map.entries = 0
@@ -180,6 +198,8 @@ cdef int map_grow(ExtentMapData* map) noexcept nogil:
     cdef Fragment* fragments
     if map.count >= FRAGMENT_LIMIT:
         return E_NO_MEMORY
+    if capacity > FRAGMENT_LIMIT:
+        capacity = FRAGMENT_LIMIT
     fragments = <Fragment*>realloc(map.fragments, capacity * sizeof(Fragment))
     if fragments is NULL:
         return E_NO_MEMORY
@@ -212,6 +232,11 @@ cdef int map_fill_gaps(ExtentMapData* map, uint32_t* head, const Fragment* whole
     """Insert what is missing of [start, stop), inside one block that holds something already."""
     cdef uint32_t here = head[0], before = 0, added
     cdef uint64_t cursor = start, gap_end, covered = block_start
+    cdef const Fragment* newest = &map.fragments[map.count - 1]
+    if (newest.volume == whole.volume and newest.offset >= block_start
+            and newest.offset + newest.length <= start):
+        before = <uint32_t>map.count    # rising offsets: no need to look for the place
+        here = newest.next
     while cursor < stop:
         while here and map.fragments[here - 1].offset + map.fragments[here - 1].length <= cursor:
             before = here
@@ -232,6 +257,8 @@ cdef int map_fill_gaps(ExtentMapData* map, uint32_t* head, const Fragment* whole
         if not here or gap_end == stop:
             break
         cursor = map.fragments[here - 1].offset + map.fragments[here - 1].length
+    if not here and stop < block_stop:
+        return OK    # nothing lies behind `stop`, so the block is not full
     here = head[0]
     while here and map.fragments[here - 1].offset == covered:
         covered += map.fragments[here - 1].length
@@ -339,6 +366,8 @@ cdef int map_scan(Core* core, ExtentMapData* map, uint64_t first, uint64_t last,
     cdef const EntryHeader* header
     cdef Fragment whole
     cdef int status
+    if core.closed:
+        return E_CLOSED
     spare_take_tables(map, last - first)
     for k in range(last - first):
         slot = last - 1 - k if after else first + k

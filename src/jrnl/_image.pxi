@@ -4,6 +4,8 @@ cdef int image_fetch(ImageData* image, uint32_t volume, uint64_t offset, uint8_t
                      uint64_t length) noexcept nogil:
     """Read a range that lies inside the volume. The lock is held."""
     cdef int status
+    if image.core.closed:
+        return E_CLOSED
     if length == 0:
         return OK
     if image.kind == IMAGE_PRODUCTION:
@@ -47,6 +49,8 @@ cdef int image_materialise(ImageData* image, uint32_t volume, uint8_t* target) n
     cdef Fragment* fragment
     cdef uint64_t k
     cdef int status
+    if image.core.closed:
+        return E_CLOSED
     if image.kind == IMAGE_FROZEN:
         return frozen_materialise(image, volume, target)
     if image.kind == IMAGE_PRODUCTION:
@@ -91,6 +95,8 @@ cdef int frozen_take(ImageData* image) noexcept nogil:
     cdef VolumeMemory* volume
     cdef uint64_t blocks
     cdef uint32_t k
+    if core.closed:
+        return E_CLOSED
     image.data = <uint8_t**>calloc(core.volume_count, sizeof(uint8_t*))
     image.sums = <uint64_t**>calloc(core.volume_count, sizeof(uint64_t*))
     image.touched = <uint8_t**>calloc(core.volume_count, sizeof(uint8_t*))
@@ -428,11 +434,11 @@ cdef int restore_simulate(Core* core, const int64_t* lengths, uint64_t count,
     cdef uint64_t* positions = <uint64_t*>malloc((count + 1) * sizeof(uint64_t))
     cdef uint64_t k, own, room
     cdef int64_t time_ns
-    cdef int status = OK
+    cdef int status = E_CLOSED if core.closed else OK
     if positions is NULL:
         return E_NO_MEMORY
     oldest[0] = core.base_seq
-    for k in range(count):
+    for k in range(count if status == OK else 0):
         room = write_room(core, <uint64_t>lengths[k])
         while not ring_place(&ring, room, &positions[k]):
             if core.refuse:

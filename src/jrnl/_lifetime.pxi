@@ -14,8 +14,25 @@ cdef extern from *:
         pthread_mutexattr_destroy(&kind);
         return mutex;
     }
+
+    /* A list whose items begin with a pointer to the next one. */
+    static void jrnl_push(void **list, void *item)
+    {
+        void *first = __atomic_load_n(list, __ATOMIC_RELAXED);
+        do
+            *(void **)item = first;
+        while (!__atomic_compare_exchange_n(list, &first, item, 0, __ATOMIC_RELEASE,
+                                            __ATOMIC_RELAXED));
+    }
+
+    static void *jrnl_take_all(void **list)
+    {
+        return __atomic_exchange_n(list, NULL, __ATOMIC_ACQUIRE);
+    }
     """
     pthread_mutex_t* jrnl_mutex_new() noexcept nogil
+    void jrnl_push(void** list, void* item) noexcept nogil
+    void* jrnl_take_all(void** list) noexcept nogil
 
 cdef extern from "<pthread.h>" nogil:
     int pthread_mutex_lock(pthread_mutex_t* mutex)
@@ -25,8 +42,17 @@ cdef extern from "<pthread.h>" nogil:
 
 
 cdef void core_lock(Core* core) noexcept nogil:
-    """For callers without the GIL. The lock is re-entrant."""
-    pthread_mutex_lock(core.mutex)
+    """For callers with or without the GIL. The lock is re-entrant."""
+    if <void*>hash64 == <void*>_hash_by_call:
+        _lock_beside_gil(core)    # its holder may be waiting for the GIL, which we may have
+    else:
+        pthread_mutex_lock(core.mutex)
+        reap_dropped(core)
+
+
+cdef void _lock_beside_gil(Core* core) noexcept nogil:
+    with gil:
+        enter(core)
 
 
 cdef void core_unlock(Core* core) noexcept nogil:
@@ -38,6 +64,48 @@ cdef inline void enter(Core* core) noexcept:
     if pthread_mutex_trylock(core.mutex) != 0:
         with nogil:
             pthread_mutex_lock(core.mutex)
+    reap_dropped(core)
+
+
+cdef inline void reap_dropped(Core* core) noexcept nogil:
+    if core.dropped is not NULL:
+        free_dropped(core)
+
+
+cdef void free_dropped(Core* core) noexcept nogil:
+    cdef Dropped* dropped = <Dropped*>jrnl_take_all(<void**>&core.dropped)
+    cdef Dropped* next
+    while dropped is not NULL:
+        next = dropped.next
+        if dropped.live is not NULL:
+            live_close(dropped.live)
+        map_destroy(&dropped.map)
+        free(dropped)
+        dropped = next
+
+
+cdef void core_drop(Core* core, Live* live, ExtentMapData* map) noexcept:
+    """Free what an object held, now or when the lock is next taken; for deallocation, with the GIL.
+
+    The collector calls that on any thread, which may hold what the lock's holder waits for; and at
+    the interpreter's end the holder may be a thread that never runs again.
+    """
+    cdef Dropped* dropped
+    if live is NULL and map.core is NULL:
+        return
+    if pthread_mutex_trylock(core.mutex) != 0:
+        dropped = <Dropped*>malloc(sizeof(Dropped))
+        if dropped is not NULL:
+            dropped.live = live
+            dropped.map = map[0]
+            memset(map, 0, sizeof(ExtentMapData))
+            jrnl_push(<void**>&core.dropped, dropped)
+            return
+        enter(core)
+    if live is not NULL:
+        live_close(live)
+    map_destroy(map)
+    core_unlock(core)
 
 
 cdef int core_create(Core** out, uint32_t volume_count, const uint64_t* sizes, uint8_t** memory,
@@ -108,6 +176,7 @@ cdef void core_release_journal(Core* core) noexcept nogil:
 
 cdef void core_destroy(Core* core) noexcept nogil:
     cdef uint32_t k
+    free_dropped(core)
     core_release_journal(core)
     map_destroy(&core.scratch)
     if core.volumes is not NULL:

@@ -122,8 +122,8 @@ cdef void live_keep_all(Core* core, uint64_t slot) noexcept nogil:
 
 cdef int live_ready(Live* live) noexcept nogil:
     """Ready to be read now: followed up to production, with every entry it needs still there."""
-    if live is NULL:
-        return E_CLOSED    # let go of, but somebody still has the image
+    if live is NULL or live.core.closed:
+        return E_CLOSED    # NULL: let go of, but somebody still has the image
     if live.failed != OK:
         return live.failed
     if not live.keep and live.seq < live.core.base_seq:

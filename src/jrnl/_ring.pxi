@@ -288,6 +288,8 @@ cdef int find_slot_after(Core* core, uint64_t bound, bint by_time, uint64_t* slo
     E_CORRUPT where that depends on a damaged header: a wrong guess would mean wrong bytes.
     """
     cdef uint64_t k, low = core.ring.slot_tail
+    if core.closed:
+        return E_CLOSED
     if not by_time and bound >= core.seq:
         slot[0] = core.ring.slot_head
         return OK

@@ -4,6 +4,7 @@ cdef enum:
     NOGIL_MIN_BYTES = 65536      # copies at least this long let other Python threads run
 
 
+@cython.no_gc_clear    # an edit that was never left needs the engine until it goes
 cdef class VolumeIO:
     """The part of a volume that moves bytes; ``Volume`` adds the rest.
 

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     Resolve = Callable[[Point], int]
 
 _PIECE_BYTES = 1 << 20
+BLOCK_BYTES = 4096  # what the core counts changed bytes in
 
 
 class Restore(NamedTuple):
@@ -119,11 +120,14 @@ class Recovery:
             image = self._open()
             descriptor = os.memfd_create(f"jrnl-{self.id}", os.MFD_CLOEXEC)
             try:
-                _write_sparse(descriptor, memoryview(image.materialise(index)))
+                _write_sparse(
+                    descriptor, memoryview(image.materialise(index)), _pieces(image, index)
+                )
             except BaseException:
                 os.close(descriptor)
                 raise
-            self._paths[index] = descriptor
+            if self._paths.setdefault(index, descriptor) != descriptor:
+                os.close(descriptor)  # another thread was faster
         return f"/proc/{os.getpid()}/fd/{self._paths[index]}"
 
     def restore(self) -> Restore:
@@ -274,11 +278,21 @@ def _preserve_production(engine: Engine) -> Image:
     return Image.frozen(engine)
 
 
-def _write_sparse(descriptor: int, content: memoryview) -> None:
+def _pieces(image: Image, index: int) -> list[int]:
+    """Return where the pieces of a volume start that may hold anything but zeroes.
+
+    What is in any state was once written to production, which knows where it was written.
+    """
+    with image.engine as engine:
+        written = engine.write_kept(index) * BLOCK_BYTES
+        return (np.unique(written // _PIECE_BYTES) * _PIECE_BYTES).tolist()
+
+
+def _write_sparse(descriptor: int, content: memoryview, starts: list[int]) -> None:
     """Write a file of the same content that takes no room where it is zeroes."""
     os.ftruncate(descriptor, len(content))
     zeroes = bytes(_PIECE_BYTES)
-    for start in range(0, len(content), _PIECE_BYTES):
+    for start in starts:
         piece = content[start : start + _PIECE_BYTES]
         if piece != zeroes[: len(piece)]:
             os.pwrite(descriptor, piece, start)

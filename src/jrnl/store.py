@@ -49,6 +49,7 @@ _IMAGES = {"before": BEFORE, "after": AFTER, "both": BOTH}
 _OVERFLOWS = ("evict", "refuse")
 _VOLUMES_MAX = 65535
 _DIGEST_BYTES = 1 << 20
+_HASHED_BYTES = 64 << 20
 
 
 class Rewind(NamedTuple):
@@ -235,7 +236,7 @@ class Store:
         to : int, str, Mark, Snapshot or aware datetime
             A time means the last state at or before it.
         base : str or Snapshot, optional
-            The snapshot to start from; the planner's choice by default.
+            The snapshot to start from, or "production"; the planner's choice by default.
 
         Raises
         ------
@@ -304,7 +305,9 @@ class Store:
         """Return a block that an exception rewinds to its start. Savepoints nest.
 
         ``with store.savepoint() as start`` gives a bookmark of the start; a `name` is a mark's
-        while the block runs. What other threads write meanwhile is rewound too.
+        while the block runs. What other threads write meanwhile is rewound too. Close views and
+        recoveries that were made in the block before it ends: leaving it by an exception raises
+        what `rewind` does, PinnedPoint while one is open, and then changes nothing.
         """
         self._engine.check_not_closed()
         self._check_before_images("savepoint")
@@ -317,14 +320,15 @@ class Store:
 
         Equal digests mean equal states. `at` is any point; the present state by default.
         Takes and raises what `recover` does.
-        Takes and raises what `recover` does.
         """
         with self._engine as engine:
             engine.check_open()
             state = xxhash.xxh3_128()
             if at is None:
                 for device in engine.devices:
-                    state.update(memoryview(device))
+                    content = memoryview(device)
+                    for start in range(0, len(content), _HASHED_BYTES):  # signals come in between
+                        state.update(content[start : start + _HASHED_BYTES])
                 return state.hexdigest()
             buffer = bytearray(_DIGEST_BYTES)
             # With after-images alone, not every state that can be rebuilt can be viewed.
@@ -353,12 +357,14 @@ class Store:
             problems: list[str] = []
             total = engine.entry_count + len(self._catalog.snapshots)
             for k in range(engine.entry_count):
+                if k >= engine.entry_count:  # `progress` has rewound
+                    break
                 problem = engine.verify_entry(k)[1]
                 if problem is not None:
                     problems.append(problem)
                 if progress is not None and k % 1024 == 0:
                     progress(k, total)
-            for k, snapshot in enumerate(self._catalog.snapshots.values()):
+            for k, snapshot in enumerate([*self._catalog.snapshots.values()]):
                 problems += problems_of(snapshot.name, snapshot.image)
                 problems += self._compare_ways(snapshot)
                 if progress is not None:
@@ -379,7 +385,7 @@ class Store:
             engine.check_open()
             for recovery in self._catalog.recoveries().values():
                 recovery.close()
-            self._catalog.snapshots.clear()
+            self._catalog.snapshots = {}  # whoever walks it goes on
             engine.close()
 
     # Resolving points. Callers hold the lock.
@@ -427,11 +433,11 @@ class Store:
         if target is not None and present_seq(engine, target.seq) is None:
             # The journal no longer knows this state, but the snapshot is a point of its own.
             if base is not None:
-                asked = self._catalog.snapshots[bases[0].name]
-                if asked.seq != target.seq:
+                asked = self._catalog.snapshots.get(bases[0].name)
+                if asked is None or asked.seq != target.seq:
                     raise PointExpired(
                         f"state {target.seq} is only in the snapshot {target.name!r} now, "
-                        f"and cannot be reached from {asked.name!r}"
+                        f"and cannot be reached from {bases[0].name!r}"
                     )
                 target = asked
             own = Base(target.name, target.seq, target.image)
@@ -453,6 +459,8 @@ class Store:
                     f"a base is a Snapshot or the name of one, not {type(base).__name__}"
                 )
             self._check_own(base)
+            if base == PRODUCTION and base not in self._catalog.snapshots:
+                return [Base(PRODUCTION, engine.seq, None)]
             found = base if isinstance(base, Snapshot) else self._catalog.find_name(base)
             if not isinstance(found, Snapshot):
                 raise InvalidArgument(f"{base!r} is a mark; a base must be a snapshot")
@@ -643,6 +651,10 @@ def _parse_options(images: str | None, overflow: str, clock: object) -> tuple[in
         raise InvalidArgument(f"overflow must be 'evict' or 'refuse', not {overflow!r}")
     if clock is not None and not callable(clock):
         raise InvalidType(f"clock must be callable, not {type(clock).__name__}")
+    if callable(clock) and not isinstance(now := clock(), int):
+        raise InvalidType(
+            f"clock must give nanoseconds as an int, not {type(now).__name__}; use time.time_ns"
+        )
     return _IMAGES[images or "before"], overflow == "refuse"
 
 
