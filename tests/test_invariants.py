@@ -680,6 +680,26 @@ def test_i10_dropped_seqs_are_gone_and_replaced_ones_are_not():
     twin.check()
 
 
+def test_i10_a_rewind_forgets_the_replaced_seqs_behind_it_and_no_others():
+    twin = Twin([4097], 65536)
+    kept = []
+    for k in range(8):
+        twin.write(0, k, b"stays")
+        twin.write(0, k, b"goes")
+        twin.rewind(twin.newest - 1)
+        replaced = twin.newest
+        twin.write(0, k, b"goes too")
+        twin.rewind(replaced)
+        kept.append((replaced, twin.newest))
+    while kept:
+        for replaced, present in kept:
+            assert twin.find(replaced) in twin.kept_states()
+            assert twin.model.present(replaced) == twin.model.present(present)
+        twin.check()
+        twin.rewind(kept.pop()[0] - 2)
+    twin.check()
+
+
 def test_i10_a_view_and_a_recovery_from_production_pin_what_they_need():
     twin = Twin([4097])
     busy(twin, 6)

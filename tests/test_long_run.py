@@ -168,6 +168,8 @@ def run(seed: int, images: str, moves: int, journal: int, sizes: list[int], over
     for k in range(moves):
         try:
             player.play()
+            if dice.random() < 0.3:
+                twin.check_open()
             if k % CHECK_EVERY == CHECK_EVERY - 1:
                 twin.check()
         except BaseException as error:
@@ -323,9 +325,9 @@ def test_images_of_every_size_are_whole_wherever_the_ring_ends(images, length):
         if twin.rewinds and twin.is_in_window(start):
             twin.rewind(start)
             twin.check()
-            for k in range(3):
-                twin.write(0, k, bytes([k + 201]) * length)
-            twin.check()
+            for k, size in enumerate([left, length, 2 * left, length // 2, 3000]):
+                twin.write(0, k, bytes([k + 201]) * min(size, model.write_max))
+                twin.check()
 
 
 def fill_to(twin: Twin, head: int) -> None:

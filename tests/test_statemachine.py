@@ -193,6 +193,10 @@ class StoreMachine(RuleBasedStateMachine):
     def rewind(self, kind, k):
         self.twin.rewind(self.point(kind, k))
 
+    @rule(k=st.integers(1, 12))
+    def step_back(self, k):
+        self.twin.rewind(max(self.twin.oldest, self.twin.newest - k))
+
     @precondition(lambda self: len(self.twin.savepoints) < 4)
     @rule(name=st.one_of(st.none(), NAMES))
     def enter_savepoint(self, name):
@@ -210,6 +214,8 @@ class StoreMachine(RuleBasedStateMachine):
         if hasattr(self, "twin"):
             self.steps += 1
             self.twin.check_journal()
+            for opened in self.twin.views:
+                self.twin.check_view(opened)
             if self.steps % EVERY == 0:
                 self.twin.check()
 
@@ -224,5 +230,5 @@ class StoreMachine(RuleBasedStateMachine):
 def test_the_store_is_what_the_model_is():
     examples = settings.default.max_examples
     run_state_machine_as_test(
-        StoreMachine, settings=settings(max_examples=2 * examples, stateful_step_count=40)
+        StoreMachine, settings=settings(max_examples=2 * examples, stateful_step_count=50)
     )
