@@ -71,3 +71,14 @@ def test_a_clock_that_closes_the_store_ends_the_operation(operation):
     clock.act = store.close
     with pytest.raises(jrnl.StoreClosed):
         OPERATIONS[operation](store)
+
+
+@pytest.mark.parametrize("now", [1.5, None, "now", float("nan")])
+def test_a_clock_must_give_whole_nanoseconds(now):
+    with pytest.raises(jrnl.InvalidType, match="nanoseconds"):
+        jrnl.create(size=4096, clock=lambda: now)
+
+
+def test_a_clock_must_give_a_time_that_fits():
+    with pytest.raises(jrnl.InvalidArgument, match="64 bits"):
+        jrnl.create(size=4096, clock=lambda: 2**63)

@@ -170,7 +170,6 @@ def test_a_deleted_snapshot_is_no_point_and_neither_is_another_stores(store, cal
         (5, jrnl.InvalidType, "int"),
         ([], jrnl.InvalidType, "list"),
         (b"taken", jrnl.InvalidType, "bytes"),
-        ("production", jrnl.UnknownPoint, "'production'"),
     ],
 )
 def test_only_a_snapshot_of_the_store_is_a_base(store, base, error, message):

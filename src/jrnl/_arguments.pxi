@@ -5,7 +5,7 @@ cdef int raise_status(int status, Core* core) except -1:
     if status == OK:
         return 0
     if status == E_CLOSED:
-        raise StoreClosed("the store is closed; open or create one again")
+        raise StoreClosed("the store is closed; create another")
     if status == E_FULL:
         raise JournalFull(
             f"the journal ({core.capacity} bytes, {core.ring.slot_head - core.ring.slot_tail} "
@@ -29,8 +29,9 @@ cdef int raise_status(int status, Core* core) except -1:
                            f"{core.seq}, less what a rewind dropped; a larger journal or a "
                            "snapshot keeps states for longer")
     if status == E_PINNED:
-        raise PinnedPoint("an open view or recovery needs an entry that this rewind would drop; "
-                          "close it first")
+        raise PinnedPoint(f"a view of state {core.bad_seq}, or a recovery made when production was "
+                          "in it, is open and needs an entry that this rewind would drop; close "
+                          "it first")
     if status == E_DISAGREE:
         raise CorruptionError(f"entry {core.bad_seq} and the snapshot disagree on byte "
                               f"{core.bad_offset}, which was not written in between: one of the "

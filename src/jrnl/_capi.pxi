@@ -36,6 +36,8 @@ cdef int capi_open(jrnl_engine** engine, uint32_t count, const uint64_t* sizes, 
     cdef int status
     if count == 0 or count > VOLUMES_MAX or journal < JOURNAL_MIN_BYTES:
         return E_ARGUMENT
+    if flags & ~<unsigned>(IMAGES_BOTH | JRNL_CHECKSUM | JRNL_REFUSE):
+        return E_ARGUMENT
     for k in range(count):
         if sizes[k] == 0 or sizes[k] >> 63:
             return E_ARGUMENT

@@ -39,7 +39,13 @@ cdef class Engine:
         if clock is not None:
             self.clock = clock
             self.core.clock = <void*>clock
-            self.core.time_ns = self.core.created_ns = self.core.base_time_ns = clock()
+            now = clock()
+            if not isinstance(now, int):
+                raise InvalidType(f"clock must give nanoseconds as an int, not "
+                                  f"{type(now).__name__}; time.time_ns does")
+            if now.bit_length() > 63:
+                raise InvalidArgument("clock must give nanoseconds since 1970 within 64 bits")
+            self.core.time_ns = self.core.created_ns = self.core.base_time_ns = now
 
     def __dealloc__(self):
         if self.core is not NULL:

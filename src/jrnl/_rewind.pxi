@@ -16,6 +16,7 @@ cdef int rewind_check(Core* core, uint64_t to, uint64_t* state) noexcept nogil:
         return status
     while live is not NULL:
         if live.seq > state[0] and not live.dead:
+            core.bad_seq = live.seq
             return E_PINNED
         live = live.next
     return OK

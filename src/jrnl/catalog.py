@@ -86,7 +86,9 @@ class Catalog:
             known = [*self.snapshots, *self.marks()]
             shown = ", ".join(repr(other) for other in known[:_NAMES_SHOWN]) or "none"
             more = f" and {len(known) - _NAMES_SHOWN} more" if known[_NAMES_SHOWN:] else ""
-            raise UnknownPoint(f"no mark or snapshot is called {name!r}; there is {shown}{more}")
+            raise UnknownPoint(
+                f"no mark or snapshot in the window is called {name!r}; there is {shown}{more}"
+            )
         return found
 
     def add_recovery(self, recovery: Recovery) -> int:

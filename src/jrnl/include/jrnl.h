@@ -33,7 +33,7 @@ enum jrnl_status {
     JRNL_E_CORRUPT = -8,   /* a checksum does not match */
     JRNL_E_NO_MEMORY = -9,
     JRNL_E_NO_BEFORE = -11, /* the journal keeps no before-images (JRNL_AFTER alone) */
-    JRNL_E_ARGUMENT = -12  /* a journal below 16 KiB, no volume, a volume of no bytes */
+    JRNL_E_ARGUMENT = -12  /* no such flag, a journal below 16 KiB, no volume, one of no bytes */
 };
 
 enum jrnl_flags {
