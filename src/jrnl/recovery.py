@@ -285,7 +285,7 @@ def _pieces(image: Image, index: int) -> list[int]:
     """
     with image.engine as engine:
         written = engine.write_kept(index) * BLOCK_BYTES
-        return (np.unique(written // _PIECE_BYTES) * _PIECE_BYTES).tolist()
+        return [int(start) for start in np.unique(written // _PIECE_BYTES) * _PIECE_BYTES]
 
 
 def _write_sparse(descriptor: int, content: memoryview, starts: list[int]) -> None:
