@@ -192,14 +192,17 @@ def pages_with(memory, start: int, stop: int, content: bytes) -> Iterator[int]:
                 yield address + page
 
 
-def flip(address: int) -> None:
-    ctypes.c_ubyte.from_address(address).value ^= 1
+def flip(addresses: list[int]) -> None:
+    for address in addresses:
+        ctypes.c_ubyte.from_address(address).value ^= 1
 
 
-def damage(content: bytes) -> None:
-    """Flip a bit of the one copy of `content` that starts a page."""
-    (address,) = in_memory(content)
-    flip(address)
+def damage(content: bytes) -> list[int]:
+    """Flip a bit of `content` where it starts a page: the store's copy, and any forgotten one."""
+    addresses = list(in_memory(content))
+    assert addresses
+    flip(addresses)
+    return addresses
 
 
 @pytest.fixture
@@ -415,15 +418,14 @@ def test_i8_with_after_images_alone_the_plan_names_the_oldest_snapshot_that_stay
 def test_i7_what_damage_stopped_runs_again_once_it_is_repaired(secret):
     store = store_with(secret, images="both")
     wanted = secret.ljust(8192, b"\0")
-    (address,) = in_memory(secret)
     for _ in range(3):
-        flip(address)
+        addresses = damage(secret)
         for ask in (store.recover, store.rewind):
             with pytest.raises(CorruptionError):
                 ask(0)
         assert (store.seq, dict(store.recoveries)) == (2, {})
         assert store.volume.read(0, 64) == bytes(64)
-        flip(address)
+        flip(addresses)
         with store.recover(0) as recovery:
             assert recovery.read(0, 8192) == wanted
     store.rewind(0)
@@ -433,15 +435,15 @@ def test_i7_what_damage_stopped_runs_again_once_it_is_repaired(secret):
 def test_i7_a_restore_that_failed_changed_nothing_and_runs_again(secret):
     store = jrnl.wrap(bytearray(secret.ljust(8192, b"\0")), "16KiB")
     store.snapshot("base")
-    (address,) = in_memory(secret)
+    addresses = list(in_memory(secret))
     store.volume.write(0, bytes(8000 - 4096))
     store.volume.write(4096, b"more")
     opened = store.recover(0, "base")
-    flip(address)
+    flip(addresses)
     with pytest.raises(CorruptionError):
         opened.restore()
     assert store.seq == 2
-    flip(address)
+    flip(addresses)
     assert opened.restore().last_seq == store.seq
     assert store.volume.read(0, 8192) == secret.ljust(8192, b"\0")
 
