@@ -204,7 +204,7 @@ class Core:
         dropped = self.groups[: len(self.groups) - len(keep)]
         last = dropped[-1].last if dropped else self.synced
         if "pin" not in self.off:
-            self.finish_copies()  # they need the entries, so the writer waits
+            self.finish_copies()  # of Steps: they need the entries, so the writer waits
         if last > self.synced and "evict_synced" not in self.off:
             self.writeback()
         self.groups = keep
@@ -217,9 +217,6 @@ class Core:
 
     def copying(self) -> list[str]:
         return [name for name, (_, done) in self.doc["snaps"].items() if done == "copying"]
-
-    def finish_copies(self) -> None:
-        raise NotImplementedError
 
     # -- the superblock
 
