@@ -194,7 +194,7 @@ def test_every_state_of_a_larger_ring_is_exact_all_along(seed, images, journal):
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("part", range(20))
+@pytest.mark.parametrize("part", range(10))
 @pytest.mark.parametrize("overflow", ["evict", "refuse"])
 @pytest.mark.parametrize("images", IMAGES)
 def test_every_state_is_exact_over_many_more_runs(seed, images, overflow, part):

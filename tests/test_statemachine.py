@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -227,8 +228,16 @@ class StoreMachine(RuleBasedStateMachine):
             self.twin.store.close()
 
 
-def test_the_store_is_what_the_model_is():
-    examples = settings.default.max_examples
+def play(examples: int) -> None:
     run_state_machine_as_test(
-        StoreMachine, settings=settings(max_examples=2 * examples, stateful_step_count=50)
+        StoreMachine, settings=settings(max_examples=examples, stateful_step_count=50)
     )
+
+
+def test_the_store_is_what_the_model_is():
+    play(2 * settings.default.max_examples)
+
+
+@pytest.mark.long
+def test_the_store_is_what_the_model_is_over_many_more_examples():
+    play(20 * settings.default.max_examples)

@@ -36,7 +36,7 @@ class Clock:
 class OpenView:
     view: jrnl.View
     seq: int
-    expires: bool  # it follows the journal; else it shows a snapshot
+    needs: int | None  # the state whose later entries it reads; None where it shows a snapshot
 
 
 @dataclass
@@ -364,7 +364,7 @@ class Twin:
     def is_pinned(self, to: int) -> bool:
         """Whether something open needs an entry after `to`."""
         pins = [opened.base for opened in self.recoveries if opened.pins]
-        pins += [opened.seq for opened in self.views if opened.expires]
+        pins += [opened.seq for opened in self.views if opened.needs is not None]
         return to != self.model.seq and any(pin > to for pin in pins)
 
     def enter_savepoint(self, name: str | None = None) -> None:
@@ -420,7 +420,8 @@ class Twin:
             return None
         view = self.store.view(at)
         assert view.seq == seq
-        opened = OpenView(view, seq, expires=not from_snapshot)
+        needs = seq if self.rewinds else max(self._snapshots_upto(seq), default=None)
+        opened = OpenView(view, seq, None if from_snapshot else needs)
         self.views.append(opened)
         self.check_view(opened)
         return opened
@@ -492,6 +493,7 @@ class Twin:
         return self.model.is_kept(base, self.base) and (self.rewinds or here <= there)
 
     def _snapshots_upto(self, seq: int) -> list[int]:
+        """The states of snapshots from which the journal leads forward to a state."""
         kept = [s for s in self.model.snapshots.values() if self.model.is_kept(s, self.base)]
         return [s for s in kept if s <= seq]
 
@@ -630,14 +632,13 @@ class Twin:
                 ask(seq)
 
     def check_view(self, opened: OpenView) -> None:
-        expired = opened.expires and opened.seq < self.oldest
+        expired = opened.needs is not None and opened.needs < self.base
         try:
             state = self.read_all(opened.view)
         except PointExpired:
             assert expired
             return
-        # With after-images alone a view may outlive its state: its snapshot's name was deleted.
-        assert not expired or not self.rewinds
+        assert not expired
         assert same(state, self.model.states[opened.seq]), f"open view of state {opened.seq}"
 
     def check_recovery(self, opened: OpenRecovery) -> None:
