@@ -146,7 +146,8 @@ def test_what_the_module_offers_is_what_it_lists():
     offered = {name for name in vars(jrnl) if not name.startswith("_")} - modules
     helpers = {"annotations", "IntEnum", "PackageNotFoundError", "version", "Path"}
     assert offered - helpers <= set(jrnl.__all__)
-    assert "StorePoisoned" not in jrnl.__all__  # no memory store is ever poisoned
+    raised = {name for name, found in vars(jrnl.errors).items() if inspect.isclass(found)}
+    assert raised <= set(jrnl.__all__)
     for name in jrnl.__all__:
         assert hasattr(jrnl, name)
 

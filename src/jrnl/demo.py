@@ -85,10 +85,11 @@ def _go_back_and_forth(
         recovery = store.recover(target)
     wanted = _check_recovery(recovery, recorded.get(middle), took)
 
+    elsewhere = "start" if plan.base == "production" else "production"
     with _timed() as took:
-        other = store.recover(target, base="start")
+        other = store.recover(target, base=elsewhere)
     _check(wanted, _digest_of(other))
-    _say("cross-check", f"the {other.plan.route} from 'start' leads to the same bytes", took)
+    _say("cross-check", f"{other.plan.route} from {elsewhere!r} leads to the same bytes", took)
     other.close()
 
     with _timed() as took:

@@ -77,7 +77,3 @@ class StoreClosed(JrnlError, ValueError):
 
 class ReadOnlyStore(JrnlError):
     """A write to something that can only be read."""
-
-
-class StorePoisoned(JrnlError):
-    """An earlier failure left the store unfit for writing; what it holds can still be read."""
