@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import jrnl
+from jrnl.cli import main
 
 TRACE = Path(__file__).parent / "data" / "ext4-sqlite.log.xz"
 
@@ -53,3 +54,40 @@ def test_the_demo_ends_quietly_when_its_reader_goes():
         demo.stdout.close()
         assert demo.stderr.read() == b""
         assert demo.wait() == 1
+
+
+def full(store):
+    for _ in range(60):
+        store.volume.write(0, b"x" * 1000)
+    return store
+
+
+def test_a_rewind_to_a_snapshot_older_than_the_window_says_what_to_do_instead():
+    store = jrnl.create(size=8192, journal="16KiB")
+    taken = store.snapshot("old")
+    full(store)
+    for point in ("old", taken, 0):
+        with pytest.raises(jrnl.PointExpired, match=r"'old' now.* recover it and restore"):
+            store.rewind(point)
+    store.recover("old").restore()
+    assert store.volume.read(0, 8192) == bytes(8192)
+
+
+def test_a_base_that_leads_nowhere_is_told_apart_from_no_base():
+    store = jrnl.create(size=8192, journal="16KiB")
+    store.snapshot("old")
+    full(store)
+    with pytest.raises(jrnl.PointExpired, match="leave base out"):
+        store.recover(store.seq, base="old")
+    assert store.recover(store.seq).seq == store.seq
+
+
+@pytest.mark.parametrize("name", ["ext4-sqlite", "ext4-docs"])
+def test_the_demo_checks_one_way_against_another(name, capsys):
+    assert main(["demo", str(TRACE.with_name(f"{name}.log.xz"))]) == 0
+    lines = {line.split()[0]: line for line in capsys.readouterr().out.splitlines()}
+    planned = lines["plan"].split("from '")[1].split("'")[0]
+    checked = lines["cross-check"].split("from '")[1].split("'")[0]
+    assert {planned, checked} == {"production", "start"}
+    assert "ext4" in lines["replay"]
+    assert "re-recover" in lines

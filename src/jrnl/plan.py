@@ -109,10 +109,10 @@ def choose(engine: Engine, bases: Iterable[Base], target: int) -> Way:
     if not ways and damage is not None:
         raise damage
     if not ways:
-        kept = ", ".join(f"{base.name!r} ({base.seq})" for _, base in usable) or "none"
+        kept = ", ".join(f"{base.name!r} (state {base.seq})" for _, base in usable)
         raise PointExpired(
-            f"no entries lead to state {target} any more: the journal holds those after "
-            f"{engine.base_seq}, and what it could start from is {kept}"
+            f"no entries lead to state {target} from {kept or 'the base asked for'}: the journal "
+            f"holds those after {engine.base_seq}; leave base out, or use a later snapshot"
         )
     return min(ways, key=lambda way: way.bytes)
 

@@ -299,7 +299,16 @@ class Store:
         with self._engine as engine:
             engine.check_open()
             self._check_before_images("rewind")
-            return self._rewind(self._resolve(to))
+            try:
+                return self._rewind(self._resolve(to))
+            except PointExpired as error:
+                snapshot = self._snapshot_of(to)
+                if snapshot is None:
+                    raise
+                raise PointExpired(
+                    f"state {snapshot.seq} is only in the snapshot {snapshot.name!r} now, and a "
+                    "rewind needs the entries since; recover it and restore that"
+                ) from error
 
     def savepoint(self, name: str | None = None) -> Savepoint:
         """Return a block that an exception rewinds to its start. Savepoints nest.
