@@ -14,7 +14,7 @@ SOURCE = ROOT / "src" / "jrnl"
 
 # A file may import what stands before it.
 ORDER = [
-    ["errors"],
+    ["errors", "closing"],
     ["sizes"],
     ["points"],
     ["_format"],

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from jrnl._core import Image, restore_outcome
+from jrnl.closing import ClosesItself
 from jrnl.errors import CorruptionError, PointExpired, StoreClosed, UnknownPoint
 from jrnl.plan import BEFORE, Base, Plan, Way, choose
 from jrnl.points import Point, SeqPoint, parse_point
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from types import TracebackType
 
     from _typeshed import WriteableBuffer
     from numpy.typing import NDArray
@@ -42,7 +42,7 @@ class Restore(NamedTuple):
     bytes: int
 
 
-class Recovery:
+class Recovery(ClosesItself):
     """A recovered state of all volumes, beside production; made by ``store.recover(to)``.
 
     The image shares what is unchanged with its base, which is kept as it was: a snapshot, or
@@ -76,17 +76,6 @@ class Recovery:
 
     def __repr__(self) -> str:
         return f"<jrnl.Recovery {self.id} at {self.seq} from {self.base!r}>"
-
-    def __enter__(self) -> Recovery:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def __del__(self) -> None:
         self._close_paths()

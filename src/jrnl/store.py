@@ -12,6 +12,7 @@ import xxhash
 
 from jrnl._core import Engine, ExtentMap, Image, MemoryDevice
 from jrnl.catalog import Catalog
+from jrnl.closing import ClosesItself
 from jrnl.errors import (
     CorruptionError,
     InvalidArgument,
@@ -86,7 +87,7 @@ class Savepoint:
             self._store._close_savepoint(self, mark, failed=kind is not None)
 
 
-class Store:
+class Store(ClosesItself):
     """One or more volumes under one journal and one sequence; made by `create` and `wrap`.
 
     Any method may be called from any thread. As a context manager it closes itself; after that all
@@ -110,17 +111,6 @@ class Store:
             return "<jrnl.Store, closed>"
         sizes = ", ".join(f"{name}: {volume.size}" for name, volume in self._volumes.items())
         return f"<jrnl.Store {{{sizes}}}, {self.window}>"
-
-    def __enter__(self) -> Store:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     # What there is.
 

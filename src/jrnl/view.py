@@ -4,19 +4,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from jrnl.closing import ClosesItself
 from jrnl.errors import PointExpired, StoreClosed
 from jrnl.files import VolumeFile
 
 if TYPE_CHECKING:
-    from types import TracebackType
-
     from _typeshed import WriteableBuffer
 
     from jrnl._core import Image
     from jrnl.catalog import Catalog
 
 
-class View:
+class View(ClosesItself):
     """One state of all volumes, read through the journal; ``store.view(at)``.
 
     It is exact while production goes on being written, and raises `PointExpired` once the journal
@@ -37,17 +36,6 @@ class View:
 
     def __repr__(self) -> str:
         return f"<jrnl.View at {self.seq}>"
-
-    def __enter__(self) -> View:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def read(self, offset: int, length: int, volume: str | None = None) -> bytes:
         """Return `length` bytes of a volume at `offset`.
