@@ -22,15 +22,20 @@ from jrnl.errors import (
     PointExpired,
     ReadOnlyStore,
     StoreClosed,
+    StoreExists,
+    StoreLocked,
+    StorePoisoned,
     UnknownPoint,
     UnknownVolume,
 )
 from jrnl.journal import Journal
+from jrnl.making import create, wrap
+from jrnl.making import open_store as open  # noqa: A004
 from jrnl.plan import Plan
 from jrnl.points import Mark, Window
 from jrnl.recovery import Recovery, Restore
 from jrnl.snapshot import Report, Snapshot
-from jrnl.store import Rewind, Store, create, wrap
+from jrnl.store import Rewind, Store
 from jrnl.view import View
 from jrnl.volume import Volume
 
@@ -81,6 +86,9 @@ __all__ = [
     "Snapshot",
     "Store",
     "StoreClosed",
+    "StoreExists",
+    "StoreLocked",
+    "StorePoisoned",
     "UnknownPoint",
     "UnknownVolume",
     "View",
@@ -90,5 +98,6 @@ __all__ = [
     "create",
     "get_include",
     "logwrites",
+    "open",
     "wrap",
 ]

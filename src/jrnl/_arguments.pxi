@@ -20,6 +20,23 @@ cdef int raise_status(int status, Core* core) except -1:
     if status == E_NO_BEFORE:
         raise InvalidArgument("images='after' keeps no before-images, which this needs; create "
                               "the store with images='before' or 'both'")
+    if status == E_IO:
+        raise_io(core.disk.error, "a file of the store")
+    if status == E_POISONED:
+        raise StorePoisoned("an earlier write or sync failed (" + os.strerror(core.disk.poisoned)
+                            + "), so what is on disk is not known; nothing is written any more: "
+                            "close the store and open it again, which redoes what was durable")
+    if status == E_READ_ONLY:
+        raise ReadOnlyStore("the store is open for reading; open it with mode='r+'")
+    if status == E_FORKED:
+        raise StoreLocked("the store belongs to the process that opened it, not to its forked "
+                          "child; open it in the child once the parent has closed it")
+    if status == E_LOST and core.disk.lost:
+        raise CorruptionError("a damaged part of the log held the newest bytes of production, "
+                              "which are lost; recover from a snapshot")
+    if status == E_LOST:
+        raise CorruptionError(f"the newest bytes of production at {core.bad_offset} were in a "
+                              "damaged entry and are lost; write over them, or restore a snapshot")
     if status == E_NO_MEMORY:
         raise MemoryError("not enough memory; nothing has changed")
     if status == E_UNKNOWN:

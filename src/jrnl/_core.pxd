@@ -7,6 +7,8 @@ from jrnl._format cimport EntryHeader
 cdef extern from "<pthread.h>" nogil:
     ctypedef struct pthread_mutex_t:
         pass
+    ctypedef struct pthread_cond_t:
+        pass
 
 # What a core function returns: OK or one of these. errors.py has the exception for each.
 cdef enum Status:
@@ -24,6 +26,11 @@ cdef enum Status:
     E_NO_BEFORE = -11    # the journal keeps no before-images
     E_ARGUMENT = -12
     E_DISAGREE = -13     # two routes to one byte disagree
+    E_IO = -14           # Disk.error has the errno; -1: a file ended early
+    E_POISONED = -15     # an earlier failure left the files behind the memory
+    E_READ_ONLY = -16
+    E_FORKED = -17       # a child of the process that opened the store
+    E_LOST = -18         # the newest bytes of a range were in an entry that is damaged
 
 cdef enum Images:
     IMAGES_BEFORE = 1
@@ -49,6 +56,79 @@ cdef struct VolumeMemory:
     uint64_t size            # bytes
     uint8_t* touched         # one byte a chunk: 0 where no byte was ever written
     uint64_t chunks
+
+# A file behind the device interface: a descriptor, or a Python object that the engine keeps alive.
+cdef struct Device:
+    int descriptor           # -1: the object serves
+    void* object
+
+# Where the newest content of a block's sectors lies: AT_NONE, AT_ZERO, AT_LOST or a log position.
+cdef struct OverlayBlock:
+    uint64_t key             # volume and block, or 0 where the bucket is free
+    uint64_t[8] at
+
+cdef struct Overlay:
+    OverlayBlock* blocks
+    uint64_t mask            # buckets less one
+    uint64_t count
+
+cdef struct GroupRecord:
+    uint64_t position
+    uint64_t slot            # of its first entry
+
+# What a file store has beside a core; see _log.pxi and _overlay.pxi.
+cdef struct Disk:
+    Device log
+    Device index
+    Device* volumes
+    bint* dirty              # volumes that were written to since they were last synced
+    uint8_t* ram             # the newest part of the log; a ring that is mapped twice in a row
+    uint64_t ram_size        # bytes, a power of two
+    uint64_t ram_tail        # log positions from here on are in it
+    uint64_t key
+    uint64_t epoch
+    GroupRecord* groups      # a ring of all retained groups
+    uint64_t groups_mask
+    uint64_t group_first     # number of the oldest
+    uint64_t group_next      # number of the open one
+    uint64_t start           # position of the open group
+    uint64_t cursor          # where its next image goes
+    uint64_t first_slot      # of its first entry; the slot head where it is empty
+    uint64_t group_max       # bytes
+    bint always              # each write is durable when it returns
+    bint read_only
+    pthread_mutex_t* commit_mutex
+    pthread_cond_t* commit_done
+    bint writing             # a group is on its way to the disk
+    uint64_t durable_seq
+    uint64_t durable_number  # groups before this one are durable,
+    uint64_t recorded_number # and before this one something else that is durable says so
+    uint64_t synced_seq      # in the volumes' files, durably
+    uint64_t tail_named      # the superblocks name this position as the log's tail
+    uint64_t index_slot      # headers before this slot are in the index
+    uint64_t index_number
+    uint64_t index_position
+    Overlay active
+    Overlay frozen           # what is written back next
+    uint64_t frozen_seq
+    uint64_t frozen_end      # position behind its images
+    uint64_t frozen_number   # its groups come before this one
+    uint8_t* bounce          # the image that was read last
+    uint64_t bounce_size
+    uint64_t bounce_position
+    uint64_t bounce_length   # 0: none
+    bint undo                # a rewind to undo_to is under way
+    uint64_t undo_to
+    uint64_t rewound_to      # the last rewind, while no durable group holds its entry
+    uint64_t rewound_seq     # 0: there is none
+    uint64_t forks
+    uint64_t commits
+    uint64_t write_backs
+    bint lost_sectors        # the overlay may have AT_LOST in it
+    bint lost                # production is unknown: a group that it needs is damaged
+    int error                # errno of the last failure
+    int poisoned             # errno of the failure that poisoned it
+    void* record             # a Python callable: write the superblocks
 
 # One piece of a volume in an extent map: where the bytes of [offset, offset + length) come from.
 cdef struct Fragment:
@@ -166,6 +246,7 @@ cdef struct Core:
     uint64_t alias_first
     uint64_t alias_count     # runs
     void* clock              # a Python callable that gives nanoseconds, or NULL
+    Disk* disk               # NULL in memory stores
 
 # What a volume looked like or looks like: a base, and where it differs from the base.
 cdef enum ImageKind:
@@ -173,6 +254,7 @@ cdef enum ImageKind:
     IMAGE_FROZEN = 2         # a copy with checksums
     IMAGE_LIVE = 3           # production as it was, from production and the journal
     IMAGE_PATCHED = 4        # a map over another image
+    IMAGE_STORED = 5         # a copy in files, with checksums in other files
 
 cdef struct ImageData:
     int kind
@@ -183,6 +265,12 @@ cdef struct ImageData:
     uint8_t** data           # frozen: a copy of each volume,
     uint64_t** sums          # XXH3-64 of each of its blocks,
     uint8_t** touched        # and which chunks it holds; the others are zeroes
+    Device* copies           # stored: a file for each volume,
+    Device* sum_files        # one for its checksums,
+    uint64_t seed            # which are seeded with this
+    uint64_t* sum_block      # the block of checksums that was read last,
+    uint64_t sum_number      # and which one it is, + 1
+    uint32_t sum_volume
 
 cdef struct RewindResult:
     uint64_t seq
@@ -204,6 +292,15 @@ cdef int core_read(Core* core, uint32_t volume, uint64_t offset, uint8_t* data,
                    uint64_t length) noexcept nogil
 cdef int core_rewind(Core* core, uint64_t to, RewindResult* result) noexcept nogil
 
+cdef class FileDevice:
+    cdef Device device
+    cdef object __weakref__
+
+cdef class CallbackDevice:
+    cdef Device device
+    cdef readonly object target
+    cdef object __weakref__
+
 cdef class MemoryDevice:
     cdef uint8_t* data
     cdef uint64_t length
@@ -216,8 +313,11 @@ cdef class Engine:
     cdef Core* core
     cdef readonly tuple devices
     cdef object clock
+    cdef object record
+    cdef tuple files
     cdef object __weakref__
     cdef const EntryHeader* _entry(self, uint64_t seq) except NULL
+    cdef _stored_bytes(self, const EntryHeader* header, int which)
 
 cdef class VolumeIO:
     cdef Core* core

@@ -3,17 +3,26 @@
 
     _hash        XXH3 without the GIL
     _memory      mappings and callers' buffers
+    _device      files, and Python objects in their place
     _ring        where entries lie, how they enter and leave
     _write       the write path
     _edit        a range lent out for writing in place
+    _log         file stores: groups of entries, on disk and in memory
+    _overlay     file stores: what their volumes have not got yet
+    _log_run     file stores: a run of the log without the bytes
+    _disk_write  file stores: the write path
     _extent_map  which bytes come from which entry
     _live        earlier states that follow production
+    _stored      file stores: snapshots with their checksums
+    _scan        file stores: what an opening finds
     _image       one read path: production, snapshots, patches, the bridge, differences
     _rewind      production goes back in place
     _lifetime    making a core, locking it, taking it down
     _arguments   from Python's arguments to C's, from status codes to exceptions
     _volume_io   a volume's reads and writes
     _engine      the engine as the Python layer sees it
+    _states      maps and images as the Python layer sees them
+    _control     file stores: opening and closing their log
     _capi        the table of functions for C callers
     _describe    the numbers of the format, for Python to read
 
@@ -38,7 +47,10 @@ from jrnl.errors import (
     OutOfBounds,
     PinnedPoint,
     PointExpired,
+    ReadOnlyStore,
     StoreClosed,
+    StoreLocked,
+    StorePoisoned,
     UnknownPoint,
     shown,
 )
@@ -63,6 +75,7 @@ from cpython.memoryview cimport PyMemoryView_FromMemory
 from cpython.number cimport PyNumber_Index
 from cpython.pycapsule cimport PyCapsule_New
 from cpython.pythread cimport PyThread_get_thread_ident
+from libc.errno cimport EINTR, EIO, ENXIO, errno
 from libc.stdlib cimport calloc, free, malloc, qsort, realloc
 from libc.string cimport memcmp, memcpy, memmove, memset
 from posix.time cimport CLOCK_REALTIME, clock_gettime, timespec
@@ -71,17 +84,26 @@ from jrnl._format cimport *
 
 include "_hash.pxi"
 include "_memory.pxi"
+include "_device.pxi"
 include "_ring.pxi"
 include "_write.pxi"
 include "_edit.pxi"
+include "_log.pxi"
+include "_overlay.pxi"
+include "_log_run.pxi"
+include "_disk_write.pxi"
 include "_extent_map.pxi"
 include "_live.pxi"
+include "_stored.pxi"
+include "_scan.pxi"
 include "_image.pxi"
 include "_rewind.pxi"
 include "_lifetime.pxi"
 include "_arguments.pxi"
 include "_volume_io.pxi"
 include "_engine.pxi"
+include "_states.pxi"
+include "_control.pxi"
 include "_capi.pxi"
 include "_describe.pxi"
 

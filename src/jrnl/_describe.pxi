@@ -38,6 +38,13 @@ FORMAT = MappingProxyType({name: MappingProxyType(numbers) for name, numbers in 
         "PIECE_SHARE": PIECE_SHARE,
         "SNAPSHOT_BLOCK_BYTES": SNAPSHOT_BLOCK_BYTES,
         "VOLUMES_MAX": VOLUMES_MAX,
+        "SECTOR_BYTES": SECTOR_BYTES,
+        "LOG_BLOCK_BYTES": LOG_BLOCK_BYTES,
+        "LOG_HEAD_BYTES": LOG_HEAD_BYTES,
+        "GROUP_HEAD_BYTES": GROUP_HEAD_BYTES,
+        "GROUP_HEADERS": GROUP_HEADERS,
+        "GROUP_SUMMED_BYTES": GROUP_SUMMED_BYTES,
+        "SUM_BLOCK_SUMS": SUM_BLOCK_SUMS,
     },
     "kinds": {
         "WRITE": KIND_WRITE,
@@ -53,6 +60,8 @@ FORMAT = MappingProxyType({name: MappingProxyType(numbers) for name, numbers in 
         "BEFORE_ZERO": FLAG_BEFORE_ZERO,
         "AFTER_ZERO": FLAG_AFTER_ZERO,
         "SUMMED": FLAG_SUMMED,
+        "SECTORS": FLAG_SECTORS,
+        "GROUP": FLAG_GROUP,
     },
     "header_offsets": {name: field["offset"] for name, field in _header.items()},
     "header_sizes": {name: field["size"] for name, field in _header.items()}

@@ -28,6 +28,8 @@ cdef int edit_begin(Core* core, uint32_t volume, uint64_t offset, uint64_t lengt
         return status
     if edit_overlaps(core, volume, offset, length):
         return E_EDIT
+    if core.disk is not NULL:
+        return edit_begin_on_disk(core, volume, offset, length)
     target = core.volumes[volume].data + offset
     edit = <OpenEdit*>calloc(1, sizeof(OpenEdit))
     if edit is NULL:
@@ -67,6 +69,40 @@ cdef int edit_begin(Core* core, uint32_t volume, uint64_t offset, uint64_t lengt
     core_append(core, &entry, room)
     edit.entry = entry
     return OK
+
+
+cdef int edit_begin_on_disk(Core* core, uint32_t volume, uint64_t offset,
+                            uint64_t length) noexcept nogil:
+    """File stores lend a copy, whose content is journaled and written when the edit ends."""
+    cdef int64_t wanted = <int64_t>length
+    cdef OpenEdit* edit
+    cdef int status = disk_check(core)
+    if status == OK:
+        status = room_check(core, &wanted, 0, 1)
+    if status != OK:
+        return status
+    edit = <OpenEdit*>calloc(1, sizeof(OpenEdit))
+    if edit is NULL:
+        return E_NO_MEMORY
+    edit.volume = volume
+    edit.offset = offset
+    edit.length = length
+    edit.next = core.edits
+    core.edits = edit
+    return OK
+
+
+cdef int edit_end_on_disk(Core* core, uint32_t volume, uint64_t offset,
+                          const uint8_t* content) noexcept nogil:
+    """Close an edit, and write `content`, unless that is NULL."""
+    cdef OpenEdit** link = edit_find(core, volume, offset)
+    cdef OpenEdit* edit = link[0]
+    cdef uint64_t length = edit.length
+    link[0] = edit.next
+    free(edit)
+    if content is NULL:
+        return OK
+    return core_write(core, volume, offset, content, length)
 
 
 cdef OpenEdit** edit_find(Core* core, uint32_t volume, uint64_t offset) noexcept nogil:

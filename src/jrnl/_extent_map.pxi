@@ -384,6 +384,11 @@ cdef int map_scan(Core* core, ExtentMapData* map, uint64_t first, uint64_t last,
         whole.volume = header.volume
         whole.offset = header.offset
         whole.length = header.length
+        if header.flags & FLAG_SECTORS:
+            whole.offset = sector_start(header.offset)
+            whole.length = <uint32_t>image_length(header)
+            if whole.offset + whole.length > core.volumes[whole.volume].size:
+                whole.length = <uint32_t>(core.volumes[whole.volume].size - whole.offset)
         if after:
             whole.source = header.position + before_room(header)
             whole.sum = header.after_sum
@@ -411,6 +416,8 @@ cdef int fragment_verify(Core* core, ExtentMapData* map, Fragment* fragment) noe
         return E_CORRUPT
     if fragment.flags & (FRAGMENT_VERIFIED | FRAGMENT_OWN | FRAGMENT_PRODUCTION):
         return OK
+    if core.disk is not NULL:
+        return OK    # its image is verified whenever it is read
     if fragment.flags & FRAGMENT_WHOLE:
         if core.checksum and hash64(core.images + fragment.source,
                                     fragment.length) != fragment.sum:
@@ -436,7 +443,8 @@ cdef int fragment_verify(Core* core, ExtentMapData* map, Fragment* fragment) noe
 
 cdef inline void fragment_prefetch(const Core* core, const Fragment* fragment) noexcept nogil:
     """Have its bytes on their way while the fragment before is summed."""
-    if not fragment.flags & (FRAGMENT_ZERO | FRAGMENT_OWN | FRAGMENT_PRODUCTION):
+    if (core.disk is NULL
+            and not fragment.flags & (FRAGMENT_ZERO | FRAGMENT_OWN | FRAGMENT_PRODUCTION)):
         jrnl_prefetch_read(core.images + fragment.source, fragment.length
                            if fragment.length < PREFETCH_BYTES else PREFETCH_BYTES)
 
@@ -456,7 +464,7 @@ cdef int map_verify(Core* core, ExtentMapData* map) noexcept nogil:
 
 cdef inline const uint8_t* fragment_bytes(const Core* core,
                                           const Fragment* fragment) noexcept nogil:
-    """Where the fragment's bytes lie; not for FRAGMENT_ZERO."""
+    """Where the fragment's bytes lie in memory; not for FRAGMENT_ZERO, nor in file stores."""
     if fragment.flags & FRAGMENT_OWN:
         return <const uint8_t*>fragment.source
     if fragment.flags & FRAGMENT_PRODUCTION:
@@ -464,12 +472,39 @@ cdef inline const uint8_t* fragment_bytes(const Core* core,
     return core.images + fragment.source
 
 
-cdef inline void fragment_copy(const Core* core, const Fragment* fragment, uint64_t skip,
-                               uint8_t* target, uint64_t length) noexcept nogil:
+cdef inline int fragment_copy(Core* core, const Fragment* fragment, uint64_t skip,
+                              uint8_t* target, uint64_t length) noexcept nogil:
     if fragment.flags & FRAGMENT_ZERO:
         memset(target, 0, length)
+    elif core.disk is not NULL and not fragment.flags & FRAGMENT_OWN:
+        return fragment_read(core, fragment, skip, target, length)
     else:
         copy_block(target, fragment_bytes(core, fragment) + skip, length)
+    return OK
+
+
+cdef int fragment_read(Core* core, const Fragment* fragment, uint64_t skip, uint8_t* target,
+                       uint64_t length) noexcept nogil:
+    """File stores: read a fragment's bytes from its image, verified, or from production."""
+    cdef const EntryHeader* header
+    cdef const uint8_t* image
+    cdef uint64_t start
+    cdef int which = FLAG_AFTER if fragment.flags & FRAGMENT_AFTER else FLAG_BEFORE
+    cdef int status
+    if fragment.flags & FRAGMENT_PRODUCTION:
+        return volume_fetch(core, fragment.volume, fragment.offset + skip, target, length)
+    header = header_at(core, fragment.slot)
+    status = header_check(core, header, fragment.slot)
+    if status != OK:
+        return status
+    image = disk_image(core, header, which, &status)
+    if image is NULL:
+        return status
+    start = header.position
+    if which == FLAG_AFTER:
+        start += before_room(header)
+    memcpy(target, image + (fragment.source - start) + skip, length)
+    return OK
 
 
 cdef uint64_t settled_room(const ExtentMapData* map) noexcept nogil:
@@ -497,8 +532,9 @@ cdef int map_settle(Core* core, ExtentMapData* map, uint64_t first, uint64_t las
         own = arena_take(map, align_up(fragment.length), reserve)
         if own is NULL:
             return E_NO_MEMORY
-        copy_block(own, fragment_bytes(core, fragment), fragment.length)
-        status = fragment_verify(core, map, fragment)    # after the copy: it is in the cache now
+        status = fragment_copy(core, fragment, 0, own, fragment.length)
+        if status == OK:
+            status = fragment_verify(core, map, fragment)    # it is in the cache now
         if status != OK:
             fragment.flags |= FRAGMENT_BAD
             worst = status

@@ -15,6 +15,14 @@ cdef enum:
     PIECE_SHARE = 8              # ... and of at most this share of the image area
     SNAPSHOT_BLOCK_BYTES = 4096  # one checksum of a snapshot covers this much
     VOLUMES_MAX = 65535
+    # File stores. Their log is a ring of groups; a position counts its bytes for ever.
+    SECTOR_BYTES = 512           # images cover whole sectors: a torn one can be written again
+    LOG_BLOCK_BYTES = 4096       # groups begin and end on a block of the log
+    LOG_HEAD_BYTES = 4096        # what stands in the log's file before the ring, and in the index
+    GROUP_HEAD_BYTES = 512       # a group's header and its first entry headers
+    GROUP_HEADERS = 6            # ... which are so many; the others follow the images
+    GROUP_SUMMED_BYTES = 120     # what a group's header_sum covers: all that stands before it
+    SUM_BLOCK_SUMS = 511         # checksums in a block of a snapshot's sums; then the block's own
 
 cdef enum EntryKind:
     KIND_WRITE = 1
@@ -30,6 +38,8 @@ cdef enum EntryFlag:
     FLAG_BEFORE_ZERO = 4         # the before-image is all zeroes and takes no room
     FLAG_AFTER_ZERO = 8          # the after-image is all zeroes and takes no room
     FLAG_SUMMED = 16             # before_sum, after_sum and header_sum are set
+    FLAG_SECTORS = 32            # images cover all sectors that the range touches
+    FLAG_GROUP = 64              # the first entry of a group
 
 cdef struct EntryHeader:
     uint64_t seq                 # from 1; never 0 in a used slot
@@ -44,20 +54,54 @@ cdef struct EntryHeader:
     uint64_t after_sum           # XXH3-64 of the after-image
     uint64_t header_sum          # XXH3-64 of bytes 0..55, seed: the journal's key + slot index
 
+# A group of a file store's log: this header, the first entry headers, the images, the other entry
+# headers, padding. One write, one sync.
+cdef struct GroupHeader:
+    uint64_t magic
+    uint64_t epoch               # the life in which it was written
+    uint64_t number              # groups are numbered from 1; a cut gives numbers out again
+    uint64_t position            # bytes, where it starts
+    uint64_t length              # bytes, of whole blocks
+    uint64_t headers_at          # bytes from its start, where the other entry headers lie
+    uint64_t first_slot          # of its first entry
+    uint64_t first_seq
+    uint64_t last_seq
+    uint64_t durable_seq         # durable before it was written
+    uint64_t synced_seq          # in the volumes' files, durably, before it was written
+    uint64_t base_seq            # the window's oldest state when it was written
+    uint64_t headers_sum         # XXH3-64 of its entry headers, one after the other
+    uint64_t count               # entries
+    uint64_t reserved
+    uint64_t header_sum          # XXH3-64 of bytes 0..119, seeded with key, epoch, number, position
+
 cdef inline uint64_t align_up(uint64_t length) noexcept nogil:
     return (length + IMAGE_ALIGN - 1) & ~(<uint64_t>IMAGE_ALIGN - 1)
+
+cdef inline uint64_t sector_start(uint64_t offset) noexcept nogil:
+    return offset & ~(<uint64_t>SECTOR_BYTES - 1)
+
+cdef inline uint64_t sector_span(uint64_t offset, uint64_t length) noexcept nogil:
+    """Bytes of the sectors that a range touches."""
+    return (sector_start(offset + length + SECTOR_BYTES - 1) - sector_start(offset)
+            if length else 0)
+
+cdef inline uint64_t image_length(const EntryHeader* header) noexcept nogil:
+    """Bytes of one stored image."""
+    if header.flags & FLAG_SECTORS:
+        return sector_span(header.offset, header.length)
+    return header.length
 
 cdef inline uint64_t before_room(const EntryHeader* header) noexcept nogil:
     """Bytes that the before-image takes in the image area."""
     if (header.flags & (FLAG_BEFORE | FLAG_BEFORE_ZERO)) == FLAG_BEFORE:
-        return align_up(header.length)
+        return align_up(image_length(header))
     return 0
 
 cdef inline uint64_t image_room(const EntryHeader* header) noexcept nogil:
     """Bytes that all images of the entry take in the image area."""
     cdef uint64_t room = before_room(header)
     if (header.flags & (FLAG_AFTER | FLAG_AFTER_ZERO)) == FLAG_AFTER:
-        room += align_up(header.length)
+        room += align_up(image_length(header))
     return room
 
 cdef inline bint changes_bytes(const EntryHeader* header) noexcept nogil:

@@ -9,8 +9,12 @@ cdef int image_fetch(ImageData* image, uint32_t volume, uint64_t offset, uint8_t
     if length == 0:
         return OK
     if image.kind == IMAGE_PRODUCTION:
+        if image.core.disk is not NULL:
+            return volume_fetch(image.core, volume, offset, target, length)
         memmove(target, image.core.volumes[volume].data + offset, length)
         return OK
+    if image.kind == IMAGE_STORED:
+        return stored_fetch(image, volume, offset, target, length)
     if image.kind == IMAGE_FROZEN:
         return frozen_fetch(image, volume, offset, target, length)
     if image.kind == IMAGE_LIVE:
@@ -34,8 +38,8 @@ cdef int map_fetch(ImageData* image, ExtentMapData* map, uint32_t volume, uint64
         else:
             status = fragment_verify(image.core, map, fragment)
             if status == OK:
-                fragment_copy(image.core, fragment, offset - fragment.offset, target,
-                              stop - offset)
+                status = fragment_copy(image.core, fragment, offset - fragment.offset, target,
+                                       stop - offset)
         if status != OK:
             return status
         target += stop - offset
@@ -53,6 +57,8 @@ cdef int image_materialise(ImageData* image, uint32_t volume, uint8_t* target) n
         return E_CLOSED
     if image.kind == IMAGE_FROZEN:
         return frozen_materialise(image, volume, target)
+    if image.kind == IMAGE_STORED or image.kind == IMAGE_PRODUCTION and image.core.disk is not NULL:
+        return image_fetch(image, volume, 0, target, image.core.volumes[volume].size)
     if image.kind == IMAGE_PRODUCTION:
         copy_touched(&image.core.volumes[volume], image.core.volumes[volume].touched, target)
         return OK
@@ -70,7 +76,10 @@ cdef int image_materialise(ImageData* image, uint32_t volume, uint8_t* target) n
             status = fragment_verify(image.core, map, fragment)
             if status != OK:
                 return status
-            fragment_copy(image.core, fragment, 0, target + fragment.offset, fragment.length)
+            status = fragment_copy(image.core, fragment, 0, target + fragment.offset,
+                                   fragment.length)
+            if status != OK:
+                return status
     return OK
 
 
@@ -261,18 +270,6 @@ cdef uint64_t count_slots(const ExtentMapData* map) noexcept nogil:
     return count
 
 
-cdef uint64_t first_difference(const Core* core, const Fragment* fragment, uint64_t offset,
-                               const uint8_t* expected) noexcept nogil:
-    """How far behind `offset` a fragment and `expected` differ first; they do, before its end."""
-    cdef const uint8_t* found = NULL
-    cdef uint64_t k = 0
-    if not fragment.flags & FRAGMENT_ZERO:
-        found = fragment_bytes(core, fragment) + (offset - fragment.offset)
-    while expected[k] == (found[k] if found is not NULL else 0):
-        k += 1
-    return k
-
-
 cdef int bridge_check(Core* core, ImageData* base, const ExtentMapData* written,
                       ExtentMapData* later) noexcept nogil:
     """Where a byte was not written between the snapshot and the target, both must agree on it.
@@ -281,9 +278,9 @@ cdef int bridge_check(Core* core, ImageData* base, const ExtentMapData* written,
     it, so that entry's before-image must equal the snapshot: an integrity check that costs a read.
     """
     cdef uint8_t[BLOCK_BYTES] expected
-    cdef uint64_t k, offset, end, stop = 0
+    cdef uint8_t[BLOCK_BYTES] found
+    cdef uint64_t k, offset, end, stop = 0, same = 0
     cdef Fragment* fragment
-    cdef bint equal
     cdef int status
     for k in range(later.count):
         fragment = &later.fragments[k]
@@ -295,17 +292,16 @@ cdef int bridge_check(Core* core, ImageData* base, const ExtentMapData* written,
         while offset < end:
             if map_find(written, fragment.volume, offset, end, &stop) is NULL:
                 status = image_fetch(base, fragment.volume, offset, expected, stop - offset)
+                if status == OK:
+                    status = fragment_copy(core, fragment, offset - fragment.offset, found,
+                                           stop - offset)
                 if status != OK:
                     return status
-                if fragment.flags & FRAGMENT_ZERO:
-                    equal = expected[0] == 0 and memcmp(expected, expected + 1,
-                                                        stop - offset - 1) == 0
-                else:
-                    equal = memcmp(expected, fragment_bytes(core, fragment)
-                                   + (offset - fragment.offset), stop - offset) == 0
-                if not equal:
+                if memcmp(expected, found, stop - offset):
+                    while expected[same] == found[same]:
+                        same += 1
                     core.bad_seq = fragment.seq
-                    core.bad_offset = offset + first_difference(core, fragment, offset, expected)
+                    core.bad_offset = offset + same
                     return E_DISAGREE
             offset = stop
     return OK
@@ -360,9 +356,16 @@ cdef int image_compare(ImageData* image, uint32_t volume, uint64_t offset, uint6
                        RangeList* ranges) noexcept nogil:
     """Add to `ranges` where image and production differ in one block of at most BLOCK_BYTES."""
     cdef uint8_t[BLOCK_BYTES] wanted
-    cdef const uint8_t* present = image.core.volumes[volume].data + offset
+    cdef uint8_t[BLOCK_BYTES] fetched
+    cdef const uint8_t* present = fetched
     cdef uint64_t k = 0, start, stop, line
     cdef int status = image_fetch(image, volume, offset, wanted, length)
+    if image.core.disk is NULL:
+        present = image.core.volumes[volume].data + offset
+    elif status == OK:
+        status = volume_fetch(image.core, volume, offset, fetched, length)
+        if status == E_LOST:    # whatever it was, the image's bytes go there
+            return range_extend(ranges, offset, offset + length, image.core.write_max)
     if status != OK or memcmp(wanted, present, length) == 0:
         return status
     while k < length:

@@ -111,6 +111,16 @@ cdef void core_drop(Core* core, Live* live, ExtentMapData* map) noexcept:
 cdef int core_create(Core** out, uint32_t volume_count, const uint64_t* sizes, uint8_t** memory,
                      uint64_t journal, int images_mode, bint checksum, bint refuse) noexcept nogil:
     """A core over `memory` (one pointer a volume), or over memory of its own where that is NULL."""
+    return core_make(out, volume_count, sizes, memory, journal, images_mode, checksum, refuse, 0)
+
+
+cdef int core_make(Core** out, uint32_t volume_count, const uint64_t* sizes, uint8_t** memory,
+                   uint64_t journal, int images_mode, bint checksum, bint refuse,
+                   uint64_t overlay) noexcept nogil:
+    """A core over `memory` (one pointer a volume), or over memory of its own where that is NULL.
+
+    With an `overlay` in bytes, a power of two, it is a file store's: its devices are set later.
+    """
     cdef Core* core = <Core*>calloc(1, sizeof(Core))
     cdef uint32_t k
     if core is NULL:
@@ -132,20 +142,25 @@ cdef int core_create(Core** out, uint32_t volume_count, const uint64_t* sizes, u
     core.edit_floor = NO_SLOT
     core.mutex = jrnl_mutex_new()
     core.headers = <EntryHeader*>map_memory(core.ring.slots * HEADER_BYTES, True)
-    core.images = map_memory(core.ring.area, True)
+    if overlay == 0:
+        core.images = map_memory(core.ring.area, True)
+    elif disk_create(core, overlay) != OK:
+        core_destroy(core)
+        return E_NO_MEMORY
     core.volumes = <VolumeMemory*>calloc(volume_count, sizeof(VolumeMemory))
     core.alias_runs = <AliasRun*>calloc(ALIAS_RUNS_MAX, sizeof(AliasRun))
-    if (core.mutex is NULL or core.headers is NULL or core.images is NULL
-            or core.volumes is NULL or core.alias_runs is NULL):
+    if (core.mutex is NULL or core.headers is NULL or core.volumes is NULL
+            or core.images is NULL and core.disk is NULL or core.alias_runs is NULL):
         core_destroy(core)
         return E_NO_MEMORY
     for k in range(volume_count):
         core.volumes[k].size = sizes[k]
         core.volumes[k].chunks = (sizes[k] + (1 << CHUNK_SHIFT) - 1) >> CHUNK_SHIFT
         core.volumes[k].touched = map_memory(core.volumes[k].chunks, False)
-        core.volumes[k].data = (map_memory(sizes[k], fits_in_huge_pages(sizes[k]))
-                                if memory is NULL else memory[k])
-        if core.volumes[k].touched is NULL or core.volumes[k].data is NULL:
+        if overlay == 0:
+            core.volumes[k].data = (map_memory(sizes[k], fits_in_huge_pages(sizes[k]))
+                                    if memory is NULL else memory[k])
+        if core.volumes[k].touched is NULL or core.volumes[k].data is NULL and overlay == 0:
             core_destroy(core)
             return E_NO_MEMORY
     if map_create(&core.scratch, core) != OK:
@@ -174,6 +189,64 @@ cdef void core_release_journal(Core* core) noexcept nogil:
     core.spare_size = 0
 
 
+cdef int disk_create(Core* core, uint64_t overlay) noexcept nogil:
+    """What a file store has beside; core.volume_count and the journal's size are set."""
+    cdef Disk* disk = <Disk*>calloc(1, sizeof(Disk))
+    cdef uint64_t half
+    if disk is NULL:
+        return E_NO_MEMORY
+    core.disk = disk
+    core.ring.area = core.capacity - core.capacity % LOG_BLOCK_BYTES
+    half = overlay // 4 - 2 * LOG_BLOCK_BYTES
+    if core.images_mode == IMAGES_BOTH:
+        half //= 2
+    if core.write_max > half:
+        core.write_max = half
+    if core.piece_max > overlay // 16:
+        core.piece_max = overlay // 16
+    disk.group_max = core.ring.area // 8
+    if disk.group_max > 65536:
+        disk.group_max = 65536
+    if disk.group_max < core.ring.area // 32:
+        disk.group_max = core.ring.area // 32
+    if disk.group_max > overlay // 8:
+        disk.group_max = overlay // 8
+    disk.log.descriptor = disk.index.descriptor = -1
+    disk.ram_size = overlay
+    disk.ram = <uint8_t*>jrnl_map_twice(overlay)
+    disk.volumes = <Device*>calloc(core.volume_count, sizeof(Device))
+    disk.dirty = <bint*>calloc(core.volume_count, sizeof(bint))
+    disk.groups = <GroupRecord*>calloc(64, sizeof(GroupRecord))
+    disk.groups_mask = 63
+    disk.commit_mutex = jrnl_plain_mutex_new()
+    disk.commit_done = jrnl_cond_new()
+    disk.forks = jrnl_forks
+    if (overlay_create(&disk.active) != OK or overlay_create(&disk.frozen) != OK
+            or disk.ram is NULL or disk.volumes is NULL or disk.dirty is NULL
+            or disk.groups is NULL or disk.commit_mutex is NULL or disk.commit_done is NULL):
+        return E_NO_MEMORY
+    return OK
+
+
+cdef void disk_destroy(Disk* disk) noexcept nogil:
+    if disk is NULL:
+        return
+    unmap_memory(disk.ram, 2 * disk.ram_size)
+    free(disk.volumes)
+    free(disk.dirty)
+    free(disk.groups)
+    free(disk.active.blocks)
+    free(disk.frozen.blocks)
+    free(disk.bounce)
+    if disk.commit_mutex is not NULL:
+        pthread_mutex_destroy(disk.commit_mutex)
+    if disk.commit_done is not NULL:
+        pthread_cond_destroy(disk.commit_done)
+    free(disk.commit_mutex)
+    free(disk.commit_done)
+    free(disk)
+
+
 cdef void core_destroy(Core* core) noexcept nogil:
     cdef uint32_t k
     free_dropped(core)
@@ -186,6 +259,7 @@ cdef void core_destroy(Core* core) noexcept nogil:
                 unmap_memory(core.volumes[k].data, core.volumes[k].size)
     free(core.volumes)
     free(core.alias_runs)
+    disk_destroy(core.disk)
     if core.mutex is not NULL:
         pthread_mutex_destroy(core.mutex)
         free(core.mutex)

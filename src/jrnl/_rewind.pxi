@@ -23,7 +23,7 @@ cdef int rewind_check(Core* core, uint64_t to, uint64_t* state) noexcept nogil:
 
 
 cdef void rewind_copy(Core* core, const ExtentMapData* map) noexcept nogil:
-    """Put the bytes of the map back into production; neighbours of one image in one copy."""
+    """Put the map's bytes back into a volume in memory; neighbours of one image in one copy."""
     cdef uint64_t k = 0, length
     cdef const Fragment* fragment
     cdef const Fragment* other
@@ -42,6 +42,18 @@ cdef void rewind_copy(Core* core, const ExtentMapData* map) noexcept nogil:
         touch(&core.volumes[fragment.volume], fragment.offset, length)
 
 
+cdef uint64_t rewind_slot(Core* core, uint64_t state, uint64_t first) noexcept nogil:
+    """The slot from which on entries go; a REWIND entry at the end goes too, as an alias."""
+    cdef const EntryHeader* header
+    alias_drop_after(core, state)
+    if first > core.ring.slot_tail:
+        header = header_at(core, first - 1)
+        if header.kind == KIND_REWIND and header_check(core, header, first - 1) == OK:
+            alias_push(core, header.seq)
+            return first - 1
+    return first
+
+
 cdef int core_rewind(Core* core, uint64_t to, RewindResult* result) noexcept nogil:
     """Put every volume back to state `to` and drop the entries after it.
 
@@ -49,7 +61,7 @@ cdef int core_rewind(Core* core, uint64_t to, RewindResult* result) noexcept nog
     for state `to`; where `to` is itself such an entry, the new one takes its place.
     """
     cdef uint64_t state = 0, first = 0, slot
-    cdef EntryHeader* header
+    cdef const EntryHeader* header
     cdef int status = rewind_check(core, to, &state)
     if status != OK:
         return status
@@ -58,6 +70,8 @@ cdef int core_rewind(Core* core, uint64_t to, RewindResult* result) noexcept nog
     result.bytes = 0
     if state == core.seq:
         return OK
+    if core.disk is not NULL:
+        return disk_rewind(core, state, result)
     status = find_slot_after(core, state, False, &first)
     if status == OK:
         status = map_scan(core, &core.scratch, first, core.ring.slot_head, False)
@@ -70,18 +84,107 @@ cdef int core_rewind(Core* core, uint64_t to, RewindResult* result) noexcept nog
     map_clear(&core.scratch)
     if status != OK:
         return status
-    alias_drop_after(core, state)
-    if first > core.ring.slot_tail:
-        header = header_at(core, first - 1)
-        if header.kind == KIND_REWIND and header_check(core, header, first - 1) == OK:
-            first -= 1
-            alias_push(core, header.seq)
-    while core.ring.slot_head > first:
-        slot = core.ring.slot_head - 1
-        header = header_at(core, slot)
+    slot = rewind_slot(core, state, first)
+    while core.ring.slot_head > slot:
+        header = header_at(core, core.ring.slot_head - 1)
         ring_drop_newest(&core.ring, header.position, image_room(header))
     core.generation += 1
     core_note(core, KIND_REWIND, state, NULL, 0)   # cannot fail: a slot has just become free
     core.since_rewind = 0
     result.seq = core.seq
     return OK
+
+
+# On disk: the volumes' files go back under a durable intent, and only when they are there, durably,
+# are the entries cut and their blocks used again (R10).
+
+cdef int disk_rewind(Core* core, uint64_t state, RewindResult* result) noexcept nogil:
+    cdef uint64_t first = 0, slot
+    cdef int status = disk_check(core)
+    if status == OK:
+        status = write_back_all(core)
+    if status == OK:
+        status = find_slot_after(core, state, False, &first)
+    if status == OK:
+        status = map_scan(core, &core.scratch, first, core.ring.slot_head, False)
+    if status == OK:
+        status = map_check(core, &core.scratch)    # all of it can be read, before anything changes
+    if status == OK:
+        core.disk.undo = True
+        core.disk.undo_to = state
+        status = disk_record(core)
+    if status == OK:
+        status = undo_volumes(core)
+    if status == OK:
+        result.entries = core.ring.slot_head - first
+        result.bytes = core.scratch.bytes
+    map_clear(&core.scratch)
+    if status != OK:
+        return status
+    slot = rewind_slot(core, state, first)
+    disk_cut(core, slot)
+    core.disk.undo = False
+    core.disk.epoch += 1
+    core.disk.rewound_to = state
+    core.disk.rewound_seq = core.seq + 1
+    core.generation += 1
+    core.disk.durable_seq = core.disk.synced_seq = core.seq + 1
+    status = disk_record(core)
+    if status == OK:
+        status = core_note(core, KIND_REWIND, state, NULL, 0)
+    core.since_rewind = 0
+    result.seq = core.seq
+    return status
+
+
+cdef int map_check(Core* core, ExtentMapData* map) noexcept nogil:
+    """Read every fragment once."""
+    cdef uint8_t[BLOCK_BYTES] content
+    cdef uint64_t k
+    cdef int status
+    for k in range(map.count):
+        status = fragment_copy(core, &map.fragments[k], 0, content, map.fragments[k].length)
+        if status != OK:
+            return status
+    return OK
+
+
+cdef int undo_volumes(Core* core) noexcept nogil:
+    """Write the scratch map, whole sectors of before-images, into the volumes' files."""
+    cdef uint8_t[BLOCK_BYTES] content
+    cdef const Fragment* fragment
+    cdef uint64_t k
+    cdef int status
+    for k in range(core.scratch.count):
+        fragment = &core.scratch.fragments[k]
+        status = fragment_copy(core, fragment, 0, content, fragment.length)
+        if status == OK:
+            core.disk.dirty[fragment.volume] = True
+            status = device_write(&core.disk.volumes[fragment.volume], content, fragment.length,
+                                  fragment.offset, &core.disk.error)
+        if status != OK:
+            return poison(core, status)
+    return volumes_sync(core)
+
+
+cdef void disk_cut(Core* core, uint64_t slot) noexcept nogil:
+    """Forget the entries from `slot` on, and the groups that hold nothing else."""
+    cdef Disk* disk = core.disk
+    core.ring.slot_head = slot
+    while disk.group_next > disk.group_first:
+        if group_at(disk, disk.group_next - 1).slot < slot:
+            break
+        disk.group_next -= 1
+        disk.start = group_at(disk, disk.group_next).position
+    disk.cursor = disk.start
+    disk.first_slot = slot
+    disk.ram_tail = disk.start
+    disk.frozen_end = disk.start
+    disk.frozen_number = disk.group_next
+    disk.durable_number = disk.group_next
+    disk.recorded_number = disk.group_next
+    disk.bounce_length = 0
+    if disk.index_slot > slot:
+        disk.index_slot = slot
+        disk.index_number = disk.group_next
+        disk.index_position = disk.start

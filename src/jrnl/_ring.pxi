@@ -116,17 +116,22 @@ cdef inline const uint8_t* after_image(const Core* core, const EntryHeader* head
 
 cdef int images_check(Core* core, const EntryHeader* header, int which) noexcept nogil:
     """Hold the stored images (`which`: FLAG_BEFORE, FLAG_AFTER or both) against their checksums."""
+    cdef int status = OK
     if not core.checksum:
         return OK
     if which & header.flags & FLAG_BEFORE and not header.flags & FLAG_BEFORE_ZERO:
-        if hash64(before_image(core, header), header.length) != header.before_sum:
+        if core.disk is not NULL:
+            disk_image(core, header, FLAG_BEFORE, &status)
+        elif hash64(before_image(core, header), header.length) != header.before_sum:
             core.bad_seq = header.seq
             return E_CORRUPT
-    if which & header.flags & FLAG_AFTER and not header.flags & FLAG_AFTER_ZERO:
-        if hash64(after_image(core, header), header.length) != header.after_sum:
+    if status == OK and which & header.flags & FLAG_AFTER and not header.flags & FLAG_AFTER_ZERO:
+        if core.disk is not NULL:
+            disk_image(core, header, FLAG_AFTER, &status)
+        elif hash64(after_image(core, header), header.length) != header.after_sum:
             core.bad_seq = header.seq
             return E_CORRUPT
-    return OK
+    return status
 
 
 cdef int ring_evict(Core* core, Ring* ring, uint64_t* seq, int64_t* time_ns) noexcept nogil:
@@ -191,6 +196,8 @@ cdef int core_reserve(Core* core, uint64_t room, uint64_t* position) noexcept no
     cdef Ring ring
     cdef uint64_t evicted
     cdef int status
+    if core.disk is not NULL:
+        return disk_reserve(core, room, position)
     if core.edits is not NULL:
         # Eviction stops short of an open edit: find out before the first entry leaves.
         ring = core.ring
@@ -215,7 +222,10 @@ cdef void core_append(Core* core, EntryHeader* entry, uint64_t room) noexcept no
     else:
         entry.header_sum = 0
     header_at(core, slot)[0] = entry[0]
-    ring_take(&core.ring, entry.position, room)
+    if core.disk is not NULL:
+        disk_take(core, entry.position, room)
+    else:
+        ring_take(&core.ring, entry.position, room)
     core.since_rewind += room
     core.unflushed = entry.kind != KIND_FLUSH
     core.seq += 1

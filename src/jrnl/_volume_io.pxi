@@ -213,6 +213,7 @@ cdef class Edit:
     cdef object offset
     cdef object length
     cdef object array            # what was lent; None where it is not open
+    cdef MemoryDevice lent       # file stores: the copy
     cdef uint64_t start
     cdef bint locked
     cdef unsigned long thread
@@ -244,7 +245,12 @@ cdef class Edit:
         self.locked = count != 0
         self.thread = PyThread_get_thread_ident()
         try:
-            memory = memoryview(volume.engine.devices[volume.index])[start:start + count]
+            if volume.core.disk is not NULL:
+                self.lent = MemoryDevice(count)
+                volume.readinto(start, self.lent)
+                memory = memoryview(self.lent)
+            else:
+                memory = memoryview(volume.engine.devices[volume.index])[start:start + count]
             self.array = numpy.frombuffer(memory, numpy.uint8)
         except BaseException:
             self._leave(False)
@@ -269,6 +275,11 @@ cdef class Edit:
         cdef int status = OK
         if self.locked:
             self.locked = False
+            if core.disk is not NULL:
+                status = edit_end_on_disk(core, self.volume.index, self.start,
+                                          self.lent.data if keep else NULL)
+                core_unlock(core)
+                return status
             status = edit_end(core, self.volume.index, self.start, keep)
             core_unlock(core)
         return status

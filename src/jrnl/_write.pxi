@@ -114,6 +114,8 @@ cdef int core_write(Core* core, uint32_t volume, uint64_t offset, const uint8_t*
     status = write_check(core, volume, offset, length)
     if status != OK or length == 0:
         return status
+    if core.disk is not NULL:
+        return disk_write(core, volume, offset, data, length)
     jrnl_prefetch(core.volumes[volume].data + offset,
                   length if length < PREFETCH_BYTES else PREFETCH_BYTES)
     if core.edits is not NULL and edit_overlaps(core, volume, offset, length):
@@ -140,6 +142,8 @@ cdef int core_write_many(Core* core, uint32_t volume, const int64_t* offsets, ui
             return E_EDIT
     if length == 0:
         return OK
+    if core.disk is not NULL:
+        return disk_write_many(core, volume, offsets, count, data, length)
     status = room_check(core, NULL, length, count)
     if status != OK:
         return status
@@ -220,18 +224,23 @@ cdef int core_fill_zero(Core* core, int kind, uint32_t volume, uint64_t offset,
         return status
     if core.edits is not NULL and edit_overlaps(core, volume, offset, length):
         return E_EDIT
-    status = zero_room_check(core, volume, offset, length)
+    status = OK if core.disk is NULL else disk_check(core)
+    if status == OK:
+        status = zero_room_check(core, volume, offset, length)
     if status != OK:
         return status
     core_tick(core)
     while length:
         piece = length if length < core.piece_max else core.piece_max
-        status = zero_one(core, kind, volume, offset, piece)
+        if core.disk is not NULL:
+            status = disk_zero_one(core, kind, volume, offset, piece)
+        else:
+            status = zero_one(core, kind, volume, offset, piece)
         if status != OK:
             return status
         offset += piece
         length -= piece
-    return OK
+    return OK if core.disk is NULL else disk_written(core)
 
 
 cdef int core_note(Core* core, int kind, uint64_t offset, const uint8_t* text,
@@ -242,11 +251,14 @@ cdef int core_note(Core* core, int kind, uint64_t offset, const uint8_t* text,
     """
     cdef EntryHeader entry
     cdef uint64_t room = align_up(length)
+    cdef uint8_t* image
     cdef int status
     core_tick(core)
     status = core_reserve(core, room, &entry.position)
     if status != OK:
         return status
+    image = (core.images + entry.position if core.disk is NULL
+             else ram_at(core.disk, entry.position))
     entry.offset = offset
     entry.length = <uint32_t>length
     entry.volume = 0
@@ -256,7 +268,7 @@ cdef int core_note(Core* core, int kind, uint64_t offset, const uint8_t* text,
     entry.after_sum = 0
     if length:
         entry.flags = FLAG_AFTER
-        memcpy(core.images + entry.position, text, length)
+        memcpy(image, text, length)
         if core.checksum:
             entry.after_sum = hash64(text, length)
     core_append(core, &entry, room)
@@ -266,6 +278,8 @@ cdef int core_note(Core* core, int kind, uint64_t offset, const uint8_t* text,
 cdef int core_read(Core* core, uint32_t volume, uint64_t offset, uint8_t* data,
                    uint64_t length) noexcept nogil:
     cdef int status = range_check(core, volume, offset, length)
+    if status == OK and length and core.disk is not NULL:
+        return volume_fetch(core, volume, offset, data, length)
     if status == OK and length:
         memmove(data, core.volumes[volume].data + offset, length)
     return status
@@ -304,6 +318,8 @@ cdef int room_check(Core* core, const int64_t* lengths, uint64_t length,
     cdef int status
     if not may_not_evict(core):
         return OK
+    if core.disk is not NULL:
+        return disk_room_check(core, lengths, length, count)
     ring = core.ring
     for k in range(count):
         status = simulate_one(core, &ring, write_room(core, <uint64_t>lengths[k] if lengths
@@ -320,6 +336,8 @@ cdef int zero_room_check(Core* core, uint32_t volume, uint64_t offset,
     cdef int status
     if not may_not_evict(core):
         return OK
+    if core.disk is not NULL:
+        return disk_zero_room_check(core, offset, length)
     ring = core.ring
     while length:
         piece = length if length < core.piece_max else core.piece_max

@@ -2,20 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from itertools import count
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 from weakref import WeakValueDictionary
 
 from jrnl.errors import NameTaken, UnknownPoint, UnknownVolume
 from jrnl.points import Mark, check_name
 
 if TYPE_CHECKING:
+    from jrnl._core import Image
     from jrnl.recovery import Recovery
     from jrnl.snapshot import Snapshot
 
 _PRUNE_EVERY = 1024
 _NAMES_SHOWN = 8
+
+
+class Keeps(Protocol):
+    """What a store on disk does beside; see `keeper`."""
+
+    def preserve(self) -> Image:
+        """Copy production as it is now."""
+
+    def snapshot_deleted(self, image: Image) -> None:
+        """Forget a snapshot."""
+
+    def restore_begins(self, recovery: Recovery) -> None:
+        """Make a recovery and the intent to restore it durable."""
+
+    def restore_ends(self) -> None:
+        """Make the restored entries durable."""
+
+    def recovery_closed(self, recovery: Recovery) -> None:
+        """Forget a recovery."""
 
 
 class Catalog:
@@ -38,6 +58,7 @@ class Catalog:
         self._recovery_ids = count(1)
         self._open_recoveries: WeakValueDictionary[int, Recovery] = WeakValueDictionary()
         self._kept_recoveries: dict[int, Recovery] = {}
+        self.keeper: Keeps | None = None
 
     def check_free(self, name: str) -> str:
         """Return `name` if it is valid and nobody's. Raises InvalidArgument, NameTaken."""
@@ -54,6 +75,11 @@ class Catalog:
         if len(self._marks) >= self._prune_at:
             self._prune()
         self._marks[mark.name] = mark
+
+    def load_marks(self, marks: Iterable[tuple[str, int, int]]) -> None:
+        """Enter the marks that a log holds, oldest first."""
+        for name, seq, time_ns in marks:
+            self._marks[name] = Mark(name, seq, time_ns)
 
     def remove_mark(self, mark: Mark) -> None:
         """Forget a named mark, if it is there; not another one that has its name by now."""
@@ -94,6 +120,12 @@ class Catalog:
     def add_recovery(self, recovery: Recovery) -> int:
         """Give a new recovery its number; it is listed while its caller holds it."""
         number = next(self._recovery_ids)
+        self._open_recoveries[number] = recovery
+        return number
+
+    def add_loaded(self, recovery: Recovery, number: int) -> int:
+        """Enter a recovery that has its number from an earlier opening."""
+        self._recovery_ids = count(max(number + 1, next(self._recovery_ids)))
         self._open_recoveries[number] = recovery
         return number
 

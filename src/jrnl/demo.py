@@ -16,7 +16,8 @@ import numpy as np
 from jrnl import logwrites
 from jrnl.errors import CorruptionError, FormatError
 from jrnl.recovery import Recovery
-from jrnl.store import Store, create
+from jrnl.making import create
+from jrnl.store import Store
 
 _JOURNAL_MAX_BYTES = 4 << 30
 _BLOCK_BYTES = 4096

@@ -71,9 +71,21 @@ class FormatError(JrnlError, ValueError):
     """A file that is not what it should be."""
 
 
+class StoreExists(JrnlError, FileExistsError):
+    """There is something at the path where a store was to be created."""
+
+
+class StoreLocked(JrnlError):
+    """The store is open in another process, twice in this one, or in a forked child's parent."""
+
+
 class StoreClosed(JrnlError, ValueError):
     """The store, or the object taken from it, is closed."""
 
 
 class ReadOnlyStore(JrnlError):
     """A write to something that can only be read."""
+
+
+class StorePoisoned(JrnlError):
+    """A write or sync has failed; nothing more is written until the store is opened again."""

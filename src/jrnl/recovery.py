@@ -61,7 +61,13 @@ class Recovery(ClosesItself):
     """
 
     def __init__(
-        self, catalog: Catalog, resolve: Resolve, base: Base, image: Image, plan: Plan
+        self,
+        catalog: Catalog,
+        resolve: Resolve,
+        base: Base,
+        image: Image,
+        plan: Plan,
+        number: int | None = None,
     ) -> None:
         self._catalog = catalog
         self._resolve = resolve
@@ -72,13 +78,28 @@ class Recovery(ClosesItself):
         self.seq = image.seq
         self.base = base.name
         self.plan = replace(plan, _outcome=partial(_oldest_after_restore, catalog, image))
-        self.id = catalog.add_recovery(self)
+        self.copy: int | None = base.image.tag if base.image is not None else None
+        self.id = (
+            catalog.add_recovery(self) if number is None else catalog.add_loaded(self, number)
+        )
 
     def __repr__(self) -> str:
         return f"<jrnl.Recovery {self.id} at {self.seq} from {self.base!r}>"
 
     def __del__(self) -> None:
         self._close_paths()
+
+    @property
+    def image(self) -> Image:
+        """Its content. Raises StoreClosed once it is closed."""
+        return self._open()
+
+    @property
+    def preserved(self) -> Image:
+        """The preserved copy of what it started from. Raises StoreClosed."""
+        if self._base.image is None:
+            raise StoreClosed("the recovery is closed")
+        return self._base.image
 
     def read(self, offset: int, length: int, volume: str | None = None) -> bytes:
         """Return `length` bytes of a volume at `offset`.
@@ -109,9 +130,7 @@ class Recovery(ClosesItself):
             image = self._open()
             descriptor = os.memfd_create(f"jrnl-{self.id}", os.MFD_CLOEXEC)
             try:
-                _write_sparse(
-                    descriptor, memoryview(image.materialise(index)), _pieces(image, index)
-                )
+                _write_sparse(descriptor, image, index)
             except BaseException:
                 os.close(descriptor)
                 raise
@@ -134,12 +153,18 @@ class Recovery(ClosesItself):
         with image.engine as engine:
             engine.check_open()
             ranges, _ = differences(image)
+            keeper = self._catalog.keeper
+            if keeper is not None:
+                keeper.restore_begins(self)
             self._catalog.keep_recovery(self)
             first_seq = engine.seq + 1
             for index, (offsets, lengths) in enumerate(ranges):
                 image.write_back(index, offsets, lengths)
             total = sum(int(lengths.sum()) for _, lengths in ranges)
-            return Restore(first_seq, engine.seq, total)
+            result = Restore(first_seq, engine.seq, total)
+            if keeper is not None:
+                keeper.restore_ends()
+            return result
 
     def again(self, to: Point | None = None) -> Recovery:
         """Recover again from the preserved copy, to the same point or another.
@@ -168,6 +193,9 @@ class Recovery(ClosesItself):
         """Give up the image and the preserved copy. Closing twice is fine."""
         self._catalog.remove_recovery(self)
         image, self._image = self._image, None
+        if image is not None and self._catalog.keeper is not None:
+            with image.engine:
+                self._catalog.keeper.recovery_closed(self)
         if image is not None:
             image.let_go()
             self.plan = replace(self.plan, _outcome=self._closed_outcome)
@@ -201,7 +229,7 @@ def _oldest_after_restore(catalog: Catalog, image: Image) -> int:
 
 def recover(catalog: Catalog, resolve: Resolve, way: Way, seq: int) -> Recovery:
     """Make the image of state `seq` the way that was chosen. The caller holds the lock."""
-    preserved = way.base.image or _preserve_production(way.extents.engine)
+    preserved = way.base.image or _preserve_production(catalog, way.extents.engine)
     base = way.base._replace(image=preserved)
     plan = Plan(way.route, base.name, way.entries, way.bytes, lambda: 0)
     preserved.hold()
@@ -249,8 +277,8 @@ def differences(image: Image) -> tuple[list[tuple[NDArray[np.int64], NDArray[np.
         It does not fit a journal that may not evict.
     """
     ranges = [image.differences(index) for index in range(len(image.engine.sizes))]
-    lengths = np.concatenate([lengths for _, lengths in ranges])
-    return ranges, restore_outcome(image.engine, lengths)
+    offsets, lengths = (np.concatenate([pair[k] for pair in ranges]) for k in (0, 1))
+    return ranges, restore_outcome(image.engine, offsets, lengths)
 
 
 def _oldest_after(catalog: Catalog, image: Image) -> int:
@@ -260,11 +288,11 @@ def _oldest_after(catalog: Catalog, image: Image) -> int:
     return oldest_state(catalog, engine, base_seq, newest)
 
 
-def _preserve_production(engine: Engine) -> Image:
+def _preserve_production(catalog: Catalog, engine: Engine) -> Image:
     """Production as it is now, kept: through the journal, or as a copy where that keeps no past."""
     if engine.images & BEFORE:
         return Image.live(engine, engine.seq, True)
-    return Image.frozen(engine)
+    return Image.frozen(engine) if catalog.keeper is None else catalog.keeper.preserve()
 
 
 def _pieces(image: Image, index: int) -> list[int]:
@@ -277,11 +305,13 @@ def _pieces(image: Image, index: int) -> list[int]:
         return [int(start) for start in np.unique(written // _PIECE_BYTES) * _PIECE_BYTES]
 
 
-def _write_sparse(descriptor: int, content: memoryview, starts: list[int]) -> None:
-    """Write a file of the same content that takes no room where it is zeroes."""
-    os.ftruncate(descriptor, len(content))
+def _write_sparse(descriptor: int, image: Image, index: int) -> None:
+    """Write a file of a volume's content that takes no room where it is zeroes."""
+    size = image.engine.sizes[index]
+    os.ftruncate(descriptor, size)
     zeroes = bytes(_PIECE_BYTES)
-    for start in starts:
-        piece = content[start : start + _PIECE_BYTES]
-        if piece != zeroes[: len(piece)]:
-            os.pwrite(descriptor, piece, start)
+    with image.engine:
+        for start in _pieces(image, index):
+            piece = image.read(start, min(_PIECE_BYTES, size - start), index)
+            if piece != zeroes[: len(piece)]:
+                os.pwrite(descriptor, piece, start)

@@ -94,6 +94,8 @@ class Snapshot:
             engine.check_open()
             catalog = self._catalog()
             if catalog is not None and catalog.snapshots.get(self.name) is self:
+                if catalog.keeper is not None:
+                    catalog.keeper.snapshot_deleted(self.image)
                 del catalog.snapshots[self.name]
             self._image = None
 

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import stat
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from jrnl._core import FileDevice
 from jrnl.errors import InvalidArgument, InvalidType
 
 if TYPE_CHECKING:
-    from jrnl._core import Engine
+    from jrnl._core import CallbackDevice, Engine
 
 Path = str | os.PathLike[str]
 
 _PIECE_BYTES = 1 << 20
+_FICLONE = 0x40049409  # ioctl, linux/fs.h
 
 
 def file_size(path: Path) -> int:
@@ -70,3 +73,30 @@ def _data_extents(descriptor: int, limit: int) -> Iterator[tuple[int, int]]:
                 return
             start, stop = stop, limit  # a file system, or a device, that cannot tell
         yield start, min(stop, limit)
+
+
+def fill(device: FileDevice | CallbackDevice, path: Path) -> None:
+    """Copy a source into a new volume's file, skipping its holes."""
+    buffer = bytearray(_PIECE_BYTES)
+    with open(path, "rb", buffering=0) as file:
+        if isinstance(device, FileDevice) and _clone(device, file.fileno()):
+            return
+        for start, stop in _data_extents(file.fileno(), device.size):
+            position = file.seek(start)
+            while position < stop:
+                count = file.readinto(memoryview(buffer)[: stop - position])
+                if not count:  # it has shrunk since it was measured
+                    return
+                device.pwrite(position, memoryview(buffer)[:count])
+                position += count
+
+
+def _clone(device: FileDevice, source: int) -> bool:
+    """Share the source's blocks, where the file system can."""
+    size = device.size
+    try:
+        fcntl.ioctl(device.fileno(), _FICLONE, source)
+    except OSError:
+        return False
+    device.truncate(size)
+    return True

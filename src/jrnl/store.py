@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import xxhash
 
-from jrnl._core import Engine, ExtentMap, Image, MemoryDevice
+from jrnl._core import Engine, ExtentMap, Image
 from jrnl.catalog import Catalog
 from jrnl.closing import ClosesItself
 from jrnl.errors import (
@@ -22,7 +21,7 @@ from jrnl.errors import (
     UnknownPoint,
 )
 from jrnl.journal import Journal
-from jrnl.plan import AFTER, BEFORE, BOTH, PRODUCTION, Base, Plan, Way, choose
+from jrnl.plan import BEFORE, PRODUCTION, Base, Plan, Way, choose
 from jrnl.points import (
     Mark,
     NamePoint,
@@ -30,25 +29,18 @@ from jrnl.points import (
     SeqPoint,
     TimePoint,
     Window,
-    check_name,
     parse_point,
 )
 from jrnl.recovery import Recovery, oldest_state, outcome_of, present_seq, recover
-from jrnl.sizes import Size, parse_size
 from jrnl.snapshot import Report, Snapshot, problems_of
-from jrnl.sources import Path, file_size, load
 from jrnl.view import View
 from jrnl.volume import Volume
 
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from _typeshed import WriteableBuffer
+    from jrnl.keeper import Keeper
 
-JOURNAL_MIN_BYTES = 16 * 1024
-_IMAGES = {"before": BEFORE, "after": AFTER, "both": BOTH}
-_OVERFLOWS = ("evict", "refuse")
-_VOLUMES_MAX = 65535
 _DIGEST_BYTES = 1 << 20
 _HASHED_BYTES = 64 << 20
 
@@ -94,8 +86,9 @@ class Store(ClosesItself):
     but names and sizes raises StoreClosed.
     """
 
-    def __init__(self, engine: Engine, names: list[str]) -> None:
+    def __init__(self, engine: Engine, names: list[str], keeper: Keeper | None = None) -> None:
         self._engine = engine
+        self._keeper = keeper
         # Nothing here refers back to the store: dropped, it goes at once, and its memory with it.
         self._catalog = Catalog(
             {name: k for k, name in enumerate(names)}, partial(_is_in_window, engine)
@@ -103,6 +96,7 @@ class Store(ClosesItself):
         self._volumes = {
             name: Volume(engine, k, name, self._catalog) for k, name in enumerate(names)
         }
+        self._catalog.keeper = keeper
         self._savepoints: set[Savepoint] = set()
         self.journal = Journal(engine)
 
@@ -172,11 +166,21 @@ class Store(ClosesItself):
     def flush(self) -> int:
         """Make what was written durable, as far as the store is; return the newest seq.
 
-        Adds one FLUSH entry if any entry was added since the last one.
+        Adds one FLUSH entry if any entry was added since the last one. On disk, all that was
+        written before the call survives any crash once it has returned; threads that flush at the
+        same time share a sync.
+
+        Raises
+        ------
+        OSError
+            It could not be written or synced; from then on the store is poisoned.
+        StorePoisoned, StoreClosed, EditOpen, ReadOnlyStore, JournalFull
         """
         with self._engine as engine:
             engine.check_open()
-            return engine.flush()
+            seq = engine.flush()
+        engine.commit(seq)
+        return seq
 
     def mark(self, name: str | None = None) -> Mark:
         """Name the present state, by a MARK entry; without a name, return a bookmark, no entry.
@@ -203,7 +207,9 @@ class Store(ClosesItself):
         with self._engine as engine:
             engine.check_open()
             self._catalog.check_free(name)
-            snapshot = Snapshot(self._catalog, name, Image.frozen(engine), engine.tick())
+            keeper = self._keeper
+            image = Image.frozen(engine) if keeper is None else keeper.take_snapshot(name)
+            snapshot = Snapshot(self._catalog, name, image, engine.tick())
             self._catalog.snapshots[name] = snapshot
             return snapshot
 
@@ -323,12 +329,13 @@ class Store(ClosesItself):
         with self._engine as engine:
             engine.check_open()
             state = xxhash.xxh3_128()
-            if at is None:
+            if at is None and not engine.on_disk:
                 for device in engine.devices:
                     content = memoryview(device)
                     for start in range(0, len(content), _HASHED_BYTES):  # signals come in between
                         state.update(content[start : start + _HASHED_BYTES])
                 return state.hexdigest()
+            at = engine.seq if at is None else at
             buffer = bytearray(_DIGEST_BYTES)
             # With after-images alone, not every state that can be rebuilt can be viewed.
             with self.view(at) if engine.images & BEFORE else self.recover(at) as image:
@@ -353,7 +360,7 @@ class Store(ClosesItself):
         """
         with self._engine as engine:
             engine.check_open()
-            problems: list[str] = []
+            problems = self.problems
             total = engine.entry_count + len(self._catalog.snapshots)
             for k in range(engine.entry_count):
                 if k >= engine.entry_count:  # `progress` has rewound
@@ -370,8 +377,16 @@ class Store(ClosesItself):
                     progress(engine.entry_count + k + 1, total)
             return Report(not problems, problems, engine.entry_count, len(self._catalog.snapshots))
 
+    @property
+    def problems(self) -> list[str]:
+        """What opening a store on disk has found wrong, one sentence each."""
+        return [] if self._keeper is None else list(self._keeper.problems)
+
     def close(self) -> None:
-        """Close the store. What it kept is gone; arrays taken from it stay valid memory.
+        """Close the store.
+
+        A memory store's content is gone then; arrays taken from it stay valid memory. A store on
+        disk makes all durable first, and its volumes' files are up to date.
 
         Raises
         ------
@@ -382,10 +397,29 @@ class Store(ClosesItself):
             if engine.closed:
                 return
             engine.check_open()
-            for recovery in self._catalog.recoveries().values():
-                recovery.close()
-            self._catalog.snapshots = {}  # whoever walks it goes on
-            engine.close()
+            recoveries = list(self._catalog.recoveries().values())
+            try:
+                if self._keeper is not None and self._keeper.writable:
+                    self._keeper.close(recoveries)
+            finally:
+                self._catalog.keeper = None
+                for recovery in recoveries:
+                    recovery.close()
+                self._catalog.snapshots = {}  # whoever walks it goes on
+                engine.close()
+                if self._keeper is not None:
+                    self._keeper.let_go()
+
+    def _finish_restore(self) -> None:
+        """Take an interrupted restore back, or go on with it. Called by the opening."""
+        keeper = self._keeper
+        assert keeper is not None
+        keeper.finish_restore(self._engine.rewind, self._restore_again)
+
+    def _restore_again(self, number: int) -> None:
+        recovery = self._catalog.recoveries().get(number)
+        if recovery is not None:
+            recovery.restore()
 
     # Resolving points. Callers hold the lock.
 
@@ -549,151 +583,3 @@ def _unequal_pieces(one: Image, other: Image, volume: Volume) -> Iterator[int]:
             int(start), length, volume.index
         ):
             yield int(start)
-
-
-def create(
-    *,
-    size: Size | None = None,
-    volumes: Mapping[str, Size] | None = None,
-    source: Path | Mapping[str, Path] | None = None,
-    journal: Size = "64MiB",
-    images: str | None = None,
-    overflow: str = "evict",
-    checksum: bool = True,
-    clock: Callable[[], int] | None = None,
-) -> Store:
-    """Create a store in memory.
-
-    Parameters
-    ----------
-    size : int or str, optional
-        Bytes of the one volume "data"; a str is like "512B", "64KiB", "64MiB", "1GiB", "1TiB".
-        A volume costs the memory of the pages that were touched.
-    volumes : mapping of str to size, optional
-        Several volumes by name, instead of `size`.
-    source : path, or mapping of volume name to path, optional
-        Files or block devices whose content is state 0; nothing of it is journaled, and holes cost
-        nothing. A volume takes its file's size unless `size` or `volumes` gives a larger one.
-    journal : int or str
-        Bytes for headers and images together, from 16 KiB.
-    images : {"before", "after", "both"}, optional
-        What an entry keeps: the bytes overwritten (the default), the bytes written, or both.
-    overflow : {"evict", "refuse"}
-        When the journal is full: let the oldest entries go, or raise JournalFull.
-    checksum : bool
-        Sum headers and images with XXH3-64, and hold them against it before they are applied.
-    clock : callable, optional
-        Gives the time of an entry in nanoseconds since 1970-01-01 UTC; the system's by default.
-
-    Returns
-    -------
-    Store
-
-    Raises
-    ------
-    InvalidArgument, InvalidType
-        An argument is malformed, or they contradict each other.
-    OSError
-        A source cannot be read.
-    MemoryError
-        There is no address space for that much.
-    """
-    mode, refuse = _parse_options(images, overflow, clock)
-    capacity = _parse_journal(journal)
-    if volumes is not None and not isinstance(volumes, Mapping):
-        raise InvalidType(f"volumes must map names to sizes, not be a {type(volumes).__name__}")
-    if size is not None and volumes is not None:
-        raise InvalidArgument("size names the one volume 'data', volumes names them all: pass one")
-    sources = _parse_sources(source, volumes)
-    sizes = _parse_volumes(size, volumes, sources)
-    devices = [MemoryDevice(length) for length in sizes.values()]
-    engine = Engine(devices, capacity, mode, bool(checksum), refuse, clock)
-    for index, name in enumerate(sizes):
-        if name in sources:
-            load(engine, index, sources[name])
-    return Store(engine, list(sizes))
-
-
-def wrap(
-    buffer: WriteableBuffer,
-    journal: Size = "64MiB",
-    *,
-    images: str | None = None,
-    overflow: str = "evict",
-    checksum: bool = True,
-    clock: Callable[[], int] | None = None,
-) -> Store:
-    """Journal a caller's own memory: `buffer` becomes the volume "data", without a copy.
-
-    Parameters
-    ----------
-    buffer : writable, C-contiguous buffer
-        Any shape and dtype; it stays exported until the store and all arrays from it are gone.
-        What is written to it around the store is not journaled, and no checksum sees it.
-    journal, images, overflow, checksum, clock
-        As for `create`, whose exceptions it raises.
-    """
-    mode, refuse = _parse_options(images, overflow, clock)
-    capacity = _parse_journal(journal)
-    device = MemoryDevice.adopt(buffer)
-    if device.size == 0:
-        raise InvalidArgument("the buffer is empty; a volume has at least one byte")
-    engine = Engine([device], capacity, mode, bool(checksum), refuse, clock)
-    engine.mark_written(0, 0, device.size)
-    return Store(engine, ["data"])
-
-
-def _parse_options(images: str | None, overflow: str, clock: object) -> tuple[int, bool]:
-    if images not in (None, *_IMAGES):
-        raise InvalidArgument(f"images must be 'before', 'after' or 'both', not {images!r}")
-    if overflow not in _OVERFLOWS:
-        raise InvalidArgument(f"overflow must be 'evict' or 'refuse', not {overflow!r}")
-    if clock is not None and not callable(clock):
-        raise InvalidType(f"clock must be callable, not {type(clock).__name__}")
-    return _IMAGES[images or "before"], overflow == "refuse"
-
-
-def _parse_journal(journal: Size) -> int:
-    capacity = parse_size(journal, "journal")
-    if capacity < JOURNAL_MIN_BYTES:
-        raise InvalidArgument(f"a journal has at least 16KiB, not {journal!r}")
-    return capacity
-
-
-def _parse_sources(
-    source: Path | Mapping[str, Path] | None, volumes: Mapping[str, Size] | None
-) -> dict[str, Path]:
-    if source is None:
-        return {}
-    if isinstance(source, Mapping):
-        return dict(source)
-    if volumes is not None and len(volumes) > 1:
-        raise InvalidArgument("one source for several volumes; pass source={volume: path}")
-    return {next(iter(volumes or ["data"])): source}
-
-
-def _parse_volumes(
-    size: Size | None, volumes: Mapping[str, Size] | None, sources: Mapping[str, Path]
-) -> dict[str, int]:
-    """Return each volume's size in bytes, in order."""
-    if size is not None:
-        wanted = {next(iter(sources), "data"): parse_size(size)}
-    elif volumes is not None:
-        wanted = {name: parse_size(wish, f"size of {name!r}") for name, wish in volumes.items()}
-    else:
-        wanted = {name: file_size(path) for name, path in sources.items()}
-    if not wanted:
-        raise InvalidArgument("a store has at least one volume: pass size, volumes or source")
-    if len(wanted) > _VOLUMES_MAX:
-        raise InvalidArgument(f"a store has at most {_VOLUMES_MAX} volumes, not {len(wanted)}")
-    for name in wanted:
-        check_name(name)
-    for name, path in sources.items():
-        if name not in wanted:
-            raise InvalidArgument(f"there is a source for {name!r}, but no such volume")
-        if file_size(path) > wanted[name]:
-            raise InvalidArgument(
-                f"{os.fspath(path)!r} has {file_size(path)} bytes, more than the volume {name!r}, "
-                f"which has {wanted[name]}"
-            )
-    return wanted

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from jrnl._core import Edit, VolumeIO
+from jrnl.errors import InvalidArgument
 from jrnl.files import VolumeFile
 from jrnl.points import Mark
 
@@ -60,9 +61,19 @@ class Volume(VolumeIO):
         """Return production itself: uint8[size], read-only, no copy.
 
         It shows later writes, and stays valid memory after the store is closed.
+
+        Raises
+        ------
+        StoreClosed
+        InvalidArgument
+            The store is on disk.
         """
         with self.engine as engine:
             engine.check_not_closed()
+            if engine.on_disk:
+                raise InvalidArgument(
+                    "a store on disk has no production in memory; read(), or as_file()"
+                )
             # Over a read-only view, or the array's owner could make it writable again.
             return np.frombuffer(memoryview(engine.devices[self.index]).toreadonly(), np.uint8)
 
@@ -81,7 +92,9 @@ class Volume(VolumeIO):
     def _flush(self) -> int:
         with self.engine as engine:
             engine.check_open()
-            return engine.flush()
+            seq = engine.flush()
+        engine.commit(seq)
+        return seq
 
     def _mark(self, name: str) -> Mark:
         with self.engine as engine:

@@ -1,0 +1,400 @@
+# A file store's log, as the Python layer opens, records and closes it.
+
+cdef Device as_device(device):
+    """The core's handle of a device; the caller keeps the device."""
+    if isinstance(device, FileDevice):
+        return (<FileDevice>device).device
+    return (<CallbackDevice?>device).device
+
+
+cdef list _lost_in(const Overlay* overlay):
+    cdef uint64_t k, place
+    cdef int sector
+    found = []
+    for k in range(overlay.mask + 1):
+        for sector in range(BLOCK_SECTORS):
+            if overlay.blocks[k].key and overlay.blocks[k].at[sector] == AT_LOST:
+                place = overlay.blocks[k].key - 1
+                found.append([place >> 48, (place & <uint64_t>0xFFFFFFFFFFFF) * BLOCK_BYTES
+                              + sector * SECTOR_BYTES, SECTOR_BYTES])
+    return found
+
+
+cdef class Log:
+    """What a file store's engine keeps on disk beside its volumes.
+
+    Parameters
+    ----------
+    engine : Engine
+        Made with an `overlay`; its devices are the volumes' files.
+    log, index : FileDevice or CallbackDevice
+    key : int
+        64 bits, the store's own: it seeds every checksum.
+    record : callable
+        Write the superblocks, from `state`, durably in every copy.
+    always, read_only : bool
+    """
+
+    cdef readonly Engine engine
+    cdef Core* core
+    cdef Disk* disk
+
+    def __cinit__(self, Engine engine not None, log, index, uint64_t key, record,
+                  bint always=False, bint read_only=False):
+        cdef uint32_t k
+        self.engine = engine
+        self.core = engine.core
+        self.disk = engine.core.disk
+        engine.files = (log, index)
+        engine.record = record
+        self.disk.record = <void*>record
+        self.disk.log = as_device(log)
+        self.disk.index = as_device(index)
+        for k in range(self.core.volume_count):
+            self.disk.volumes[k] = as_device(engine.devices[k])
+        self.disk.key = self.core.key = key
+        self.disk.always = always
+        self.disk.read_only = read_only
+        self.disk.epoch = 1
+        self.disk.ram_tail = NO_SLOT    # while it is being opened, all is read from the files
+
+    def begin_at(self, uint64_t number, uint64_t position, uint64_t slot, uint64_t seq,
+                 int64_t time_ns, int64_t created_ns):
+        """The log's tail: what the superblock says of the oldest entry and the state before it."""
+        cdef Disk* disk = self.disk
+        disk.group_first = disk.group_next = number
+        self.core.ring.tail = disk.start = disk.cursor = disk.tail_named = position
+        self.core.ring.slot_tail = self.core.ring.slot_head = disk.first_slot = slot
+        disk.index_slot = slot
+        disk.index_number = number
+        disk.index_position = position
+        self.core.seq = self.core.base_seq = seq
+        self.core.time_ns = self.core.base_time_ns = time_ns
+        self.core.created_ns = created_ns
+        self.core.unflushed = False
+
+    def load_index(self, uint64_t slot, uint64_t number, uint64_t position):
+        """bool: read the headers up to `slot` from the index; the group `number` follows them.
+
+        Where they are not what they should be, nothing is taken: the groups say the same.
+        """
+        cdef Disk* disk = self.disk
+        cdef uint64_t first = disk.group_first, tail = self.core.ring.slot_tail
+        cdef int status
+        with nogil:
+            status = index_load(self.core, slot)
+        if status == E_CORRUPT or (status == OK and disk.group_next != number):
+            self.begin_at(first, self.core.ring.tail, tail, self.core.base_seq,
+                          self.core.base_time_ns, self.core.created_ns)
+            return False
+        if status == E_IO and disk.error == ENDED_EARLY:
+            self.begin_at(first, self.core.ring.tail, tail, self.core.base_seq,
+                          self.core.base_time_ns, self.core.created_ns)
+            return False
+        raise_status(status, self.core)
+        disk.start = disk.cursor = position
+        disk.first_slot = slot
+        disk.index_slot = slot
+        disk.index_number = number
+        disk.index_position = position
+        return True
+
+    def scan(self, uint64_t epoch, uint64_t position, uint64_t number, bint images):
+        """None, or a dict: the group that stands there under that epoch.
+
+        Its "state" is 1 where it is whole, 2 where an image, 3 where a header is damaged; it is
+        not taken. Without `images` they are not looked at.
+        """
+        cdef Scanned group
+        cdef int status
+        memset(&group, 0, sizeof(Scanned))
+        with nogil:
+            status = scan_head(self.core, epoch, number, position, &group.head)
+            if status == OK:
+                status = scan_headers(self.core, &group)
+            if status == SCAN_WHOLE and images:
+                status = scan_images(self.core, &group)
+            free(group.headers)
+        if status == E_CORRUPT or status == E_IO and self.disk.error == ENDED_EARLY:
+            return None
+        if status < 0:
+            raise_status(status, self.core)
+        return {"state": status, "number": group.head.number, "position": group.head.position,
+                "length": group.head.length, "first_slot": group.head.first_slot,
+                "count": group.head.count, "first_seq": group.head.first_seq,
+                "last_seq": group.head.last_seq, "durable_seq": group.head.durable_seq,
+                "synced_seq": group.head.synced_seq}
+
+    def take(self, uint64_t epoch):
+        """Enter the group that follows what there is; damaged entries become holes."""
+        cdef Scanned group
+        cdef int status
+        memset(&group, 0, sizeof(Scanned))
+        with nogil:
+            status = scan_head(self.core, epoch, self.disk.group_next, self.disk.start,
+                               &group.head)
+            if status == OK:
+                status = scan_headers(self.core, &group)
+            if status >= 0:
+                status = adopt_group(self.core, &group)
+            free(group.headers)
+        raise_status(status, self.core)
+
+    def skip(self, uint64_t number, uint64_t position, uint64_t slot, uint64_t seq):
+        """Groups are damaged: go on with the group `number`, at `position`, after state `seq`.
+
+        One hole stands for all of their entries.
+        """
+        cdef int status = OK
+        while status == OK and self.disk.group_next < number:
+            status = group_push(self.disk, self.disk.start, self.core.ring.slot_head)
+            self.disk.group_next += 1
+        if status == OK and seq > self.core.seq:
+            status = adopt_damaged(self.core, seq)
+        raise_status(status, self.core)
+        while self.core.ring.slot_head < slot:    # slots keep their numbers: they seed checksums
+            raise_status(adopt_damaged(self.core, seq), self.core)
+        self.disk.start = self.disk.cursor = position
+        self.disk.first_slot = self.core.ring.slot_head
+
+    def candidates(self, uint64_t position, uint64_t length):
+        """list of (position, number): where something that claims to be a group starts."""
+        cdef MemoryDevice buffer = MemoryDevice(1048576)
+        cdef uint64_t end = position + length, part, k
+        cdef const GroupHeader* head
+        cdef int status = OK
+        found = []
+        while position < end:
+            part = min(end - position, buffer.length)
+            with nogil:
+                status = log_read(self.core, position, buffer.data, part)
+            if status == E_IO and self.disk.error == ENDED_EARLY:
+                break
+            raise_status(status, self.core)
+            for k in range(0, part, LOG_BLOCK_BYTES):
+                head = <const GroupHeader*>(buffer.data + k)
+                if head.magic == GROUP_MAGIC and head.position == position + k:
+                    found.append((position + k, head.number))
+            position += part
+        return found
+
+    def finish_opening(self, uint64_t epoch, uint64_t synced_seq):
+        """Show readers what the volumes' files may lack, and get ready to write."""
+        cdef Disk* disk = self.disk
+        cdef int status
+        with nogil:
+            status = overlay_fill(self.core, synced_seq)
+        raise_status(status, self.core)
+        disk.epoch = epoch
+        disk.synced_seq = synced_seq
+        disk.durable_seq = self.core.seq
+        disk.durable_number = disk.recorded_number = disk.group_next
+        disk.ram_tail = disk.frozen_end = disk.start
+        disk.frozen_number = disk.group_next
+        disk.bounce_length = 0
+
+    def put_rewound(self, uint64_t to, uint64_t seq):
+        """The superblock knows of a rewind whose entry no group holds: enter it again."""
+        cdef Disk* disk = self.disk
+        cdef uint64_t first = 0
+        raise_status(find_slot_after(self.core, to, False, &first), self.core)
+        self.core.ring.slot_head = rewind_slot(self.core, to, first)
+        disk.first_slot = self.core.ring.slot_head
+        self.core.seq = seq - 1
+        disk.rewound_to = to
+        disk.rewound_seq = seq
+        self.core.generation += 1
+        if disk.read_only:
+            raise_status(self._stand_in(to), self.core)
+        else:
+            raise_status(core_note(self.core, KIND_REWIND, to, NULL, 0), self.core)
+        disk.durable_seq = disk.synced_seq = seq
+
+    cdef int _stand_in(self, uint64_t to) noexcept:
+        """Read-only: the entry stands in memory alone."""
+        cdef EntryHeader entry
+        memset(&entry, 0, sizeof(EntryHeader))
+        entry.seq = self.core.seq + 1
+        entry.time_ns = self.core.time_ns
+        entry.offset = to
+        entry.kind = KIND_REWIND
+        entry.position = self.disk.start + GROUP_HEAD_BYTES
+        return adopt_entry(self.core, &entry)
+
+    def set_undo(self, uint64_t to):
+        """A rewind to state `to` was interrupted."""
+        self.disk.undo = True
+        self.disk.undo_to = to
+
+    def marks(self):
+        """list of (name, seq, time_ns): the retained MARK entries whose names can be read."""
+        cdef uint64_t slot
+        cdef const EntryHeader* header
+        cdef int status
+        found = []
+        for slot in range(self.core.ring.slot_tail, self.core.ring.slot_head):
+            header = header_at(self.core, slot)
+            if header.kind == KIND_MARK and header_check(self.core, header, slot) == OK:
+                status = OK
+                image = disk_image(self.core, header, FLAG_AFTER, &status)
+                if image is not NULL:
+                    name = PyBytes_FromStringAndSize(<const char*>image, header.length)
+                    found.append((name.decode(errors="replace"), header.seq, header.time_ns))
+                elif status != E_CORRUPT:
+                    raise_status(status, self.core)
+        return found
+
+    def set_aliases(self, runs):
+        """Seqs of REWIND entries that others replaced: (first, step, count), rising."""
+        cdef AliasRun* run
+        self.core.alias_first = self.core.alias_count = 0
+        for first, step, count in runs[-ALIAS_RUNS_MAX:]:
+            run = alias_run(self.core, self.core.alias_count)
+            run.first, run.step, run.count = first, step, count
+            self.core.alias_count += 1
+
+    def aliases(self, uint64_t most):
+        """list of [first, step, count]: the newest runs of such seqs."""
+        cdef uint64_t k, skip = 0
+        if self.core.alias_count > most:
+            skip = self.core.alias_count - most
+        return [[alias_run(self.core, k).first, alias_run(self.core, k).step,
+                 alias_run(self.core, k).count] for k in range(skip, self.core.alias_count)]
+
+    def put_lost(self, uint32_t volume, uint64_t offset, uint64_t length):
+        """These sectors of production are lost, as an earlier opening has found."""
+        raise_status(overlay_room(&self.disk.active, blocks_touched(offset, length)), self.core)
+        overlay_put(&self.disk.active, volume, offset, length, AT_LOST)
+        self.disk.lost_sectors = True
+
+    def lost(self):
+        """list of [volume, offset, length]: sectors of production that are lost."""
+        if not self.disk.lost_sectors:
+            return []
+        return sorted(_lost_in(&self.disk.active) + _lost_in(&self.disk.frozen))
+
+    def state(self):
+        """dict of int: what the superblock says of the log. The caller holds the lock."""
+        cdef Disk* disk = self.disk
+        cdef Core* core = self.core
+        return {
+            "epoch": disk.epoch,
+            "tail": [disk.group_first, core.ring.tail, core.ring.slot_tail, core.base_seq,
+                     core.base_time_ns],
+            "durable_number": disk.durable_number,
+            "durable_seq": disk.durable_seq,
+            "synced_seq": disk.synced_seq,
+            "head": [disk.group_next, disk.start, disk.first_slot],
+            "index": [disk.index_slot, disk.index_number, disk.index_position],
+            "undo": disk.undo_to if disk.undo else None,
+            "rewound": [disk.rewound_to, disk.rewound_seq] if disk.rewound_seq else None,
+        }
+
+    def wait(self):
+        """Wait until no group is on its way. The caller holds the lock."""
+        with nogil:
+            log_wait(self.core)
+
+    def check(self):
+        """Raise what a write would raise: StorePoisoned, ReadOnlyStore, StoreLocked."""
+        raise_status(disk_check(self.core), self.core)
+
+    def commit(self):
+        """Make all entries durable, with the lock held."""
+        cdef int status
+        with nogil:
+            status = disk_check(self.core)
+            if status == OK:
+                status = log_commit(self.core)
+        raise_status(status, self.core)
+
+    def record(self):
+        """Write the superblocks; a failure poisons the store."""
+        cdef int status
+        with nogil:
+            status = disk_check(self.core)
+            if status == OK:
+                status = log_wait(self.core)
+            if status == OK:
+                status = disk_record(self.core)
+        raise_status(status, self.core)
+
+    def write_back(self):
+        """Bring the volumes' files to the newest state, durably."""
+        cdef int status
+        with nogil:
+            status = disk_check(self.core)
+            if status == OK:
+                status = write_back_all(self.core)
+        raise_status(status, self.core)
+
+    def save_index(self):
+        """Write the headers of all closed groups to the index, durably."""
+        cdef int status
+        with nogil:
+            status = index_save(self.core)
+            if status != OK:
+                poison(self.core, status)
+        raise_status(status, self.core)
+
+    def undo(self, uint64_t to):
+        """An interrupted rewind to state `to`: put the volumes back, cut, and enter the REWIND."""
+        cdef RewindResult result
+        cdef int status
+        self.disk.undo = True
+        with nogil:
+            status = disk_rewind(self.core, to, &result)
+        raise_status(status, self.core)
+
+    @property
+    def poisoned(self):
+        """int: the errno of what poisoned the store, or 0."""
+        return self.disk.poisoned
+
+    @property
+    def read_only(self):
+        return self.disk.read_only
+
+    @property
+    def forked(self):
+        """bool: whether this is a child of the process that opened the store."""
+        return self.disk.forks != jrnl_forks
+
+    @property
+    def durable_seq(self):
+        return self.disk.durable_seq
+
+    @property
+    def synced_seq(self):
+        return self.disk.synced_seq
+
+    @property
+    def position(self):
+        """tuple of int: number, position and first slot of the open group."""
+        return self.disk.group_next, self.disk.start, self.disk.first_slot
+
+    @property
+    def group_max(self):
+        return self.disk.group_max
+
+    @property
+    def entry_max(self):
+        """int: bytes, the longest images of one entry."""
+        return 2 * self.core.write_max + 4 * SECTOR_BYTES
+
+    @property
+    def area(self):
+        return self.core.ring.area
+
+    @property
+    def tail(self):
+        return self.core.ring.tail
+
+    @property
+    def lost_production(self):
+        return self.disk.lost
+
+    @property
+    def counts(self):
+        """tuple of int: groups committed, write-backs."""
+        return self.disk.commits, self.disk.write_backs

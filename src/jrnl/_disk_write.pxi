@@ -1,0 +1,168 @@
+# The write path of file stores: images go into the open group, the overlay points at the newest.
+
+cdef inline int disk_check(const Core* core) noexcept nogil:
+    """Whether the store takes writes."""
+    if core.disk.forks != jrnl_forks:
+        return E_FORKED
+    if core.disk.poisoned:
+        return E_POISONED
+    return E_READ_ONLY if core.disk.read_only else OK
+
+
+cdef inline uint64_t disk_room(const Core* core, uint64_t offset, uint64_t length) noexcept nogil:
+    """Bytes of the images of one WRITE."""
+    cdef uint64_t span = sector_span(offset, length)
+    return 2 * span if core.images_mode == IMAGES_BOTH else span
+
+
+cdef int before_fetch(Core* core, EntryHeader* entry, uint64_t first, uint64_t span, bint whole,
+                      uint8_t* image) noexcept nogil:
+    """Take the before-image. Where production is lost it never matches its sum: nobody knows it."""
+    cdef int status = sectors_fetch(core, entry.volume, first, image, span)
+    if status == E_LOST and whole and not core.disk.lost:
+        memset(image, 0, span)
+        entry.before_sum = ~hash64(image, span)
+        return OK
+    if status == OK:
+        entry.before_sum = hash64(image, span)
+    return status
+
+
+cdef int disk_write_one(Core* core, uint32_t volume, uint64_t offset, const uint8_t* data,
+                        uint64_t length) noexcept nogil:
+    """One WRITE entry. Range and length are checked, the clock is read, the lock is held."""
+    cdef Disk* disk = core.disk
+    cdef EntryHeader entry
+    cdef uint64_t lead = offset % SECTOR_BYTES
+    cdef uint64_t first = offset - lead, span = sector_span(offset, length)
+    cdef uint64_t room = disk_room(core, offset, length), behind = span - lead - length
+    cdef bint whole = span == length or (lead == 0 and offset + length
+                                         == core.volumes[volume].size)
+    cdef uint8_t* image
+    cdef uint8_t* before
+    cdef int status = disk_reserve(core, room, &entry.position)
+    if status == OK:
+        status = overlay_room(&disk.active, blocks_touched(first, span))
+    if status != OK:
+        return status
+    entry.offset = offset
+    entry.length = <uint32_t>length
+    entry.volume = <uint16_t>volume
+    entry.kind = KIND_WRITE
+    entry.flags = FLAG_SECTORS | FLAG_AFTER
+    entry.before_sum = 0
+    before = image = ram_at(disk, entry.position)
+    if core.images_mode & IMAGES_BEFORE:
+        entry.flags |= FLAG_BEFORE
+        status = before_fetch(core, &entry, first, span, whole, image)
+        image += span
+        if status == OK and not whole:
+            memcpy(image, before, lead)
+            memcpy(image + lead + length, before + lead + length, behind)
+    elif not whole:
+        status = sectors_fetch(core, volume, first, image, span)
+    if status != OK:
+        return status
+    memcpy(image + lead, data, length)
+    if whole and behind:
+        memset(image + length, 0, behind)    # behind the volume's end
+    entry.after_sum = hash64(image, span)
+    overlay_put(&disk.active, volume, first, span, entry.position + (image - before))
+    touch(&core.volumes[volume], offset, length)
+    core_append(core, &entry, room)
+    return OK
+
+
+cdef bint is_zero(const uint8_t* data, uint64_t length) noexcept nogil:
+    return length == 0 or (data[0] == 0 and memcmp(data, data + 1, length - 1) == 0)
+
+
+cdef int disk_zero_one(Core* core, int kind, uint32_t volume, uint64_t offset,
+                       uint64_t length) noexcept nogil:
+    """One DISCARD or ZEROES entry of at most core.piece_max bytes."""
+    cdef Disk* disk = core.disk
+    cdef EntryHeader entry
+    cdef uint64_t first = sector_start(offset), span = sector_span(offset, length)
+    cdef uint64_t lead = offset - first, room = 0, after = AT_ZERO
+    cdef uint8_t* image
+    cdef uint8_t* before
+    cdef int status = disk_reserve(core, 2 * span, &entry.position)
+    if status == OK:
+        status = overlay_room(&disk.active, blocks_touched(first, span))
+    if status != OK:
+        return status
+    entry.offset = offset
+    entry.length = <uint32_t>length
+    entry.volume = <uint16_t>volume
+    entry.kind = <uint8_t>kind
+    entry.flags = FLAG_SECTORS | FLAG_AFTER
+    entry.before_sum = 0
+    entry.after_sum = 0
+    before = image = ram_at(disk, entry.position)
+    status = before_fetch(core, &entry, first, span, lead == 0 and length == span, before)
+    if status != OK:
+        return status
+    if core.images_mode & IMAGES_BEFORE:
+        entry.flags |= FLAG_BEFORE
+        if is_zero(before, span) and entry.before_sum == hash64(before, span):
+            entry.flags |= FLAG_BEFORE_ZERO
+            entry.before_sum = 0
+        else:
+            room = span
+            image += span
+            memcpy(image, before, span)
+    else:
+        entry.before_sum = 0
+    memset(image + lead, 0, length)
+    if is_zero(image, span):
+        entry.flags |= FLAG_AFTER_ZERO
+    else:
+        entry.after_sum = hash64(image, span)
+        after = entry.position + (image - before)
+        room += span
+    if not entry.flags & FLAG_BEFORE_ZERO or not entry.flags & FLAG_AFTER_ZERO:
+        overlay_put(&disk.active, volume, first, span, after)
+    core_append(core, &entry, room)
+    return OK
+
+
+cdef int disk_written(Core* core) noexcept nogil:
+    """After entries were added: with sync="always" they are durable before the caller goes on."""
+    cdef int status
+    if not core.disk.always:
+        return OK
+    status = log_commit(core)
+    return disk_tidy(core) if status == OK else status
+
+
+cdef int disk_write(Core* core, uint32_t volume, uint64_t offset, const uint8_t* data,
+                    uint64_t length) noexcept nogil:
+    cdef int status = disk_check(core)
+    if status == OK and core.edits is not NULL and edit_overlaps(core, volume, offset, length):
+        return E_EDIT
+    if status != OK:
+        return status
+    core_tick(core)
+    status = disk_write_one(core, volume, offset, data, length)
+    return disk_written(core) if status == OK else status
+
+
+cdef int disk_write_many(Core* core, uint32_t volume, const int64_t* offsets, uint64_t count,
+                         const uint8_t* data, uint64_t length) noexcept nogil:
+    """All is checked but the room in a log that may not evict. Each write's place in it matters."""
+    cdef LogRun run
+    cdef uint64_t k
+    cdef int status = disk_check(core)
+    if status == OK and core.refuse:
+        run_begin(core, &run)
+        for k in range(count):
+            if not run_take(core, &run, disk_room(core, <uint64_t>offsets[k], length)):
+                return E_FULL
+    if status != OK:
+        return status
+    core_tick(core)
+    for k in range(count):
+        status = disk_write_one(core, volume, <uint64_t>offsets[k], data + k * length, length)
+        if status != OK:
+            return status
+    return disk_written(core)

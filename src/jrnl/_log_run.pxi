@@ -1,0 +1,174 @@
+# A run of the log without the bytes: will it all fit, and what is the oldest state then?
+
+cdef struct LogRun:
+    uint64_t start
+    uint64_t cursor
+    uint64_t count
+    uint64_t slots
+
+
+cdef void run_begin(const Core* core, LogRun* run) noexcept nogil:
+    run.start = core.disk.start
+    run.cursor = core.disk.cursor
+    run.count = open_count(core)
+    run.slots = core.ring.slot_head - core.ring.slot_tail
+
+
+cdef bint run_take(const Core* core, LogRun* run, uint64_t room) noexcept nogil:
+    """Add an entry whose images take `room` bytes; False where it does not fit."""
+    cdef uint64_t cursor = run.cursor if run.count else run.start + GROUP_HEAD_BYTES
+    cdef uint64_t end = group_end(cursor + room, run.count + 1)
+    if run.count and end - run.start > core.disk.group_max:
+        run.start = group_end(run.cursor, run.count)
+        run.count = 0
+        cursor = run.start + GROUP_HEAD_BYTES
+        end = group_end(cursor + room, 1)
+    run.cursor = cursor + room
+    run.count += 1
+    run.slots += 1
+    return end <= core.ring.tail + core.ring.area and run.slots <= core.ring.slots
+
+
+cdef int disk_room_check(Core* core, const int64_t* lengths, uint64_t length,
+                         uint64_t count) noexcept nogil:
+    """Whether so many writes fit, wherever they begin."""
+    cdef LogRun run
+    cdef uint64_t k
+    if not core.refuse:
+        return OK
+    run_begin(core, &run)
+    for k in range(count):
+        if not run_take(core, &run, disk_room(core, SECTOR_BYTES - 1, <uint64_t>lengths[k]
+                                              if lengths is not NULL else length)):
+            return E_FULL
+    return OK
+
+
+cdef int disk_zero_room_check(Core* core, uint64_t offset, uint64_t length) noexcept nogil:
+    """Whether a discard fits, whatever it discards."""
+    cdef LogRun run
+    cdef uint64_t piece
+    if not core.refuse:
+        return OK
+    run_begin(core, &run)
+    while length:
+        piece = length if length < core.piece_max else core.piece_max
+        if not run_take(core, &run, 2 * sector_span(offset, piece)):
+            return E_FULL
+        offset += piece
+        length -= piece
+    return OK
+
+
+# What a restore pushes out. Its groups are simulated behind those that there are.
+
+cdef struct LogPlan:
+    const Core* core
+    LogRun run
+    GroupRecord* groups          # the simulated ones
+    uint64_t group_first
+    uint64_t group_next
+    uint64_t tail
+    uint64_t slot_tail
+    uint64_t slot_head
+
+
+cdef GroupRecord plan_group(const LogPlan* plan, uint64_t number) noexcept nogil:
+    if number < plan.core.disk.group_next:
+        return group_at(plan.core.disk, number)[0]
+    return plan.groups[number - plan.core.disk.group_next]
+
+
+cdef void plan_close(LogPlan* plan) noexcept nogil:
+    """Seal the open group."""
+    cdef GroupRecord* group = &plan.groups[plan.group_next - plan.core.disk.group_next]
+    group.position = plan.run.start
+    group.slot = plan.slot_head - plan.run.count
+    plan.group_next += 1
+    plan.run.start = plan.run.cursor = group_end(plan.run.cursor, plan.run.count)
+    plan.run.count = 0
+
+
+cdef int plan_evict(LogPlan* plan, uint64_t end) noexcept nogil:
+    """What disk_evict does."""
+    cdef uint64_t area = plan.core.ring.area, slots = plan.core.ring.slots
+    cdef uint64_t tail = plan.tail + area // 16, slot = plan.slot_tail
+    cdef uint64_t number = plan.group_first
+    cdef GroupRecord group
+    if plan.core.refuse:
+        return E_FULL
+    if end > area and end - area > tail:
+        tail = end - area
+    if plan.slot_head - plan.slot_tail >= slots:
+        slot += slots // 16 + 1
+    while number < plan.group_next:
+        group = plan_group(plan, number)
+        if group.position >= tail and group.slot >= slot:
+            break
+        number += 1
+    if number == plan.group_next and plan.run.count:
+        plan_close(plan)
+        return OK
+    if number == plan.group_first:
+        return E_TOO_LARGE
+    plan.tail = plan.run.start
+    plan.slot_tail = plan.slot_head - plan.run.count
+    if number < plan.group_next:
+        plan.tail = plan_group(plan, number).position
+        plan.slot_tail = plan_group(plan, number).slot
+    plan.group_first = number
+    return OK
+
+
+cdef int plan_take(LogPlan* plan, uint64_t room) noexcept nogil:
+    """What disk_reserve and disk_take do."""
+    cdef uint64_t cursor, end
+    cdef int status
+    while True:
+        cursor = plan.run.cursor if plan.run.count else plan.run.start + GROUP_HEAD_BYTES
+        end = group_end(cursor + room, plan.run.count + 1)
+        if plan.run.count and end - plan.run.start > plan.core.disk.group_max:
+            plan_close(plan)
+        elif (end > plan.tail + plan.core.ring.area
+                or plan.slot_head - plan.slot_tail >= plan.core.ring.slots):
+            status = plan_evict(plan, end)
+            if status != OK:
+                return status
+        else:
+            plan.run.cursor = cursor + room
+            plan.run.count += 1
+            plan.slot_head += 1
+            return OK
+
+
+cdef int disk_restore_simulate(const Core* core, const int64_t* offsets, const int64_t* lengths,
+                               uint64_t count, uint64_t* oldest) noexcept nogil:
+    """The oldest state after writes at offsets[k] of lengths[k], in groups of their own."""
+    cdef LogPlan plan
+    cdef uint64_t k
+    cdef int status = E_CLOSED if core.closed else OK
+    plan.core = core
+    plan.groups = <GroupRecord*>malloc((count + 2) * sizeof(GroupRecord))
+    if plan.groups is NULL:
+        return E_NO_MEMORY
+    run_begin(core, &plan.run)
+    plan.group_first = core.disk.group_first
+    plan.group_next = core.disk.group_next
+    plan.tail = core.ring.tail
+    plan.slot_tail = core.ring.slot_tail
+    plan.slot_head = core.ring.slot_head
+    if plan.run.count:
+        plan_close(&plan)
+    for k in range(count):
+        if status == OK:
+            status = plan_take(&plan, disk_room(core, <uint64_t>offsets[k],
+                                                <uint64_t>lengths[k]))
+            if core.disk.always and plan.run.count:
+                plan_close(&plan)
+    oldest[0] = core.base_seq
+    if plan.slot_tail > core.ring.slot_head:
+        oldest[0] = core.seq + (plan.slot_tail - core.ring.slot_head)
+    elif plan.slot_tail > core.ring.slot_tail:
+        oldest[0] = seq_before_slot(core, plan.slot_tail)
+    free(plan.groups)
+    return status

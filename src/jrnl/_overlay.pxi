@@ -1,0 +1,377 @@
+# The overlay of a file store: where the newest content of a sector lies that its volume's file has
+# not got yet. Two of them: `active` takes what is written; `frozen`, of durable entries only, is on
+# its way into the files. Readers look at active, frozen, file. All images together are bounded by
+# disk.ram_size, after an opening also by what the log's tail held.
+
+cdef enum:
+    AT_NONE = 0
+    AT_ZERO = 1
+    AT_LOST = 2                  # its entry was damaged, and nobody else has the bytes
+    AT_MIN = 3                   # from here on: a log position
+    BLOCK_SECTORS = 8
+    OVERLAY_MIN = 256            # buckets
+    ZERO_BYTES = 65536
+    SCRATCH_BYTES = 1048576      # images that a write-back reads from the log, for one call
+
+cdef uint8_t* zero_bytes = <uint8_t*>map_memory(ZERO_BYTES, False)
+
+
+cdef inline uint64_t overlay_key(uint32_t volume, uint64_t block) noexcept nogil:
+    return (<uint64_t>volume << 48 | block) + 1
+
+
+cdef inline OverlayBlock* overlay_bucket(const Overlay* overlay, uint64_t key) noexcept nogil:
+    """The block's bucket, or the free one that it would take."""
+    cdef uint64_t hashed = key * <uint64_t>0x9E3779B97F4A7C15
+    cdef uint64_t k = (hashed ^ (hashed >> 32)) & overlay.mask
+    while overlay.blocks[k].key and overlay.blocks[k].key != key:
+        k = (k + 1) & overlay.mask
+    return &overlay.blocks[k]
+
+
+cdef int overlay_create(Overlay* overlay) noexcept nogil:
+    overlay.blocks = <OverlayBlock*>calloc(OVERLAY_MIN, sizeof(OverlayBlock))
+    overlay.mask = OVERLAY_MIN - 1
+    overlay.count = 0
+    return OK if overlay.blocks is not NULL else E_NO_MEMORY
+
+
+cdef int overlay_room(Overlay* overlay, uint64_t blocks) noexcept nogil:
+    """Make sure that so many more blocks find a bucket."""
+    cdef Overlay grown
+    cdef uint64_t k
+    if (overlay.count + blocks) * 4 <= overlay.mask * 3:
+        return OK
+    grown.mask = overlay.mask
+    while (overlay.count + blocks) * 4 > grown.mask * 3:
+        grown.mask = grown.mask * 2 + 1
+    grown.blocks = <OverlayBlock*>calloc(grown.mask + 1, sizeof(OverlayBlock))
+    if grown.blocks is NULL:
+        return E_NO_MEMORY
+    for k in range(overlay.mask + 1):
+        if overlay.blocks[k].key:
+            overlay_bucket(&grown, overlay.blocks[k].key)[0] = overlay.blocks[k]
+    free(overlay.blocks)
+    overlay.blocks = grown.blocks
+    overlay.mask = grown.mask
+    return OK
+
+
+cdef void overlay_clear(Overlay* overlay) noexcept nogil:
+    if overlay.count:
+        memset(overlay.blocks, 0, (overlay.mask + 1) * sizeof(OverlayBlock))
+        overlay.count = 0
+
+
+cdef void overlay_put(Overlay* overlay, uint32_t volume, uint64_t offset, uint64_t length,
+                      uint64_t at) noexcept nogil:
+    """The newest content of whole sectors lies at `at`, a position, AT_ZERO or AT_LOST.
+
+    overlay_room has made room.
+    """
+    cdef uint64_t sector = offset // SECTOR_BYTES
+    cdef uint64_t end = (offset + length + SECTOR_BYTES - 1) // SECTOR_BYTES
+    cdef OverlayBlock* block
+    while sector < end:
+        block = overlay_bucket(overlay, overlay_key(volume, sector // BLOCK_SECTORS))
+        if block.key == 0:
+            block.key = overlay_key(volume, sector // BLOCK_SECTORS)
+            overlay.count += 1
+        while True:
+            block.at[sector % BLOCK_SECTORS] = at
+            sector += 1
+            if at >= AT_MIN:
+                at += SECTOR_BYTES
+            if sector == end or sector % BLOCK_SECTORS == 0:
+                break
+
+
+cdef inline uint64_t blocks_touched(uint64_t offset, uint64_t length) noexcept nogil:
+    return ((offset + length - 1) >> BLOCK_SHIFT) - (offset >> BLOCK_SHIFT) + 1
+
+
+# Reading production: a run is a range whose bytes lie in one place.
+
+cdef inline bint continues(uint64_t at, uint64_t before) noexcept nogil:
+    return at == before + SECTOR_BYTES if before >= AT_MIN else at == before
+
+
+cdef int run_fetch(Core* core, uint32_t volume, uint64_t offset, uint64_t at, uint8_t* target,
+                   uint64_t length) noexcept nogil:
+    """Read a run; `at` is where the sector of `offset` lies."""
+    if at == AT_NONE:
+        return device_read(&core.disk.volumes[volume], target, length, offset, &core.disk.error)
+    if at == AT_ZERO:
+        memset(target, 0, length)
+        return OK
+    if at == AT_LOST:
+        core.bad_offset = offset
+        return E_LOST
+    return log_fetch(core, at + offset % SECTOR_BYTES, target, length)
+
+
+cdef int volume_fetch(Core* core, uint32_t volume, uint64_t offset, uint8_t* target,
+                      uint64_t length) noexcept nogil:
+    """Read production. The range lies inside the volume."""
+    cdef Disk* disk = core.disk
+    cdef uint64_t sector = offset // SECTOR_BYTES, end = offset + length, run_start = offset
+    cdef uint64_t at, before = 0, first_at = 0, k = BLOCK_SECTORS, start
+    cdef OverlayBlock* active = NULL
+    cdef OverlayBlock* frozen = NULL
+    cdef bint running = False
+    cdef int status
+    if disk.lost:
+        return E_LOST
+    if disk.active.count == 0 and disk.frozen.count == 0:
+        return run_fetch(core, volume, offset, AT_NONE, target, length)
+    while sector * SECTOR_BYTES < end:
+        if active is NULL or sector % BLOCK_SECTORS == 0:
+            active = overlay_bucket(&disk.active, overlay_key(volume, sector // BLOCK_SECTORS))
+            frozen = overlay_bucket(&disk.frozen, overlay_key(volume, sector // BLOCK_SECTORS))
+        k = sector % BLOCK_SECTORS
+        at = active.at[k]
+        if at == AT_NONE:
+            at = frozen.at[k]
+        if not running:
+            first_at = at
+            running = True
+        elif not continues(at, before):
+            start = sector * SECTOR_BYTES
+            status = run_fetch(core, volume, run_start, first_at, target, start - run_start)
+            if status != OK:
+                return status
+            target += start - run_start
+            run_start = start
+            first_at = at
+        before = at
+        sector += 1
+    return run_fetch(core, volume, run_start, first_at, target, end - run_start)
+
+
+cdef int sectors_fetch(Core* core, uint32_t volume, uint64_t first, uint8_t* target,
+                       uint64_t span) noexcept nogil:
+    """Read whole sectors; behind the volume's end they are zeroes."""
+    cdef uint64_t length = core.volumes[volume].size - first
+    if length >= span:
+        return volume_fetch(core, volume, first, target, span)
+    memset(target + length, 0, span - length)
+    return volume_fetch(core, volume, first, target, length)
+
+
+# Write-back: sorted, joined, then synced; only then are the bytes known to be in the files.
+
+cdef struct Gather:
+    Core* core
+    uint32_t volume
+    uint64_t offset              # of the first byte
+    uint64_t length
+    int count
+    uint8_t* scratch
+    uint64_t scratch_used
+    iovec[PARTS_MAX] parts
+
+
+cdef int gather_write(Gather* gather) noexcept nogil:
+    """Write what has been gathered."""
+    cdef uint64_t size = gather.core.volumes[gather.volume].size
+    cdef int status
+    if gather.count == 0:
+        return OK
+    if gather.offset + gather.length > size:
+        gather.parts[gather.count - 1].iov_len -= gather.offset + gather.length - size
+    gather.core.disk.dirty[gather.volume] = True
+    status = device_write_parts(&gather.core.disk.volumes[gather.volume], gather.parts,
+                                gather.count, gather.offset, &gather.core.disk.error)
+    gather.count = 0
+    gather.length = 0
+    gather.scratch_used = 0
+    return status
+
+
+cdef int gather_sector(Gather* gather, uint32_t volume, uint64_t offset,
+                       uint64_t at) noexcept nogil:
+    """Add a sector behind those that there are, or begin anew."""
+    cdef Disk* disk = gather.core.disk
+    cdef iovec* last
+    cdef uint8_t* source
+    cdef int status
+    if (gather.count and (gather.volume != volume or gather.offset + gather.length != offset)
+            or gather.count == PARTS_MAX or gather.scratch_used == SCRATCH_BYTES):
+        status = gather_write(gather)
+        if status != OK:
+            return status
+    if gather.count == 0:
+        gather.volume = volume
+        gather.offset = offset
+    if at == AT_ZERO:
+        source = zero_bytes
+    elif at >= disk.ram_tail:
+        source = ram_at(disk, at)
+    else:
+        source = gather.scratch + gather.scratch_used
+        gather.scratch_used += SECTOR_BYTES
+        status = log_read(gather.core, at, source, SECTOR_BYTES)
+        if status != OK:
+            return status
+    last = &gather.parts[gather.count - 1]
+    gather.length += SECTOR_BYTES
+    if gather.count and at == AT_ZERO and last.iov_base == zero_bytes:
+        if last.iov_len < ZERO_BYTES:
+            last.iov_len += SECTOR_BYTES
+            return OK
+    elif gather.count and <uint8_t*>last.iov_base + last.iov_len == source:
+        last.iov_len += SECTOR_BYTES
+        return OK
+    gather.parts[gather.count].iov_base = source
+    gather.parts[gather.count].iov_len = SECTOR_BYTES
+    gather.count += 1
+    return OK
+
+
+cdef int _compare_blocks(const void* a, const void* b) noexcept nogil:
+    cdef uint64_t left = (<OverlayBlock**>a)[0].key, right = (<OverlayBlock**>b)[0].key
+    return (left > right) - (left < right)
+
+
+cdef int frozen_write(Core* core) noexcept nogil:
+    """Write the frozen overlay into the volumes' files, in order."""
+    cdef Overlay* frozen = &core.disk.frozen
+    cdef OverlayBlock** order
+    cdef Gather* gather
+    cdef uint64_t k, used = 0, place
+    cdef int sector
+    cdef int status = OK
+    if frozen.count == 0:
+        return OK
+    order = <OverlayBlock**>malloc(frozen.count * sizeof(OverlayBlock*))
+    gather = <Gather*>calloc(1, sizeof(Gather))
+    if gather is not NULL:
+        gather.scratch = <uint8_t*>malloc(SCRATCH_BYTES)
+    if order is NULL or gather is NULL or gather.scratch is NULL:
+        status = E_NO_MEMORY
+    else:
+        gather.core = core
+        for k in range(frozen.mask + 1):
+            if frozen.blocks[k].key:
+                order[used] = &frozen.blocks[k]
+                used += 1
+        qsort(order, used, sizeof(OverlayBlock*), _compare_blocks)
+        for k in range(used):
+            place = order[k].key - 1
+            for sector in range(BLOCK_SECTORS):
+                if status == OK and order[k].at[sector] not in (AT_NONE, AT_LOST):
+                    status = gather_sector(
+                        gather, <uint32_t>(place >> 48),
+                        ((place & <uint64_t>0xFFFFFFFFFFFF) * BLOCK_SECTORS + sector)
+                        * SECTOR_BYTES, order[k].at[sector])
+        if status == OK:
+            status = gather_write(gather)
+    if gather is not NULL:
+        free(gather.scratch)
+    free(gather)
+    free(order)
+    return status
+
+
+cdef int volumes_sync(Core* core) noexcept nogil:
+    cdef uint32_t k
+    cdef int status
+    for k in range(core.volume_count):
+        if core.disk.dirty[k]:
+            status = device_sync(&core.disk.volumes[k], &core.disk.error)
+            if status != OK:
+                return poison(core, status)
+            core.disk.dirty[k] = False
+    return OK
+
+
+cdef bint is_frozen(const Disk* disk) noexcept nogil:
+    return disk.frozen.count > 0 or disk.frozen_end > disk.ram_tail
+
+
+cdef void freeze(Core* core) noexcept nogil:
+    """What is active now is written back next. The open group is empty."""
+    cdef Disk* disk = core.disk
+    cdef Overlay empty = disk.frozen
+    disk.frozen = disk.active
+    disk.active = empty
+    disk.frozen_end = disk.start
+    disk.frozen_seq = core.seq
+    disk.frozen_number = disk.group_next
+
+
+cdef void keep_lost(Core* core) noexcept nogil:
+    """What is lost stays so until it is written over."""
+    cdef Disk* disk = core.disk
+    cdef OverlayBlock* block
+    cdef uint64_t k
+    cdef int sector
+    if not disk.lost_sectors:
+        return
+    for k in range(disk.frozen.mask + 1):
+        for sector in range(BLOCK_SECTORS):
+            if disk.frozen.blocks[k].at[sector] == AT_LOST:
+                if overlay_room(&disk.active, 1) == OK:
+                    block = overlay_bucket(&disk.active, disk.frozen.blocks[k].key)
+                    if block.key == 0:
+                        block.key = disk.frozen.blocks[k].key
+                        disk.active.count += 1
+                    if block.at[sector] == AT_NONE:
+                        block.at[sector] = AT_LOST
+
+
+cdef int write_back(Core* core) noexcept nogil:
+    """Write the frozen entries back, or where there are none, freeze all there are first.
+
+    A group is written back only when something else that is durable says that it is there: a later
+    group or the superblocks. Else damage to it would look like a torn tail.
+    """
+    cdef Disk* disk = core.disk
+    cdef int status = log_commit(core)
+    if status != OK:
+        return status
+    if not is_frozen(disk):
+        freeze(core)
+    if disk.recorded_number < disk.frozen_number:
+        status = disk_record(core)
+        if status != OK:
+            return status
+    status = frozen_write(core)
+    if status != OK:
+        return poison(core, status)
+    status = volumes_sync(core)
+    if status != OK:
+        return status
+    keep_lost(core)
+    overlay_clear(&disk.frozen)
+    disk.synced_seq = disk.frozen_seq
+    disk.ram_tail = disk.frozen_end
+    disk.write_backs += 1
+    return OK
+
+
+cdef int write_back_all(Core* core) noexcept nogil:
+    """Bring the volumes' files to the newest state, durably."""
+    cdef int status = OK
+    if is_frozen(core.disk):
+        status = write_back(core)
+    if status == OK:
+        status = write_back(core)
+    return status
+
+
+cdef int disk_tidy(Core* core) noexcept nogil:
+    """Write back lazily: from half of the memory on, and what a later group has recorded."""
+    cdef Disk* disk = core.disk
+    if disk.poisoned or open_count(core):
+        return OK
+    if is_frozen(disk):
+        if disk.recorded_number >= disk.frozen_number:
+            return write_back(core)
+    elif disk.start - disk.ram_tail > disk.ram_size // 2:
+        freeze(core)
+    return OK
+
+
+cdef int ram_make_room(Core* core) noexcept nogil:
+    return write_back(core)

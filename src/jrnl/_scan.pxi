@@ -1,0 +1,257 @@
+# Opening a file store: what the index and the groups of its log say, checked before it is believed.
+
+cdef enum:
+    SCAN_NONE = 0                # nothing there that belongs here
+    SCAN_WHOLE = 1
+    SCAN_IMAGES = 2              # an image does not match its checksum
+    SCAN_HEADERS = 3             # ... or an entry's header: it and all that it says are lost
+
+cdef struct Scanned:
+    GroupHeader head
+    EntryHeader* headers         # its own copy
+
+
+cdef int scan_head(Core* core, uint64_t epoch, uint64_t number, uint64_t position,
+                   GroupHeader* head) noexcept nogil:
+    """Read the group header at `position`; E_CORRUPT where it is not what stands there."""
+    cdef uint8_t[GROUP_HEAD_BYTES] block
+    cdef int status = log_read(core, position, block, GROUP_HEAD_BYTES)
+    cdef uint64_t others
+    if status != OK:
+        return status
+    memcpy(head, block, sizeof(GroupHeader))
+    if head.magic != GROUP_MAGIC or head.header_sum != seeded_hash64(
+            head, GROUP_SUMMED_BYTES, group_seed(core.disk, epoch, number, position)):
+        return E_CORRUPT
+    others = head.count - GROUP_HEADERS if head.count > GROUP_HEADERS else 0
+    if (head.epoch != epoch or head.number != number or head.position != position
+            or head.count == 0 or head.count > core.ring.slots or head.length > core.ring.area
+            or head.length % LOG_BLOCK_BYTES or head.headers_at < GROUP_HEAD_BYTES
+            or head.headers_at > head.length
+            or others * HEADER_BYTES > head.length - head.headers_at):
+        return E_CORRUPT
+    return OK
+
+
+cdef int scan_headers(Core* core, Scanned* group) noexcept nogil:
+    """Read a group's entry headers. SCAN_HEADERS where one of them is not as it was written."""
+    cdef uint64_t count = group.head.count, first
+    first = count if count < GROUP_HEADERS else GROUP_HEADERS
+    cdef int status
+    group.headers = <EntryHeader*>malloc(count * HEADER_BYTES)
+    if group.headers is NULL:
+        return E_NO_MEMORY
+    status = log_read(core, group.head.position + sizeof(GroupHeader), <uint8_t*>group.headers,
+                      first * HEADER_BYTES)
+    if status == OK and count > first:
+        status = log_read(core, group.head.position + group.head.headers_at,
+                          <uint8_t*>(group.headers + first), (count - first) * HEADER_BYTES)
+    if status != OK:
+        return status
+    if group_headers_sum(group.headers, group.headers + first, count) != group.head.headers_sum:
+        return SCAN_HEADERS
+    return SCAN_WHOLE
+
+
+cdef bint entry_fits(const Core* core, const GroupHeader* head,
+                     const EntryHeader* header) noexcept nogil:
+    """Whether an entry's fields make sense: it was written by us, or by somebody who can sum."""
+    cdef uint64_t end = head.position + head.headers_at
+    if header.kind < KIND_WRITE or header.kind > KIND_REWIND:
+        return False
+    if header.position < head.position + GROUP_HEAD_BYTES or header.position > end:
+        return False
+    if image_room(header) > end - header.position:
+        return False
+    if header.seq < head.first_seq or header.seq > head.last_seq:
+        return False
+    if header.kind > KIND_ZEROES:
+        return header.flags & FLAG_SECTORS == 0
+    if not header.flags & FLAG_SECTORS or header.volume >= core.volume_count:
+        return False
+    if header.length == 0 or header.offset > core.volumes[header.volume].size:
+        return False
+    return header.length <= core.volumes[header.volume].size - header.offset
+
+
+cdef int scan_images(Core* core, Scanned* group) noexcept nogil:
+    """Hold every image of the group against its checksum."""
+    cdef uint64_t k
+    cdef int status
+    for k in range(group.head.count):
+        if not entry_fits(core, &group.head, &group.headers[k]):
+            return SCAN_HEADERS
+        status = images_check(core, &group.headers[k], FLAG_BEFORE | FLAG_AFTER)
+        if status == E_CORRUPT:
+            return SCAN_IMAGES
+        if status != OK:
+            return status
+    return SCAN_WHOLE
+
+
+cdef int adopt_entry(Core* core, const EntryHeader* header) noexcept nogil:
+    """The next entry of the log, as the core would have appended it."""
+    cdef uint64_t state = header.offset, first = 0, slot
+    cdef int status = OK
+    if header.kind == KIND_REWIND:
+        # What it dropped is still in the log where a group holds older entries, too.
+        status = find_slot_after(core, state, False, &first)
+        if status == OK and first < core.ring.slot_head:
+            core.ring.slot_head = rewind_slot(core, state, first)
+        elif status == OK:
+            core.ring.slot_head = rewind_slot(core, state, core.ring.slot_head)
+    slot = core.ring.slot_head
+    if slot - core.ring.slot_tail >= core.ring.slots:
+        return E_CORRUPT
+    header_at(core, slot)[0] = header[0]
+    header_at(core, slot).header_sum = header_hash(core, header_at(core, slot), slot)
+    core.ring.slot_head += 1
+    core.seq = header.seq
+    if header.time_ns > core.time_ns:
+        core.time_ns = header.time_ns
+    core.unflushed = header.kind != KIND_FLUSH
+    return OK
+
+
+cdef int adopt_damaged(Core* core, uint64_t seq) noexcept nogil:
+    """An entry whose header nobody can read stands there, and matches no checksum."""
+    cdef uint64_t slot = core.ring.slot_head
+    if slot - core.ring.slot_tail >= core.ring.slots:
+        return E_CORRUPT
+    memset(header_at(core, slot), 0, HEADER_BYTES)
+    header_at(core, slot).header_sum = ~header_hash(core, header_at(core, slot), slot)
+    core.ring.slot_head += 1
+    if seq > core.seq:
+        core.seq = seq
+    return OK
+
+
+cdef int adopt_group(Core* core, Scanned* group) noexcept nogil:
+    """Enter the group group_next with all its entries."""
+    cdef uint64_t k, slot = core.ring.slot_head, before = core.seq
+    cdef const EntryHeader* header
+    cdef int status = group_push(core.disk, group.head.position, slot)
+    for k in range(group.head.count):
+        if status != OK:
+            return status
+        header = &group.headers[k]
+        if (header.header_sum == header_hash(core, header, group.head.first_slot + k)
+                and entry_fits(core, &group.head, header) and header.seq > core.seq):
+            status = adopt_entry(core, header)
+        else:
+            status = adopt_damaged(core, core.seq + 1)
+    if status != OK:
+        return status
+    group_at(core.disk, core.disk.group_next).slot = (slot if slot < core.ring.slot_head
+                                                      else core.ring.slot_head - 1)
+    if core.seq == before:
+        return E_CORRUPT
+    header_at(core, group_at(core.disk, core.disk.group_next).slot).flags |= FLAG_GROUP
+    resum(core, group_at(core.disk, core.disk.group_next).slot)
+    core.disk.group_next += 1
+    core.disk.start = core.disk.cursor = group.head.position + group.head.length
+    core.disk.first_slot = core.ring.slot_head
+    return OK
+
+
+cdef void resum(Core* core, uint64_t slot) noexcept nogil:
+    """The header in a slot has got a flag: unless it is a damaged one, sum it again."""
+    cdef EntryHeader* header = header_at(core, slot)
+    if header.seq:
+        header.header_sum = header_hash(core, header, slot)
+
+
+cdef int overlay_fill(Core* core, uint64_t after) noexcept nogil:
+    """Let readers see the entries after seq `after`, which the volumes' files may not have."""
+    cdef uint64_t k, at, first, span
+    cdef const EntryHeader* header
+    cdef int status = OK
+    for k in range(core.ring.slot_tail, core.ring.slot_head):
+        header = header_at(core, k)
+        if header.seq == 0:
+            if seq_before_slot(core, k + 1) > after:
+                core.disk.lost = True
+            continue
+        if header.seq <= after or not changes_bytes(header):
+            continue
+        first = sector_start(header.offset)
+        span = image_length(header)
+        at = header.position + before_room(header)
+        if header.flags & FLAG_AFTER_ZERO:
+            at = AT_ZERO
+        else:
+            status = images_check(core, header, FLAG_AFTER)
+            if status == E_CORRUPT:
+                at = AT_LOST
+                core.disk.lost_sectors = True
+            elif status != OK:
+                return status
+        status = overlay_room(&core.disk.active, blocks_touched(first, span))
+        if status != OK:
+            return status
+        overlay_put(&core.disk.active, header.volume, first, span, at)
+    return OK
+
+
+cdef int index_load(Core* core, uint64_t head) noexcept nogil:
+    """Read the headers of slots up to `head` from the index, and the groups that they begin."""
+    cdef Disk* disk = core.disk
+    cdef uint64_t slot = core.ring.slot_head, place, count, last = core.base_seq
+    cdef const EntryHeader* header
+    cdef int status
+    if head < slot or head - slot > core.ring.slots:
+        return E_CORRUPT
+    while slot < head:
+        place = slot % core.ring.slots
+        count = core.ring.slots - place
+        if count > head - slot:
+            count = head - slot
+        status = device_read(&disk.index, <uint8_t*>&core.headers[place], count * HEADER_BYTES,
+                             LOG_HEAD_BYTES + place * HEADER_BYTES, &disk.error)
+        if status != OK:
+            return status
+        slot += count
+    for slot in range(core.ring.slot_head, head):
+        header = header_at(core, slot)
+        if header.seq <= last or header.header_sum != header_hash(core, header, slot):
+            return E_CORRUPT
+        last = header.seq
+        if header.flags & FLAG_GROUP:
+            status = group_push(disk, header.position - GROUP_HEAD_BYTES, slot)
+            if status != OK:
+                return status
+            disk.group_next += 1
+    if head > core.ring.slot_head:
+        core.seq = last
+        header = header_at(core, head - 1)
+        if header.time_ns > core.time_ns:
+            core.time_ns = header.time_ns
+        core.unflushed = header.kind != KIND_FLUSH
+    core.ring.slot_head = head
+    return OK
+
+
+cdef int index_save(Core* core) noexcept nogil:
+    """Write the headers of all closed groups that the index has not got, durably."""
+    cdef Disk* disk = core.disk
+    cdef uint64_t slot = disk.index_slot, head = disk.first_slot, place, count
+    cdef int status
+    if slot < core.ring.slot_tail:
+        slot = core.ring.slot_tail
+    while slot < head:
+        place = slot % core.ring.slots
+        count = core.ring.slots - place
+        if count > head - slot:
+            count = head - slot
+        status = device_write(&disk.index, <const uint8_t*>&core.headers[place],
+                              count * HEADER_BYTES, LOG_HEAD_BYTES + place * HEADER_BYTES,
+                              &disk.error)
+        if status != OK:
+            return status
+        slot += count
+    status = device_sync(&disk.index, &disk.error)
+    if status == OK:
+        disk.index_slot = head
+        disk.index_number = disk.group_next
+        disk.index_position = disk.start
+    return status

@@ -1,0 +1,459 @@
+# Maps and images as the Python layer sees them: where a state's bytes come from, and the state.
+
+@cython.no_gc_clear
+cdef class ExtentMap:
+    """Where the bytes of a target state come from: the plan of a recovery, in full.
+
+    Attributes
+    ----------
+    bytes : int
+        Distinct bytes covered.
+    entries : int
+        Journal entries that cover at least one of them.
+    """
+
+    cdef ExtentMapData data
+    cdef ExtentMapData written     # bridge: what was written between the snapshot and the target
+    cdef ExtentMapData later       # bridge: first later before-images
+    cdef bint bridged
+    cdef readonly Engine engine
+
+    def __cinit__(self, Engine engine not None):
+        self.engine = engine
+        raise_status(map_create(&self.data, engine.core), engine.core)
+
+    def __dealloc__(self):
+        if self.engine is None:    # __cinit__ was called with nothing to hold on to
+            return
+        core_drop(self.engine.core, NULL, &self.data)
+        core_drop(self.engine.core, NULL, &self.written)
+        core_drop(self.engine.core, NULL, &self.later)
+
+    @staticmethod
+    def backward(Engine engine not None, uint64_t target, uint64_t base):
+        """From state `base` back to `target`, by the before-images in between (I1)."""
+        cdef ExtentMap result = ExtentMap(engine)
+        result._scan(&result.data, target, base, False)
+        return result
+
+    @staticmethod
+    def forward(Engine engine not None, uint64_t base, uint64_t target):
+        """From state `base` on to `target`, by the after-images in between (I3)."""
+        cdef ExtentMap result = ExtentMap(engine)
+        result._scan(&result.data, base, target, True)
+        return result
+
+    @staticmethod
+    def bridge(Engine engine not None, uint64_t base, uint64_t target):
+        """From state `base` on to `target`, by before-images and production (I2)."""
+        cdef ExtentMap result = ExtentMap(engine)
+        cdef Core* core = engine.core
+        cdef int status
+        raise_status(map_create(&result.written, core), core)
+        raise_status(map_create(&result.later, core), core)
+        result.bridged = True
+        result._scan(&result.written, base, target, False)
+        result._scan(&result.later, target, core.seq, False)
+        with nogil:
+            status = map_bridge(core, &result.data, &result.written, &result.later)
+        raise_status(status, core)
+        return result
+
+    @staticmethod
+    def loaded(Engine engine not None, volumes, offsets, lengths, const uint8_t[::1] data):
+        """From bytes that lie one behind the other in `data`; the map has its own copy."""
+        cdef ExtentMap result = ExtentMap(engine)
+        cdef Core* core = engine.core
+        cdef Fragment whole
+        cdef uint8_t* own
+        cdef uint64_t start = 0
+        memset(&whole, 0, sizeof(Fragment))
+        for volume, offset, length in zip(volumes, offsets, lengths):
+            whole.volume = volume
+            whole.offset = offset
+            whole.length = length
+            raise_status(range_check(core, whole.volume, whole.offset, whole.length), core)
+            own = arena_take(&result.data, align_up(whole.length), ARENA_MIN_BYTES)
+            if own is NULL:
+                raise_status(E_NO_MEMORY, core)
+            memcpy(own, &data[start], whole.length)
+            start += whole.length
+            whole.source = <uint64_t>own
+            whole.flags = FRAGMENT_OWN
+            whole.slot = NO_SLOT
+            raise_status(map_insert(&result.data, &whole), core)
+        return result
+
+    cdef int _scan(self, ExtentMapData* map, uint64_t low, uint64_t high, bint after) except -1:
+        cdef Core* core = self.engine.core
+        cdef uint64_t first = 0, last = 0
+        cdef int status
+        raise_status(find_slot_after(core, low, False, &first), core)
+        raise_status(find_slot_after(core, high, False, &last), core)
+        with nogil:
+            status = map_scan(core, map, first, last, after)
+        raise_status(status, core)
+        return 0
+
+    @property
+    def bytes(self):
+        return self.data.bytes
+
+    @property
+    def entries(self):
+        return self.data.entries
+
+
+@cython.no_gc_clear
+cdef class Image:
+    """One state of all volumes, readable; what it does not hold itself comes from its base.
+
+    Every method takes the engine's lock and raises StoreClosed once the store is closed.
+    """
+
+    cdef ImageData data
+    cdef readonly Engine engine
+    cdef readonly Image base
+    cdef readonly uint64_t seq
+    cdef public object tag         # stored: the number that its files have
+    cdef readonly list files       # stored: a device for each volume, then one for its checksums
+    cdef uint64_t holders
+
+    def __cinit__(self, Engine engine not None):
+        self.engine = engine
+        self.data.core = engine.core
+
+    def hold(self):
+        """Count one more who needs this image and its bases."""
+        cdef Image image = self
+        with self.engine:
+            while image is not None:
+                image.holders += 1
+                image = image.base
+
+    def let_go(self):
+        """Count one less; what nobody needs pins nothing, even where a traceback still has it."""
+        cdef Image image = self
+        cdef Live* live
+        with self.engine:
+            while image is not None:
+                image.holders -= 1
+                if image.holders == 0 and image.data.live is not NULL:
+                    live = image.data.live
+                    image.data.live = NULL
+                    live_close(live)
+                image = image.base
+
+    def __dealloc__(self):
+        self._drop()
+
+    @staticmethod
+    def stored(Engine engine not None, uint64_t seq, uint64_t seed, list copies, list sums):
+        """A copy of all volumes at state `seq`, in files, with checksums in others."""
+        cdef Image image = Image(engine)
+        cdef uint32_t k
+        image.data.kind = IMAGE_STORED
+        image.seq = seq
+        image.files = [*copies, *sums]
+        raise_status(stored_create(&image.data), engine.core)
+        image.data.seed = seed
+        for k in range(engine.core.volume_count):
+            image.data.copies[k] = as_device(copies[k])
+            image.data.sum_files[k] = as_device(sums[k])
+        return image
+
+    def store(self, Image source not None, uint32_t volume, uint64_t number, bint copy):
+        """Store the blocks that a block of checksums covers from `source`; a stored image's.
+
+        Without `copy` they are there already, and their checksums are stored.
+        """
+        cdef int status
+        cdef MemoryDevice buffer = MemoryDevice((SUM_BLOCK_SUMS + 1) * SNAPSHOT_BLOCK_BYTES)
+        with self.engine:
+            self._check()
+            with nogil:
+                status = stored_write(&self.data, &source.data, volume, number, buffer.data, copy)
+            raise_status(status, self.data.core)
+
+    cdef void _drop(self) noexcept:
+        cdef Live* live = self.data.live
+        if self.data.core is NULL:
+            return
+        self.data.live = NULL
+        core_drop(self.data.core, live, &self.data.map)
+        if self.data.kind == IMAGE_FROZEN:
+            frozen_free(&self.data)
+        elif self.data.kind == IMAGE_STORED:
+            stored_free(&self.data)
+
+    @staticmethod
+    def production(Engine engine not None):
+        """Production as it is whenever it is read."""
+        cdef Image image = Image(engine)
+        image.data.kind = IMAGE_PRODUCTION
+        image.seq = engine.core.seq
+        return image
+
+    @staticmethod
+    def live(Engine engine not None, uint64_t seq, bint keep):
+        """State `seq` through the journal, without a copy.
+
+        With `keep`, ranges are copied before the journal lets them go, and it never expires.
+        """
+        cdef Image image = Image(engine)
+        cdef int status
+        image.base = Image.production(engine)
+        image.data.kind = IMAGE_LIVE
+        image.data.base = &image.base.data
+        image.seq = seq
+        status = live_open(&image.data.live, engine.core, seq, keep)
+        raise_status(status, engine.core)
+        with nogil:
+            status = live_ready(image.data.live)
+        raise_status(status, engine.core)
+        return image
+
+    @staticmethod
+    def frozen(Engine engine not None):
+        """An independent, checksummed copy of all volumes as they are now."""
+        cdef Image image = Image(engine)
+        cdef int status
+        image.data.kind = IMAGE_FROZEN
+        image.seq = engine.core.seq
+        with nogil:
+            status = frozen_take(&image.data)
+        raise_status(status, engine.core)
+        return image
+
+    @staticmethod
+    def patched(Image base not None, ExtentMap extents not None, uint64_t seq, bint settle):
+        """State `seq`: `base` with `extents` over it. The image takes the map over.
+
+        With `settle` the map's bytes are copied out of the journal, verified, so that the image
+        depends on nothing but its base; else it holds only until the next write.
+        """
+        cdef Engine engine = base.engine
+        cdef Core* core = engine.core
+        cdef Image image = Image(engine)
+        cdef int status = E_CLOSED if core.closed else OK
+        with nogil:
+            if status == OK and extents.bridged:
+                status = bridge_check(core, &base.data, &extents.written, &extents.later)
+                if status == OK:
+                    map_flag_verified(&extents.data)
+            if status == OK and settle:
+                status = map_settle(core, &extents.data, 0, extents.data.count,
+                                    settled_room(&extents.data))
+        raise_status(status, core)
+        image.data.kind = IMAGE_PATCHED
+        image.base = base
+        image.data.base = &base.data
+        image.data.map = extents.data
+        memset(&extents.data, 0, sizeof(ExtentMapData))
+        image.seq = seq
+        return image
+
+    cdef int _check(self) except -1:
+        if self.data.core.closed:
+            raise_status(E_CLOSED, self.data.core)
+        return 0
+
+    def read(self, offset, length, uint32_t volume=0):
+        """bytes of one volume at this state. Raises OutOfBounds, CorruptionError, PointExpired."""
+        cdef uint64_t size = self.data.core.volumes[volume].size
+        cdef uint64_t start = as_unsigned(offset, "offset", size)
+        cdef uint64_t count = as_unsigned(length, "length", size)
+        if start > size or count > size - start:
+            raise_bounds(offset, length, size)
+        content = PyBytes_FromStringAndSize(NULL, count)
+        self._fetch(volume, start, <uint8_t*>PyBytes_AS_STRING(content), count)
+        return content
+
+    def readinto(self, offset, buffer, uint32_t volume=0):
+        """Fill a writable C-contiguous buffer from `offset` on. Raises as `read`."""
+        cdef uint64_t size = self.data.core.volumes[volume].size
+        cdef uint64_t start = as_unsigned(offset, "offset", size)
+        cdef Py_buffer view
+        take_buffer(buffer, &view, PyBUF_WRITABLE)
+        try:
+            if start > size or <uint64_t>view.len > size - start:
+                raise_bounds(offset, view.len, size)
+            self._fetch(volume, start, <uint8_t*>view.buf, view.len)
+        finally:
+            PyBuffer_Release(&view)
+
+    cdef int _fetch(self, uint32_t volume, uint64_t start, uint8_t* target,
+                    uint64_t count) except -1:
+        cdef int status
+        with self.engine:
+            self._check()
+            if count < NOGIL_MIN_BYTES:
+                status = image_fetch(&self.data, volume, start, target, count)
+            else:
+                with nogil:
+                    status = image_fetch(&self.data, volume, start, target, count)
+            raise_status(status, self.data.core)
+        return 0
+
+    def materialise(self, uint32_t volume=0):
+        """MemoryDevice: a copy of one whole volume at this state."""
+        cdef MemoryDevice device
+        cdef int status
+        with self.engine:
+            self._check()
+            device = MemoryDevice(self.data.core.volumes[volume].size)
+            with nogil:
+                status = image_materialise(&self.data, volume, device.data)
+            raise_status(status, self.data.core)
+        return device
+
+    def blocks(self, uint32_t volume=0):
+        """ndarray of int64: blocks of 4096 bytes where production may differ from this state."""
+        cdef list parts = []
+        cdef Image image = self
+        while image is not None:
+            if image.data.kind == IMAGE_STORED:
+                parts.append(_blocks_of_extents(image.files[volume].data_extents()))
+                parts.append(self.engine.write_kept(volume))
+            elif image.data.kind == IMAGE_FROZEN:
+                parts.append(_blocks_of_chunks(image.data.touched[volume],
+                                               image.data.core.volumes[volume].chunks))
+                parts.append(self.engine.write_kept(volume))
+            elif image.data.kind == IMAGE_LIVE:
+                raise_status(live_ready(image.data.live), self.data.core)
+                parts.append(_blocks_of_map(&image.data.live.map, volume))
+            elif image.data.kind == IMAGE_PATCHED:
+                parts.append(_blocks_of_map(&image.data.map, volume))
+            image = image.base
+        return numpy.unique(numpy.concatenate(parts)) if parts else numpy.empty(0, numpy.int64)
+
+    def differences(self, uint32_t volume=0):
+        """(offsets, lengths), int64: the ranges where production differs from this state."""
+        cdef RangeList ranges
+        cdef int status
+        cdef const int64_t[::1] blocks = self.blocks(volume)
+        cdef uint64_t count = blocks.shape[0]
+        cdef const int64_t* first = &blocks[0] if count else NULL
+        memset(&ranges, 0, sizeof(RangeList))
+        with nogil:
+            status = image_differences(&self.data, volume, first, count, &ranges)
+        try:
+            raise_status(status, self.data.core)
+            return (_copy_of_int64(ranges.offsets, ranges.count),
+                    _copy_of_int64(ranges.lengths, ranges.count))
+        finally:
+            free(ranges.offsets)
+            free(ranges.lengths)
+
+    def write_back(self, uint32_t volume, const int64_t[::1] offsets, const int64_t[::1] lengths):
+        """Journal and write this state over ranges of production. The caller holds the lock."""
+        cdef uint64_t count = offsets.shape[0]
+        cdef int status
+        if count == 0:
+            return
+        with nogil:
+            status = image_write_back(&self.data, volume, &offsets[0], &lengths[0], count)
+        raise_status(status, self.data.core)
+
+    def _damage(self, uint32_t volume, uint64_t offset, int mask):
+        """Flip bits in a byte of a frozen image; for tests."""
+        if self.data.kind != IMAGE_FROZEN or offset >= self.data.core.volumes[volume].size:
+            raise IndexError(volume, offset)
+        self.data.data[volume][offset] ^= mask
+
+    def verify(self):
+        """list of (volume, offset): blocks of a frozen image that do not match their checksum."""
+        cdef Core* core = self.data.core
+        cdef uint64_t block, blocks
+        cdef uint32_t volume
+        bad = []
+        if self.data.kind == IMAGE_STORED:
+            return self._verify_stored()
+        with self.engine:
+            self._check()
+            for volume in range(core.volume_count):
+                blocks = (core.volumes[volume].size + SNAPSHOT_BLOCK_BYTES - 1) \
+                    // SNAPSHOT_BLOCK_BYTES
+                for block in range(blocks):
+                    if not self.data.touched[volume][block * SNAPSHOT_BLOCK_BYTES >> CHUNK_SHIFT]:
+                        continue
+                    if frozen_check(&self.data, volume, block) != OK:
+                        bad.append((volume, block * SNAPSHOT_BLOCK_BYTES))
+        return bad
+
+
+    def patches(self):
+        """(volumes, offsets, lengths), int64: where a patched image differs from its base."""
+        cdef const ExtentMapData* map = &self.data.map
+        cdef uint64_t k
+        table = numpy.empty((3, map.count), numpy.int64)
+        cdef int64_t[:, ::1] rows = table
+        for k in range(map.count):
+            rows[0, k] = map.fragments[k].volume
+            rows[1, k] = <int64_t>map.fragments[k].offset
+            rows[2, k] = map.fragments[k].length
+        return table[0], table[1], table[2]
+
+    def _verify_stored(self):
+        cdef Core* core = self.data.core
+        cdef uint64_t start, size
+        cdef uint32_t volume
+        cdef int status
+        cdef uint8_t[SNAPSHOT_BLOCK_BYTES] content
+        bad = []
+        for volume in range(core.volume_count):
+            size = core.volumes[volume].size
+            for start in range(0, size, SNAPSHOT_BLOCK_BYTES):
+                with self.engine:
+                    self._check()
+                    with nogil:
+                        status = stored_fetch(&self.data, volume, start, content,
+                                              min(size - start, <uint64_t>SNAPSHOT_BLOCK_BYTES))
+                    if status == E_CORRUPT or (status == E_IO
+                                               and core.disk.error == ENDED_EARLY):
+                        bad.append((volume, start))
+                    else:
+                        raise_status(status, core)
+        return bad
+
+
+def restore_outcome(Engine engine not None, const int64_t[::1] offsets,
+                    const int64_t[::1] lengths):
+    """int: the oldest state once these writes are in. Raises JournalFull."""
+    cdef uint64_t oldest = engine.core.base_seq
+    cdef uint64_t count = lengths.shape[0]
+    cdef int status = OK
+    if count:
+        with nogil:
+            if engine.core.disk is not NULL:
+                status = disk_restore_simulate(engine.core, &offsets[0], &lengths[0], count,
+                                               &oldest)
+            else:
+                status = restore_simulate(engine.core, &lengths[0], count, &oldest)
+    raise_status(status, engine.core)
+    return oldest
+
+
+cdef void map_flag_verified(ExtentMapData* map) noexcept nogil:
+    cdef uint64_t k
+    for k in range(map.count):
+        map.fragments[k].flags |= FRAGMENT_VERIFIED
+
+
+cdef _blocks_of_map(const ExtentMapData* map, uint32_t volume):
+    cdef uint64_t k
+    blocks = numpy.empty(map.count, numpy.int64)
+    cdef int64_t[::1] numbers = blocks
+    cdef uint64_t used = 0
+    for k in range(map.count):
+        if map.fragments[k].volume == volume:
+            numbers[used] = <int64_t>(map.fragments[k].offset >> BLOCK_SHIFT)
+            used += 1
+    return blocks[:used]
+
+
+cdef _copy_of_int64(const int64_t* numbers, uint64_t count):
+    if count == 0:
+        return numpy.empty(0, numpy.int64)
+    return numpy.frombuffer(PyMemoryView_FromMemory(<char*>numbers, count * sizeof(int64_t),
+                                                    PyBUF_READ), numpy.int64).copy()

@@ -1,0 +1,152 @@
+# Stored images: snapshots of file stores. A raw file for each volume, and one of checksums: blocks
+# of SUM_BLOCK_SUMS XXH3-64 sums, one for each block of the copy, then one over the block's own bytes,
+# seeded with the image's seed and the block's number. A block of checksums that was never written
+# says that all of the copy that it covers is zeroes.
+
+cdef enum:
+    SUM_BLOCK_BYTES = 4096       # (SUM_BLOCK_SUMS + 1) * 8
+    STORED_PIECE_BYTES = 1048576
+
+
+cdef int stored_create(ImageData* image) noexcept nogil:
+    cdef Core* core = image.core
+    image.copies = <Device*>calloc(core.volume_count, sizeof(Device))
+    image.sum_files = <Device*>calloc(core.volume_count, sizeof(Device))
+    image.sum_block = <uint64_t*>malloc(SUM_BLOCK_BYTES)
+    image.sum_number = 0
+    if image.copies is NULL or image.sum_files is NULL or image.sum_block is NULL:
+        return E_NO_MEMORY
+    return OK
+
+
+cdef void stored_free(ImageData* image) noexcept nogil:
+    free(image.copies)
+    free(image.sum_files)
+    free(image.sum_block)
+    image.copies = NULL
+    image.sum_files = NULL
+    image.sum_block = NULL
+
+
+cdef inline uint64_t block_bytes(const ImageData* image, uint32_t volume,
+                                 uint64_t block) noexcept nogil:
+    cdef uint64_t rest = image.core.volumes[volume].size - block * SNAPSHOT_BLOCK_BYTES
+    return rest if rest < SNAPSHOT_BLOCK_BYTES else SNAPSHOT_BLOCK_BYTES
+
+
+cdef int sums_load(ImageData* image, uint32_t volume, uint64_t number) noexcept nogil:
+    """Have the checksums of blocks [number * SUM_BLOCK_SUMS, ...) at hand."""
+    cdef int status
+    if image.sum_number == number + 1 and image.sum_volume == volume:
+        return OK
+    image.sum_number = 0
+    status = device_read(&image.sum_files[volume], <uint8_t*>image.sum_block, SUM_BLOCK_BYTES,
+                         number * SUM_BLOCK_BYTES, &image.core.disk.error)
+    if status != OK:
+        return status
+    if not is_zero(<uint8_t*>image.sum_block, SUM_BLOCK_BYTES):
+        if image.sum_block[SUM_BLOCK_SUMS] != sums_own(image, image.sum_block, volume, number):
+            image.core.bad_seq = 0
+            image.core.bad_offset = number * SUM_BLOCK_SUMS * SNAPSHOT_BLOCK_BYTES
+            return E_CORRUPT
+    image.sum_number = number + 1
+    image.sum_volume = volume
+    return OK
+
+
+cdef uint64_t sums_own(const ImageData* image, const uint64_t* sums, uint32_t volume,
+                       uint64_t number) noexcept nogil:
+    return seeded_hash64(sums, SUM_BLOCK_SUMS * sizeof(uint64_t),
+                         image.seed ^ (<uint64_t>volume << 48) ^ number)
+
+
+cdef int stored_check(ImageData* image, uint32_t volume, uint64_t block,
+                      const uint8_t* content) noexcept nogil:
+    """Hold one whole block against its checksum."""
+    cdef uint64_t length = block_bytes(image, volume, block)
+    cdef uint64_t number = block // SUM_BLOCK_SUMS
+    cdef bint good
+    cdef int status = sums_load(image, volume, number)
+    if status != OK:
+        return status
+    if image.sum_block[SUM_BLOCK_SUMS] == 0:
+        good = is_zero(content, length)
+    else:
+        good = hash64(content, length) == image.sum_block[block % SUM_BLOCK_SUMS]
+    if not good:
+        image.core.bad_seq = 0
+        image.core.bad_offset = block * SNAPSHOT_BLOCK_BYTES
+        return E_CORRUPT
+    return OK
+
+
+cdef int stored_fetch(ImageData* image, uint32_t volume, uint64_t offset, uint8_t* target,
+                      uint64_t length) noexcept nogil:
+    """Read a range. Whole blocks are read into place, broken ones by way of a buffer."""
+    cdef uint8_t[SNAPSHOT_BLOCK_BYTES] content
+    cdef uint64_t end = offset + length, block, start, stop, whole, k
+    cdef int status = OK
+    while offset < end and status == OK:
+        block = offset // SNAPSHOT_BLOCK_BYTES
+        start = block * SNAPSHOT_BLOCK_BYTES
+        whole = (end - offset) // SNAPSHOT_BLOCK_BYTES
+        if offset == start and whole:
+            status = device_read(&image.copies[volume], target, whole * SNAPSHOT_BLOCK_BYTES,
+                                 offset, &image.core.disk.error)
+            for k in range(whole):
+                if status == OK:
+                    status = stored_check(image, volume, block + k,
+                                          target + k * SNAPSHOT_BLOCK_BYTES)
+            target += whole * SNAPSHOT_BLOCK_BYTES
+            offset += whole * SNAPSHOT_BLOCK_BYTES
+            continue
+        status = device_read(&image.copies[volume], content, block_bytes(image, volume, block),
+                             start, &image.core.disk.error)
+        if status == OK:
+            status = stored_check(image, volume, block, content)
+        if status != OK:
+            break
+        stop = start + SNAPSHOT_BLOCK_BYTES
+        if stop > end:
+            stop = end
+        memcpy(target, content + (offset - start), stop - offset)
+        target += stop - offset
+        offset = stop
+    return status
+
+
+cdef int stored_write(ImageData* image, ImageData* source, uint32_t volume, uint64_t number,
+                      uint8_t* buffer, bint copy) noexcept nogil:
+    """Store the blocks that one block of checksums covers: from `source`, or, where the copy is
+    there already (cloned), only their checksums. `buffer` has room for them and for the sums."""
+    cdef Core* core = image.core
+    cdef uint64_t size = core.volumes[volume].size
+    cdef uint64_t start = number * SUM_BLOCK_SUMS * SNAPSHOT_BLOCK_BYTES
+    cdef uint64_t length = size - start, k, first, block
+    cdef uint64_t* sums = <uint64_t*>(buffer + SUM_BLOCK_SUMS * SNAPSHOT_BLOCK_BYTES)
+    cdef int status
+    if length > SUM_BLOCK_SUMS * SNAPSHOT_BLOCK_BYTES:
+        length = SUM_BLOCK_SUMS * SNAPSHOT_BLOCK_BYTES
+    status = image_fetch(source, volume, start, buffer, length)
+    if status != OK or is_zero(buffer, length):
+        return status
+    memset(sums, 0, SUM_BLOCK_BYTES)
+    k = 0
+    while k < length and status == OK:
+        first = k
+        while k < length:    # a run of blocks that are not zeroes
+            block = length - k if length - k < SNAPSHOT_BLOCK_BYTES else SNAPSHOT_BLOCK_BYTES
+            sums[k // SNAPSHOT_BLOCK_BYTES] = hash64(buffer + k, block)
+            if is_zero(buffer + k, block):
+                break
+            k += block
+        if k > first and copy:
+            status = device_write(&image.copies[volume], buffer + first, k - first,
+                                  start + first, &core.disk.error)
+        if k < length:
+            k += block
+    sums[SUM_BLOCK_SUMS] = sums_own(image, sums, volume, number)
+    if status == OK:
+        status = device_write(&image.sum_files[volume], <uint8_t*>sums, SUM_BLOCK_BYTES,
+                              number * SUM_BLOCK_BYTES, &core.disk.error)
+    return status

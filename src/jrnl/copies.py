@@ -1,0 +1,106 @@
+"""Copies: all volumes at one state, as raw files with checksums; what a snapshot on disk is."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+import xxhash
+
+from jrnl._core import FORMAT, Image
+from jrnl.errors import CorruptionError
+
+if TYPE_CHECKING:
+    from jrnl._core import CallbackDevice, Engine, FileDevice
+    from jrnl.folder import Place
+
+    Device = FileDevice | CallbackDevice
+
+_BLOCK = FORMAT["constants"]["SNAPSHOT_BLOCK_BYTES"]
+_COVERED = FORMAT["constants"]["SUM_BLOCK_SUMS"] * _BLOCK
+NAME = re.compile(r"(snapshot|recovery)-(\d{1,18})(-\d{1,5}\.(img|sums)|\.patches)")
+
+
+def image_name(number: int, volume: int) -> str:
+    """Return the name of a copy's file."""
+    return f"snapshot-{number}-{volume}.img"
+
+
+def sums_name(number: int, volume: int) -> str:
+    """Return the name of its checksums' file."""
+    return f"snapshot-{number}-{volume}.sums"
+
+
+def patches_name(number: int) -> str:
+    """Return the name of the file of a recovery's patches."""
+    return f"recovery-{number}.patches"
+
+
+def seed_of(key: int, number: int) -> int:
+    """Return what seeds the checksums of a copy."""
+    return int(xxhash.xxh3_64_intdigest(number.to_bytes(8, "little"), key))
+
+
+def make(
+    place: Place, engine: Engine, key: int, number: int, source: Image, clones: list[str] | None
+) -> Image:
+    """Write a copy of `source`, durably.
+
+    Parameters
+    ----------
+    clones : list of str, optional
+        Files with the very content of `source`, one a volume: shared where the file system can.
+    """
+    copies: list[Device] = []
+    sums: list[Device] = []
+    sizes = engine.sizes
+    shared = [False] * len(sizes)
+    try:
+        for volume, size in enumerate(sizes):
+            name = image_name(number, volume)
+            shared[volume] = bool(clones) and place.clone(clones[volume], name)
+            copies.append(place.open(name, True) if shared[volume] else place.create(name, size))
+            sums.append(place.create(sums_name(number, volume), -(-size // _COVERED) * _BLOCK))
+        image = Image.stored(engine, source.seq, seed_of(key, number), copies, sums)
+        image.tag = number
+        for volume, size in enumerate(sizes):
+            for block in range(-(-size // _COVERED)):
+                image.store(source, volume, block, not shared[volume])
+        for device in (*copies, *sums):
+            device.sync()
+        place.sync()
+    except BaseException:
+        for device in (*copies, *sums):
+            device.close()
+        raise
+    return image
+
+
+def load(place: Place, engine: Engine, key: int, number: int, seq: int) -> Image:
+    """Open a copy. Raises CorruptionError where a file is missing or too short."""
+    copies: list[Device] = []
+    sums: list[Device] = []
+    for volume, size in enumerate(engine.sizes):
+        for devices, name, wanted in (
+            (copies, image_name(number, volume), size),
+            (sums, sums_name(number, volume), -(-size // _COVERED) * _BLOCK),
+        ):
+            try:
+                device = place.open(name, False)
+            except FileNotFoundError as error:
+                raise CorruptionError(f"{name} is missing") from error
+            devices.append(device)
+            if device.size < wanted:
+                raise CorruptionError(f"{name} ends too early: it was cut")
+    image = Image.stored(engine, seq, seed_of(key, number), copies, sums)
+    image.tag = number
+    return image
+
+
+def remove(place: Place, number: int, volumes: int) -> None:
+    """Remove a copy's files, as far as they are there."""
+    there = set(place.names())
+    for volume in range(volumes):
+        for name in (image_name(number, volume), sums_name(number, volume)):
+            if name in there:
+                place.remove(name)

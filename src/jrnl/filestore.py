@@ -1,0 +1,308 @@
+"""Stores on disk: making them and opening them, through the interface of a folder."""
+
+from __future__ import annotations
+
+import secrets
+from typing import TYPE_CHECKING, Any
+
+from jrnl._core import FORMAT, Engine, Log
+from jrnl.errors import CorruptionError, FormatError, InvalidArgument, ReadOnlyStore, StoreExists
+from jrnl.keeper import HEAD_BYTES, SLOT_BYTES, Keeper, check_head, head_bytes, volume_file
+from jrnl.opening import Scan
+from jrnl.options import Options, overlay_size, parse
+from jrnl.points import check_name
+from jrnl.sources import fill
+from jrnl.store import Store
+from jrnl.superblock import NAMES, SUPER_BYTES, Superblock
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from jrnl.folder import Place
+    from jrnl.sizes import Size
+    from jrnl.superblock import Device, Document
+
+_BLOCK = FORMAT["constants"]["LOG_BLOCK_BYTES"]
+_PIECE_BYTES = 1 << 20
+
+
+def create_in(
+    place: Place, name: str, *, overlay: Size | None = None, **keywords: Any
+) -> Store:
+    """Make the store `name` in a folder, whole or not at all, and open it.
+
+    Takes what `create` takes. Raises what it raises.
+    """
+    options = parse(on_disk=True, **keywords)
+    overlay_size(options.journal, overlay)
+    prefix = f".{name}.new-"
+    there = place.names()
+    if name in there:
+        raise StoreExists(f"there is something at {name!r} already; open it, or use another path")
+    for stray in there:
+        if stray.startswith(prefix):  # an interrupted creation
+            place.remove(stray)
+    temporary = prefix + secrets.token_hex(4)
+    folder = place.make(temporary)
+    try:
+        _write_files(folder, options)
+        folder.sync()
+    except BaseException:
+        folder.close()
+        place.remove(temporary)
+        raise
+    folder.close()
+    try:
+        place.rename(temporary, name)
+    except FileExistsError as error:
+        place.remove(temporary)
+        raise StoreExists(f"there is something at {name!r} by now") from error
+    place.sync()
+    return open_in(place, name, overlay=overlay, clock=options.clock)
+
+
+def _write_files(folder: Place, options: Options) -> None:
+    """Write all files of a new store, durably."""
+    key = secrets.randbits(63)
+    area = options.journal - options.journal % _BLOCK
+    slots = options.journal // 8 // SLOT_BYTES
+    fixed = {
+        "journal": options.journal,
+        "images": options.images,
+        "overflow": "refuse" if options.refuse else "evict",
+        "sync": "always" if options.always else "flush",
+        "volumes": [[name, size] for name, size in options.sizes.items()],
+    }
+    engine_time = options.clock() if options.clock is not None else None
+    created = engine_time if engine_time is not None else _now()
+    document = {
+        **fixed,
+        "created_ns": created,
+        "tail": [1, 0, 0, 0, created],
+        "durable_number": 1,
+        "durable_seq": 0,
+        "synced_seq": 0,
+        "head": [1, 0, 0],
+        "index": [0, 1, 0],
+        "undo": None,
+        "rewound": None,
+        "clean": True,
+        "newest": [0, created],
+        "epochs": [[1, 1]],
+        "aliases": [],
+        "lost": [],
+        "snapshots": [],
+        "recoveries": [],
+        "restore": None,
+        "next_id": 1,
+    }
+    for index, (volume, size) in enumerate(options.sizes.items()):
+        device = folder.create(volume_file(index, volume), size)
+        if volume in options.sources:
+            fill(device, options.sources[volume])
+        _finish(device)
+    for name, length in (("log", area), ("index", slots * SLOT_BYTES)):
+        device = folder.create(name, HEAD_BYTES + length)
+        device.pwrite(0, head_bytes(name, key, area, slots))
+        _zero(device, HEAD_BYTES, length)
+        _finish(device)
+    devices = [folder.create(name, SUPER_BYTES) for name in NAMES]
+    Superblock(devices, key).write(document)
+    for device in devices:
+        device.close()
+
+
+def _now() -> int:
+    import time
+
+    return time.time_ns()
+
+
+def _zero(device: Device, start: int, length: int) -> None:
+    """Write zeroes: nothing grows later on."""
+    zeroes = memoryview(bytes(_PIECE_BYTES))
+    for offset in range(start, start + length, _PIECE_BYTES):
+        device.pwrite(offset, zeroes[: start + length - offset])
+
+
+def _finish(device: Device) -> None:
+    device.sync()
+    device.close()
+
+
+def open_in(
+    place: Place,
+    name: str,
+    mode: str = "r+",
+    *,
+    overlay: Size | None = None,
+    clock: Callable[[], int] | None = None,
+) -> Store:
+    """Open the store `name` of a folder. Raises what `open` raises."""
+    if mode not in ("r", "r+"):
+        raise InvalidArgument(f"mode must be 'r' or 'r+', not {mode!r}")
+    writable = mode == "r+"
+    folder = place.folder(name)
+    keeper = None
+    try:
+        folder.lock(writable)
+        keeper, document = _read_superblocks(folder, writable)
+        return _open(keeper, document, writable, overlay, clock)
+    except BaseException:
+        if keeper is not None:
+            keeper.let_go()
+        folder.close()
+        raise
+
+
+def _read_superblocks(folder: Place, writable: bool) -> tuple[Keeper, Document]:
+    devices: list[Device | None] = []
+    for name in NAMES:
+        try:
+            devices.append(folder.open(name, writable))
+        except (FileNotFoundError, NotADirectoryError):
+            devices.append(None)
+    if devices == [None, None]:
+        raise FormatError("this is no store: there is no superblock")
+    try:
+        superblock, found, problems = Superblock.read(devices)
+        if writable and not found.writable:
+            raise ReadOnlyStore(
+                "the store has features that this version can read, not write: use mode='r'"
+            )
+        document = _checked(found.document)
+    except BaseException:
+        for device in devices:
+            if device is not None:
+                device.close()
+        raise
+    if writable:
+        for copy, device in enumerate(devices):
+            if device is None:
+                superblock.devices[copy] = folder.create(NAMES[copy], SUPER_BYTES)
+        superblock.heal(document)
+    fixed = {
+        key: document[key]
+        for key in ("journal", "images", "overflow", "sync", "volumes", "created_ns")
+    }
+    keeper = Keeper(folder, superblock, fixed, document)
+    keeper.problems += problems
+    return keeper, document
+
+
+def _checked(document: Document) -> Document:
+    """Return the document if it has what it must have; its checksum was right, its writer known."""
+    try:
+        numbers = [document["journal"], document["durable_seq"], document["synced_seq"],
+                   document["durable_number"], document["created_ns"], document["next_id"],
+                   *document["tail"], *document["head"], *document["index"]]  # fmt: skip
+        if not all(type(number) is int for number in numbers):
+            raise TypeError("a number is none")
+        if len(document["tail"]) != 5 or len(document["head"]) != 3 or len(document["index"]) != 3:
+            raise TypeError("a position is none")
+        if not 16384 <= document["journal"] < 1 << 60 or document["images"] not in (2, 3):
+            raise ValueError("the journal's options")
+        for volume, size in document["volumes"]:
+            check_name(volume)
+            if type(size) is not int or not 0 < size <= 1 << 60:
+                raise ValueError("a volume's size")
+        document["epochs"][0][1], document["aliases"], document["clean"]  # noqa: B018
+    except (KeyError, TypeError, ValueError, IndexError) as error:
+        raise FormatError(f"the superblock says what no store says: {error!r}") from error
+    return document
+
+
+def _open(
+    keeper: Keeper,
+    document: Document,
+    writable: bool,
+    overlay: Size | None,
+    clock: Callable[[], int] | None,
+) -> Store:
+    folder, key = keeper.place, keeper.superblock.key
+    journal = document["journal"]
+    area, slots = journal - journal % _BLOCK, journal // 8 // SLOT_BYTES
+    names = [name for name, _ in document["volumes"]]
+    sizes = [size for _, size in document["volumes"]]
+    log_file, index_file, *volumes = (
+        _open_file(keeper, file, writable)
+        for file in ("log", "index", *(volume_file(k, name) for k, name in enumerate(names)))
+    )
+    check_head("log", log_file, key, area, slots)
+    try:
+        check_head("index", index_file, key, area, slots)
+    except CorruptionError as error:
+        keeper.problems.append(str(error))
+    for name, device, size in zip(names, volumes, sizes, strict=True):
+        if device.size != size:
+            raise FormatError(f"the file of volume {name!r} has {device.size} bytes, not {size}")
+    if not document["clean"]:
+        for device in (log_file, *volumes):
+            if writable:
+                device.sync()  # what a killed process has left in the cache
+            device.drop_cache()
+    engine = Engine(
+        volumes, journal, document["images"], True, document["overflow"] == "refuse", clock,
+        sizes, overlay_size(journal, overlay),
+    )  # fmt: skip
+    log = Log(engine, log_file, index_file, key, keeper.record if writable else _nothing,
+              document["sync"] == "always", not writable)  # fmt: skip
+    keeper.log = log
+    _find_state(keeper, log, document)
+    return _start(keeper, log, document, names, writable)
+
+
+def _nothing() -> None:
+    """Write no superblock: the store is open for reading."""
+
+
+def _open_file(keeper: Keeper, name: str, writable: bool) -> Device:
+    try:
+        device = keeper.place.open(name, writable)
+    except FileNotFoundError as error:
+        raise CorruptionError(f"the store's file {name!r} is missing") from error
+    keeper.files.append(device)
+    return device
+
+
+def _find_state(keeper: Keeper, log: Log, document: Document) -> None:
+    """Bring the engine to the newest state that the log proves."""
+    number, position, slot, seq, time_ns = document["tail"]
+    log.begin_at(number, position, slot, seq, time_ns, document["created_ns"])
+    log.set_aliases(document["aliases"])
+    scan = Scan(keeper, log, document)
+    scan.run()
+    epoch = max(pair[0] for pair in document["epochs"]) + 1
+    for volume, offset, length in document["lost"]:
+        log.put_lost(volume, offset, length)
+    log.finish_opening(epoch, scan.synced)
+    for first, last in scan.damage:
+        keeper.problems.append(f"the log is damaged: of the entries {first} to {last}, some or "
+                               "all cannot be read")  # fmt: skip
+
+
+def _start(
+    keeper: Keeper, log: Log, document: Document, names: list[str], writable: bool
+) -> Store:
+    """Finish what was interrupted, begin a new epoch, and accept writes."""
+    engine = log.engine
+    if document["undo"] is not None:
+        log.set_undo(document["undo"])
+    rewound = document["rewound"]
+    if writable:
+        with engine:
+            log.record()
+            if document["undo"] is not None:
+                log.undo(document["undo"])
+            elif rewound is not None and engine.seq < rewound[1]:
+                log.put_rewound(*rewound)
+                log.record()
+            keeper.remove_strays()
+    elif rewound is not None and engine.seq < rewound[1]:
+        log.put_rewound(*rewound)
+    store = Store(engine, names, keeper)
+    with engine:
+        keeper.load(store._catalog, store._resolve)
+        if keeper.restore is not None and writable:
+            store._finish_restore()
+    return store

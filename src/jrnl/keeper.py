@@ -1,0 +1,318 @@
+"""The keeper of a store on disk: what its superblocks say, and the files of its copies."""
+
+from __future__ import annotations
+
+import struct
+from typing import TYPE_CHECKING, Any
+
+import xxhash
+
+from jrnl import copies, patches
+from jrnl._core import FORMAT, Engine, Image, Log
+from jrnl.errors import CorruptionError, FormatError, JrnlError, PointExpired, UnknownPoint
+from jrnl.plan import Base, Plan
+from jrnl.recovery import Recovery
+from jrnl.snapshot import Snapshot
+
+if TYPE_CHECKING:
+    from jrnl.catalog import Catalog
+    from jrnl.folder import Place
+    from jrnl.superblock import Device, Document, Superblock
+
+HEAD_BYTES = FORMAT["constants"]["LOG_HEAD_BYTES"]
+SLOT_BYTES = FORMAT["header_sizes"]["EntryHeader"]
+EPOCHS_MAX = 4096
+_ALIASES_KEPT = 64
+_HEAD = struct.Struct("<8sQQQ")  # magic, key, bytes of the ring, of the index
+_SUM = struct.Struct("<Q")
+MAGICS = {"log": b"jrnl-log", "index": b"jrnlindx"}
+
+
+def head_bytes(name: str, key: int, area: int, slots: int) -> bytes:
+    """Return what stands at the start of the log's file, and of the index."""
+    head = _HEAD.pack(MAGICS[name], key, area, slots)
+    head += _SUM.pack(xxhash.xxh3_64_intdigest(head))
+    return head + bytes(HEAD_BYTES - len(head))
+
+
+def check_head(name: str, device: Device, key: int, area: int, slots: int) -> None:
+    """Raise FormatError where a file is not the one that belongs to this store."""
+    wanted = head_bytes(name, key, area, slots)
+    if device.size < HEAD_BYTES + (area if name == "log" else slots * SLOT_BYTES):
+        raise CorruptionError(f"the file {name!r} ends too early: it was cut")
+    if device.pread(0, HEAD_BYTES) != wanted:
+        raise FormatError(f"the file {name!r} belongs to another store, or is damaged at its start")
+
+
+def volume_file(index: int, name: str) -> str:
+    """Return the name of a volume's file: its own, where any file system takes that."""
+    plain = all(character.isascii() and (character.isalnum() or character in "_-")
+                for character in name)  # fmt: skip
+    taken = name.startswith(("snapshot-", "recovery-", "volume-"))
+    return f"{name}.img" if plain and not taken and len(name) <= 64 else f"volume-{index}.img"
+
+
+class Keeper:
+    """Writes the superblocks, and knows the store's files; callers hold the engine's lock."""
+
+    def __init__(
+        self, place: Place, superblock: Superblock, fixed: Document, document: Document
+    ) -> None:
+        self.place = place
+        self.superblock = superblock
+        self.fixed = fixed  # what never changes: volumes, journal, options
+        self.epochs: list[list[int]] = [list(pair) for pair in document.get("epochs", [[1, 1]])]
+        self.snapshots: list[Document] = list(document.get("snapshots", []))
+        self.recoveries: list[Document] = list(document.get("recoveries", []))
+        self.restore: Document | None = document.get("restore")
+        self.next_id = int(document.get("next_id", 1))
+        self.clean = False
+        self.problems: list[str] = []
+        self.files: list[Device] = []
+        self.log: Log | None = None
+        self.catalog: Catalog | None = None
+
+    # The document.
+
+    @property
+    def opened(self) -> Log:
+        """The log. It is there once the store is open."""
+        assert self.log is not None
+        return self.log
+
+    def document(self) -> Document:
+        """Return what the superblocks say now."""
+        state = self.opened.state()
+        self._follow_epoch(state.pop("epoch"), state["head"][0], state["tail"][0])
+        return {
+            **self.fixed,
+            **state,
+            "clean": self.clean,
+            "newest": [self.opened.engine.seq, self.opened.engine.time_ns],
+            "epochs": self.epochs,
+            "aliases": self.opened.aliases(_ALIASES_KEPT),
+            "lost": self.opened.lost(),
+            "snapshots": self.snapshots,
+            "recoveries": self.recoveries,
+            "restore": self.restore,
+            "next_id": self.next_id,
+        }
+
+    def _follow_epoch(self, epoch: int, head: int, tail: int) -> None:
+        """A new epoch begins at the group `head`; what is told of groups before `tail` goes."""
+        if epoch > self.epochs[-1][0]:
+            self.epochs = [pair for pair in self.epochs if pair[1] < head]
+            self.epochs.append([epoch, head])
+        while len(self.epochs) > 1 and self.epochs[1][1] <= tail:
+            del self.epochs[0]
+
+    def epoch_at(self, number: int) -> int:
+        """Return the epoch under which a group was written, by its number."""
+        return max((epoch for epoch, first in self.epochs if first <= number), default=0)
+
+    def record(self) -> None:
+        """Write the superblocks."""
+        self.superblock.write(self.document())
+
+    # Copies: snapshots and what recoveries preserve.
+
+    def _new_id(self) -> int:
+        number = self.next_id
+        self.next_id += 1
+        return number
+
+    def _copy(self, source: Image, *, production: bool) -> Image:
+        log, engine = self.opened, self.opened.engine
+        clones = None
+        if production:
+            log.write_back()
+            clones = [volume_file(k, name) for k, (name, _) in enumerate(self.fixed["volumes"])]
+        else:
+            log.commit()
+        number = self._new_id()
+        try:
+            return copies.make(
+                self.place, engine, self.superblock.key, number, source, clones
+            )
+        except BaseException:
+            copies.remove(self.place, number, len(self.fixed["volumes"]))
+            raise
+
+    def take_snapshot(self, name: str) -> Image:
+        """Copy production, durably, under a name."""
+        log = self.opened
+        log.check()
+        image = self._copy(Image.production(log.engine), production=True)
+        fact = {"id": image.tag, "name": name, "seq": image.seq, "time_ns": log.engine.tick()}
+        self.snapshots.append(fact)
+        log.record()
+        return image
+
+    def preserve(self) -> Image:
+        """Copy production as it is now; the copy lasts as long as a recovery needs it."""
+        self.opened.check()
+        return self._copy(Image.production(self.opened.engine), production=True)
+
+    def snapshot_deleted(self, image: Image) -> None:
+        """Forget a snapshot; its files go once no recovery needs them."""
+        self.opened.check()
+        self.snapshots = [fact for fact in self.snapshots if fact["id"] != image.tag]
+        self.opened.record()
+        self._sweep({int(image.tag)})
+
+    def _sweep(self, numbers: set[int]) -> None:
+        """Remove copies that nobody refers to any more."""
+        used = {fact["id"] for fact in self.snapshots}
+        used |= {fact["copy"] for fact in self.recoveries}
+        if self.catalog is not None:
+            used |= {recovery.copy for recovery in self.catalog.recoveries().values()}
+        for number in numbers - used:
+            copies.remove(self.place, number, len(self.fixed["volumes"]))
+
+    def remove_strays(self) -> None:
+        """Remove files that an interrupted operation has left."""
+        used = {fact["id"] for fact in self.snapshots}
+        used |= {fact["copy"] for fact in self.recoveries}
+        kept = {copies.patches_name(fact["id"]) for fact in self.recoveries}
+        for name in self.place.names():
+            match = copies.NAME.fullmatch(name)
+            if match and match[1] == "snapshot" and int(match[2]) not in used:
+                self.place.remove(name)
+            elif match and match[1] == "recovery" and name not in kept:
+                self.place.remove(name)
+
+    # Recoveries.
+
+    def keep_recovery(self, recovery: Recovery) -> None:
+        """Make a recovery durable, but for the superblocks, which the caller writes."""
+        if any(fact["id"] == recovery.id for fact in self.recoveries):
+            return
+        if recovery.copy is None:
+            recovery.copy = self._copy(recovery.preserved, production=False).tag
+        name = copies.patches_name(recovery.id)
+        if name in self.place.names():
+            self.place.remove(name)
+        seed = copies.seed_of(self.superblock.key, recovery.id)
+        patches.save(self.place, name, recovery.image, seed)
+        self.place.sync()
+        self.recoveries.append({
+            "id": recovery.id,
+            "seq": recovery.seq,
+            "base": recovery.base,
+            "base_seq": recovery.preserved.seq,
+            "copy": recovery.copy,
+            "route": recovery.plan.route,
+            "entries": recovery.plan.entries,
+            "bytes": recovery.plan.bytes,
+        })  # fmt: skip
+
+    def recovery_closed(self, recovery: Recovery) -> None:
+        """Forget a recovery that was kept."""
+        if self.opened.engine.closed or not any(
+            fact["id"] == recovery.id for fact in self.recoveries
+        ):
+            return
+        self.opened.check()
+        self.recoveries = [fact for fact in self.recoveries if fact["id"] != recovery.id]
+        self.opened.record()
+        self.place.remove(copies.patches_name(recovery.id))
+        self._sweep({recovery.copy} if recovery.copy is not None else set())
+
+    def load_recovery(self, fact: Document, catalog: Catalog, resolve: Any) -> Recovery:
+        """Take a recovery up again. Raises CorruptionError, OSError."""
+        engine, key = self.opened.engine, self.superblock.key
+        base = self._loaded_copy(fact["copy"], fact["base_seq"])
+        extents = patches.load(
+            self.place, copies.patches_name(fact["id"]), engine, copies.seed_of(key, fact["id"])
+        )
+        image = Image.patched(base, extents, fact["seq"], True)
+        plan = Plan(fact["route"], fact["base"], fact["entries"], fact["bytes"], lambda: 0)
+        start = Base(fact["base"], base.seq, base)
+        recovery = Recovery(catalog, resolve, start, image, plan, number=fact["id"])
+        recovery.copy = fact["copy"]
+        return recovery
+
+    def _loaded_copy(self, number: int, seq: int) -> Image:
+        """Return a copy's image: a snapshot's own, where it is one."""
+        if self.catalog is not None:
+            for snapshot in self.catalog.snapshots.values():
+                if snapshot.image.tag == number:
+                    return snapshot.image
+        return copies.load(self.place, self.opened.engine, self.superblock.key, number, seq)
+
+    # Restore: image and intent are durable before the first entry.
+
+    def restore_begins(self, recovery: Recovery) -> None:
+        """Keep the recovery, and the intent to restore it."""
+        log = self.opened
+        log.check()
+        log.commit()
+        self.keep_recovery(recovery)
+        self.restore = {"recovery": recovery.id, "start": log.engine.seq}
+        log.record()
+
+    def restore_ends(self) -> None:
+        """All of its entries are there: make them durable, and drop the intent."""
+        self.opened.commit()
+        self.restore = None
+        self.opened.record()
+
+    # Opening and closing.
+
+    def load(self, catalog: Catalog, resolve: Any) -> None:
+        """Fill the catalogue: snapshots, marks, recoveries; what is damaged becomes a problem."""
+        engine, key = self.opened.engine, self.superblock.key
+        self.catalog = catalog
+        for fact in self.snapshots:
+            try:
+                image = copies.load(self.place, engine, key, fact["id"], fact["seq"])
+            except (JrnlError, OSError) as error:
+                self.problems.append(f"snapshot {fact['name']!r}: {error}")
+                continue
+            catalog.snapshots[fact["name"]] = Snapshot(
+                catalog, fact["name"], image, fact["time_ns"]
+            )
+        catalog.load_marks(self.opened.marks())
+        for fact in self.recoveries:
+            try:
+                catalog.keep_recovery(self.load_recovery(fact, catalog, resolve))
+            except (JrnlError, OSError) as error:
+                self.problems.append(f"recovery {fact['id']}: {error}")
+
+    def finish_restore(self, rewind: Any, write: Any) -> None:
+        """An interrupted restore: take its entries back, or, where they are too many, go on."""
+        assert self.restore is not None
+        engine = self.opened.engine
+        start = self.restore["start"]
+        try:
+            if engine.seq != start:
+                rewind(start)
+        except (PointExpired, UnknownPoint, JrnlError):
+            write(self.restore["recovery"])
+        self.restore = None
+        self.opened.commit()
+        self.opened.record()
+
+    @property
+    def writable(self) -> bool:
+        """Whether there is anything left that can be written."""
+        log = self.opened
+        return not log.read_only and not log.poisoned and not log.forked
+
+    def close(self, recoveries: list[Recovery]) -> None:
+        """Make everything durable, bring the volumes' files up to date, and say so."""
+        log = self.opened
+        log.commit()
+        for recovery in recoveries:
+            self.keep_recovery(recovery)
+        log.write_back()
+        log.save_index()
+        self.clean = True
+        log.record()
+
+    def let_go(self) -> None:
+        """Close all files, and give up the lock."""
+        for device in (*self.files, *self.superblock.devices):
+            if device is not None:
+                device.close()
+        self.place.close()

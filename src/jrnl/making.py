@@ -1,0 +1,193 @@
+"""Making stores: in memory, over a caller's buffer, on disk."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
+
+from jrnl import filestore
+from jrnl._core import Engine, MemoryDevice
+from jrnl.errors import FormatError, InvalidArgument, InvalidType
+from jrnl.folder import Folder
+from jrnl.options import parse, parse_journal, parse_modes
+from jrnl.sizes import Size
+from jrnl.sources import Path, load
+from jrnl.store import Store
+
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
+
+
+def create(
+    path: Path | None = None,
+    *,
+    size: Size | None = None,
+    volumes: Mapping[str, Size] | None = None,
+    source: Path | Mapping[str, Path] | None = None,
+    journal: Size = "64MiB",
+    images: str | None = None,
+    overflow: str = "evict",
+    checksum: bool = True,
+    sync: str | None = None,
+    overlay: Size | None = None,
+    clock: Callable[[], int] | None = None,
+) -> Store:
+    """Create a store: in memory, or with a `path`, on disk.
+
+    Parameters
+    ----------
+    path : str or path, optional
+        A folder that is made for the store, whole or not at all.
+    size : int or str, optional
+        Bytes of the one volume "data"; a str is like "512B", "64KiB", "64MiB", "1GiB", "1TiB".
+        A volume costs the memory of the pages that were touched.
+    volumes : mapping of str to size, optional
+        Several volumes by name, instead of `size`.
+    source : path, or mapping of volume name to path, optional
+        Files or block devices whose content is state 0; nothing of it is journaled, and holes cost
+        nothing. A volume takes its file's size unless `size` or `volumes` gives a larger one.
+    journal : int or str
+        Bytes for headers and images together, from 16 KiB.
+    images : {"before", "after", "both"}, optional
+        What an entry keeps: the bytes overwritten, the bytes written, or both. By default "before"
+        in memory and "both" on disk, where "before" is refused: a crash needs the bytes written.
+    overflow : {"evict", "refuse"}
+        When the journal is full: let the oldest entries go, or raise JournalFull.
+    checksum : bool
+        Sum headers and images with XXH3-64, and hold them against it before they are applied. A
+        store on disk needs it.
+    sync : {"flush", "always"}, optional
+        On disk: what was written is durable once `Store.flush` has returned (the default), or once
+        the write has.
+    overlay : int or str, optional
+        On disk: bytes of memory for what the volumes' files have not got yet, a power of two from
+        64 KiB; 64 MiB by default, less for a smaller journal.
+    clock : callable, optional
+        Gives the time of an entry in nanoseconds since 1970-01-01 UTC; the system's by default.
+
+    Returns
+    -------
+    Store
+
+    Raises
+    ------
+    InvalidArgument, InvalidType
+        An argument is malformed, or they contradict each other.
+    OSError
+        A source cannot be read, or a file not be written.
+    StoreExists
+        There is something at `path` already.
+    MemoryError
+        There is no address space for that much.
+    """
+    options = parse(
+        on_disk=path is not None, size=size, volumes=volumes, source=source, journal=journal,
+        images=images, overflow=overflow, checksum=checksum, sync=sync, clock=clock,
+    )  # fmt: skip
+    if path is not None:
+        parent, name = _split(path)
+        with Folder(parent) as folder:
+            return filestore.create_in(
+                folder, name, size=size, volumes=volumes, source=source, journal=journal,
+                images=images, overflow=overflow, sync=sync, overlay=overlay, clock=clock,
+            )  # fmt: skip
+    if overlay is not None:
+        raise InvalidArgument("overlay is for stores on disk; this one is in memory")
+    devices = [MemoryDevice(length) for length in options.sizes.values()]
+    engine = Engine(
+        devices, options.journal, options.images, bool(checksum), options.refuse, clock
+    )
+    for index, name in enumerate(options.sizes):
+        if name in options.sources:
+            load(engine, index, options.sources[name])
+    return Store(engine, list(options.sizes))
+
+
+def _split(path: Path) -> tuple[str, str]:
+    """Return the folder that a store lies in, and its name there."""
+    try:
+        text = os.fspath(path)
+    except TypeError as error:
+        raise InvalidType(f"a path must be a str or a path, not {type(path).__name__}") from error
+    if isinstance(text, bytes):
+        text = os.fsdecode(text)
+    if not text or "\0" in text:
+        raise InvalidArgument(f"{text!r} is no path")
+    return os.path.split(os.path.realpath(text))
+
+
+def open_store(
+    path: Path,
+    mode: str = "r+",
+    *,
+    overlay: Size | None = None,
+    clock: Callable[[], int] | None = None,
+) -> Store:
+    """Open a store on disk; ``jrnl.open``.
+
+    After a crash, what was durable is there and what was torn is cut; an interrupted operation is
+    finished or taken back. Damage never makes it refuse as long as one superblock can be read:
+    ``store.problems`` says what was found.
+
+    Parameters
+    ----------
+    path : str or path
+        What `create` was given.
+    mode : {"r+", "r"}
+        For reading and writing, alone; or for reading only, beside other readers: then nothing is
+        written, and what the log has and the volumes' files have not is kept in memory.
+    overlay, clock
+        As for `create`.
+
+    Raises
+    ------
+    FileNotFoundError, OSError
+    StoreLocked
+        It is open already, in another process or in this one.
+    FormatError
+        Not a store, of a newer version, or with files of another one.
+    CorruptionError
+        Both superblocks are damaged, or a file is missing or cut.
+    ReadOnlyStore
+        Only a newer version may write to it.
+    InvalidArgument, InvalidType
+    """
+    parent, name = _split(path)
+    if not name:
+        raise FormatError(f"{os.fspath(path)!r} is no store")
+    with Folder(parent) as folder:
+        try:
+            return filestore.open_in(folder, name, mode, overlay=overlay, clock=clock)
+        except NotADirectoryError as error:
+            raise FormatError(f"{os.fspath(path)!r} is a file, and no store") from error
+
+
+
+def wrap(
+    buffer: WriteableBuffer,
+    journal: Size = "64MiB",
+    *,
+    images: str | None = None,
+    overflow: str = "evict",
+    checksum: bool = True,
+    clock: Callable[[], int] | None = None,
+) -> Store:
+    """Journal a caller's own memory: `buffer` becomes the volume "data", without a copy.
+
+    Parameters
+    ----------
+    buffer : writable, C-contiguous buffer
+        Any shape and dtype; it stays exported until the store and all arrays from it are gone.
+        What is written to it around the store is not journaled, and no checksum sees it.
+    journal, images, overflow, checksum, clock
+        As for `create`, whose exceptions it raises.
+    """
+    mode, refuse = parse_modes(images, overflow, clock)
+    capacity = parse_journal(journal)
+    device = MemoryDevice.adopt(buffer)
+    if device.size == 0:
+        raise InvalidArgument("the buffer is empty; a volume has at least one byte")
+    engine = Engine([device], capacity, mode, bool(checksum), refuse, clock)
+    engine.mark_written(0, 0, device.size)
+    return Store(engine, ["data"])

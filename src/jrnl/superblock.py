@@ -1,0 +1,165 @@
+"""Superblocks: one document in two copies, written one after the other; the newer one counts."""
+
+from __future__ import annotations
+
+import json
+import struct
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import xxhash
+
+from jrnl.errors import CorruptionError, FormatError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from jrnl._core import CallbackDevice, FileDevice
+
+    Device = FileDevice | CallbackDevice
+
+Document = dict[str, Any]
+
+NAMES = ("super.0", "super.1")
+SUPER_BYTES = 1 << 20
+FORMAT = 1
+INCOMPATIBLE = 0  # feature bits that a reader must know, or refuse
+READ_COMPATIBLE = 0  # ... that a writer must know, or open for reading only
+_MAGIC = b"jrnlsupr"
+_HEAD = struct.Struct("<8sIIIIQQQQ")  # and its checksum behind it
+_SUM = struct.Struct("<Q")
+_BODY = _HEAD.size + _SUM.size
+_SECTOR = 512
+
+
+class Found(NamedTuple):
+    """One copy as it was read.
+
+    Attributes
+    ----------
+    generation : int
+        Rises with every document.
+    key : int
+    document : dict
+    writable : bool
+        Whether this version may write to the store.
+    """
+
+    generation: int
+    key: int
+    document: Document
+    writable: bool
+
+
+def pack(copy: int, key: int, generation: int, document: Document) -> bytes:
+    """Return a copy's bytes, in whole sectors. Raises CorruptionError where it has no room."""
+    body = json.dumps(document, separators=(",", ":")).encode()
+    head = _HEAD.pack(
+        _MAGIC, FORMAT, INCOMPATIBLE, READ_COMPATIBLE, copy, generation, key, len(body), 0
+    )
+    data = head + _SUM.pack(xxhash.xxh3_64_intdigest(body, xxhash.xxh3_64_intdigest(head))) + body
+    if len(data) > SUPER_BYTES:
+        raise CorruptionError(
+            f"the store's names and marks take {len(data)} bytes, more than a superblock has room "
+            "for; delete snapshots or close recoveries"
+        )
+    return data + bytes(-len(data) % _SECTOR)
+
+
+def unpack(copy: int, device: Device) -> Found:
+    """Read and check one copy.
+
+    Raises
+    ------
+    FormatError
+        No superblock, that of a newer version, or the other copy under this one's name.
+    CorruptionError
+        It does not match its checksum, or ends early.
+    """
+    head = device.pread(0, _BODY)
+    magic, version, incompatible, read, number, generation, key, length, _ = _HEAD.unpack_from(head)
+    if magic != _MAGIC:
+        raise FormatError(f"{NAMES[copy]} is no superblock of a store")
+    if length > SUPER_BYTES - _BODY:
+        raise CorruptionError(f"{NAMES[copy]} does not match its checksum")
+    body = device.pread(_BODY, length)
+    total = xxhash.xxh3_64_intdigest(body, xxhash.xxh3_64_intdigest(head[: _HEAD.size]))
+    if _SUM.unpack_from(head, _HEAD.size)[0] != total:
+        raise CorruptionError(f"{NAMES[copy]} does not match its checksum")
+    if version > FORMAT or incompatible & ~INCOMPATIBLE:
+        raise FormatError(
+            f"the store was made by a newer version (format {version}, features "
+            f"{incompatible:#x}); this one knows format {FORMAT}"
+        )
+    if number != copy:
+        raise FormatError(f"{NAMES[copy]} holds what belongs into {NAMES[1 - copy]}")
+    try:
+        document = json.loads(body)
+    except (ValueError, RecursionError) as error:
+        raise FormatError(f"{NAMES[copy]} holds no document: {error}") from error
+    if not isinstance(document, dict):
+        raise FormatError(f"{NAMES[copy]} holds no document")
+    return Found(generation, key, document, not read & ~READ_COMPATIBLE)
+
+
+class Superblock:
+    """Both copies of a store's superblock."""
+
+    def __init__(self, devices: Sequence[Device | None], key: int, generation: int = 0) -> None:
+        self.devices = list(devices)
+        self.key = key
+        self.generation = generation
+        self.newest = 0
+
+    @classmethod
+    def read(cls, devices: Sequence[Device | None]) -> tuple[Superblock, Found, list[str]]:
+        """Return both copies, the newer document, and what is wrong with the other one.
+
+        Raises
+        ------
+        FormatError, CorruptionError
+            Neither can be used, or they are of different stores.
+        """
+        found: dict[int, Found] = {}
+        problems: list[CorruptionError | FormatError] = []
+        for copy, device in enumerate(devices):
+            try:
+                if device is None:
+                    raise CorruptionError(f"{NAMES[copy]} is missing")
+                found[copy] = unpack(copy, device)
+            except (CorruptionError, FormatError) as error:
+                problems.append(error)
+        if not found:
+            raise next((p for p in problems if isinstance(p, FormatError)), problems[0])
+        if len({copy.key for copy in found.values()}) > 1:
+            raise FormatError("the two superblocks are of different stores")
+        for problem in problems:
+            if "newer version" in str(problem):
+                raise problem
+        newest = max(found, key=lambda copy: found[copy].generation)
+        self = cls(devices, found[newest].key, found[newest].generation)
+        self.newest = newest
+        return self, found[newest], [str(problem) for problem in problems]
+
+    def heal(self, document: Document) -> None:
+        """Before a document is relied on, both copies hold it: write the older one again.
+
+        What was read may itself not be durable yet, so it is synced first.
+        """
+        newest = self.devices[self.newest]
+        assert newest is not None
+        newest.sync()
+        self._put(1 - self.newest, document)
+
+    def write(self, document: Document) -> None:
+        """Make `document` the newest, durably in both copies, the older one first."""
+        self.generation += 1
+        order = (1 - self.newest, self.newest)
+        for copy in order:
+            self._put(copy, document)
+        self.newest = order[1]
+
+    def _put(self, copy: int, document: Document) -> None:
+        device = self.devices[copy]
+        assert device is not None
+        device.pwrite(0, pack(copy, self.key, self.generation, document))
+        device.sync()
