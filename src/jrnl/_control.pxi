@@ -146,6 +146,10 @@ cdef class Log:
         One hole stands for all of their entries.
         """
         cdef int status = OK
+        if number - self.disk.group_next > self.core.ring.area // LOG_BLOCK_BYTES:
+            raise CorruptionError(f"the log cannot hold a group {number}")
+        if slot < self.core.ring.slot_head or slot - self.core.ring.slot_tail > self.core.ring.slots:
+            slot = self.core.ring.slot_head    # slots were lost count of: one hole is enough
         while status == OK and self.disk.group_next < number:
             status = group_push(self.disk, self.disk.start, self.core.ring.slot_head)
             self.disk.group_next += 1
@@ -225,6 +229,29 @@ cdef class Log:
         """A rewind to state `to` was interrupted."""
         self.disk.undo = True
         self.disk.undo_to = to
+
+    def show_undone(self, uint64_t to):
+        """Read-only: a rewind to state `to` was interrupted; show it as if it had been finished."""
+        cdef uint64_t first = 0
+        cdef int status
+        with nogil:
+            status = overlay_undo(self.core, to)
+            if status == OK:
+                status = find_slot_after(self.core, to, False, &first)
+        raise_status(status, self.core)
+        self.core.ring.slot_head = rewind_slot(self.core, to, first)
+        raise_status(self._stand_in(to), self.core)
+
+    def evict_to(self, uint64_t number):
+        """Let the groups before `number` go."""
+        cdef int status
+        with nogil:
+            status = disk_check(self.core)
+            if status == OK:
+                status = log_commit(self.core)
+            if status == OK and number > self.disk.group_first:
+                status = disk_evict_to(self.core, min(number, self.disk.group_next))
+        raise_status(status, self.core)
 
     def marks(self):
         """list of (name, seq, time_ns): the retained MARK entries whose names can be read."""

@@ -86,6 +86,8 @@ cdef class Engine:
         """Raise StoreClosed."""
         if self.core.closed:
             raise_status(E_CLOSED, self.core)
+        if self.core.disk is not NULL and self.core.disk.forks != jrnl_forks:
+            raise_status(E_FORKED, self.core)
 
     def check_open(self):
         """Raise StoreClosed, or EditOpen where this thread has an edit open."""
@@ -205,7 +207,7 @@ cdef class Engine:
 
         In a file store, `commit` makes it durable.
         """
-        if self.core.unflushed:
+        if self.core.unflushed and (self.core.disk is NULL or not self.core.disk.read_only):
             return self.note(KIND_FLUSH)
         return self.core.seq
 

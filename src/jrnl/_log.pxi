@@ -408,21 +408,28 @@ cdef int disk_evict(Core* core, uint64_t end) noexcept nogil:
 
     Before their blocks are used again, every superblock durably names the new tail (R6).
     """
-    cdef Disk* disk = core.disk
-    cdef uint64_t number, slot, position
+    cdef uint64_t number
     cdef int status = log_wait(core)
-    if status == OK and core.refuse:
+    if status != OK:
+        return status
+    if core.refuse:
         return E_FULL
-    if status == OK and evict_target(core, end) == disk.group_next and open_count(core):
-        return log_commit(core)    # all closed groups would have to go: the open one is closed
     number = evict_target(core, end)
-    slot = disk.first_slot
-    position = disk.start
+    if number == core.disk.group_next and open_count(core):
+        return log_commit(core)    # all closed groups would have to go: the open one is closed
+    if number == core.disk.group_first and core.disk.tail_named == core.ring.tail:
+        return E_TOO_LARGE
+    return disk_evict_to(core, number)
+
+
+cdef int disk_evict_to(Core* core, uint64_t number) noexcept nogil:
+    """Let the groups before `number` go. None is on its way."""
+    cdef Disk* disk = core.disk
+    cdef uint64_t slot = disk.first_slot, position = disk.start
+    cdef int status = OK
     if number < disk.group_next:
         slot = group_at(disk, number).slot
         position = group_at(disk, number).position
-    if number == disk.group_first and disk.tail_named == core.ring.tail:
-        return E_TOO_LARGE
     if status == OK and slot > core.ring.slot_tail:
         if seq_before_slot(core, slot) > disk.synced_seq:
             status = write_back(core)

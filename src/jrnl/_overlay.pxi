@@ -120,6 +120,8 @@ cdef int volume_fetch(Core* core, uint32_t volume, uint64_t offset, uint8_t* tar
     cdef OverlayBlock* frozen = NULL
     cdef bint running = False
     cdef int status
+    if disk.forks != jrnl_forks:
+        return E_FORKED
     if disk.lost:
         return E_LOST
     if disk.active.count == 0 and disk.frozen.count == 0:
@@ -337,8 +339,10 @@ cdef int write_back(Core* core) noexcept nogil:
         if status != OK:
             return status
     status = frozen_write(core)
-    if status != OK:
+    if status == E_IO:
         return poison(core, status)
+    if status != OK:
+        return status
     status = volumes_sync(core)
     if status != OK:
         return status

@@ -190,6 +190,31 @@ cdef int overlay_fill(Core* core, uint64_t after) noexcept nogil:
         if status != OK:
             return status
         overlay_put(&core.disk.active, header.volume, first, span, at)
+        touch(&core.volumes[header.volume], header.offset, header.length)
+    return OK
+
+
+cdef int overlay_undo(Core* core, uint64_t to) noexcept nogil:
+    """Let readers see state `to` in the place of volumes that a rewind has half put back."""
+    cdef uint64_t k = core.ring.slot_head, first, span
+    cdef const EntryHeader* header
+    cdef int status
+    while k > core.ring.slot_tail:
+        k -= 1
+        header = header_at(core, k)
+        if header.seq <= to:
+            return OK if header.seq else E_CORRUPT
+        if not changes_bytes(header):
+            continue
+        first = sector_start(header.offset)
+        span = image_length(header)
+        status = overlay_room(&core.disk.active, blocks_touched(first, span))
+        if status == OK:
+            status = images_check(core, header, FLAG_BEFORE)
+        if status != OK:
+            return status
+        overlay_put(&core.disk.active, header.volume, first, span,
+                    AT_ZERO if header.flags & FLAG_BEFORE_ZERO else header.position)
     return OK
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+import numpy as np
 import xxhash
 
 from jrnl._core import FORMAT, Image
@@ -63,8 +64,9 @@ def make(
             sums.append(place.create(sums_name(number, volume), -(-size // _COVERED) * _BLOCK))
         image = Image.stored(engine, source.seq, seed_of(key, number), copies, sums)
         image.tag = number
-        for volume, size in enumerate(sizes):
-            for block in range(-(-size // _COVERED)):
+        for volume in range(len(sizes)):
+            written = engine.write_kept(volume)  # all else is zeroes in every state
+            for block in np.unique(written * _BLOCK // _COVERED).tolist():
                 image.store(source, volume, block, not shared[volume])
         for device in (*copies, *sums):
             device.sync()

@@ -190,26 +190,72 @@ def _read_superblocks(folder: Place, writable: bool) -> tuple[Keeper, Document]:
     return keeper, document
 
 
+def _numbers(values: Any, count: int | None = None) -> None:
+    """Check for a list of numbers as they stand in a superblock."""
+    if not isinstance(values, list) or count not in (None, len(values)):
+        raise TypeError(f"{values!r} is no list of {count} numbers")
+    for value in values:
+        if type(value) is not int or not 0 <= value < 1 << 63:
+            raise TypeError(f"{value!r} is no number")
+
+
 def _checked(document: Document) -> Document:
-    """Return the document if it has what it must have; its checksum was right, its writer known."""
+    """Return the document if it has what it must have. Raises FormatError."""
     try:
-        numbers = [document["journal"], document["durable_seq"], document["synced_seq"],
-                   document["durable_number"], document["created_ns"], document["next_id"],
-                   *document["tail"], *document["head"], *document["index"]]  # fmt: skip
-        if not all(type(number) is int for number in numbers):
-            raise TypeError("a number is none")
-        if len(document["tail"]) != 5 or len(document["head"]) != 3 or len(document["index"]) != 3:
-            raise TypeError("a position is none")
+        _check_log_facts(document)
         if not 16384 <= document["journal"] < 1 << 60 or document["images"] not in (2, 3):
             raise ValueError("the journal's options")
+        if not 0 < len(document["volumes"]) <= 65535:
+            raise ValueError("the volumes")
         for volume, size in document["volumes"]:
             check_name(volume)
             if type(size) is not int or not 0 < size <= 1 << 60:
                 raise ValueError("a volume's size")
-        document["epochs"][0][1], document["aliases"], document["clean"]  # noqa: B018
+        if len({volume for volume, _ in document["volumes"]}) != len(document["volumes"]):
+            raise ValueError("two volumes of one name")
+        for fact in document["snapshots"]:
+            check_name(fact["name"])
+            _numbers([fact["id"], fact["seq"]])
+            if type(fact["time_ns"]) is not int:
+                raise TypeError("a snapshot's time")
+        for fact in document["recoveries"]:
+            _numbers([fact[key] for key in ("id", "seq", "base_seq", "copy", "entries", "bytes")])
+            if not isinstance(fact["base"], str) or not isinstance(fact["route"], str):
+                raise TypeError("a recovery's base")
+        if document["restore"] is not None:
+            _numbers([document["restore"]["recovery"], document["restore"]["start"]])
     except (KeyError, TypeError, ValueError, IndexError) as error:
         raise FormatError(f"the superblock says what no store says: {error!r}") from error
     return document
+
+
+def _check_log_facts(document: Document) -> None:
+    _numbers([document["journal"], document["durable_seq"], document["synced_seq"],
+              document["durable_number"], document["next_id"]])  # fmt: skip
+    _numbers(document["tail"][:4], 4)
+    _numbers(document["head"], 3)
+    _numbers(document["index"], 3)
+    for position in (document["tail"][1], document["head"][1], document["index"][2]):
+        if position % _BLOCK:
+            raise ValueError("a position in the log")
+    for time_ns in (document["created_ns"], document["tail"][4]):
+        if type(time_ns) is not int or not -(1 << 63) <= time_ns < 1 << 63:
+            raise TypeError("a time")
+    if not document["epochs"]:
+        raise ValueError("no epochs")
+    for pair in document["epochs"]:
+        _numbers(pair, 2)
+    for run in (*document["aliases"], *document["lost"]):
+        _numbers(run, 3)
+    for volume, offset, length in document["lost"]:
+        if offset + length > document["volumes"][volume][1] + _BLOCK:
+            raise ValueError("a lost range")
+    if document["undo"] is not None:
+        _numbers([document["undo"]])
+    if document["rewound"] is not None:
+        _numbers(document["rewound"], 2)
+    if not isinstance(document["clean"], bool):
+        raise TypeError("clean or not")
 
 
 def _open(
@@ -298,6 +344,9 @@ def _start(
                 log.put_rewound(*rewound)
                 log.record()
             keeper.remove_strays()
+            keeper.bound_epochs()
+    elif document["undo"] is not None:
+        log.show_undone(document["undo"])
     elif rewound is not None and engine.seq < rewound[1]:
         log.put_rewound(*rewound)
     store = Store(engine, names, keeper)

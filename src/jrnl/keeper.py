@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 HEAD_BYTES = FORMAT["constants"]["LOG_HEAD_BYTES"]
 SLOT_BYTES = FORMAT["header_sizes"]["EntryHeader"]
 EPOCHS_MAX = 4096
-_ALIASES_KEPT = 64
+_ALIASES_KEPT = 256
 _HEAD = struct.Struct("<8sQQQ")  # magic, key, bytes of the ring, of the index
 _SUM = struct.Struct("<Q")
 MAGICS = {"log": b"jrnl-log", "index": b"jrnlindx"}
@@ -106,6 +106,14 @@ class Keeper:
         while len(self.epochs) > 1 and self.epochs[1][1] <= tail:
             del self.epochs[0]
 
+    def bound_epochs(self) -> None:
+        """Let the oldest groups go where the table of epochs has grown too long."""
+        while len(self.epochs) > EPOCHS_MAX:
+            before = len(self.epochs)
+            self.opened.evict_to(self.epochs[before - EPOCHS_MAX][1])
+            if len(self.epochs) == before:
+                break
+
     def epoch_at(self, number: int) -> int:
         """Return the epoch under which a group was written, by its number."""
         return max((epoch for epoch, first in self.epochs if first <= number), default=0)
@@ -138,15 +146,15 @@ class Keeper:
             copies.remove(self.place, number, len(self.fixed["volumes"]))
             raise
 
-    def take_snapshot(self, name: str) -> Image:
-        """Copy production, durably, under a name."""
+    def take_snapshot(self, name: str) -> tuple[Image, int]:
+        """Copy production, durably, under a name; return the copy and its time."""
         log = self.opened
         log.check()
         image = self._copy(Image.production(log.engine), production=True)
         fact = {"id": image.tag, "name": name, "seq": image.seq, "time_ns": log.engine.tick()}
         self.snapshots.append(fact)
         log.record()
-        return image
+        return image, fact["time_ns"]
 
     def preserve(self) -> Image:
         """Copy production as it is now; the copy lasts as long as a recovery needs it."""
@@ -189,6 +197,7 @@ class Keeper:
             return
         if recovery.copy is None:
             recovery.copy = self._copy(recovery.preserved, production=False).tag
+            recovery.preserved.tag = recovery.copy  # for those that start from the same copy
         name = copies.patches_name(recovery.id)
         if name in self.place.names():
             self.place.remove(name)

@@ -21,7 +21,7 @@ from jrnl.errors import (
     UnknownPoint,
 )
 from jrnl.journal import Journal
-from jrnl.plan import BEFORE, PRODUCTION, Base, Plan, Way, choose
+from jrnl.plan import AFTER, BEFORE, PRODUCTION, Base, Plan, Way, choose
 from jrnl.points import (
     Mark,
     NamePoint,
@@ -208,8 +208,11 @@ class Store(ClosesItself):
             engine.check_open()
             self._catalog.check_free(name)
             keeper = self._keeper
-            image = Image.frozen(engine) if keeper is None else keeper.take_snapshot(name)
-            snapshot = Snapshot(self._catalog, name, image, engine.tick())
+            if keeper is None:
+                image, time_ns = Image.frozen(engine), engine.tick()
+            else:
+                image, time_ns = keeper.take_snapshot(name)
+            snapshot = Snapshot(self._catalog, name, image, time_ns)
             self._catalog.snapshots[name] = snapshot
             return snapshot
 
@@ -516,6 +519,8 @@ class Store(ClosesItself):
 
     def _rewind(self, seq: int) -> Rewind:
         result = Rewind(*self._engine.rewind(seq))
+        if self._keeper is not None:
+            self._keeper.bound_epochs()
         # A start that was replaced goes by its successor's seq: the journal remembers such seqs for
         # long, not for ever, and an outer savepoint may wait for any number of inner ones.
         for savepoint in self._savepoints:
@@ -545,18 +550,25 @@ class Store(ClosesItself):
                 self._rewind(engine.resolve(savepoint.start))
 
     def _compare_ways(self, snapshot: Snapshot) -> list[str]:
-        """Rebuild a snapshot's state from production, and compare."""
+        """Rebuild a snapshot's state from production, and production from it, and compare."""
         engine = self._engine
+        pairs: list[tuple[Image, Image]] = []
         try:
             seq = present_seq(engine, snapshot.seq)
-            if seq is None or not engine.images & BEFORE:
+            if seq is None or seq < engine.base_seq:
                 return []
-            live = Image.live(engine, seq, False)
+            if engine.images & BEFORE:  # production led back to the snapshot
+                pairs.append((Image.live(engine, seq, False), snapshot.image))
+            if engine.images & AFTER:  # the snapshot led forward to production
+                onward = ExtentMap.forward(engine, seq, engine.seq)
+                forward = Image.patched(snapshot.image, onward, engine.seq, False)
+                pairs.append((forward, Image.production(engine)))
             unequal = [
                 f"snapshot {snapshot.name!r} and the journal disagree on volume {name!r} "
                 f"near byte {start}"
+                for one, other in pairs
                 for name, volume in self._volumes.items()
-                for start in _unequal_pieces(live, snapshot.image, volume)
+                for start in _unequal_pieces(one, other, volume)
             ]
         except JrnlError as error:
             return [f"snapshot {snapshot.name!r} cannot be compared with the journal: {error}"]
