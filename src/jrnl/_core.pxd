@@ -85,6 +85,7 @@ cdef struct Disk:
     uint8_t* ram             # the newest part of the log; a ring that is mapped twice in a row
     uint64_t ram_size        # bytes, a power of two
     uint64_t ram_tail        # log positions from here on are in it
+    uint8_t* ram_ready       # for each RAM_CHUNK_BYTES: whether the kernel has given the pages out
     uint64_t key
     uint64_t epoch
     GroupRecord* groups      # a ring of all retained groups

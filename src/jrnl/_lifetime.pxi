@@ -197,7 +197,7 @@ cdef int disk_create(Core* core, uint64_t overlay) noexcept nogil:
         return E_NO_MEMORY
     core.disk = disk
     core.ring.area = core.capacity - core.capacity % LOG_BLOCK_BYTES
-    half = overlay // 4 - 2 * LOG_BLOCK_BYTES
+    half = overlay // 2 - 2 * LOG_BLOCK_BYTES - 4 * SECTOR_BYTES    # see disk_reserve
     if core.images_mode == IMAGES_BOTH:
         half //= 2
     if core.write_max > half:
@@ -209,11 +209,12 @@ cdef int disk_create(Core* core, uint64_t overlay) noexcept nogil:
         disk.group_max = 65536
     if disk.group_max < core.ring.area // 32:
         disk.group_max = core.ring.area // 32
-    if disk.group_max > overlay // 8:
-        disk.group_max = overlay // 8
+    if disk.group_max > overlay // 2 - 4 * LOG_BLOCK_BYTES:
+        disk.group_max = overlay // 2 - 4 * LOG_BLOCK_BYTES
     disk.log.descriptor = disk.index.descriptor = -1
     disk.ram_size = overlay
     disk.ram = <uint8_t*>jrnl_map_twice(overlay)
+    disk.ram_ready = <uint8_t*>calloc(overlay // RAM_CHUNK_BYTES + 1, 1)
     disk.volumes = <Device*>calloc(core.volume_count, sizeof(Device))
     disk.dirty = <bint*>calloc(core.volume_count, sizeof(bint))
     disk.groups = <GroupRecord*>calloc(64, sizeof(GroupRecord))
@@ -222,8 +223,8 @@ cdef int disk_create(Core* core, uint64_t overlay) noexcept nogil:
     disk.commit_done = jrnl_cond_new()
     disk.forks = jrnl_forks
     if (overlay_create(&disk.active) != OK or overlay_create(&disk.frozen) != OK
-            or disk.ram is NULL or disk.volumes is NULL or disk.dirty is NULL
-            or disk.groups is NULL or disk.commit_mutex is NULL or disk.commit_done is NULL):
+            or disk.ram is NULL or disk.ram_ready is NULL or disk.volumes is NULL
+            or disk.dirty is NULL or disk.groups is NULL or disk.commit_mutex is NULL or disk.commit_done is NULL):
         return E_NO_MEMORY
     return OK
 
@@ -232,6 +233,7 @@ cdef void disk_destroy(Disk* disk) noexcept nogil:
     if disk is NULL:
         return
     unmap_memory(disk.ram, 2 * disk.ram_size)
+    free(disk.ram_ready)
     free(disk.volumes)
     free(disk.dirty)
     free(disk.groups)

@@ -45,6 +45,15 @@ cdef extern from *:
         return base;
     }
 
+    /* Give the pages out at once: one by one, each costs more than filling it. */
+    static void jrnl_populate(void *start, size_t size)
+    {
+    #ifndef MADV_POPULATE_WRITE
+    #define MADV_POPULATE_WRITE 23
+    #endif
+        madvise(start, size, MADV_POPULATE_WRITE);
+    }
+
     static pthread_cond_t *jrnl_cond_new(void)
     {
         pthread_cond_t *cond = malloc(sizeof *cond);
@@ -64,6 +73,7 @@ cdef extern from *:
     unsigned long jrnl_forks
     void jrnl_watch_forks()
     void* jrnl_map_twice(size_t size) noexcept nogil
+    void jrnl_populate(void* start, size_t size) noexcept nogil
     pthread_cond_t* jrnl_cond_new() noexcept nogil
     pthread_mutex_t* jrnl_plain_mutex_new() noexcept nogil
 
@@ -71,6 +81,9 @@ cdef extern from "<pthread.h>" nogil:
     int pthread_cond_wait(pthread_cond_t* cond, pthread_mutex_t* mutex)
     int pthread_cond_broadcast(pthread_cond_t* cond)
     int pthread_cond_destroy(pthread_cond_t* cond)
+
+cdef enum:
+    RAM_CHUNK_BYTES = 1048576    # pages are asked for in pieces of this, before they are touched
 
 cdef uint64_t GROUP_MAGIC = <uint64_t>0x6A726E6C67727570    # "purglnrj"
 
@@ -376,9 +389,24 @@ cdef int disk_reserve(Core* core, uint64_t room, uint64_t* position) noexcept no
             status = disk_evict(core, end)
         else:
             position[0] = cursor
+            ram_prepare(disk, cursor, end)
             return OK
         if status != OK:
             return status
+
+
+cdef inline void ram_prepare(Disk* disk, uint64_t start, uint64_t end) noexcept nogil:
+    """Have the pages of positions [start, end) at hand."""
+    cdef uint64_t place = start & (disk.ram_size - 1), chunk = place // RAM_CHUNK_BYTES
+    cdef uint64_t last = (place + (end - start)) // RAM_CHUNK_BYTES
+    cdef uint64_t chunks = disk.ram_size // RAM_CHUNK_BYTES
+    if chunks == 0:
+        return
+    while chunk <= last:
+        if not disk.ram_ready[chunk % chunks]:
+            disk.ram_ready[chunk % chunks] = 1
+            jrnl_populate(disk.ram + chunk % chunks * RAM_CHUNK_BYTES, RAM_CHUNK_BYTES)
+        chunk += 1
 
 
 cdef inline void disk_take(Core* core, uint64_t position, uint64_t room) noexcept nogil:

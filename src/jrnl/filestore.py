@@ -165,7 +165,7 @@ def _read_superblocks(folder: Place, writable: bool) -> tuple[Keeper, Document]:
     if devices == [None, None]:
         raise FormatError("this is no store: there is no superblock")
     try:
-        superblock, found, problems = Superblock.read(devices)
+        superblock, found = Superblock.read(devices)
         if writable and not found.writable:
             raise ReadOnlyStore(
                 "the store has features that this version can read, not write: use mode='r'"
@@ -185,9 +185,7 @@ def _read_superblocks(folder: Place, writable: bool) -> tuple[Keeper, Document]:
         key: document[key]
         for key in ("journal", "images", "overflow", "sync", "volumes", "created_ns")
     }
-    keeper = Keeper(folder, superblock, fixed, document)
-    keeper.problems += problems
-    return keeper, document
+    return Keeper(folder, superblock, fixed, document), document
 
 
 def _numbers(values: Any, count: int | None = None) -> None:

@@ -114,7 +114,7 @@ def parse_journal(journal: Size) -> int:
 def overlay_size(journal: int, overlay: Size | None) -> int:
     """Return the bytes of memory for what the volumes' files have not got yet: a power of two."""
     if overlay is None:
-        return min(OVERLAY_DEFAULT_BYTES, max(OVERLAY_MIN_BYTES, 1 << (journal - 1).bit_length()))
+        return min(OVERLAY_DEFAULT_BYTES, max(OVERLAY_MIN_BYTES, 2 << (journal - 1).bit_length()))
     wanted = parse_size(overlay, "overlay")
     if wanted < OVERLAY_MIN_BYTES or wanted & (wanted - 1):
         raise InvalidArgument(f"overlay must be a power of two from 64KiB, not {overlay!r}")

@@ -111,8 +111,10 @@ class Superblock:
         self.newest = 0
 
     @classmethod
-    def read(cls, devices: Sequence[Device | None]) -> tuple[Superblock, Found, list[str]]:
-        """Return both copies, the newer document, and what is wrong with the other one.
+    def read(cls, devices: Sequence[Device | None]) -> tuple[Superblock, Found]:
+        """Return both copies, and the newer document.
+
+        One copy may be torn, as any crash can leave it, or damaged: the other one serves.
 
         Raises
         ------
@@ -138,7 +140,7 @@ class Superblock:
         newest = max(found, key=lambda copy: found[copy].generation)
         self = cls(devices, found[newest].key, found[newest].generation)
         self.newest = newest
-        return self, found[newest], [str(problem) for problem in problems]
+        return self, found[newest]
 
     def heal(self, document: Document) -> None:
         """Before a document is relied on, both copies hold it: write the older one again.
