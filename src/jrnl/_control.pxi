@@ -197,22 +197,24 @@ cdef class Log:
         disk.frozen_number = disk.group_next
         disk.bounce_length = 0
 
-    def put_rewound(self, uint64_t to, uint64_t seq):
+    def put_rewound(self, uint64_t to, uint64_t seq, int64_t time_ns, uint64_t follows):
         """The superblock knows of a rewind whose entry no group holds: enter it again."""
         cdef Disk* disk = self.disk
-        cdef uint64_t first = 0
-        raise_status(find_slot_after(self.core, to, False, &first), self.core)
-        self.core.ring.slot_head = rewind_slot(self.core, to, first)
+        drop_after(self.core, follows)
         disk.first_slot = self.core.ring.slot_head
         self.core.seq = seq - 1
         disk.rewound_to = to
         disk.rewound_seq = seq
+        disk.rewound_time_ns = time_ns
+        disk.rewound_follows = follows
+        disk.durable_seq = disk.synced_seq = seq
         self.core.generation += 1
+        if time_ns > self.core.time_ns:
+            self.core.time_ns = time_ns
         if disk.read_only:
             raise_status(self._stand_in(to), self.core)
         else:
-            raise_status(core_note(self.core, KIND_REWIND, to, NULL, 0), self.core)
-        disk.durable_seq = disk.synced_seq = seq
+            raise_status(note_now(self.core, KIND_REWIND, to, NULL, 0), self.core)
 
     cdef int _stand_in(self, uint64_t to) noexcept:
         """Read-only: the entry stands in memory alone."""
@@ -221,6 +223,7 @@ cdef class Log:
         entry.seq = self.core.seq + 1
         entry.time_ns = self.core.time_ns
         entry.offset = to
+        entry.before_sum = last_live_seq(self.core)
         entry.kind = KIND_REWIND
         entry.position = self.disk.start + GROUP_HEAD_BYTES
         return adopt_entry(self.core, &entry)
@@ -314,7 +317,8 @@ cdef class Log:
             "head": [disk.group_next, disk.start, disk.first_slot],
             "index": [disk.index_slot, disk.index_number, disk.index_position],
             "undo": disk.undo_to if disk.undo else None,
-            "rewound": [disk.rewound_to, disk.rewound_seq] if disk.rewound_seq else None,
+            "rewound": ([disk.rewound_to, disk.rewound_seq, disk.rewound_time_ns,
+                         disk.rewound_follows] if disk.rewound_seq else None),
         }
 
     def wait(self):
@@ -354,6 +358,11 @@ cdef class Log:
             if status == OK:
                 status = write_back_all(self.core)
         raise_status(status, self.core)
+
+    def poison(self, int error):
+        """A write or sync of another of the store's files has failed."""
+        if not self.disk.poisoned:
+            self.disk.poisoned = error if error else EIO
 
     def save_index(self):
         """Write the headers of all closed groups to the index, durably."""

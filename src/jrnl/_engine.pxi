@@ -221,7 +221,9 @@ cdef class Engine:
         if core.disk is NULL or core.disk.read_only:
             return
         with nogil:
-            status = E_FORKED if core.disk.forks != jrnl_forks else log_flush(core, seq)
+            status = disk_check(core)
+            if status == OK:
+                status = log_flush(core, seq)
             if status == OK:
                 core_lock(core)
                 if not core.closed:

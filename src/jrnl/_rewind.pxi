@@ -127,14 +127,24 @@ cdef int disk_rewind(Core* core, uint64_t state, RewindResult* result) noexcept 
     core.disk.epoch += 1
     core.disk.rewound_to = state
     core.disk.rewound_seq = core.seq + 1
+    core_tick(core)
+    core.disk.rewound_time_ns = core.time_ns
+    core.disk.rewound_follows = last_live_seq(core)
     core.generation += 1
     core.disk.durable_seq = core.disk.synced_seq = core.seq + 1
     status = disk_record(core)
     if status == OK:
-        status = core_note(core, KIND_REWIND, state, NULL, 0)
+        status = note_now(core, KIND_REWIND, state, NULL, 0)
     core.since_rewind = 0
     result.seq = core.seq
     return status
+
+
+cdef uint64_t last_live_seq(const Core* core) noexcept nogil:
+    """The seq of the newest entry that there is; REWIND entries that were replaced are not."""
+    if core.ring.slot_head == core.ring.slot_tail:
+        return core.base_seq
+    return seq_before_slot(core, core.ring.slot_head)
 
 
 cdef int map_check(Core* core, ExtentMapData* map) noexcept nogil:

@@ -91,15 +91,9 @@ cdef int scan_images(Core* core, Scanned* group) noexcept nogil:
 
 cdef int adopt_entry(Core* core, const EntryHeader* header) noexcept nogil:
     """The next entry of the log, as the core would have appended it."""
-    cdef uint64_t state = header.offset, first = 0, slot
-    cdef int status = OK
+    cdef uint64_t slot
     if header.kind == KIND_REWIND:
-        # What it dropped is still in the log where a group holds older entries, too.
-        status = find_slot_after(core, state, False, &first)
-        if status == OK and first < core.ring.slot_head:
-            core.ring.slot_head = rewind_slot(core, state, first)
-        elif status == OK:
-            core.ring.slot_head = rewind_slot(core, state, core.ring.slot_head)
+        drop_after(core, header.before_sum)    # which a group may hold that has older ones, too
     slot = core.ring.slot_head
     if slot - core.ring.slot_tail >= core.ring.slots:
         return E_CORRUPT
@@ -111,6 +105,16 @@ cdef int adopt_entry(Core* core, const EntryHeader* header) noexcept nogil:
         core.time_ns = header.time_ns
     core.unflushed = header.kind != KIND_FLUSH
     return OK
+
+
+cdef void drop_after(Core* core, uint64_t seq) noexcept nogil:
+    """Entries after `seq` go, at the end; a damaged one stays, for nobody knows which it is."""
+    cdef const EntryHeader* header
+    while core.ring.slot_head > core.ring.slot_tail:
+        header = header_at(core, core.ring.slot_head - 1)
+        if header.seq <= seq:
+            break
+        core.ring.slot_head -= 1
 
 
 cdef int adopt_damaged(Core* core, uint64_t seq) noexcept nogil:
@@ -130,24 +134,29 @@ cdef int adopt_group(Core* core, Scanned* group) noexcept nogil:
     """Enter the group group_next with all its entries."""
     cdef uint64_t k, slot = core.ring.slot_head, before = core.seq
     cdef const EntryHeader* header
+    cdef bint first = True
     cdef int status = group_push(core.disk, group.head.position, slot)
     for k in range(group.head.count):
         if status != OK:
             return status
         header = &group.headers[k]
+        if first and header.seq <= core.base_seq and core.ring.slot_head == core.ring.slot_tail:
+            continue    # the tail lies inside the group
         if (header.header_sum == header_hash(core, header, group.head.first_slot + k)
                 and entry_fits(core, &group.head, header) and header.seq > core.seq):
             status = adopt_entry(core, header)
         else:
             status = adopt_damaged(core, core.seq + 1)
+        if first:
+            slot = core.ring.slot_head - 1    # a REWIND takes the place of what it dropped
+            first = False
     if status != OK:
         return status
-    group_at(core.disk, core.disk.group_next).slot = (slot if slot < core.ring.slot_head
-                                                      else core.ring.slot_head - 1)
     if core.seq == before:
         return E_CORRUPT
-    header_at(core, group_at(core.disk, core.disk.group_next).slot).flags |= FLAG_GROUP
-    resum(core, group_at(core.disk, core.disk.group_next).slot)
+    group_at(core.disk, core.disk.group_next).slot = slot
+    header_at(core, slot).flags |= FLAG_GROUP
+    resum(core, slot)
     core.disk.group_next += 1
     core.disk.start = core.disk.cursor = group.head.position + group.head.length
     core.disk.first_slot = core.ring.slot_head

@@ -249,12 +249,17 @@ cdef int core_note(Core* core, int kind, uint64_t offset, const uint8_t* text,
 
     The caller has asked the clock.
     """
+    core_tick(core)
+    return note_now(core, kind, offset, text, length)
+
+
+cdef int note_now(Core* core, int kind, uint64_t offset, const uint8_t* text,
+                  uint64_t length) noexcept nogil:
+    """The same at the time of the last tick."""
     cdef EntryHeader entry
     cdef uint64_t room = align_up(length)
     cdef uint8_t* image
-    cdef int status
-    core_tick(core)
-    status = core_reserve(core, room, &entry.position)
+    cdef int status = core_reserve(core, room, &entry.position)
     if status != OK:
         return status
     image = (core.images + entry.position if core.disk is NULL
@@ -266,6 +271,8 @@ cdef int core_note(Core* core, int kind, uint64_t offset, const uint8_t* text,
     entry.flags = 0
     entry.before_sum = 0
     entry.after_sum = 0
+    if core.disk is not NULL and kind == KIND_REWIND:
+        entry.before_sum = last_live_seq(core)
     if length:
         entry.flags = FLAG_AFTER
         memcpy(image, text, length)

@@ -81,6 +81,10 @@ class Catalog:
         for name, seq, time_ns in marks:
             self._marks[name] = Mark(name, seq, time_ns)
 
+    def marks_at(self, seq: int) -> list[Mark]:
+        """Return the marks of one state."""
+        return [mark for mark in self._marks.values() if mark.seq == seq]
+
     def remove_mark(self, mark: Mark) -> None:
         """Forget a named mark, if it is there; not another one that has its name by now."""
         if mark.name is not None and self._marks.get(mark.name) is mark:

@@ -10,6 +10,7 @@ from jrnl.errors import CorruptionError, FormatError, InvalidArgument, ReadOnlyS
 from jrnl.keeper import HEAD_BYTES, SLOT_BYTES, Keeper, check_head, head_bytes, volume_file
 from jrnl.opening import Scan
 from jrnl.options import Options, overlay_size, parse
+from jrnl.plan import BOTH
 from jrnl.points import check_name
 from jrnl.sources import fill
 from jrnl.store import Store
@@ -91,6 +92,7 @@ def _write_files(folder: Place, options: Options) -> None:
         "epochs": [[1, 1]],
         "aliases": [],
         "lost": [],
+        "marks": [],
         "snapshots": [],
         "recoveries": [],
         "restore": None,
@@ -165,6 +167,11 @@ def _read_superblocks(folder: Place, writable: bool) -> tuple[Keeper, Document]:
     if devices == [None, None]:
         raise FormatError("this is no store: there is no superblock")
     try:
+        for device in devices:
+            if device is not None:
+                if writable:
+                    device.sync()  # what a killed process has left in the cache
+                device.drop_cache()  # what never reached the disk is not to be believed
         superblock, found = Superblock.read(devices)
         if writable and not found.writable:
             raise ReadOnlyStore(
@@ -203,6 +210,9 @@ def _checked(document: Document) -> Document:
         _check_log_facts(document)
         if not 16384 <= document["journal"] < 1 << 60 or document["images"] not in (2, 3):
             raise ValueError("the journal's options")
+        for mark_name, mark_seq, _ in document["marks"]:
+            check_name(mark_name)
+            _numbers([mark_seq])
         if not 0 < len(document["volumes"]) <= 65535:
             raise ValueError("the volumes")
         for volume, size in document["volumes"]:
@@ -236,7 +246,8 @@ def _check_log_facts(document: Document) -> None:
     for position in (document["tail"][1], document["head"][1], document["index"][2]):
         if position % _BLOCK:
             raise ValueError("a position in the log")
-    for time_ns in (document["created_ns"], document["tail"][4]):
+    for time_ns in (document["created_ns"], document["tail"][4],
+                    *(mark[2] for mark in document["marks"])):  # fmt: skip
         if type(time_ns) is not int or not -(1 << 63) <= time_ns < 1 << 63:
             raise TypeError("a time")
     if not document["epochs"]:
@@ -251,7 +262,8 @@ def _check_log_facts(document: Document) -> None:
     if document["undo"] is not None:
         _numbers([document["undo"]])
     if document["rewound"] is not None:
-        _numbers(document["rewound"], 2)
+        to, seq, time_ns, follows = document["rewound"]
+        _numbers([to, seq, abs(time_ns), follows])
     if not isinstance(document["clean"], bool):
         raise TypeError("clean or not")
 
@@ -272,11 +284,11 @@ def _open(
         _open_file(keeper, file, writable)
         for file in ("log", "index", *(volume_file(k, name) for k, name in enumerate(names)))
     )
-    check_head("log", log_file, key, area, slots)
-    try:
-        check_head("index", index_file, key, area, slots)
-    except CorruptionError as error:
-        keeper.problems.append(str(error))
+    for file, device in (("log", log_file), ("index", index_file)):
+        if not check_head(file, device, key, area, slots):
+            keeper.problems.append(f"the start of the file {file!r} was damaged")
+            if writable:
+                device.pwrite(0, head_bytes(file, key, area, slots))
     for name, device, size in zip(names, volumes, sizes, strict=True):
         if device.size != size:
             raise FormatError(f"the file of volume {name!r} has {device.size} bytes, not {size}")
@@ -325,6 +337,20 @@ def _find_state(keeper: Keeper, log: Log, document: Document) -> None:
                                "all cannot be read")  # fmt: skip
 
 
+def _show(log: Log, document: Document) -> None:
+    """For reading only: show what an opening for writing would make of it."""
+    engine = log.engine
+    undo, restore, rewound = document["undo"], document["restore"], document["rewound"]
+    if undo is None and restore is not None and engine.images == BOTH:
+        undo = restore["start"]
+        if not engine.base_seq <= undo < engine.seq:
+            undo = None
+    if undo is not None:
+        log.show_undone(undo)
+    elif rewound is not None and engine.seq < rewound[1]:
+        log.put_rewound(*rewound)
+
+
 def _start(
     keeper: Keeper, log: Log, document: Document, names: list[str], writable: bool
 ) -> Store:
@@ -335,18 +361,15 @@ def _start(
     rewound = document["rewound"]
     if writable:
         with engine:
+            if document["undo"] is None and rewound is not None and engine.seq < rewound[1]:
+                log.put_rewound(*rewound)
             log.record()
             if document["undo"] is not None:
                 log.undo(document["undo"])
-            elif rewound is not None and engine.seq < rewound[1]:
-                log.put_rewound(*rewound)
-                log.record()
             keeper.remove_strays()
             keeper.bound_epochs()
-    elif document["undo"] is not None:
-        log.show_undone(document["undo"])
-    elif rewound is not None and engine.seq < rewound[1]:
-        log.put_rewound(*rewound)
+    else:
+        _show(log, document)
     store = Store(engine, names, keeper)
     with engine:
         keeper.load(store._catalog, store._resolve)

@@ -35,13 +35,27 @@ def head_bytes(name: str, key: int, area: int, slots: int) -> bytes:
     return head + bytes(HEAD_BYTES - len(head))
 
 
-def check_head(name: str, device: Device, key: int, area: int, slots: int) -> None:
-    """Raise FormatError where a file is not the one that belongs to this store."""
-    wanted = head_bytes(name, key, area, slots)
+def check_head(name: str, device: Device, key: int, area: int, slots: int) -> bool:
+    """Whether a file starts as it should; what follows has checksums of its own.
+
+    Raises
+    ------
+    FormatError
+        It is another store's file, or another file of this one.
+    CorruptionError
+        The log was cut.
+    """
+    wanted = head_bytes(name, key, area, slots)[: _HEAD.size + _SUM.size]
     if device.size < HEAD_BYTES + (area if name == "log" else slots * SLOT_BYTES):
-        raise CorruptionError(f"the file {name!r} ends too early: it was cut")
-    if device.pread(0, HEAD_BYTES) != wanted:
-        raise FormatError(f"the file {name!r} belongs to another store, or is damaged at its start")
+        if name == "log":
+            raise CorruptionError("the file 'log' ends too early: it was cut")
+        return False
+    found = device.pread(0, len(wanted))
+    if found == wanted:
+        return True
+    if _SUM.unpack_from(found, _HEAD.size)[0] == xxhash.xxh3_64_intdigest(found[: _HEAD.size]):
+        raise FormatError(f"the file {name!r} belongs to another store, or has another's name")
+    return False
 
 
 def volume_file(index: int, name: str) -> str:
@@ -67,6 +81,7 @@ class Keeper:
         self.restore: Document | None = document.get("restore")
         self.next_id = int(document.get("next_id", 1))
         self.clean = False
+        self.early_marks: list[list[Any]] = [list(mark) for mark in document["marks"]]
         self.problems: list[str] = []
         self.files: list[Device] = []
         self.log: Log | None = None
@@ -92,11 +107,18 @@ class Keeper:
             "epochs": self.epochs,
             "aliases": self.opened.aliases(_ALIASES_KEPT),
             "lost": self.opened.lost(),
+            "marks": self._marks_at_base(state["tail"][3]),
             "snapshots": self.snapshots,
             "recoveries": self.recoveries,
             "restore": self.restore,
             "next_id": self.next_id,
         }
+
+    def _marks_at_base(self, base_seq: int) -> list[list[Any]]:
+        """Marks of the oldest state, whose entries have left the log."""
+        if self.catalog is None:
+            return [mark for mark in self.early_marks if mark[1] == base_seq]
+        return [list(mark) for mark in self.catalog.marks_at(base_seq)]
 
     def _follow_epoch(self, epoch: int, head: int, tail: int) -> None:
         """A new epoch begins at the group `head`; what is told of groups before `tail` goes."""
@@ -139,9 +161,10 @@ class Keeper:
             log.commit()
         number = self._new_id()
         try:
-            return copies.make(
-                self.place, engine, self.superblock.key, number, source, clones
-            )
+            return copies.make(self.place, engine, self.superblock.key, number, source, clones)
+        except OSError as error:
+            log.poison(error.errno or 0)
+            raise
         except BaseException:
             copies.remove(self.place, number, len(self.fixed["volumes"]))
             raise
@@ -158,8 +181,11 @@ class Keeper:
 
     def preserve(self) -> Image:
         """Copy production as it is now; the copy lasts as long as a recovery needs it."""
-        self.opened.check()
-        return self._copy(Image.production(self.opened.engine), production=True)
+        log = self.opened
+        if log.read_only:  # production stays as it is
+            return Image.production(log.engine)
+        log.check()
+        return self._copy(Image.production(log.engine), production=True)
 
     def snapshot_deleted(self, image: Image) -> None:
         """Forget a snapshot; its files go once no recovery needs them."""
@@ -202,8 +228,12 @@ class Keeper:
         if name in self.place.names():
             self.place.remove(name)
         seed = copies.seed_of(self.superblock.key, recovery.id)
-        patches.save(self.place, name, recovery.image, seed)
-        self.place.sync()
+        try:
+            patches.save(self.place, name, recovery.image, seed)
+            self.place.sync()
+        except OSError as error:
+            self.opened.poison(error.errno or 0)
+            raise
         self.recoveries.append({
             "id": recovery.id,
             "seq": recovery.seq,
@@ -281,7 +311,7 @@ class Keeper:
             catalog.snapshots[fact["name"]] = Snapshot(
                 catalog, fact["name"], image, fact["time_ns"]
             )
-        catalog.load_marks(self.opened.marks())
+        catalog.load_marks([*map(tuple, self.early_marks), *self.opened.marks()])
         for fact in self.recoveries:
             try:
                 catalog.keep_recovery(self.load_recovery(fact, catalog, resolve))
