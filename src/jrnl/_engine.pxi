@@ -105,6 +105,16 @@ cdef class Engine:
         return self.core.seq
 
     @property
+    def newest_state(self):
+        """int: the newest seq, or where that is a REWIND's, the state that it stands for."""
+        cdef const EntryHeader* header
+        if self.core.ring.slot_head > self.core.ring.slot_tail:
+            header = header_at(self.core, self.core.ring.slot_head - 1)
+            if header.kind == KIND_REWIND and header.seq == self.core.seq:
+                return header.offset
+        return self.core.seq
+
+    @property
     def base_seq(self):
         """int: the state before the oldest retained entry."""
         return self.core.base_seq

@@ -341,14 +341,14 @@ def _show(log: Log, document: Document) -> None:
     """For reading only: show what an opening for writing would make of it."""
     engine = log.engine
     undo, restore, rewound = document["undo"], document["restore"], document["rewound"]
-    if undo is None and restore is not None and engine.images == BOTH:
-        undo = restore["start"]
-        if not engine.base_seq <= undo < engine.seq:
-            undo = None
     if undo is not None:
         log.show_undone(undo)
     elif rewound is not None and engine.seq < rewound[1]:
         log.put_rewound(*rewound)
+    if restore is not None and engine.images == BOTH:
+        start = restore["start"]
+        if engine.base_seq <= start < engine.seq and start != engine.newest_state:
+            log.show_undone(start)
 
 
 def _start(

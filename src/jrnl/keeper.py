@@ -287,7 +287,8 @@ class Keeper:
         log.check()
         log.commit()
         self.keep_recovery(recovery)
-        self.restore = {"recovery": recovery.id, "start": log.engine.seq}
+        if self.restore is None:  # else this goes on with one that was interrupted
+            self.restore = {"recovery": recovery.id, "start": log.engine.seq}
         log.record()
 
     def restore_ends(self) -> None:
@@ -324,7 +325,7 @@ class Keeper:
         engine = self.opened.engine
         start = self.restore["start"]
         try:
-            if engine.seq != start:
+            if start not in (engine.seq, engine.newest_state):
                 rewind(start)
         except (PointExpired, UnknownPoint, JrnlError):
             write(self.restore["recovery"])

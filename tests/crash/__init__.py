@@ -1,0 +1,1 @@
+"""The shipping store on a simulated disk: crash states, failing I/O, damage."""

@@ -1,0 +1,264 @@
+"""Damage to every place of a cleanly closed store: right bytes, or an exception of jrnl's own.
+
+Bits flipped, files cut short or made longer, sectors replaced by zeroes, ones, their neighbour,
+their own older content or another store's. What is damaged in a volume's image may come back wrong
+as far as no entry covers it; everything else must be right, or refused.
+
+    python -m tests.crash.damage --images both --step 50        every 50th case
+    python -m tests.crash.damage --case bit:super.0:12:3        one of them
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import jrnl
+from jrnl import CorruptionError, JrnlError
+from tests.crash.disk import SECTOR, SimDisk
+from tests.crash.expect import Failure
+from tests.crash.oracle import OTHER_IMAGES
+from tests.crash.workload import STORE, Host, Shape
+from tests.model import State
+
+# fmt: off
+SCRIPT = (
+    "write_sectors", "write_inside", "flush", "write_many", "snapshot", "fill", "fill",
+    "write_across", "mark", "write_end", "restore", "discard", "write_zeroes", "flush", "reopen",
+    "write_sectors", "snapshot", "write_sectors", "flush", "write_inside", "write_many", "mark",
+)
+# fmt: on
+EVERY_BIT = ("super", "index")  # files of which every bit is flipped, not one in a byte
+HOW = ("zero", "ones", "neighbour", "old", "other")
+
+
+@dataclass(frozen=True)
+class Case:
+    """One damage.
+
+    kind "bit": byte `at`, bit `detail`. "cut": the file ends at `at`. "longer": `at` bytes of
+    garbage more. "sector": number `at`, replaced the way HOW[detail].
+    """
+
+    kind: str
+    file: str
+    at: int
+    detail: int = 0
+
+    def __str__(self) -> str:
+        return f"{self.kind}:{self.file}:{self.at}:{self.detail}"
+
+    @classmethod
+    def parse(cls, text: str) -> Case:
+        kind, file, at, detail = text.split(":")
+        return cls(kind, file, int(at), int(detail))
+
+
+@dataclass
+class Outcome:
+    """What came of one damage: whether opening was refused, how many states were right, refused."""
+
+    closed: bool = False
+    right: int = 0
+    refused: list[str] = field(default_factory=list)
+
+
+class Target:
+    """A cleanly closed store, with what it must show.
+
+    Attributes
+    ----------
+    files : dict of str to bytes
+    states : dict of int to State
+        Every state that it kept.
+    snapshots : dict of str to State
+    """
+
+    def __init__(self, shape: Shape, seed: int = 1, names: tuple[str, ...] = ()) -> None:
+        self.shape = shape
+        self.host = host = Host(shape, random.Random(seed))
+        host.create()
+        older: dict[str, bytes] = {}
+        for k, name in enumerate(names or SCRIPT):
+            if shape.images == "both" or name not in ("rewind", "savepoint"):
+                host.do(name)
+            if k == len(SCRIPT) // 2:
+                older = self._content(host.disk)
+        kept, model = host.kept(), host.model
+        self.seq = model.seq
+        self.states: dict[int, State] = {seq: model.states[seq] for seq in kept}
+        self.snapshots = {name: model.states[seq] for name, seq in model.snapshots.items()}
+        host.close()
+        self.disk = host.disk.moment().crashed((1,) * len(host.disk.changes))
+        self.files = self._content(self.disk)
+        self.older = older
+
+    @staticmethod
+    def _content(disk: SimDisk) -> dict[str, bytes]:
+        names = disk.names(disk.find(STORE))
+        return {name: disk.read(f"{STORE}/{name}") for name in names}
+
+    def damaged(self, case: Case, other: Target | None = None) -> SimDisk | None:
+        """Return the store's disk with a damage done, or None where it changes nothing."""
+        data = self.files[case.file]
+        if case.kind == "bit":
+            new = bytearray(data)
+            new[case.at] ^= 1 << case.detail
+        elif case.kind == "cut":
+            new = data[: case.at]
+        elif case.kind == "longer":
+            new = data + random.Random(case.at).randbytes(case.at)
+        else:
+            start = case.at * SECTOR
+            length = len(data[start : start + SECTOR])
+            sector = self._substitute(case, start, other).ljust(length, b"\0")[:length]
+            new = data[:start] + sector + data[start + length :]
+        if new == data:
+            return None
+        disk = self.disk.moment().crashed(())
+        disk.replace(f"{STORE}/{case.file}", bytes(new))
+        return disk
+
+    def _substitute(self, case: Case, start: int, other: Target | None) -> bytes:
+        how = HOW[case.detail]
+        if how == "zero":
+            return bytes(SECTOR)
+        if how == "ones":
+            return b"\xff" * SECTOR
+        if how == "neighbour":
+            start += SECTOR if start + SECTOR < len(self.files[case.file]) else -SECTOR
+            return self.files[case.file][max(start, 0) :][:SECTOR]
+        source = self.older if how == "old" or other is None else other.files
+        return source.get(case.file, b"")[start : start + SECTOR]
+
+    def cases(self) -> Iterator[Case]:
+        """Yield every damage: all bits of what is small and vital, one of each other byte.
+
+        Of the zeroes at a file's end, one sector.
+        """
+        rng = random.Random(5)
+        for file, data in self.files.items():
+            used = len(data.rstrip(b"\0"))
+            for at in range(min(used + SECTOR, len(data))):
+                bits = range(8) if file.startswith(EVERY_BIT) else [rng.randrange(8)]
+                yield from (Case("bit", file, at, bit) for bit in bits)
+            for at in (*range(min(used + SECTOR, len(data))), len(data) - 1):
+                yield Case("cut", file, at)
+            yield from (Case("longer", file, at) for at in (1, 511, 512, 4096, 70000))
+            for at in range(-(-min(used + SECTOR, len(data)) // SECTOR)):
+                yield from (Case("sector", file, at, how) for how in range(len(HOW)))
+
+    def check(self, case: Case, other: Target | None = None, mode: str = "r+") -> Outcome | None:
+        """Do a damage and open the store. Raises Failure on wrong bytes, or a strange exception."""
+        disk = self.damaged(case, other)
+        if disk is None:
+            return None
+        excused = case.file.endswith(".img") and not case.file.startswith(OTHER_IMAGES)
+        outcome = Outcome()
+        try:
+            store = self.host.open_on(disk, mode)
+        except JrnlError as error:
+            outcome.closed = True
+            outcome.refused.append(f"open: {error}")
+            return outcome
+        except Exception as error:
+            raise Failure(f"open raised {type(error).__name__}: {error}") from error
+        try:
+            self._look(store, outcome, excused)
+        finally:
+            store.close()
+        return outcome
+
+    def _look(self, store: jrnl.Store, outcome: Outcome, excused: bool) -> None:
+        sizes = dict(zip(self.shape.names, self.shape.sizes, strict=True))
+
+        def read(image: object) -> State:
+            return tuple(image.read(0, size, name) for name, size in sizes.items())
+
+        def production() -> State:
+            if store.seq != self.seq and not excused:
+                raise Failure(f"it is at {store.seq}, and was at {self.seq}")
+            return tuple(store.volumes[name].read(0, size) for name, size in sizes.items())
+
+        def snapshot(name: str) -> object:
+            if name not in store.snapshots and store.problems:
+                raise CorruptionError(f"{name} is not there, and the store says so")
+            return store.snapshots[name]
+
+        def at(seq: int) -> State:
+            with store.recover(seq) as image:
+                return read(image)
+
+        looks = {"production": (production, self.states[self.seq])}
+        looks |= {f"state {k}": (lambda k=k: at(k), state) for k, state in self.states.items()}
+        for name, state in self.snapshots.items():
+            looks[f"snapshot {name}"] = (lambda name=name: read(snapshot(name)), state)
+        for what, (act, wanted) in looks.items():
+            try:
+                found = act()
+            except JrnlError as error:
+                outcome.refused.append(f"{what}: {error}")
+            except Failure:
+                raise
+            except Exception as error:
+                raise Failure(f"{what} raised {type(error).__name__}: {error}") from error
+            else:
+                if found != wanted and not excused:
+                    raise Failure(f"{what} came back wrong, without an exception")
+                outcome.right += 1
+        store.verify()
+
+
+def run(
+    images: str, step: int = 1, first: int = 0, kinds: str = ""
+) -> tuple[Counter[str], list[str]]:
+    """Do every `step`-th damage; return what came of them, and the failures with commands."""
+    target, other = Target(Shape(images=images)), Target(Shape(images=images), seed=2)
+    counts: Counter[str] = Counter()
+    failures = []
+    for k, case in enumerate(target.cases()):
+        if (k + first) % step or (kinds and case.kind not in kinds.split(",")):
+            continue
+        try:
+            outcome = target.check(case, other, "r" if k // step % 4 == 3 else "r+")
+        except Exception as error:
+            failures.append(
+                f"python -m tests.crash.damage --images {images} --case {case}\n"
+                f"    {type(error).__name__}: {error}"
+            )
+            continue
+        if outcome is not None:
+            counts["damages"] += 1
+            counts["noticed"] += bool(outcome.refused)
+            counts[f"store refused: {case.kind} of {case.file}"] += outcome.closed
+            counts["states right"] += outcome.right
+            counts["states refused"] += len(outcome.refused)
+    return +counts, failures
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--images", default="both", choices=("both", "after"))
+    parser.add_argument("--step", type=int, default=1)
+    parser.add_argument("--first", type=int, default=0)
+    parser.add_argument("--kinds", default="", help="only these: bit, cut, longer, sector")
+    parser.add_argument("--case", help="replay this one")
+    args = parser.parse_args()
+    if args.case:
+        shape = Shape(images=args.images)
+        print(Target(shape).check(Case.parse(args.case), Target(shape, seed=2)))
+        return 0
+    counts, failures = run(args.images, args.step, args.first, args.kinds)
+    print("\n".join(failures[:20]))
+    print(f"{dict(counts)}, {len(failures)} failures")
+    return 1 if failures else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

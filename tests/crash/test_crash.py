@@ -1,0 +1,63 @@
+"""The shipping store on a simulated disk: a short run of each bench, and a longer one."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from tests.crash import bench, faults
+from tests.crash.bench import Plan
+from tests.crash.workload import Shape, sequences
+
+IMAGES = ("both", "after")
+
+
+def held(result: bench.Result, distinct: int) -> None:
+    """Nothing was lost, and enough was looked at."""
+    print(result)
+    assert not result.failures, "\n".join(result.failures)
+    assert len(result.seen) >= distinct
+
+
+def test_random_lives():
+    held(bench.run_seeds(Plan(states=3), iter(range(6)), None), 2000)
+
+
+@pytest.mark.parametrize("images", IMAGES)
+def test_every_operation_on_a_fresh_store(images: str):
+    names = list(sequences(images, 1))
+    held(bench.run_sequences(Plan(states=12), images, names), 200)
+
+
+def test_some_sequences_of_three_operations(seed: int):
+    names = random.Random(seed).sample(list(sequences("both", 3)), 40)
+    held(bench.run_sequences(Plan(states=6), "both", names), 200)
+
+
+@pytest.mark.parametrize("images", IMAGES)
+def test_some_failing_calls(images: str, seed: int):
+    counts, failures = faults.run_all(Shape(images=images), step=149, first=seed % 149)
+    assert not failures, "\n".join(failures)
+    assert counts["raised"] > 20
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("images", IMAGES)
+def test_every_sequence_of_two_operations(images: str):
+    names = list(sequences(images, 2))
+    held(bench.run_sequences(Plan(states=12), images, names), 4000)
+
+
+@pytest.mark.long
+def test_many_random_lives(seed: int):
+    seeds = iter(range(seed, seed + 40))
+    held(bench.run_seeds(Plan(states=10, deep=0.15, depth=3), seeds, None), 20_000)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("images", IMAGES)
+def test_every_seventh_failing_call(images: str, seed: int):
+    counts, failures = faults.run_all(Shape(images=images), step=7, first=seed % 7)
+    assert not failures, "\n".join(failures)
+    assert counts["raised"] > 300

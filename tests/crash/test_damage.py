@@ -1,0 +1,44 @@
+"""Damage to a closed store: right bytes, or an exception of jrnl's own; never wrong bytes."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.crash import damage
+
+IMAGES = ("both", "after")
+
+
+@pytest.mark.parametrize("images", IMAGES)
+def test_a_sample_of_all_damages(images: str, seed: int):
+    counts, failures = damage.run(images, step=997, first=seed % 997)
+    assert not failures, "\n".join(failures)
+    assert counts["damages"] > 100
+    assert counts["states right"] > counts["states refused"] > 0
+
+
+@pytest.mark.parametrize("kind", ["bit", "cut", "longer"])
+@pytest.mark.parametrize("file", ["super.0", "super.1"])
+def test_one_damaged_superblock_copy_costs_nothing(file: str, kind: str):
+    target = damage.Target(damage.Shape())
+    used = len(target.files[file].rstrip(b"\0"))
+    for at in range(0, used, 23):
+        outcome = target.check(damage.Case(kind, file, at or 1, at % 8))
+        assert outcome is not None
+        assert outcome.refused == []
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("images", IMAGES)
+def test_every_sector_replaced_five_ways(images: str):
+    counts, failures = damage.run(images, kinds="sector,longer")
+    assert not failures, "\n".join(failures)
+    assert counts["damages"] > 500
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("images", IMAGES)
+def test_many_bits_and_lengths(images: str, seed: int):
+    counts, failures = damage.run(images, step=23, first=seed % 23, kinds="bit,cut")
+    assert not failures, "\n".join(failures)
+    assert counts["damages"] > 5000

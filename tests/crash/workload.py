@@ -1,0 +1,464 @@
+"""A host of a small store: what it does is done to the store and to the model, step by step.
+
+A step is one call that changes something. The model goes first, so that it knows every state that
+the store may reach within the step; `on_step` is called at its end, while `expectation` still says
+what a crash within it may leave.
+"""
+
+from __future__ import annotations
+
+import itertools
+import random
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+
+from jrnl import Kind
+from tests.crash.disk import SimDisk
+from tests.crash.expect import (
+    START_NS,
+    Check,
+    Expectation,
+    Failure,
+    World,
+    copied,
+    follow,
+)
+from tests.model import Model
+
+STORE = "s"
+SECTOR = 512
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What the store is like: small, and one volume that ends inside a sector."""
+
+    images: str = "both"
+    sizes: tuple[int, ...] = (16384, 5500)
+    journal: int = 65536
+    overlay: int = 65536
+    sync: str = "flush"
+    overflow: str = "evict"
+
+    @property
+    def names(self) -> list[str]:
+        return [f"v{k}" for k in range(len(self.sizes))]
+
+
+class Host:
+    """Whoever uses the store.
+
+    Attributes
+    ----------
+    on_step : callable
+        Called at the end of each step.
+    expectation : Expectation
+        What a crash may leave now.
+    done : list of str
+        The operations so far.
+    """
+
+    def __init__(self, shape: Shape, rng: random.Random) -> None:
+        self.shape, self.rng = shape, rng
+        self.disk = SimDisk()
+        self.store = None
+        self.world = World(Model(list(shape.sizes), shape.journal, shape.images, START_NS))
+        self.expectation = Expectation([], absent=True)
+        self.generation = 0  # counts what makes another history out of the same seqs
+        self.on_step: Callable[[], None] = lambda: None
+        self.done: list[str] = []
+        self.now = START_NS
+        self.named = 0
+
+    # Opening and closing.
+
+    @property
+    def model(self) -> Model:
+        return self.world.model
+
+    def clock(self) -> int:
+        return self.now
+
+    def create(self) -> None:
+        from jrnl import filestore
+
+        shape = self.shape
+        fresh = World(copied(self.model))
+        self.expectation = Expectation([fresh], absent=True)
+        self.store = filestore.create_in(
+            self.disk.place(),
+            STORE,
+            volumes=dict(zip(shape.names, shape.sizes, strict=True)),
+            journal=shape.journal,
+            images=shape.images,
+            overflow=shape.overflow,
+            sync=shape.sync,
+            clock=self.clock,
+            overlay=shape.overlay,
+        )
+        self.on_step()
+        self._settled(fresh)
+
+    def open_on(self, disk: SimDisk, mode: str = "r+") -> object:
+        """Open the store of a disk, with this host's clock and overlay."""
+        from jrnl import filestore
+
+        return filestore.open_in(
+            disk.place(), STORE, mode=mode, clock=self.clock, overlay=self.shape.overlay
+        )
+
+    def take_up(self, disk: SimDisk, expectation: Expectation) -> None:
+        """Go on from what a crash left."""
+        self.abandon()
+        self.disk, self.expectation = disk, expectation
+        self.generation += 1
+        if expectation.absent and not disk.exists(STORE):
+            self.world = World(Model(list(self.shape.sizes), self.shape.journal,
+                                     self.shape.images, START_NS))  # fmt: skip
+            self.create()
+            return
+        self.store = self.open_on(disk)
+        self.on_step()
+        self._settled(expectation.match(self.store, self.rng))
+
+    def abandon(self) -> None:
+        """Let the store go, as by a kill; its disk is nobody's any more."""
+        store, self.store = self.store, None
+        self.disk.before = None
+        with suppress(Exception):
+            store.close()
+
+    def open(self, mode: str = "r+") -> None:
+        self.expectation = Expectation([self.world], oldest=self.expectation.oldest)
+        self.store = None
+        self.store = self.open_on(self.disk, mode)
+        self.on_step()
+        Check(self.store, self.model, self.world, self.rng).all()
+
+    def close(self) -> None:
+        self._simple(lambda: self.store.close() or self.model.seq)
+        self.world.low = self.model.seq
+
+    # Steps.
+
+    def _simple(self, act: Callable[[], int]) -> None:
+        """Do what the model has done already; a crash may leave any of the states."""
+        self.expectation = Expectation([self.world], oldest=self._promised())
+        try:
+            seq = act()
+        finally:
+            self.expectation.oldest = self._promised()
+        if seq != self.model.seq:
+            raise Failure(f"the store is at {seq}, the model at {self.model.seq}")
+        self.on_step()
+        if self.shape.sync == "always":
+            self.world.low = self.model.seq
+        self._settled(self.world)
+
+    def _atomic(self, after: World, act: Callable[[], object]) -> object:
+        """Do what a crash leaves done or not done."""
+        self.generation += 1
+        self.expectation = Expectation([self.world, after], oldest=self._promised())
+        try:
+            result = act()
+        finally:
+            self.expectation.oldest = self._promised()
+        self.on_step()
+        if after.wanted is not None:
+            after.model, after.wanted = follow(after, self.store), None
+        after.low, after.untimed = after.model.seq, None
+        if self.store.seq != after.low:
+            raise Failure(f"the store is at {self.store.seq}, the model at {after.low}")
+        self.generation += 1
+        self._settled(after)
+        return result
+
+    def _settled(self, world: World) -> None:
+        self.world = world
+        self.expectation = Expectation([world], oldest=self._promised())
+
+    def _promised(self) -> int | None:
+        """The oldest state that is kept, as far as the store can be asked."""
+        with suppress(Exception):
+            return self.store.window.oldest
+        return self.expectation.oldest
+
+    def _branch(self, **changes: object) -> World:
+        world = World(copied(self.model), self.world.low, None, dict(self.world.recoveries))
+        for name, value in changes.items():
+            setattr(world, name, value)
+        return world
+
+    def _tick(self) -> int:
+        self.now += 1000
+        return self.now
+
+    # The calls of a host.
+
+    def write(self, volume: int, offset: int, length: int) -> None:
+        length = min(length, self.shape.sizes[volume] - offset)
+        fill = self.rng.random()
+        data = bytes([self.rng.randrange(3)]) * length if fill < 0.1 else self.rng.randbytes(length)
+        self.model.write(volume, offset, data, self._tick())
+        self._simple(lambda: self._volume(volume).write(offset, data))
+
+    def write_many(self, volume: int, offsets: list[int], length: int) -> None:
+        data, time_ns = self.rng.randbytes(length * len(offsets)), self._tick()
+        for k, offset in enumerate(offsets):
+            self.model.write(volume, offset, data[k * length : (k + 1) * length], time_ns)
+        self._simple(lambda: self._volume(volume).write_many(offsets, data))
+
+    def zero(self, kind: Kind, volume: int, offset: int, length: int) -> None:
+        self.model.zero(kind, volume, offset, length, self._tick())
+        target = self._volume(volume)
+        call = target.discard if kind == Kind.DISCARD else target.write_zeroes
+        self._simple(lambda: call(offset, length))
+
+    def flush(self) -> None:
+        self.model.flush(self._tick())
+        self._simple(self.store.flush)
+        self.world.low = self.model.seq
+        self._settled(self.world)
+
+    def mark(self) -> None:
+        name = self._name("m")
+        self.model.mark(name, self._tick())
+        self._simple(lambda: self.store.mark(name).seq)
+
+    def snapshot(self) -> None:
+        name = self._name("n")
+        after = self._branch(low=self.model.seq)
+        after.model.snapshots[name] = self.model.seq
+        self._tick()
+        self._atomic(after, lambda: self.store.snapshot(name))
+
+    def delete_snapshot(self, name: str) -> None:
+        after = self._branch()
+        del after.model.snapshots[name]
+        low = self.world.low
+        self._atomic(after, self.store.snapshots[name].delete)
+        self.world.low = low
+
+    def restore(self, to: int, again: bool = False) -> None:
+        state = self.model.states[to]
+        recovery = self.store.recover(to)
+        if again:
+            recovery, first = recovery.again(), recovery
+            first.close()
+        self._look_at(recovery, state)
+        self._tick()
+        after = self._branch(wanted=state)
+        kept = {recovery.id: (to, state)}
+        self.world.recoveries |= kept
+        after.recoveries |= kept
+        self._atomic(after, recovery.restore)
+
+    def close_recoveries(self) -> None:
+        for recovery in list(self.store.recoveries.values()):
+            after = self._branch()
+            after.recoveries.pop(recovery.id, None)
+            low = self.world.low
+            self._atomic(after, recovery.close)
+            self.world.low = low
+
+    def rewind(self, to: int) -> None:
+        self.close_recoveries()
+        if to == self.model.seq:
+            return
+        after = self._branch()
+        after.model.rewind(to, self.kept()[0], self._tick())
+        after.low = after.untimed = after.model.seq
+        self._atomic(after, lambda: self.store.rewind(to))
+
+    def savepoint(self, fails: bool) -> None:
+        """Write in a savepoint, and leave it as by an exception or not."""
+        self.close_recoveries()
+        savepoint = self.store.savepoint()
+        savepoint.__enter__()
+        start = self.model.seq
+        self.write(0, 1024, 700)
+        if not fails:
+            savepoint.__exit__(None, None, None)
+            return
+        after = self._branch()
+        after.model.rewind(start, self.kept()[0], self._tick())
+        after.low = after.untimed = after.model.seq
+        self._atomic(after, lambda: savepoint.__exit__(KeyError, KeyError(), None))
+
+    def kept(self) -> list[int]:
+        """Return the states that the window offers, oldest first."""
+        rows = [row[0] for row in self.store.journal.entries.tolist()]
+        before = [entry.seq for entry in self.model.entries if not rows or entry.seq < rows[0]]
+        kept = [before[-1] if before else 0, *rows]
+        return [seq for seq in kept if seq >= self.store.window.oldest]
+
+    def _volume(self, volume: int) -> object:
+        return self.store.volumes[f"v{volume}"]
+
+    def _look_at(self, image: object, state: tuple[bytes, ...]) -> None:
+        names = self.shape.names
+        for name, size, content in zip(names, self.shape.sizes, state, strict=True):
+            if image.read(0, size, name) != content:
+                raise Failure(f"{image!r} is wrong")
+
+    def _name(self, letter: str) -> str:
+        self.named += 1
+        return f"{letter}-{self.named}"
+
+    # Operations: one or a few steps, at places that the host's dice give.
+
+    def do(self, name: str) -> None:
+        """Do an operation by its name in OPERATIONS."""
+        self.done.append(name)
+        OPERATIONS[name](self)
+
+
+def _somewhere(host: Host, step: int) -> tuple[int, int]:
+    volume = host.rng.randrange(len(host.shape.sizes))
+    return volume, host.rng.randrange(host.shape.sizes[volume] // step) * step
+
+
+def write_sectors(host: Host) -> None:
+    host.write(*_somewhere(host, SECTOR), host.rng.choice((1, 2, 3)) * SECTOR)
+
+
+def write_inside(host: Host) -> None:
+    """Fewer bytes than a sector, inside one."""
+    volume, offset = _somewhere(host, SECTOR)
+    host.write(volume, min(offset + 100, host.shape.sizes[volume] - 1), host.rng.choice((1, 300)))
+
+
+def write_across(host: Host) -> None:
+    """Across sectors, and across a block's border."""
+    volume = host.rng.randrange(len(host.shape.sizes))
+    host.write(volume, 4096 - host.rng.choice((1, 77, 700)), host.rng.choice((101, 1300)))
+
+
+def write_end(host: Host) -> None:
+    """Up to the end of the volume that ends inside a sector."""
+    host.write(1, host.shape.sizes[1] - host.rng.choice((1, 400, 900)), 900)
+
+
+def write_many(host: Host) -> None:
+    volume = host.rng.randrange(len(host.shape.sizes))
+    length = host.rng.choice((100, SECTOR))
+    places = (host.shape.sizes[volume] - length) // SECTOR
+    offsets = [host.rng.randrange(places) * SECTOR for _ in range(host.rng.choice((2, 3, 5)))]
+    host.write_many(volume, offsets, length)
+
+
+def discard(host: Host) -> None:
+    host.zero(Kind.DISCARD, 0, host.rng.choice((0, 4096, 8192)), 4096)
+
+
+def write_zeroes(host: Host) -> None:
+    host.zero(Kind.ZEROES, host.rng.randrange(2), host.rng.choice((10, 1024)), 1500)
+
+
+def flush(host: Host) -> None:
+    host.flush()
+
+
+def mark(host: Host) -> None:
+    host.mark()
+
+
+def snapshot(host: Host) -> None:
+    if len(host.model.snapshots) < 3:
+        host.snapshot()
+    else:
+        delete_snapshot(host)
+
+
+def delete_snapshot(host: Host) -> None:
+    if host.model.snapshots:
+        host.delete_snapshot(host.rng.choice(sorted(host.model.snapshots)))
+
+
+def restore(host: Host) -> None:
+    host.restore(host.rng.choice(host.kept()[-20:]))
+    if host.rng.random() < 0.6:
+        host.close_recoveries()
+
+
+def again(host: Host) -> None:
+    host.restore(host.rng.choice(host.kept()[-20:]), again=True)
+    host.close_recoveries()
+
+
+def rewind(host: Host) -> None:
+    if host.shape.images == "both":
+        host.rewind(host.rng.choice(host.kept()[-20:]))
+
+
+def savepoint(host: Host) -> None:
+    if host.shape.images == "both":
+        host.savepoint(host.rng.random() < 0.7)
+
+
+def reopen(host: Host) -> None:
+    host.close()
+    host.open()
+
+
+def read_only(host: Host) -> None:
+    """Close, open for reading only, which writes nothing, and open for writing again."""
+    host.close()
+    moment = host.disk.moment()
+    host.open("r")
+    host.store.close()
+    if host.disk.changes != moment.changes or host.disk.durable != moment.durable:
+        raise Failure("opening for reading only wrote something")
+    host.open()
+
+
+def fill(host: Host) -> None:
+    """Write about one lap of the ring."""
+    count = host.shape.journal // (5 * SECTOR)
+    for k in range(count):
+        host.write(*_somewhere(host, SECTOR), 2 * SECTOR)
+        if k % 9 == 8:
+            host.flush()
+
+
+OPERATIONS: dict[str, Callable[[Host], None]] = {
+    operation.__name__: operation
+    for operation in (
+        write_sectors,
+        write_inside,
+        write_across,
+        write_end,
+        write_many,
+        discard,
+        write_zeroes,
+        flush,
+        mark,
+        snapshot,
+        delete_snapshot,
+        restore,
+        again,
+        rewind,
+        savepoint,
+        reopen,
+        read_only,
+        fill,
+    )
+}
+WRITES = ("write_sectors", "write_inside", "write_across", "write_end", "write_many")
+COMMON = (*WRITES, *WRITES, "flush", "flush", "discard", "write_zeroes", "mark")
+RARE = ("snapshot", "delete_snapshot", "restore", "again", "rewind", "savepoint", "reopen")
+# The kinds of life: all alike, much wrapping, back and forth.
+MIXES = (
+    (*COMMON, *RARE, "read_only"),
+    (*COMMON, *COMMON, "fill", "snapshot", "reopen", "restore", "rewind"),
+    (*WRITES, "flush", "rewind", "rewind", "restore", "savepoint", "snapshot", "reopen"),
+)
+
+
+def sequences(images: str = "both", length: int = 3) -> Iterator[tuple[str, ...]]:
+    """Yield every sequence of up to `length` operations."""
+    idle = () if images == "both" else ("rewind", "savepoint")
+    names = [name for name in OPERATIONS if name not in idle]
+    for count in range(1, length + 1):
+        yield from itertools.product(names, repeat=count)
