@@ -7,6 +7,18 @@ cdef Device as_device(device):
     return (<CallbackDevice?>device).device
 
 
+RULES = {
+    "image_sum": RULE_IMAGE_SUM, "group_sum": RULE_GROUP_SUM, "headers_sum": RULE_HEADERS_SUM,
+    "seed_key": RULE_SEED_KEY, "seed_epoch": RULE_SEED_EPOCH, "seed_number": RULE_SEED_NUMBER,
+    "seed_position": RULE_SEED_POSITION, "record_first": RULE_RECORD_FIRST,
+    "tail_first": RULE_TAIL_FIRST, "evict_synced": RULE_EVICT_SYNCED,
+    "commit_first": RULE_COMMIT_FIRST, "poison": RULE_POISON, "undo_intent": RULE_UNDO_INTENT,
+    "undo_sync": RULE_UNDO_SYNC, "ram_bound": RULE_RAM_BOUND, "log_bound": RULE_LOG_BOUND,
+    "fork": RULE_FORK, "index_sum": RULE_INDEX_SUM, "copy_sum": RULE_COPY_SUM,
+    "sums_sum": RULE_SUMS_SUM, "entry_sum": RULE_ENTRY_SUM,
+}
+
+
 cdef list _lost_in(const Overlay* overlay):
     cdef uint64_t k, place
     cdef int sector
@@ -381,6 +393,10 @@ cdef class Log:
         with nogil:
             status = disk_rewind(self.core, to, &result)
         raise_status(status, self.core)
+
+    def _switch_off(self, str rule):
+        """Let a rule no longer hold; for tests, which must notice it."""
+        self.disk.off |= RULES[rule]
 
     @property
     def poisoned(self):

@@ -32,6 +32,30 @@ cdef enum Status:
     E_FORKED = -17       # a child of the process that opened the store
     E_LOST = -18         # the newest bytes of a range were in an entry that is damaged
 
+# Rules of file stores that a test can switch off (Log._switch_off).
+cdef enum Rule:
+    RULE_IMAGE_SUM = 1
+    RULE_GROUP_SUM = 2
+    RULE_HEADERS_SUM = 4
+    RULE_SEED_KEY = 8
+    RULE_SEED_EPOCH = 16
+    RULE_SEED_NUMBER = 32
+    RULE_SEED_POSITION = 64
+    RULE_RECORD_FIRST = 128
+    RULE_TAIL_FIRST = 256
+    RULE_EVICT_SYNCED = 512
+    RULE_COMMIT_FIRST = 1024
+    RULE_POISON = 2048
+    RULE_UNDO_INTENT = 4096
+    RULE_UNDO_SYNC = 8192
+    RULE_RAM_BOUND = 16384
+    RULE_LOG_BOUND = 32768
+    RULE_FORK = 65536
+    RULE_INDEX_SUM = 131072
+    RULE_COPY_SUM = 262144
+    RULE_SUMS_SUM = 524288
+    RULE_ENTRY_SUM = 1048576
+
 cdef enum Images:
     IMAGES_BEFORE = 1
     IMAGES_AFTER = 2
@@ -127,6 +151,7 @@ cdef struct Disk:
     uint64_t forks
     uint64_t commits
     uint64_t write_backs
+    uint64_t off             # rules that a test has switched off, to see that it is noticed
     bint lost_sectors        # the overlay may have AT_LOST in it
     bint lost                # production is unknown: a group that it needs is damaged
     int error                # errno of the last failure

@@ -2,7 +2,7 @@
 
 cdef inline int disk_check(const Core* core) noexcept nogil:
     """Whether the store takes writes."""
-    if core.disk.forks != jrnl_forks:
+    if core.disk.forks != jrnl_forks and holds(core, RULE_FORK):
         return E_FORKED
     if core.disk.poisoned:
         return E_POISONED

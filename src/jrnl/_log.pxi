@@ -94,6 +94,11 @@ cdef inline uint64_t block_up(uint64_t position) noexcept nogil:
     return (position + LOG_BLOCK_BYTES - 1) & ~(<uint64_t>LOG_BLOCK_BYTES - 1)
 
 
+cdef inline bint holds(const Core* core, uint64_t rule) noexcept nogil:
+    """Whether no test has switched the rule off."""
+    return core.disk.off & rule == 0
+
+
 cdef inline uint8_t* ram_at(const Disk* disk, uint64_t position) noexcept nogil:
     return disk.ram + (position & (disk.ram_size - 1))
 
@@ -134,10 +139,10 @@ cdef int group_push(Disk* disk, uint64_t position, uint64_t slot) noexcept nogil
 cdef uint64_t group_seed(const Disk* disk, uint64_t epoch, uint64_t number,
                          uint64_t position) noexcept nogil:
     cdef uint64_t[4] parts
-    parts[0] = disk.key
-    parts[1] = epoch
-    parts[2] = number
-    parts[3] = position
+    parts[0] = 0 if disk.off & RULE_SEED_KEY else disk.key
+    parts[1] = 0 if disk.off & RULE_SEED_EPOCH else epoch
+    parts[2] = 0 if disk.off & RULE_SEED_NUMBER else number
+    parts[3] = 0 if disk.off & RULE_SEED_POSITION else position
     return hash64(parts, sizeof(parts))
 
 
@@ -195,7 +200,7 @@ cdef const uint8_t* disk_image(Core* core, const EntryHeader* header, int which,
         image = disk.bounce
     else:
         image = ram_at(disk, position)
-    if hash64(image, length) != sum:
+    if hash64(image, length) != sum and holds(core, RULE_IMAGE_SUM):
         core.bad_seq = header.seq
         status[0] = E_CORRUPT
         return NULL
@@ -209,7 +214,8 @@ cdef const uint8_t* disk_image(Core* core, const EntryHeader* header, int which,
 
 cdef int poison(Core* core, int status) noexcept nogil:
     """What was to become durable may not be: nothing is written any more until it is reopened."""
-    core.disk.poisoned = core.disk.error if core.disk.error else EIO
+    if holds(core, RULE_POISON):
+        core.disk.poisoned = core.disk.error if core.disk.error else EIO
     return status
 
 
@@ -382,9 +388,9 @@ cdef int disk_reserve(Core* core, uint64_t room, uint64_t* position) noexcept no
             status = log_commit(core)
             if status == OK:
                 status = disk_tidy(core)
-        elif end > disk.ram_tail + disk.ram_size:
+        elif end > disk.ram_tail + disk.ram_size and holds(core, RULE_RAM_BOUND):
             status = ram_make_room(core)
-        elif (end > disk.tail_named + core.ring.area
+        elif (end > disk.tail_named + core.ring.area and holds(core, RULE_LOG_BOUND)
                 or core.ring.slot_head - core.ring.slot_tail >= core.ring.slots):
             status = disk_evict(core, end)
         else:
@@ -459,7 +465,7 @@ cdef int disk_evict_to(Core* core, uint64_t number) noexcept nogil:
         slot = group_at(disk, number).slot
         position = group_at(disk, number).position
     if status == OK and slot > core.ring.slot_tail:
-        if seq_before_slot(core, slot) > disk.synced_seq:
+        if seq_before_slot(core, slot) > disk.synced_seq and holds(core, RULE_EVICT_SYNCED):
             status = write_back(core)
             if status == OK and seq_before_slot(core, slot) > disk.synced_seq:
                 status = write_back(core)
@@ -478,6 +484,9 @@ cdef int disk_evict_to(Core* core, uint64_t number) noexcept nogil:
     status = index_save(core)
     if status != OK:
         return poison(core, status)
+    if not holds(core, RULE_TAIL_FIRST):
+        disk.tail_named = core.ring.tail
+        return OK
     return disk_record(core)
 
 

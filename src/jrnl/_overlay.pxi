@@ -120,7 +120,7 @@ cdef int volume_fetch(Core* core, uint32_t volume, uint64_t offset, uint8_t* tar
     cdef OverlayBlock* frozen = NULL
     cdef bint running = False
     cdef int status
-    if disk.forks != jrnl_forks:
+    if disk.forks != jrnl_forks and holds(core, RULE_FORK):
         return E_FORKED
     if disk.lost:
         return E_LOST
@@ -329,12 +329,12 @@ cdef int write_back(Core* core) noexcept nogil:
     group or the superblocks. Else damage to it would look like a torn tail.
     """
     cdef Disk* disk = core.disk
-    cdef int status = log_commit(core)
+    cdef int status = log_commit(core) if holds(core, RULE_COMMIT_FIRST) else log_wait(core)
     if status != OK:
         return status
     if not is_frozen(disk):
         freeze(core)
-    if disk.recorded_number < disk.frozen_number:
+    if disk.recorded_number < disk.frozen_number and holds(core, RULE_RECORD_FIRST):
         status = disk_record(core)
         if status != OK:
             return status

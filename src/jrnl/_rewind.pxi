@@ -112,7 +112,8 @@ cdef int disk_rewind(Core* core, uint64_t state, RewindResult* result) noexcept 
     if status == OK:
         core.disk.undo = True
         core.disk.undo_to = state
-        status = disk_record(core)
+        if holds(core, RULE_UNDO_INTENT):
+            status = disk_record(core)
     if status == OK:
         status = undo_volumes(core)
     if status == OK:
@@ -174,7 +175,7 @@ cdef int undo_volumes(Core* core) noexcept nogil:
                                   fragment.offset, &core.disk.error)
         if status != OK:
             return poison(core, status)
-    return volumes_sync(core)
+    return volumes_sync(core) if holds(core, RULE_UNDO_SYNC) else OK
 
 
 cdef void disk_cut(Core* core, uint64_t slot) noexcept nogil:

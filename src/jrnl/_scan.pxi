@@ -20,12 +20,17 @@ cdef int scan_head(Core* core, uint64_t epoch, uint64_t number, uint64_t positio
     if status != OK:
         return status
     memcpy(head, block, sizeof(GroupHeader))
-    if head.magic != GROUP_MAGIC or head.header_sum != seeded_hash64(
+    if head.magic != GROUP_MAGIC:
+        return E_CORRUPT
+    if holds(core, RULE_GROUP_SUM) and head.header_sum != seeded_hash64(
             head, GROUP_SUMMED_BYTES, group_seed(core.disk, epoch, number, position)):
         return E_CORRUPT
     others = head.count - GROUP_HEADERS if head.count > GROUP_HEADERS else 0
-    if (head.epoch != epoch or head.number != number or head.position != position
-            or head.count == 0 or head.count > core.ring.slots or head.length > core.ring.area
+    if (head.epoch != epoch and holds(core, RULE_SEED_EPOCH)
+            or head.number != number and holds(core, RULE_SEED_NUMBER)
+            or head.position != position and holds(core, RULE_SEED_POSITION)):
+        return E_CORRUPT
+    if (head.count == 0 or head.count > core.ring.slots or head.length > core.ring.area
             or head.length % LOG_BLOCK_BYTES or head.headers_at < GROUP_HEAD_BYTES
             or head.headers_at > head.length
             or others * HEADER_BYTES > head.length - head.headers_at):
@@ -48,7 +53,8 @@ cdef int scan_headers(Core* core, Scanned* group) noexcept nogil:
                           <uint8_t*>(group.headers + first), (count - first) * HEADER_BYTES)
     if status != OK:
         return status
-    if group_headers_sum(group.headers, group.headers + first, count) != group.head.headers_sum:
+    if (group_headers_sum(group.headers, group.headers + first, count) != group.head.headers_sum
+            and holds(core, RULE_HEADERS_SUM)):
         return SCAN_HEADERS
     return SCAN_WHOLE
 
@@ -142,8 +148,8 @@ cdef int adopt_group(Core* core, Scanned* group) noexcept nogil:
         header = &group.headers[k]
         if first and header.seq <= core.base_seq and core.ring.slot_head == core.ring.slot_tail:
             continue    # the tail lies inside the group
-        if (header.header_sum == header_hash(core, header, group.head.first_slot + k)
-                and entry_fits(core, &group.head, header) and header.seq > core.seq):
+        if ((header.header_sum == header_hash(core, header, group.head.first_slot + k)
+                or not holds(core, RULE_ENTRY_SUM)) and entry_fits(core, &group.head, header) and header.seq > core.seq):
             status = adopt_entry(core, header)
         else:
             status = adopt_damaged(core, core.seq + 1)
@@ -247,7 +253,8 @@ cdef int index_load(Core* core, uint64_t head) noexcept nogil:
         slot += count
     for slot in range(core.ring.slot_head, head):
         header = header_at(core, slot)
-        if header.seq <= last or header.header_sum != header_hash(core, header, slot):
+        if holds(core, RULE_INDEX_SUM) and (
+                header.seq <= last or header.header_sum != header_hash(core, header, slot)):
             return E_CORRUPT
         last = header.seq
         if header.flags & FLAG_GROUP:

@@ -44,7 +44,7 @@ cdef int sums_load(ImageData* image, uint32_t volume, uint64_t number) noexcept 
                          number * SUM_BLOCK_BYTES, &image.core.disk.error)
     if status != OK:
         return status
-    if not is_zero(<uint8_t*>image.sum_block, SUM_BLOCK_BYTES):
+    if not is_zero(<uint8_t*>image.sum_block, SUM_BLOCK_BYTES) and holds(image.core, RULE_SUMS_SUM):
         if image.sum_block[SUM_BLOCK_SUMS] != sums_own(image, image.sum_block, volume, number):
             image.core.bad_seq = 0
             image.core.bad_offset = number * SUM_BLOCK_SUMS * SNAPSHOT_BLOCK_BYTES
@@ -73,7 +73,7 @@ cdef int stored_check(ImageData* image, uint32_t volume, uint64_t block,
         good = is_zero(content, length)
     else:
         good = hash64(content, length) == image.sum_block[block % SUM_BLOCK_SUMS]
-    if not good:
+    if not good and holds(image.core, RULE_COPY_SUM):
         image.core.bad_seq = 0
         image.core.bad_offset = block * SNAPSHOT_BLOCK_BYTES
         return E_CORRUPT
