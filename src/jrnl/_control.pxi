@@ -447,6 +447,11 @@ cdef class Log:
         return self.disk.lost
 
     @property
+    def in_memory(self):
+        """int: bytes of images that the volumes' files have not got yet."""
+        return group_end(self.disk.cursor, open_count(self.core)) - self.disk.ram_tail
+
+    @property
     def counts(self):
         """tuple of int: groups committed, write-backs."""
         return self.disk.commits, self.disk.write_backs
