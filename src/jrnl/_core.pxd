@@ -127,7 +127,7 @@ cdef struct Disk:
     bint writing             # a group is on its way to the disk
     uint64_t durable_seq
     uint64_t durable_number  # groups before this one are durable,
-    uint64_t recorded_number # and before this one something else that is durable says so
+    uint64_t recorded_number  # and before this one something else that is durable says so
     uint64_t synced_seq      # in the volumes' files, durably
     uint64_t tail_named      # the superblocks name this position as the log's tail
     uint64_t index_slot      # headers before this slot are in the index
