@@ -147,7 +147,7 @@ cdef struct Disk:
     uint64_t rewound_to      # the last rewind, while no durable group holds its entry
     uint64_t rewound_seq     # 0: there is none
     int64_t rewound_time_ns
-    uint64_t rewound_follows # the entry that its entry follows
+    uint64_t rewound_follows  # the entry that its entry follows
     uint64_t forks
     uint64_t commits
     uint64_t write_backs
