@@ -16,8 +16,9 @@ import pytest
 import jrnl
 
 SIGNATURES = {
-    "create": "*, size=None, volumes=None, source=None, journal='64MiB', images=None, "
-    "overflow='evict', checksum=True, clock=None",
+    "create": "path=None, *, size=None, volumes=None, source=None, journal='64MiB', images=None, "
+    "overflow='evict', checksum=True, sync=None, overlay=None, clock=None",
+    "open": "path, mode='r+', *, overlay=None, clock=None",
     "wrap": "buffer, journal='64MiB', *, images=None, overflow='evict', checksum=True, clock=None",
     "get_include": "",
     "Store.flush": "self",

@@ -629,6 +629,7 @@ def test_a_closed_store_knows_its_names_and_sizes_and_refuses_all_else(images):
     store.close()
     assert repr(store) == "<jrnl.Store, closed>"
     assert list(store) == list(store.volumes) == ["data"]
+    assert store.problems == []  # what an opening has found may be asked for later
     assert (store["data"].size, store.volume.name) == (64 * KIB, "data")
     assert store.journal.capacity == 16 * KIB
     assert [repr(store.volume), repr(store.journal)]
@@ -637,6 +638,7 @@ def test_a_closed_store_knows_its_names_and_sizes_and_refuses_all_else(images):
 def test_every_public_method_is_among_those_tried_on_a_closed_store():
     tried = " ".join(CLOSED)
     named = {"close", "volume", "volumes", "journal", "capacity", "size", "name", "index", "engine"}
+    named |= {"problems"}
     for kind in (jrnl.Store, jrnl.Volume, jrnl.Journal):
         for name, _ in inspect.getmembers(kind):
             if not name.startswith("_") and name not in named | {"as_file"}:

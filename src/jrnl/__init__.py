@@ -30,7 +30,7 @@ from jrnl.errors import (
 )
 from jrnl.journal import Journal
 from jrnl.making import create, wrap
-from jrnl.making import open_store as open  # noqa: A004
+from jrnl.making import open_store as open
 from jrnl.plan import Plan
 from jrnl.points import Mark, Window
 from jrnl.recovery import Recovery, Restore

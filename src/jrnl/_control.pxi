@@ -160,7 +160,8 @@ cdef class Log:
         cdef int status = OK
         if number - self.disk.group_next > self.core.ring.area // LOG_BLOCK_BYTES:
             raise CorruptionError(f"the log cannot hold a group {number}")
-        if slot < self.core.ring.slot_head or slot - self.core.ring.slot_tail > self.core.ring.slots:
+        if (slot < self.core.ring.slot_head
+                or slot - self.core.ring.slot_tail > self.core.ring.slots):
             slot = self.core.ring.slot_head    # slots were lost count of: one hole is enough
         while status == OK and self.disk.group_next < number:
             status = group_push(self.disk, self.disk.start, self.core.ring.slot_head)

@@ -127,7 +127,7 @@ cdef struct Disk:
     bint writing             # a group is on its way to the disk
     uint64_t durable_seq
     uint64_t durable_number  # groups before this one are durable,
-    uint64_t recorded_number # and before this one something else that is durable says so
+    uint64_t recorded_number  # and before this one something else that is durable says so
     uint64_t synced_seq      # in the volumes' files, durably
     uint64_t tail_named      # the superblocks name this position as the log's tail
     uint64_t index_slot      # headers before this slot are in the index
@@ -147,7 +147,7 @@ cdef struct Disk:
     uint64_t rewound_to      # the last rewind, while no durable group holds its entry
     uint64_t rewound_seq     # 0: there is none
     int64_t rewound_time_ns
-    uint64_t rewound_follows # the entry that its entry follows
+    uint64_t rewound_follows  # the entry that its entry follows
     uint64_t forks
     uint64_t commits
     uint64_t write_backs

@@ -30,8 +30,8 @@ cdef enum EntryKind:
     KIND_ZEROES = 3
     KIND_MARK = 4                # its image, stored as an after-image, is the mark's name in UTF-8
     KIND_FLUSH = 5
-    KIND_REWIND = 6              # offset holds the seq of the state that it stands for; in a log,
-                                 # before_sum holds the seq of the entry that it follows
+    # Its offset holds the seq of its state; in a log, its before_sum that of the entry it follows.
+    KIND_REWIND = 6
 
 cdef enum EntryFlag:
     FLAG_BEFORE = 1              # the entry holds a before-image

@@ -1,8 +1,8 @@
 # The log of a file store: a ring of groups on disk whose newest part is in memory, too.
 #
 # A position counts the log's bytes for ever. Position p lies in the file at LOG_HEAD_BYTES + p
-# modulo ring.area, and in memory at p modulo ram_size, as long as p is not before ram_tail. The memory is
-# mapped twice in a row, so that nothing in it is ever split.
+# modulo ring.area, and in memory at p modulo ram_size, as long as p is not before ram_tail. The
+# memory is mapped twice in a row, so that nothing in it is ever split.
 #
 #     tail          ram_tail       start        cursor
 #     |... on disk only |... both ...|. open group .|

@@ -149,7 +149,8 @@ cdef int adopt_group(Core* core, Scanned* group) noexcept nogil:
         if first and header.seq <= core.base_seq and core.ring.slot_head == core.ring.slot_tail:
             continue    # the tail lies inside the group
         if ((header.header_sum == header_hash(core, header, group.head.first_slot + k)
-                or not holds(core, RULE_ENTRY_SUM)) and entry_fits(core, &group.head, header) and header.seq > core.seq):
+                or not holds(core, RULE_ENTRY_SUM))
+                and entry_fits(core, &group.head, header) and header.seq > core.seq):
             status = adopt_entry(core, header)
         else:
             status = adopt_damaged(core, core.seq + 1)

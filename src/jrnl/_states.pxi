@@ -381,7 +381,6 @@ cdef class Image:
                         bad.append((volume, block * SNAPSHOT_BLOCK_BYTES))
         return bad
 
-
     def patches(self):
         """(volumes, offsets, lengths), int64: where a patched image differs from its base."""
         cdef const ExtentMapData* map = &self.data.map

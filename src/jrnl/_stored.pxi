@@ -1,7 +1,7 @@
 # Stored images: snapshots of file stores. A raw file for each volume, and one of checksums: blocks
-# of SUM_BLOCK_SUMS XXH3-64 sums, one for each block of the copy, then one over the block's own bytes,
-# seeded with the image's seed and the block's number. A block of checksums that was never written
-# says that all of the copy that it covers is zeroes.
+# of SUM_BLOCK_SUMS XXH3-64 sums, one for each block of the copy, then one over these sums, seeded
+# with the image's seed, the volume and the block's number. A block of checksums that was never
+# written says that all of the copy that it covers is zeroes.
 
 cdef enum:
     SUM_BLOCK_BYTES = 4096       # (SUM_BLOCK_SUMS + 1) * 8

@@ -59,7 +59,7 @@ def make(
     try:
         for volume, size in enumerate(sizes):
             name = image_name(number, volume)
-            shared[volume] = bool(clones) and place.clone(clones[volume], name)
+            shared[volume] = clones is not None and place.clone(clones[volume], name)
             copies.append(place.open(name, True) if shared[volume] else place.create(name, size))
             sums.append(place.create(sums_name(number, volume), -(-size // _COVERED) * _BLOCK))
         image = Image.stored(engine, source.seq, seed_of(key, number), copies, sums)

@@ -15,8 +15,8 @@ import numpy as np
 
 from jrnl import logwrites
 from jrnl.errors import CorruptionError, FormatError
-from jrnl.recovery import Recovery
 from jrnl.making import create
+from jrnl.recovery import Recovery
 from jrnl.store import Store
 
 _JOURNAL_MAX_BYTES = 4 << 30

@@ -9,7 +9,7 @@ from jrnl._core import FORMAT, Engine, Log
 from jrnl.errors import CorruptionError, FormatError, InvalidArgument, ReadOnlyStore, StoreExists
 from jrnl.keeper import HEAD_BYTES, SLOT_BYTES, Keeper, check_head, head_bytes, volume_file
 from jrnl.opening import Scan
-from jrnl.options import Options, overlay_size, parse
+from jrnl.options import JOURNAL_MIN_BYTES, Options, overlay_size, parse
 from jrnl.plan import BOTH
 from jrnl.points import check_name
 from jrnl.sources import fill
@@ -24,12 +24,11 @@ if TYPE_CHECKING:
     from jrnl.superblock import Device, Document
 
 _BLOCK = FORMAT["constants"]["LOG_BLOCK_BYTES"]
+_VOLUMES_MAX = FORMAT["constants"]["VOLUMES_MAX"]
 _PIECE_BYTES = 1 << 20
 
 
-def create_in(
-    place: Place, name: str, *, overlay: Size | None = None, **keywords: Any
-) -> Store:
+def create_in(place: Place, name: str, *, overlay: Size | None = None, **keywords: Any) -> Store:
     """Make the store `name` in a folder, whole or not at all, and open it.
 
     Takes what `create` takes. Raises what it raises.
@@ -157,6 +156,14 @@ def open_in(
         raise
 
 
+def _settle(devices: list[Device], writable: bool) -> None:
+    """Have files say what the disk has."""
+    for device in devices:
+        if writable:
+            device.sync()  # what a killed process has left in the cache
+        device.drop_cache()  # what never reached the disk is not to be believed
+
+
 def _read_superblocks(folder: Place, writable: bool) -> tuple[Keeper, Document]:
     devices: list[Device | None] = []
     for name in NAMES:
@@ -167,11 +174,7 @@ def _read_superblocks(folder: Place, writable: bool) -> tuple[Keeper, Document]:
     if devices == [None, None]:
         raise FormatError("this is no store: there is no superblock")
     try:
-        for device in devices:
-            if device is not None:
-                if writable:
-                    device.sync()  # what a killed process has left in the cache
-                device.drop_cache()  # what never reached the disk is not to be believed
+        _settle([device for device in devices if device is not None], writable)
         superblock, found = Superblock.read(devices)
         if writable and not found.writable:
             raise ReadOnlyStore(
@@ -208,12 +211,13 @@ def _checked(document: Document) -> Document:
     """Return the document if it has what it must have. Raises FormatError."""
     try:
         _check_log_facts(document)
-        if not 16384 <= document["journal"] < 1 << 60 or document["images"] not in (2, 3):
+        sane = JOURNAL_MIN_BYTES <= document["journal"] < 1 << 60
+        if not sane or document["images"] not in (2, 3):
             raise ValueError("the journal's options")
         for mark_name, mark_seq, _ in document["marks"]:
             check_name(mark_name)
             _numbers([mark_seq])
-        if not 0 < len(document["volumes"]) <= 65535:
+        if not 0 < len(document["volumes"]) <= _VOLUMES_MAX:
             raise ValueError("the volumes")
         for volume, size in document["volumes"]:
             check_name(volume)
@@ -275,7 +279,7 @@ def _open(
     overlay: Size | None,
     clock: Callable[[], int] | None,
 ) -> Store:
-    folder, key = keeper.place, keeper.superblock.key
+    key = keeper.superblock.key
     journal = document["journal"]
     area, slots = journal - journal % _BLOCK, journal // 8 // SLOT_BYTES
     names = [name for name, _ in document["volumes"]]
@@ -293,10 +297,7 @@ def _open(
         if device.size != size:
             raise FormatError(f"the file of volume {name!r} has {device.size} bytes, not {size}")
     if not document["clean"]:
-        for device in (log_file, *volumes):
-            if writable:
-                device.sync()  # what a killed process has left in the cache
-            device.drop_cache()
+        _settle([log_file, *volumes], writable)
     engine = Engine(
         volumes, journal, document["images"], True, document["overflow"] == "refuse", clock,
         sizes, overlay_size(journal, overlay),
@@ -351,9 +352,7 @@ def _show(log: Log, document: Document) -> None:
             log.show_undone(start)
 
 
-def _start(
-    keeper: Keeper, log: Log, document: Document, names: list[str], writable: bool
-) -> Store:
+def _start(keeper: Keeper, log: Log, document: Document, names: list[str], writable: bool) -> Store:
     """Finish what was interrupted, begin a new epoch, and accept writes."""
     engine = log.engine
     if document["undo"] is not None:

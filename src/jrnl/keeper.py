@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import xxhash
 
 from jrnl import copies, patches
-from jrnl._core import FORMAT, Engine, Image, Log
+from jrnl._core import FORMAT, Image, Log
 from jrnl.errors import CorruptionError, FormatError, JrnlError, PointExpired, UnknownPoint
 from jrnl.plan import Base, Plan
 from jrnl.recovery import Recovery
@@ -23,6 +23,7 @@ HEAD_BYTES = FORMAT["constants"]["LOG_HEAD_BYTES"]
 SLOT_BYTES = FORMAT["header_sizes"]["EntryHeader"]
 EPOCHS_MAX = 4096
 _ALIASES_KEPT = 256
+_NAME_MAX = 64  # of a volume's file
 _HEAD = struct.Struct("<8sQQQ")  # magic, key, bytes of the ring, of the index
 _SUM = struct.Struct("<Q")
 MAGICS = {"log": b"jrnl-log", "index": b"jrnlindx"}
@@ -63,7 +64,8 @@ def volume_file(index: int, name: str) -> str:
     plain = all(character.isascii() and (character.isalnum() or character in "_-")
                 for character in name)  # fmt: skip
     taken = name.startswith(("snapshot-", "recovery-", "volume-"))
-    return f"{name}.img" if plain and not taken and len(name) <= 64 else f"volume-{index}.img"
+    own = plain and not taken and len(name) <= _NAME_MAX
+    return f"{name}.img" if own else f"volume-{index}.img"
 
 
 class Keeper:
@@ -115,13 +117,13 @@ class Keeper:
         }
 
     def _marks_at_base(self, base_seq: int) -> list[list[Any]]:
-        """Marks of the oldest state, whose entries have left the log."""
+        """Return the marks of the oldest state, whose entries have left the log."""
         if self.catalog is None:
             return [mark for mark in self.early_marks if mark[1] == base_seq]
         return [list(mark) for mark in self.catalog.marks_at(base_seq)]
 
     def _follow_epoch(self, epoch: int, head: int, tail: int) -> None:
-        """A new epoch begins at the group `head`; what is told of groups before `tail` goes."""
+        """Let a new epoch begin at the group `head`; what tells of groups before `tail` goes."""
         if epoch > self.epochs[-1][0]:
             self.epochs = [pair for pair in self.epochs if pair[1] < head]
             self.epochs.append([epoch, head])
@@ -210,9 +212,9 @@ class Keeper:
         kept = {copies.patches_name(fact["id"]) for fact in self.recoveries}
         for name in self.place.names():
             match = copies.NAME.fullmatch(name)
-            if match and match[1] == "snapshot" and int(match[2]) not in used:
-                self.place.remove(name)
-            elif match and match[1] == "recovery" and name not in kept:
+            if match is None or name in kept:
+                continue
+            if match[1] == "recovery" or int(match[2]) not in used:
                 self.place.remove(name)
 
     # Recoveries.
@@ -320,7 +322,7 @@ class Keeper:
                 self.problems.append(f"recovery {fact['id']}: {error}")
 
     def finish_restore(self, rewind: Any, write: Any) -> None:
-        """An interrupted restore: take its entries back, or, where they are too many, go on."""
+        """Take an interrupted restore's entries back, or, where they are too many, go on."""
         assert self.restore is not None
         engine = self.opened.engine
         start = self.restore["start"]

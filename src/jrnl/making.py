@@ -95,9 +95,7 @@ def create(
     if overlay is not None:
         raise InvalidArgument("overlay is for stores on disk; this one is in memory")
     devices = [MemoryDevice(length) for length in options.sizes.values()]
-    engine = Engine(
-        devices, options.journal, options.images, bool(checksum), options.refuse, clock
-    )
+    engine = Engine(devices, options.journal, options.images, bool(checksum), options.refuse, clock)
     for index, name in enumerate(options.sizes):
         if name in options.sources:
             load(engine, index, options.sources[name])
@@ -107,11 +105,9 @@ def create(
 def _split(path: Path) -> tuple[str, str]:
     """Return the folder that a store lies in, and its name there."""
     try:
-        text = os.fspath(path)
+        text = os.fsdecode(path)
     except TypeError as error:
         raise InvalidType(f"a path must be a str or a path, not {type(path).__name__}") from error
-    if isinstance(text, bytes):
-        text = os.fsdecode(text)
     if not text or "\0" in text:
         raise InvalidArgument(f"{text!r} is no path")
     return os.path.split(os.path.realpath(text))
@@ -161,7 +157,6 @@ def open_store(
             return filestore.open_in(folder, name, mode, overlay=overlay, clock=clock)
         except NotADirectoryError as error:
             raise FormatError(f"{os.fspath(path)!r} is a file, and no store") from error
-
 
 
 def wrap(

@@ -79,9 +79,7 @@ class Recovery(ClosesItself):
         self.base = base.name
         self.plan = replace(plan, _outcome=partial(_oldest_after_restore, catalog, image))
         self.copy: int | None = base.image.tag if base.image is not None else None
-        self.id = (
-            catalog.add_recovery(self) if number is None else catalog.add_loaded(self, number)
-        )
+        self.id = catalog.add_recovery(self) if number is None else catalog.add_loaded(self, number)
 
     def __repr__(self) -> str:
         return f"<jrnl.Recovery {self.id} at {self.seq} from {self.base!r}>"

@@ -1,6 +1,6 @@
 """The protocol loses nothing, and would be seen to: every crash of many small lives.
 
-`docs/durability.md` tells what is proven here. The file stores will be built to it.
+`docs/durability.md` tells what is proven here. The file stores follow it.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def test_the_directed_cases_hold_with_every_rule(name):
 
 def test_the_page_lists_every_switch():
     page = (Path(__file__).parents[2] / "docs" / "durability.md").read_text()
-    assert "File stores are not built yet" in page
+    assert "Not in the toy" in page
     missing = [n for n, s in SWITCHES.items() if f"| `{n}` | {s.rule} | {s.what} |" not in page]
     assert not missing
 

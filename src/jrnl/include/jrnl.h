@@ -33,7 +33,13 @@ enum jrnl_status {
     JRNL_E_CORRUPT = -8,   /* a checksum does not match */
     JRNL_E_NO_MEMORY = -9,
     JRNL_E_NO_BEFORE = -11, /* the journal keeps no before-images (JRNL_AFTER alone) */
-    JRNL_E_ARGUMENT = -12  /* no such flag, a journal below 16 KiB, no volume, one of no bytes */
+    JRNL_E_ARGUMENT = -12, /* no such flag, a journal below 16 KiB, no volume, one of no bytes */
+    /* Of stores on disk alone, which this table does not open yet. */
+    JRNL_E_IO = -14,        /* a file could not be read, written or synced */
+    JRNL_E_POISONED = -15,  /* one could not be earlier: no more writes until it is opened again */
+    JRNL_E_READ_ONLY = -16, /* it was opened for reading */
+    JRNL_E_FORKED = -17,    /* the process that opened it is this one's parent */
+    JRNL_E_LOST = -18       /* the newest bytes of the range were in an entry that is damaged */
 };
 
 enum jrnl_flags {
