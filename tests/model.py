@@ -187,8 +187,12 @@ class Model:
         masks = [np.zeros(len(content), bool) for content in self.now]
         for entry in entries:
             if self._counts(entry):
-                masks[entry.volume][entry.offset : entry.offset + entry.length] = True
+                masks[entry.volume][self.imaged(entry)] = True
         return masks
+
+    def imaged(self, entry: Entry) -> slice:
+        """The bytes of its volume that an entry's images hold."""
+        return slice(entry.offset, entry.offset + entry.length)
 
     def _first_bytes(
         self, entries: list[Entry], wanted: list[np.ndarray] | None
@@ -198,7 +202,7 @@ class Model:
         counts = []
         for entry in entries:
             if self._counts(entry):
-                part = left[entry.volume][entry.offset : entry.offset + entry.length]
+                part = left[entry.volume][self.imaged(entry)]
                 counts.append(int(part.sum()))
                 part[:] = False
         return sum(count > 0 for count in counts), sum(counts)

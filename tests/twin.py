@@ -81,20 +81,25 @@ class Twin:
         overflow: str = "evict",
     ) -> None:
         sizes = list(sizes)
-        self.clock = Clock()
-        self.store = jrnl.create(
+        clock = Clock()
+        store = jrnl.create(
             volumes={f"v{k}": size for k, size in enumerate(sizes)},
             journal=journal,
             images=images,
             checksum=checksum,
             overflow=overflow,
-            clock=self.clock,
+            clock=clock,
         )
-        self.model = Model(sizes, journal, images, START_NS)
-        self.volumes = list(self.store.volumes.values())
-        self.sizes = sizes
-        self.refuses = overflow == "refuse"
-        self.rewinds = images != "after"
+        self._begin(store, Model(sizes, journal, images, START_NS), clock, overflow == "refuse")
+
+    def _begin(self, store: jrnl.Store, model: Model, clock: Clock, refuses: bool) -> None:
+        self.clock = clock
+        self.store = store
+        self.model = model
+        self.volumes = list(store.volumes.values())
+        self.sizes = [volume.size for volume in self.volumes]
+        self.refuses = refuses
+        self.rewinds = model.images != "after"
         self.base = 0
         self.biggest = 0
         self.views: list[OpenView] = []
@@ -554,9 +559,8 @@ class Twin:
     def _face(self) -> tuple[object, ...]:
         store = self.store
         entries = store.journal.entries.tobytes()
-        contents = [volume.as_array().tobytes() for volume in self.volumes]
         names = sorted(store.snapshots), len(store.recoveries)
-        return store.seq, store.window, store.journal.used, entries, names, contents
+        return store.seq, store.window, store.journal.used, entries, names, self.production()
 
     # Checking.
 
@@ -574,9 +578,11 @@ class Twin:
         assert store.window == (self.oldest, model.seq)
         self.check_production()
 
+    def production(self) -> State:
+        return tuple(volume.as_array().tobytes() for volume in self.volumes)
+
     def check_production(self) -> None:
-        for volume, content in zip(self.volumes, self.model.now, strict=True):
-            assert volume.as_array().tobytes() == content
+        assert same(self.production(), self.model.now)
 
     def check_used(self) -> None:
         """What the journal says it holds is what its entries take."""

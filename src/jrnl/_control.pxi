@@ -227,7 +227,7 @@ cdef class Log:
         if disk.read_only:
             raise_status(self._stand_in(to), self.core)
         else:
-            raise_status(note_now(self.core, KIND_REWIND, to, NULL, 0), self.core)
+            raise_status(note_rewind(self.core, to), self.core)
 
     cdef int _stand_in(self, uint64_t to) noexcept:
         """Read-only: the entry stands in memory alone."""

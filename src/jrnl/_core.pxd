@@ -120,6 +120,7 @@ cdef struct Disk:
     uint64_t cursor          # where its next image goes
     uint64_t first_slot      # of its first entry; the slot head where it is empty
     uint64_t group_max       # bytes
+    uint64_t reserve         # bytes of the log that only a REWIND's group may take
     bint always              # each write is durable when it returns
     bint read_only
     pthread_mutex_t* commit_mutex

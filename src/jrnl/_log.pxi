@@ -390,7 +390,7 @@ cdef int disk_reserve(Core* core, uint64_t room, uint64_t* position) noexcept no
                 status = disk_tidy(core)
         elif end > disk.ram_tail + disk.ram_size and holds(core, RULE_RAM_BOUND):
             status = ram_make_room(core)
-        elif (end > disk.tail_named + core.ring.area and holds(core, RULE_LOG_BOUND)
+        elif (end > disk.tail_named + core.ring.area - disk.reserve and holds(core, RULE_LOG_BOUND)
                 or core.ring.slot_head - core.ring.slot_tail >= core.ring.slots):
             status = disk_evict(core, end)
         else:

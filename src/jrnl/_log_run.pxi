@@ -26,7 +26,7 @@ cdef bint run_take(const Core* core, LogRun* run, uint64_t room) noexcept nogil:
     run.cursor = cursor + room
     run.count += 1
     run.slots += 1
-    return end <= core.ring.tail + core.ring.area and run.slots <= core.ring.slots
+    return end <= core.ring.tail + core.ring.area - core.disk.reserve and run.slots <= core.ring.slots
 
 
 cdef int disk_room_check(Core* core, const int64_t* lengths, uint64_t length,
@@ -129,7 +129,7 @@ cdef int plan_take(LogPlan* plan, uint64_t room) noexcept nogil:
         end = group_end(cursor + room, plan.run.count + 1)
         if plan.run.count and end - plan.run.start > plan.core.disk.group_max:
             plan_close(plan)
-        elif (end > plan.tail + plan.core.ring.area
+        elif (end > plan.tail + plan.core.ring.area - plan.core.disk.reserve
                 or plan.slot_head - plan.slot_tail >= plan.core.ring.slots):
             status = plan_evict(plan, end)
             if status != OK:

@@ -135,9 +135,19 @@ cdef int disk_rewind(Core* core, uint64_t state, RewindResult* result) noexcept 
     core.disk.durable_seq = core.disk.synced_seq = core.seq + 1
     status = disk_record(core)
     if status == OK:
-        status = note_now(core, KIND_REWIND, state, NULL, 0)
+        status = note_rewind(core, state)
     core.since_rewind = 0
     result.seq = core.seq
+    return status
+
+
+cdef int note_rewind(Core* core, uint64_t state) noexcept nogil:
+    """The REWIND entry, which has room even where a log that refuses is full."""
+    cdef uint64_t reserve = core.disk.reserve
+    cdef int status
+    core.disk.reserve = 0
+    status = note_now(core, KIND_REWIND, state, NULL, 0)
+    core.disk.reserve = reserve
     return status
 
 

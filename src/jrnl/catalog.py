@@ -54,6 +54,7 @@ class Catalog:
         self.snapshots: dict[str, Snapshot] = {}
         self._alive = alive
         self._marks: dict[str, Mark] = {}
+        self._passing: set[str] = set()  # names of marks that no opening finds again
         self._prune_at = _PRUNE_EVERY
         self._recovery_ids = count(1)
         self._open_recoveries: WeakValueDictionary[int, Recovery] = WeakValueDictionary()
@@ -69,9 +70,12 @@ class Catalog:
             raise NameTaken(f"{name!r} is the name of a mark; use another name")
         return name
 
-    def add_mark(self, mark: Mark) -> None:
-        """Enter a named mark."""
+    def add_mark(self, mark: Mark, *, journaled: bool = True) -> None:
+        """Enter a named mark; a savepoint's has no entry in the journal."""
         assert mark.name is not None
+        self._passing.discard(mark.name)
+        if not journaled:
+            self._passing.add(mark.name)
         if len(self._marks) >= self._prune_at:
             self._prune()
         self._marks[mark.name] = mark
@@ -83,7 +87,8 @@ class Catalog:
 
     def marks_at(self, seq: int) -> list[Mark]:
         """Return the marks of one state."""
-        return [mark for mark in self._marks.values() if mark.seq == seq]
+        kept = (mark for name, mark in self._marks.items() if name not in self._passing)
+        return [mark for mark in kept if mark.seq == seq]
 
     def remove_mark(self, mark: Mark) -> None:
         """Forget a named mark, if it is there; not another one that has its name by now."""

@@ -83,6 +83,7 @@ class Keeper:
         self.restore: Document | None = document.get("restore")
         self.next_id = int(document.get("next_id", 1))
         self.clean = False
+        self._preserved: set[int] = set()  # copies of production that no snapshot has
         self.early_marks: list[list[Any]] = [list(mark) for mark in document["marks"]]
         self.problems: list[str] = []
         self.files: list[Device] = []
@@ -187,7 +188,10 @@ class Keeper:
         if log.read_only:  # production stays as it is
             return Image.production(log.engine)
         log.check()
-        return self._copy(Image.production(log.engine), production=True)
+        self._sweep(self._preserved)  # those of recoveries that were dropped, not closed
+        image = self._copy(Image.production(log.engine), production=True)
+        self._preserved.add(int(image.tag))
+        return image
 
     def snapshot_deleted(self, image: Image) -> None:
         """Forget a snapshot; its files go once no recovery needs them."""
@@ -204,6 +208,7 @@ class Keeper:
             used |= {recovery.copy for recovery in self.catalog.recoveries().values()}
         for number in numbers - used:
             copies.remove(self.place, number, len(self.fixed["volumes"]))
+            self._preserved.discard(number)
 
     def remove_strays(self) -> None:
         """Remove files that an interrupted operation has left."""
@@ -249,15 +254,15 @@ class Keeper:
 
     def recovery_closed(self, recovery: Recovery) -> None:
         """Forget a recovery that was kept."""
-        if self.opened.engine.closed or not any(
-            fact["id"] == recovery.id for fact in self.recoveries
-        ):
+        if self.opened.engine.closed:
             return
-        self.opened.check()
-        self.recoveries = [fact for fact in self.recoveries if fact["id"] != recovery.id]
-        self.opened.record()
-        self.place.remove(copies.patches_name(recovery.id))
-        self._sweep({recovery.copy} if recovery.copy is not None else set())
+        if any(fact["id"] == recovery.id for fact in self.recoveries):
+            self.opened.check()
+            self.recoveries = [fact for fact in self.recoveries if fact["id"] != recovery.id]
+            self.opened.record()
+            self.place.remove(copies.patches_name(recovery.id))
+        if recovery.copy is not None and self.writable:
+            self._sweep({recovery.copy})
 
     def load_recovery(self, fact: Document, catalog: Catalog, resolve: Any) -> Recovery:
         """Take a recovery up again. Raises CorruptionError, OSError."""
@@ -347,6 +352,7 @@ class Keeper:
         log.commit()
         for recovery in recoveries:
             self.keep_recovery(recovery)
+        self._sweep(self._preserved)
         log.write_back()
         log.save_index()
         self.clean = True

@@ -535,7 +535,7 @@ class Store(ClosesItself):
             engine.expect_rewind()
             mark = Mark(name, engine.seq, engine.tick())
             if name is not None:
-                self._catalog.add_mark(mark)
+                self._catalog.add_mark(mark, journaled=False)
             savepoint.start = mark.seq
             self._savepoints.add(savepoint)
             return mark
