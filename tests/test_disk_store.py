@@ -17,8 +17,9 @@ import pytest
 
 import jrnl
 from jrnl import filestore, superblock
+from jrnl._core import FileDevice
 from jrnl.folder import Folder
-from tests.crash.disk import SimDisk, SimPlace
+from tests.crash.disk import SimDisk
 
 ROOT = Path(__file__).parent.parent
 
@@ -359,7 +360,17 @@ def test_a_feature_that_only_readers_may_ignore_opens_for_reading(path):
         assert store.verify().ok
 
 
-@pytest.mark.parametrize("name", ["log", "index", "data.img"])
+def test_a_missing_index_is_made_again(path):
+    states = filled(path)
+    os.unlink(path / "index")
+    for mode in ("r", "r+", "r+"):
+        with jrnl.open(path, mode) as store:
+            assert store.seq == max(states)
+            assert store.view(store.window.oldest).read(0, 20000) == states[store.window.oldest]
+    assert store.problems == []
+
+
+@pytest.mark.parametrize("name", ["log", "data.img"])
 def test_a_missing_file_is_named(path, name):
     filled(path)
     os.unlink(path / name)
@@ -392,26 +403,59 @@ def test_opening_what_is_not_there(path):
         jrnl.open(path, "w")
 
 
-def test_a_document_with_odd_values_is_refused(path):
-    """Its checksum is right: somebody who can sum wrote it."""
+def leaves(value, path=()):
+    """Where the values of a document stand."""
+    yield path
+    for key in value if isinstance(value, dict) else range(len(value)) if isinstance(
+        value, list
+    ) else ():  # fmt: skip
+        yield from leaves(value[key], (*path, key))
+
+
+def with_value(document, path, value):
+    """A copy of the document with one value replaced."""
+    changed = json.loads(json.dumps(document))
+    if not path:
+        return value
+    inner = changed
+    for key in path[:-1]:
+        inner = inner[key]
+    inner[path[-1]] = value
+    return changed
+
+
+def test_a_document_with_odd_values_is_refused_or_harmless(path):
+    """Its checksums are right: somebody who can sum wrote it."""
     filled(path)
-    data = (path / "super.0").read_bytes()
-    length = superblock._HEAD.unpack_from(data)[7]
-    document = json.loads(data[superblock._BODY : superblock._BODY + length])
-    odd = (None, -1, "x", [], {}, 1 << 70, [[1]], True, 1.5)
-    for key in document:
+    with jrnl.open(path) as store:
+        store.snapshot("s")
+        store.mark("m")
+        store.volume.write(5, b"x")
+        store.recover(3).restore()
+        store.rewind(store.seq - 1)
+        path = copy_of(path, "killed")
+    copies = [superblock.unpack(k, device_of(path / name))
+              for k, name in enumerate(superblock.NAMES)]  # fmt: skip
+    document, key = copies[0].document, copies[0].key
+    odd = (None, -1, 0, 3, "x", [], {}, 1 << 40, 1 << 62, 1 << 70, [[1]], True, 1.5)
+    for leaf in leaves(document):
         for value in odd:
-            if document[key] == value:
+            changed = with_value(document, leaf, value)
+            if changed == document or not isinstance(changed, dict):
                 continue
             for copy, name in enumerate(superblock.NAMES):
-                key64, generation = superblock._HEAD.unpack_from(data)[6], 99
-                packed = superblock.pack(copy, key64, generation, {**document, key: value})
                 with open(path / name, "r+b") as file:
-                    file.write(packed)
+                    file.write(superblock.pack(copy, key, 99, changed))
             try:
-                jrnl.open(path, "r").close()
-            except jrnl.JrnlError:
+                with jrnl.open(path, "r") as store:
+                    store.volume.read(0, 100)
+                    store.verify()
+            except (jrnl.JrnlError, MemoryError):
                 continue
+
+
+def device_of(path: Path) -> FileDevice:
+    return FileDevice(os.open(path, os.O_RDONLY))
 
 
 # What the calls promise.
@@ -528,7 +572,7 @@ def test_a_full_journal_that_refuses_refuses_whole_batches(path):
 
 def test_a_failed_sync_poisons_and_reopening_redoes(tmp_path):
     disk = SimDisk()
-    place = SimPlace(disk)
+    place = disk.place()
     store = filestore.create_in(place, "s", size=8192, journal="64KiB")
     store.volume.write(0, b"kept")
     store.flush()

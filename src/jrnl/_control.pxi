@@ -324,6 +324,7 @@ cdef class Log:
             "epoch": disk.epoch,
             "tail": [disk.group_first, core.ring.tail, core.ring.slot_tail, core.base_seq,
                      core.base_time_ns],
+            "lost_production": disk.lost,
             "durable_number": disk.durable_number,
             "durable_seq": disk.durable_seq,
             "synced_seq": disk.synced_seq,
@@ -445,7 +446,12 @@ cdef class Log:
 
     @property
     def lost_production(self):
+        """bool: whether nobody knows what production holds now."""
         return self.disk.lost
+
+    @lost_production.setter
+    def lost_production(self, bint lost):
+        self.disk.lost = lost
 
     @property
     def in_memory(self):

@@ -218,7 +218,11 @@ cdef class Engine:
         In a file store, `commit` makes it durable.
         """
         if self.core.unflushed and (self.core.disk is NULL or not self.core.disk.read_only):
-            return self.note(KIND_FLUSH)
+            try:
+                return self.note(KIND_FLUSH)
+            except JournalFull:
+                if self.core.disk is NULL:
+                    raise    # on disk, what there is becomes durable without one
         return self.core.seq
 
     def commit(self, uint64_t seq):

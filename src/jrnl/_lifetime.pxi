@@ -207,6 +207,8 @@ cdef int disk_create(Core* core, uint64_t overlay) noexcept nogil:
     disk.group_max = core.ring.area // 8
     if disk.group_max > 65536:
         disk.group_max = 65536
+    if disk.group_max < 2 * LOG_BLOCK_BYTES:
+        disk.group_max = 2 * LOG_BLOCK_BYTES
     if disk.group_max < core.ring.area // 32:
         disk.group_max = core.ring.area // 32
     if disk.group_max > overlay // 2 - 4 * LOG_BLOCK_BYTES:

@@ -102,8 +102,12 @@ cdef inline int header_check(Core* core, const EntryHeader* header, uint64_t slo
 
 
 cdef uint64_t damaged_seq(const Core* core, uint64_t slot) noexcept nogil:
-    """The seq of an entry whose own word for it cannot be taken: what follows its neighbour."""
-    return (core.base_seq if slot == core.ring.slot_tail else header_at(core, slot - 1).seq) + 1
+    """The seq of an entry whose own word for it cannot be taken: what follows its neighbours."""
+    cdef uint64_t k = slot
+    while k > core.ring.slot_tail and header_at(core, k - 1).seq == 0:
+        k -= 1    # a hole in a file store's log, too
+    return ((core.base_seq if k == core.ring.slot_tail else header_at(core, k - 1).seq)
+            + 1 + (slot - k))
 
 
 cdef inline const uint8_t* before_image(const Core* core, const EntryHeader* header) noexcept nogil:

@@ -132,9 +132,13 @@ class Catalog:
         self._open_recoveries[number] = recovery
         return number
 
+    def reserve_id(self, number: int) -> None:
+        """Let no new recovery have this number, or one before it."""
+        self._recovery_ids = count(max(number + 1, next(self._recovery_ids)))
+
     def add_loaded(self, recovery: Recovery, number: int) -> int:
         """Enter a recovery that has its number from an earlier opening."""
-        self._recovery_ids = count(max(number + 1, next(self._recovery_ids)))
+        self.reserve_id(number)
         self._open_recoveries[number] = recovery
         return number
 

@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import xxhash
 
-from jrnl._core import FORMAT, Image
-from jrnl.errors import CorruptionError
+from jrnl._core import FORMAT, CallbackDevice, Image
 
 if TYPE_CHECKING:
-    from jrnl._core import CallbackDevice, Engine, FileDevice
+    from jrnl._core import Engine, FileDevice
     from jrnl.folder import Place
 
     Device = FileDevice | CallbackDevice
@@ -78,25 +77,45 @@ def make(
     return image
 
 
-def load(place: Place, engine: Engine, key: int, number: int, seq: int) -> Image:
-    """Open a copy. Raises CorruptionError where a file is missing or too short."""
+class _Missing:
+    """What stands for a file that is not there: whoever reads it finds that it ends too early."""
+
+    size = 0
+
+    def pread(self, offset: int, length: int) -> bytes:
+        return b""
+
+    def close(self) -> None:
+        pass
+
+
+def missing() -> CallbackDevice:
+    """Return a device for a file that is not there."""
+    return CallbackDevice(_Missing())
+
+
+def load(place: Place, engine: Engine, key: int, number: int, seq: int) -> tuple[Image, list[str]]:
+    """Open a copy; return it, and what is wrong with its files: who reads that finds out."""
     copies: list[Device] = []
     sums: list[Device] = []
+    problems: list[str] = []
     for volume, size in enumerate(engine.sizes):
         for devices, name, wanted in (
             (copies, image_name(number, volume), size),
             (sums, sums_name(number, volume), -(-size // _COVERED) * _BLOCK),
         ):
             try:
-                device = place.open(name, False)
-            except FileNotFoundError as error:
-                raise CorruptionError(f"{name} is missing") from error
+                device: Device = place.open(name, False)
+            except FileNotFoundError:
+                problems.append(f"{name} is missing")
+                device = missing()
+            else:
+                if device.size < wanted:
+                    problems.append(f"{name} ends too early: it was cut")
             devices.append(device)
-            if device.size < wanted:
-                raise CorruptionError(f"{name} ends too early: it was cut")
     image = Image.stored(engine, seq, seed_of(key, number), copies, sums)
     image.tag = number
-    return image
+    return image, problems
 
 
 def remove(place: Place, number: int, volumes: int) -> None:

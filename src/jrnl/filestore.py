@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 from typing import TYPE_CHECKING, Any
 
+from jrnl import copies
 from jrnl._core import FORMAT, Engine, Log
 from jrnl.errors import CorruptionError, FormatError, InvalidArgument, ReadOnlyStore, StoreExists
 from jrnl.keeper import HEAD_BYTES, SLOT_BYTES, Keeper, check_head, head_bytes, volume_file
@@ -91,6 +92,7 @@ def _write_files(folder: Place, options: Options) -> None:
         "epochs": [[1, 1]],
         "aliases": [],
         "lost": [],
+        "lost_production": False,
         "marks": [],
         "snapshots": [],
         "recoveries": [],
@@ -186,11 +188,6 @@ def _read_superblocks(folder: Place, writable: bool) -> tuple[Keeper, Document]:
             if device is not None:
                 device.close()
         raise
-    if writable:
-        for copy, device in enumerate(devices):
-            if device is None:
-                superblock.devices[copy] = folder.create(NAMES[copy], SUPER_BYTES)
-        superblock.heal(document)
     fixed = {
         key: document[key]
         for key in ("journal", "images", "overflow", "sync", "volumes", "created_ns")
@@ -254,6 +251,16 @@ def _check_log_facts(document: Document) -> None:
                     *(mark[2] for mark in document["marks"])):  # fmt: skip
         if type(time_ns) is not int or not -(1 << 63) <= time_ns < 1 << 63:
             raise TypeError("a time")
+    for key in ("epochs", "aliases", "lost", "marks", "snapshots", "recoveries", "volumes"):
+        if not isinstance(document[key], list):
+            raise TypeError(f"{key} is no list")
+    if document["overflow"] not in ("evict", "refuse") or document["sync"] not in (
+        "flush",
+        "always",
+    ):
+        raise ValueError("an option")
+    if document["head"][0] < document["durable_number"]:
+        raise ValueError("groups are durable that are not there")
     if not document["epochs"]:
         raise ValueError("no epochs")
     for pair in document["epochs"]:
@@ -288,16 +295,22 @@ def _open(
         _open_file(keeper, file, writable)
         for file in ("log", "index", *(volume_file(k, name) for k, name in enumerate(names)))
     )
-    for file, device in (("log", log_file), ("index", index_file)):
-        if not check_head(file, device, key, area, slots):
-            keeper.problems.append(f"the start of the file {file!r} was damaged")
-            if writable:
-                device.pwrite(0, head_bytes(file, key, area, slots))
+    heads = {
+        file: check_head(file, device, key, area, slots)
+        for file, device in (("log", log_file), ("index", index_file))
+    }
     for name, device, size in zip(names, volumes, sizes, strict=True):
         if device.size != size:
             raise FormatError(f"the file of volume {name!r} has {device.size} bytes, not {size}")
     if not document["clean"]:
         _settle([log_file, *volumes], writable)
+    for file, device in (("log", log_file), ("index", index_file)):
+        if not heads[file]:
+            keeper.problems.append(f"the file {file!r} was cut, or damaged at its start")
+            if writable:
+                device.pwrite(0, head_bytes(file, key, area, slots))
+    if writable:
+        _heal(keeper, document)
     engine = Engine(
         volumes, journal, document["images"], True, document["overflow"] == "refuse", clock,
         sizes, overlay_size(journal, overlay),
@@ -313,11 +326,23 @@ def _nothing() -> None:
     """Write no superblock: the store is open for reading."""
 
 
+def _heal(keeper: Keeper, document: Document) -> None:
+    """Have both superblocks hold the document that was read, before anything relies on it."""
+    devices = keeper.superblock.devices
+    for copy, name in enumerate(NAMES):
+        if devices[copy] is None:
+            devices[copy] = keeper.place.create(name, SUPER_BYTES)
+            keeper.place.sync()
+    keeper.superblock.heal(document)
+
+
 def _open_file(keeper: Keeper, name: str, writable: bool) -> Device:
     try:
         device = keeper.place.open(name, writable)
     except FileNotFoundError as error:
-        raise CorruptionError(f"the store's file {name!r} is missing") from error
+        if name != "index":
+            raise CorruptionError(f"the store's file {name!r} is missing") from error
+        device = copies.missing() if not writable else keeper.place.create(name, 0)
     keeper.files.append(device)
     return device
 
@@ -332,6 +357,7 @@ def _find_state(keeper: Keeper, log: Log, document: Document) -> None:
     epoch = max(pair[0] for pair in document["epochs"]) + 1
     for volume, offset, length in document["lost"]:
         log.put_lost(volume, offset, length)
+    log.lost_production = bool(document.get("lost_production"))
     log.finish_opening(epoch, scan.synced)
     for first, last in scan.damage:
         keeper.problems.append(f"the log is damaged: of the entries {first} to {last}, some or "

@@ -59,6 +59,7 @@ class Folder:
 
     def __init__(self, path: str | os.PathLike[str], parent: int | None = None) -> None:
         self._descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY, dir_fd=parent)
+        self._owner = 0  # the process that took the lock
 
     def __enter__(self) -> Self:
         return self
@@ -131,14 +132,17 @@ class Folder:
         kind = fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH
         try:
             fcntl.flock(self._descriptor, kind | fcntl.LOCK_NB)
+            self._owner = os.getpid()
         except BlockingIOError as error:
             raise StoreLocked(
-                "the store is open already, in another process or in this one; close it there"
-                + ("" if exclusive else ", or open it for reading only in both")
+                "the store is open already, in another process or in this one; close it there, "
+                "or open it for reading only in both"
             ) from error
 
     def close(self) -> None:
         """Let go of the folder and its lock. Closing twice is fine."""
         descriptor, self._descriptor = getattr(self, "_descriptor", -1), -1
         if descriptor >= 0:
+            if self._owner == os.getpid():  # a forked child has the descriptor, too
+                fcntl.flock(descriptor, fcntl.LOCK_UN)
             os.close(descriptor)

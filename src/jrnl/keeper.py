@@ -284,7 +284,7 @@ class Keeper:
             for snapshot in self.catalog.snapshots.values():
                 if snapshot.image.tag == number:
                     return snapshot.image
-        return copies.load(self.place, self.opened.engine, self.superblock.key, number, seq)
+        return copies.load(self.place, self.opened.engine, self.superblock.key, number, seq)[0]
 
     # Restore: image and intent are durable before the first entry.
 
@@ -311,16 +311,14 @@ class Keeper:
         engine, key = self.opened.engine, self.superblock.key
         self.catalog = catalog
         for fact in self.snapshots:
-            try:
-                image = copies.load(self.place, engine, key, fact["id"], fact["seq"])
-            except (JrnlError, OSError) as error:
-                self.problems.append(f"snapshot {fact['name']!r}: {error}")
-                continue
+            image, problems = copies.load(self.place, engine, key, fact["id"], fact["seq"])
+            self.problems += [f"snapshot {fact['name']!r}: {problem}" for problem in problems]
             catalog.snapshots[fact["name"]] = Snapshot(
                 catalog, fact["name"], image, fact["time_ns"]
             )
         catalog.load_marks([*map(tuple, self.early_marks), *self.opened.marks()])
         for fact in self.recoveries:
+            catalog.reserve_id(fact["id"])  # it stays its own, even where it cannot be taken up
             try:
                 catalog.keep_recovery(self.load_recovery(fact, catalog, resolve))
             except (JrnlError, OSError) as error:

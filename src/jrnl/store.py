@@ -399,7 +399,8 @@ class Store(ClosesItself):
         with self._engine as engine:
             if engine.closed:
                 return
-            engine.check_open()
+            if self._keeper is None or not self._keeper.opened.forked:
+                engine.check_open()
             recoveries = list(self._catalog.recoveries().values())
             try:
                 if self._keeper is not None and self._keeper.writable:

@@ -109,6 +109,7 @@ class Superblock:
         self.key = key
         self.generation = generation
         self.newest = 0
+        self.alike = False  # both copies hold the newest document
 
     @classmethod
     def read(cls, devices: Sequence[Device | None]) -> tuple[Superblock, Found]:
@@ -140,6 +141,7 @@ class Superblock:
         newest = max(found, key=lambda copy: found[copy].generation)
         self = cls(devices, found[newest].key, found[newest].generation)
         self.newest = newest
+        self.alike = len(found) == 2 and found[0].generation == found[1].generation
         return self, found[newest]
 
     def heal(self, document: Document) -> None:
@@ -150,7 +152,8 @@ class Superblock:
         newest = self.devices[self.newest]
         assert newest is not None
         newest.sync()
-        self._put(1 - self.newest, document)
+        if not self.alike:
+            self._put(1 - self.newest, document)
 
     def write(self, document: Document) -> None:
         """Make `document` the newest, durably in both copies, the older one first."""
