@@ -275,7 +275,7 @@ def _check_log_facts(document: Document) -> None:
     if document["rewound"] is not None:
         to, seq, time_ns, follows = document["rewound"]
         _numbers([to, seq, abs(time_ns), follows])
-    if not isinstance(document["clean"], bool):
+    if not all(isinstance(document[key], bool) for key in ("clean", "lost_production")):
         raise TypeError("clean or not")
 
 
@@ -308,6 +308,8 @@ def _open(
         if not heads[file]:
             keeper.problems.append(f"the file {file!r} was cut, or damaged at its start")
             if writable:
+                if file == "index":
+                    device.truncate(HEAD_BYTES + slots * SLOT_BYTES)
                 device.pwrite(0, head_bytes(file, key, area, slots))
     if writable:
         _heal(keeper, document)
@@ -357,7 +359,7 @@ def _find_state(keeper: Keeper, log: Log, document: Document) -> None:
     epoch = max(pair[0] for pair in document["epochs"]) + 1
     for volume, offset, length in document["lost"]:
         log.put_lost(volume, offset, length)
-    log.lost_production = bool(document.get("lost_production"))
+    log.lost_production = document["lost_production"]
     log.finish_opening(epoch, scan.synced)
     for first, last in scan.damage:
         keeper.problems.append(f"the log is damaged: of the entries {first} to {last}, some or "
