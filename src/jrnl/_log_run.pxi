@@ -26,7 +26,8 @@ cdef bint run_take(const Core* core, LogRun* run, uint64_t room) noexcept nogil:
     run.cursor = cursor + room
     run.count += 1
     run.slots += 1
-    return end <= core.ring.tail + core.ring.area - core.disk.reserve and run.slots <= core.ring.slots
+    return (end <= core.ring.tail + core.ring.area - core.disk.reserve
+            and run.slots <= core.ring.slots)
 
 
 cdef int disk_room_check(Core* core, const int64_t* lengths, uint64_t length,
