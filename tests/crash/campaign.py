@@ -1,0 +1,129 @@
+"""The whole campaign: every short sequence of operations, then random lives, until there are enough.
+
+    python -m tests.crash.campaign --states 200000 --jobs 2       what CI runs (make crash)
+    python -m tests.crash.campaign --seconds 3600 --jobs 2        as long as you like (make soak)
+
+All stores have the same key, so that a crash state counts once, whatever run it came from. The last
+line has the counts; each failure comes with the command that replays it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import random
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+
+from jrnl import filestore
+from tests.crash import damage, faults
+from tests.crash.bench import Plan, Result, run_seeds, run_sequences
+from tests.crash.workload import Shape, sequences
+
+SEQUENCES_A_TASK = 24
+KEY = 0x6A726E6C
+
+
+@dataclass(frozen=True)
+class Task:
+    """What one process does at a time."""
+
+    kind: str  # "sequences" | "lives" | "damage" | "faults"
+    images: str = "both"
+    names: tuple[tuple[str, ...], ...] = ()
+    seed: int = 0
+    step: int = 1
+
+
+@dataclass
+class Total:
+    """What has been looked at so far."""
+
+    seen: set[bytes] = field(default_factory=set)
+    counts: Counter[str] = field(default_factory=Counter)
+    failures: list[str] = field(default_factory=list)
+
+    def add(self, task: Task, result: Result | tuple[Counter[str], list[str]]) -> None:
+        if isinstance(result, Result):
+            self.seen |= set(result.seen)
+            self.counts.update(result.counts)
+            self.failures += result.failures
+            return
+        counts, failures = result
+        self.counts.update({f"{task.kind}: {name}": count for name, count in counts.items()})
+        self.failures += failures
+
+
+def fix_keys() -> None:
+    """Every store gets one key, and every creation one temporary name."""
+    filestore.secrets = SimpleNamespace(randbits=lambda _: KEY, token_hex=lambda _: "0")
+
+
+def run(task: Task) -> Result | tuple[Counter[str], list[str]]:
+    fix_keys()
+    if task.kind == "sequences":
+        return run_sequences(Plan(states=2), task.images, list(task.names))
+    if task.kind == "lives":
+        return run_seeds(Plan(states=10, deep=0.15, depth=3), iter([task.seed]), None)
+    if task.kind == "faults":
+        return faults.run_all(Shape(images=task.images), step=task.step, first=task.seed)
+    return damage.run(task.images, step=task.step, first=task.seed)
+
+
+def tasks(seed: int, *, damages: int, fault_step: int) -> Iterator[Task]:
+    """Yield all that is to be done, without an end."""
+    for images in ("both", "after"):
+        names = list(sequences(images, 3))
+        random.Random(seed).shuffle(names)
+        for k in range(0, len(names), SEQUENCES_A_TASK):
+            yield Task("sequences", images, tuple(names[k : k + SEQUENCES_A_TASK]))
+        parts = 32
+        for part in range(parts if damages else 0):
+            yield Task("damage", images, step=parts * damages, seed=part * damages)
+        for part in range(parts if fault_step else 0):
+            yield Task("faults", images, step=parts * fault_step, seed=part * fault_step)
+    while True:
+        yield Task("lives", seed=seed)
+        seed += 1
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--states", type=int, default=0, help="distinct states that are enough")
+    parser.add_argument("--seconds", type=float, default=0, help="go on for so long")
+    parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--damages", type=int, default=0, help="every so many; 0 for none")
+    parser.add_argument("--faults", type=int, default=0, help="every so many; 0 for none")
+    args = parser.parse_args()
+    total, start = Total(), time.monotonic()
+    work = tasks(args.seed, damages=args.damages, fault_step=args.faults)
+    with multiprocessing.get_context("fork").Pool(args.jobs) as pool:
+        pending = []
+        for task in work:
+            pending.append((task, pool.apply_async(run, (task,))))
+            while len(pending) >= 2 * args.jobs:
+                done, answer = pending.pop(0)
+                total.add(done, answer.get())
+            enough = task.kind == "lives" and len(total.seen) >= args.states
+            if enough and time.monotonic() - start >= args.seconds or len(total.failures) > 9:
+                break
+        for done, answer in pending:
+            total.add(done, answer.get())
+    print("\n".join(total.failures))
+    counts = {"distinct states": len(total.seen), "failures": len(total.failures)}
+    counts |= {"seconds": round(time.monotonic() - start)} | dict(sorted(total.counts.items()))
+    print(json.dumps(counts, indent=2))
+    print(f"{len(total.seen):,} distinct crash states, {len(total.failures)} lost or refused")
+    return 1 if total.failures else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
