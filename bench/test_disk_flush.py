@@ -87,9 +87,7 @@ def test_sync_always(benchmark, place, file):
 
 def test_flush_after_64(benchmark, store, file):
     count = BATCHES * BATCH
-    case = durable(
-        f"`write`, a `flush` every {BATCH}", count, killed=LAST_FLUSH, power=LAST_FLUSH
-    )
+    case = durable(f"`write`, a `flush` every {BATCH}", count, killed=LAST_FLUSH, power=LAST_FLUSH)
     race(
         benchmark,
         case,

@@ -83,9 +83,7 @@ def test_beside_memory(benchmark, store, in_memory, count):
         killed=SEALED,
         power=SEALED,
     )
-    race_in_overlay(
-        benchmark, case, store, lambda offsets: clocked(write_each, in_memory, offsets)
-    )
+    race_in_overlay(benchmark, case, store, lambda offsets: clocked(write_each, in_memory, offsets))
 
 
 @pytest.mark.parametrize("count", [IN_GROUP, IN_OVERLAY], ids=["group", "overlay"])
