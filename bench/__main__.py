@@ -21,6 +21,9 @@ def arguments():
         "JRNL_BENCH_SMALL=1 in the environment: tiny sizes, a smoke test.",
     )
     parser.add_argument("-k", metavar="EXPRESSION", help="only these cases, as pytest's -k")
+    parser.add_argument(
+        "--seconds", metavar="N", help="how long the store on disk is watched; default: 8"
+    )
     parser.add_argument("--compare", metavar="JSON", help="an earlier run; default: the last one")
     parser.add_argument("--no-run", action="store_true", help="only print the last run's tables")
     parser.add_argument(
@@ -29,13 +32,14 @@ def arguments():
     return parser.parse_args()
 
 
-def run(expression, output):
+def run(expression, output, seconds):
     """pytest in a process of its own, so that the memory of the cases is gone after it."""
+    environment = os.environ | ({"JRNL_BENCH_SECONDS": seconds} if seconds else {})
     command = [sys.executable, "-m", "pytest", str(HERE), "-q", "-o", "addopts="]
     command += ["-W", "default", "--benchmark-only", "--benchmark-quiet"]
     command += [f"--benchmark-json={output}"]
     command += ["-k", expression] if expression else []
-    return subprocess.run(command, cwd=ROOT, check=False).returncode
+    return subprocess.run(command, cwd=ROOT, env=environment, check=False).returncode
 
 
 def load(path):
@@ -54,7 +58,7 @@ def measure(options):
     RESULTS.mkdir(exist_ok=True)
     output = RESULTS / "partial.json"
     output.unlink(missing_ok=True)
-    code = run(options.k, output)
+    code = run(options.k, output, options.seconds)
     if whole and code == 0:
         if latest.exists():
             latest.replace(previous)

@@ -5,13 +5,14 @@ import os
 
 import pytest
 
-from . import harness, workload
+from . import harness, on_disk, workload
 from .yardstick import CLoop
 
 
 def pytest_benchmark_update_json(config, benchmarks, output_json):
     output_json["skipped"] = harness.skipped
     output_json["small"] = workload.SMALL
+    output_json["file_system"] = on_disk.seen
 
 
 def pytest_benchmark_update_machine_info(config, machine_info):

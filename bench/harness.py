@@ -35,6 +35,8 @@ class Case:
     aim: float | None = None
     yardstick: str = "C loop"
     instead: bool = False  # not jrnl: what a user would write or pick instead
+    killed: str = ""  # on disk: what of it survives SIGKILL,
+    power: str = ""  # and what survives a loss of power
 
 
 def row(case, value, yardstick=None, ratios=(), unit="ns", note=""):

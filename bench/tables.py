@@ -21,7 +21,14 @@ SNAPSHOT = f"Snapshot of {size(workload.VOLUME)}"
 REPLAY = "Replay of a recorded ext4 history"
 MEMORY = "Peak RAM of a process, less what it had after its imports"
 
+_ON_DISK = f"{size(workload.VOLUME)} volume on disk, {size(workload.DISK_JOURNAL)} journal"
+DISK_WRITES = f"One random 4 KiB write: {_ON_DISK}, both images"
+DISK_FLUSHES = f"Durable 4 KiB writes: {_ON_DISK}, both images"
+DISK_OPENING = "Opening a store on disk"
+DISK_STEADY = f"Steady state: {_ON_DISK}, wrapping, a flush every 64 random 4 KiB writes"
+
 ORDER = (WRITES, SIZES, LATENCY, RECOVERY, REWIND, SNAPSHOT, REPLAY, MEMORY)
+ORDER += (DISK_WRITES, DISK_FLUSHES, DISK_OPENING, DISK_STEADY)
 
 BEGIN, END = "<!-- bench:begin -->", "<!-- bench:end -->"
 
@@ -55,8 +62,9 @@ def _target(row):
 
 
 def _cells(row, earlier):
+    survives = [row.get("killed", ""), row.get("power", "")]
     if "value" not in row:
-        return [row["name"], row["note"], "", "", "", ""]
+        return [row["name"], row["note"], "", "", "", "", *survives]
     yardstick = ""
     if "yardstick_value" in row:
         yardstick = f"{row['yardstick']} {quantity(row['yardstick_value'], row['unit'])}"
@@ -65,11 +73,13 @@ def _cells(row, earlier):
     if before:
         then = _ratio(before).split(" ")[0] or quantity(before["value"], before["unit"])
     name = f"{row['name']}; {row['note']}" if row["note"] else row["name"]
-    return [name, quantity(row["value"], row["unit"]), yardstick, _ratio(row), _target(row), then]
+    measured = quantity(row["value"], row["unit"])
+    return [name, measured, yardstick, _ratio(row), _target(row), then, *survives]
 
 
 def _markdown(title, rows, earlier):
     head = [title, "measured", "yardstick", "ratio", "target", "earlier"]
+    head += ["survives SIGKILL", "survives power loss"]
     lines = [head] + [_cells(row, earlier) for row in rows]
     used = [i for i in range(len(head)) if i < 2 or any(line[i] for line in lines[1:])]
     widths = {i: max(len(line[i]) for line in lines) for i in used}
@@ -102,11 +112,13 @@ def render(results, earlier=None):
 
 def _footer(results):
     machine = results["machine_info"]
+    disk = results.get("file_system")
+    files = f" Files on {disk}." if disk else ""
     return (
         f"Measured on {machine['cpu']['brand_raw']}, {machine['cpu']['count']} cores, "
         f"{machine['system']} {machine['release']}, Python {machine['python_version']}. "
         "A ratio is the median over rounds run in turn with the yardstick, in brackets the middle "
-        "half of them."
+        f"half of them.{files}"
     )
 
 

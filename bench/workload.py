@@ -15,6 +15,9 @@ VOLUME = 16 * MIB if SMALL else GIB
 JOURNAL = 4 * MIB if SMALL else 256 * MIB
 WRITES = 1024 if SMALL else 32 * KIB  # 4 KiB writes of a round: 128 MiB, several times the caches
 
+DISK_JOURNAL = 8 * MIB if SMALL else 512 * MIB
+DISK_OVERLAY = MIB if SMALL else 64 * MIB
+
 HUGE_PAGE = 2 * MIB
 
 
