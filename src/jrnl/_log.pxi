@@ -342,7 +342,7 @@ cdef int log_flush(Core* core, uint64_t target) noexcept nogil:
     while True:
         core_lock(core)
         pthread_mutex_lock(disk.commit_mutex)
-        if disk.writing:
+        if disk.writing and disk.durable_seq < target:
             core_unlock(core)
             while disk.writing and disk.durable_seq < target:
                 pthread_cond_wait(disk.commit_done, disk.commit_mutex)
