@@ -241,6 +241,10 @@ cdef class FileDevice:
         """Forget clean cached pages: what is read next is what the disk has."""
         posix_fadvise(self.fileno(), 0, 0, POSIX_FADV_DONTNEED)
 
+    def expect_random(self):
+        """Have the kernel cache small pages: a small write to a large folio looks at all of it."""
+        posix_fadvise(self.fileno(), 0, 0, POSIX_FADV_RANDOM)
+
     def truncate(self, uint64_t size):
         """Make the file `size` bytes long."""
         os.ftruncate(self.fileno(), size)
@@ -300,6 +304,9 @@ cdef class CallbackDevice:
     def drop_cache(self):
         """Forget clean cached pages."""
         self.target.drop_cache()
+
+    def expect_random(self):
+        """Nothing that a simulated disk would do."""
 
     def truncate(self, uint64_t size):
         """Make it `size` bytes long."""

@@ -11,6 +11,7 @@ cdef enum:
     BLOCK_SECTORS = 8
     OVERLAY_MIN = 256            # buckets
     ZERO_BYTES = 65536
+    GATHER_BYTES = 16384         # one write to a volume's file: larger ones make larger folios
     SCRATCH_BYTES = 1048576      # images that a write-back reads from the log, for one call
 
 cdef uint8_t* zero_bytes = <uint8_t*>map_memory(ZERO_BYTES, False)
@@ -198,7 +199,8 @@ cdef int gather_sector(Gather* gather, uint32_t volume, uint64_t offset,
     cdef uint8_t* source
     cdef int status
     if (gather.count and (gather.volume != volume or gather.offset + gather.length != offset)
-            or gather.count == PARTS_MAX or gather.scratch_used == SCRATCH_BYTES):
+            or gather.count == PARTS_MAX or gather.scratch_used == SCRATCH_BYTES
+            or gather.length >= GATHER_BYTES):
         status = gather_write(gather)
         if status != OK:
             return status

@@ -313,6 +313,8 @@ def _open(
                 device.pwrite(0, head_bytes(file, key, area, slots))
     if writable:
         _heal(keeper, document)
+    for device in volumes:
+        device.expect_random()
     engine = Engine(
         volumes, journal, document["images"], True, document["overflow"] == "refuse", clock,
         sizes, overlay_size(journal, overlay),
