@@ -162,7 +162,7 @@ def use(path: Path, mode: str, rng: random.Random) -> None:
             lambda: store.view(rng.randrange(store.seq + 1)).read(0, 100, "a"),
             lambda: store.recover(rng.randrange(store.seq + 1)).read(0, 100, "a"),
             lambda: store.snapshots["s"].read(0, 100, "a"),
-            lambda: store.digest(),
+            store.digest,
             *((lambda: store["a"].write(0, b"x" * 600), store.flush) if mode == "r+" else ()),
         ):
             try:

@@ -543,7 +543,7 @@ def test_threads_that_flush_share_syncs_and_lose_nothing(path):
     assert all(acked[k] == rounds for k in range(threads))
     assert store.verify().ok
     store.close()
-    with jrnl.open(killed) as copy:    # a copy in the middle of it all: any state, but whole
+    with jrnl.open(killed) as copy:  # a copy in the middle of it all: any state, but whole
         assert copy.verify().ok
     with jrnl.open(path) as store:
         for k in range(threads):

@@ -105,6 +105,7 @@ cdef struct Disk:
     Device log
     Device index
     Device* volumes
+    uint8_t** chunks         # for each volume and chunk of 64 KiB: CHUNK_UNKNOWN, _DATA or _HOLE
     bint* dirty              # volumes that were written to since they were last synced
     uint8_t* ram             # the newest part of the log; a ring that is mapped twice in a row
     uint64_t ram_size        # bytes, a power of two

@@ -5,6 +5,8 @@ cdef extern from "<unistd.h>" nogil:
     ssize_t pread(int fd, void* buffer, size_t count, int64_t offset)
     ssize_t pwrite(int fd, const void* buffer, size_t count, int64_t offset)
     int fdatasync(int fd)
+    int64_t lseek(int fd, int64_t offset, int whence)
+    int SEEK_DATA
 
 cdef extern from "<sys/uio.h>" nogil:
     cdef struct iovec:
@@ -113,6 +115,18 @@ cdef int device_sync(const Device* device, int* error) noexcept nogil:
         error[0] = errno
         return E_IO
     return OK
+
+
+cdef uint64_t device_next_data(const Device* device, uint64_t offset,
+                               uint64_t size) noexcept nogil:
+    """Where the first byte at or behind `offset` may stand that is not in a hole; `size` at most."""
+    cdef int64_t found
+    if device.object is not NULL:
+        return offset
+    found = lseek(device.descriptor, <int64_t>offset, SEEK_DATA)
+    if found < 0:
+        return size if errno == ENXIO else offset
+    return <uint64_t>found if <uint64_t>found < size else size
 
 
 cdef int _keep_error(error, int* number) noexcept:

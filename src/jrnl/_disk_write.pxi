@@ -38,9 +38,14 @@ cdef int disk_write_one(Core* core, uint32_t volume, uint64_t offset, const uint
     cdef uint64_t room = disk_room(core, offset, length), behind = span - lead - length
     cdef bint whole = span == length or (lead == 0 and offset + length
                                          == core.volumes[volume].size)
+    cdef bint fresh = (core.images_mode & IMAGES_BEFORE and whole
+                       and unwritten(core, volume, first, span))
     cdef uint8_t* image
     cdef uint8_t* before
-    cdef int status = disk_reserve(core, room, &entry.position)
+    cdef int status
+    if fresh:
+        room = span    # zeroes, which take none
+    status = disk_reserve(core, room, &entry.position)
     if status == OK:
         status = overlay_room(&disk.active, blocks_touched(first, span))
     if status != OK:
@@ -52,7 +57,9 @@ cdef int disk_write_one(Core* core, uint32_t volume, uint64_t offset, const uint
     entry.flags = FLAG_SECTORS | FLAG_AFTER
     entry.before_sum = 0
     before = image = ram_at(disk, entry.position)
-    if core.images_mode & IMAGES_BEFORE:
+    if fresh:
+        entry.flags |= FLAG_BEFORE | FLAG_BEFORE_ZERO
+    elif core.images_mode & IMAGES_BEFORE:
         entry.flags |= FLAG_BEFORE
         status = before_fetch(core, &entry, first, span, whole, image)
         image += span
@@ -84,9 +91,12 @@ cdef int disk_zero_one(Core* core, int kind, uint32_t volume, uint64_t offset,
     cdef EntryHeader entry
     cdef uint64_t first = sector_start(offset), span = sector_span(offset, length)
     cdef uint64_t lead = offset - first, room = 0, after = AT_ZERO
+    cdef bint aligned = lead == 0 and length == span
+    cdef bint fresh = aligned and unwritten(core, volume, first, span)
     cdef uint8_t* image
     cdef uint8_t* before
-    cdef int status = disk_reserve(core, 2 * span, &entry.position)
+    cdef int status = disk_reserve(core, 0 if fresh else span if aligned else 2 * span,
+                                   &entry.position)
     if status == OK:
         status = overlay_room(&disk.active, blocks_touched(first, span))
     if status != OK:
@@ -98,8 +108,14 @@ cdef int disk_zero_one(Core* core, int kind, uint32_t volume, uint64_t offset,
     entry.flags = FLAG_SECTORS | FLAG_AFTER
     entry.before_sum = 0
     entry.after_sum = 0
+    if fresh:
+        entry.flags |= FLAG_AFTER_ZERO
+        if core.images_mode & IMAGES_BEFORE:
+            entry.flags |= FLAG_BEFORE | FLAG_BEFORE_ZERO
+        core_append(core, &entry, 0)
+        return OK
     before = image = ram_at(disk, entry.position)
-    status = before_fetch(core, &entry, first, span, lead == 0 and length == span, before)
+    status = before_fetch(core, &entry, first, span, aligned, before)
     if status != OK:
         return status
     if core.images_mode & IMAGES_BEFORE:
@@ -110,11 +126,13 @@ cdef int disk_zero_one(Core* core, int kind, uint32_t volume, uint64_t offset,
         else:
             room = span
             image += span
-            memcpy(image, before, span)
+            if not aligned:
+                memcpy(image, before, span)
     else:
         entry.before_sum = 0
-    memset(image + lead, 0, length)
-    if is_zero(image, span):
+    if not aligned:
+        memset(image + lead, 0, length)
+    if aligned or is_zero(image, span):
         entry.flags |= FLAG_AFTER_ZERO
     else:
         entry.after_sum = hash64(image, span)

@@ -377,7 +377,8 @@ cdef int map_scan(Core* core, ExtentMapData* map, uint64_t first, uint64_t last,
         status = header_check(core, header, slot)
         if status != OK:
             return status
-        if not changes_bytes(header) or header.flags & FLAG_BEFORE_ZERO:
+        if not changes_bytes(header) or (header.flags & FLAG_BEFORE_ZERO
+                                         and header.kind != KIND_WRITE):
             continue    # zeroes over zeroes change nothing: a mkfs discards the whole disk
         whole.slot = slot
         whole.seq = header.seq
@@ -399,6 +400,8 @@ cdef int map_scan(Core* core, ExtentMapData* map, uint64_t first, uint64_t last,
             whole.source = header.position
             whole.sum = header.before_sum
             whole.flags = FRAGMENT_WHOLE
+            if header.flags & FLAG_BEFORE_ZERO:
+                whole.flags |= FRAGMENT_ZERO | FRAGMENT_VERIFIED
         status = map_insert(map, &whole)
         if status != OK:
             return status

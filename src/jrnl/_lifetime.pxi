@@ -160,6 +160,11 @@ cdef int core_make(Core** out, uint32_t volume_count, const uint64_t* sizes, uin
         if overlay == 0:
             core.volumes[k].data = (map_memory(sizes[k], fits_in_huge_pages(sizes[k]))
                                     if memory is NULL else memory[k])
+        if core.disk is not NULL:
+            core.disk.chunks[k] = map_memory(core.volumes[k].chunks, False)
+            if core.disk.chunks[k] is NULL:
+                core_destroy(core)
+                return E_NO_MEMORY
         if core.volumes[k].touched is NULL or core.volumes[k].data is NULL and overlay == 0:
             core_destroy(core)
             return E_NO_MEMORY
@@ -221,6 +226,7 @@ cdef int disk_create(Core* core, uint64_t overlay) noexcept nogil:
     disk.ram_ready = <uint8_t*>calloc(overlay // RAM_CHUNK_BYTES + 1, 1)
     disk.volumes = <Device*>calloc(core.volume_count, sizeof(Device))
     disk.dirty = <bint*>calloc(core.volume_count, sizeof(bint))
+    disk.chunks = <uint8_t**>calloc(core.volume_count, sizeof(uint8_t*))
     disk.groups = <GroupRecord*>calloc(64, sizeof(GroupRecord))
     disk.groups_mask = 63
     disk.commit_mutex = jrnl_plain_mutex_new()
@@ -228,15 +234,21 @@ cdef int disk_create(Core* core, uint64_t overlay) noexcept nogil:
     disk.forks = jrnl_forks
     if (overlay_create(&disk.active) != OK or overlay_create(&disk.frozen) != OK
             or disk.ram is NULL or disk.ram_ready is NULL or disk.volumes is NULL
-            or disk.dirty is NULL or disk.groups is NULL or disk.commit_mutex is NULL
+            or disk.dirty is NULL or disk.chunks is NULL or disk.groups is NULL or disk.commit_mutex is NULL
             or disk.commit_done is NULL):
         return E_NO_MEMORY
     return OK
 
 
-cdef void disk_destroy(Disk* disk) noexcept nogil:
+cdef void disk_destroy(Core* core) noexcept nogil:
+    cdef Disk* disk = core.disk
+    cdef uint32_t k
     if disk is NULL:
         return
+    if disk.chunks is not NULL and core.volumes is not NULL:
+        for k in range(core.volume_count):
+            unmap_memory(disk.chunks[k], core.volumes[k].chunks)
+    free(disk.chunks)
     unmap_memory(disk.ram, 2 * disk.ram_size)
     free(disk.ram_ready)
     free(disk.volumes)
@@ -264,9 +276,9 @@ cdef void core_destroy(Core* core) noexcept nogil:
             unmap_memory(core.volumes[k].touched, core.volumes[k].chunks)
             if core.owns_volumes:
                 unmap_memory(core.volumes[k].data, core.volumes[k].size)
+    disk_destroy(core)
     free(core.volumes)
     free(core.alias_runs)
-    disk_destroy(core.disk)
     if core.mutex is not NULL:
         pthread_mutex_destroy(core.mutex)
         free(core.mutex)

@@ -8,6 +8,10 @@ cdef enum:
     AT_ZERO = 1
     AT_LOST = 2                  # its entry was damaged, and nobody else has the bytes
     AT_MIN = 3                   # from here on: a log position
+    CHUNK_UNKNOWN = 0
+    CHUNK_DATA = 1
+    CHUNK_HOLE = 2
+    CHUNKS_MARKED = 65536        # most chunks that one look marks as holes
     BLOCK_SECTORS = 8
     OVERLAY_MIN = 256            # buckets
     ZERO_BYTES = 65536
@@ -161,6 +165,52 @@ cdef int sectors_fetch(Core* core, uint32_t volume, uint64_t first, uint8_t* tar
     return volume_fetch(core, volume, first, target, length)
 
 
+# Holes: what was never written costs no system call.
+
+cdef bint in_hole(Core* core, uint32_t volume, uint64_t offset, uint64_t length) noexcept nogil:
+    """Whether the volume's file has a hole there. Only this process writes to it."""
+    cdef uint8_t* chunks = core.disk.chunks[volume]
+    cdef uint64_t size = core.volumes[volume].size, chunk = offset >> CHUNK_SHIFT, k, end
+    cdef uint64_t last = (offset + length - 1) >> CHUNK_SHIFT
+    while chunk <= last:
+        if chunks[chunk] == CHUNK_UNKNOWN:
+            end = device_next_data(&core.disk.volumes[volume], chunk << CHUNK_SHIFT, size)
+            end = core.volumes[volume].chunks if end == size else end >> CHUNK_SHIFT
+            if end > chunk + CHUNKS_MARKED:
+                end = chunk + CHUNKS_MARKED
+            chunks[chunk] = CHUNK_DATA
+            for k in range(chunk, end):
+                if chunks[k] == CHUNK_UNKNOWN or k == chunk:
+                    chunks[k] = CHUNK_HOLE
+        if chunks[chunk] == CHUNK_DATA:
+            return False
+        chunk += 1
+    return True
+
+
+cdef void fill_hole(Core* core, uint32_t volume, uint64_t offset, uint64_t length) noexcept nogil:
+    """Bytes are about to be written to the volume's file."""
+    cdef uint64_t chunk
+    for chunk in range(offset >> CHUNK_SHIFT, ((offset + length - 1) >> CHUNK_SHIFT) + 1):
+        core.disk.chunks[volume][chunk] = CHUNK_DATA
+
+
+cdef bint unwritten(Core* core, uint32_t volume, uint64_t first, uint64_t span) noexcept nogil:
+    """Whether production has nothing but zeroes there, for nobody ever wrote to it."""
+    cdef uint64_t block, last = (first + span - 1) >> BLOCK_SHIFT
+    cdef Disk* disk = core.disk
+    if disk.lost or disk.forks != jrnl_forks:
+        return False
+    for block in range(first >> BLOCK_SHIFT, last + 1):
+        if disk.active.count and overlay_bucket(&disk.active, overlay_key(volume, block)).key:
+            return False
+        if disk.frozen.count and overlay_bucket(&disk.frozen, overlay_key(volume, block)).key:
+            return False
+    if first + span > core.volumes[volume].size:
+        span = core.volumes[volume].size - first
+    return in_hole(core, volume, first, span)
+
+
 # Write-back: sorted, joined, then synced; only then are the bytes known to be in the files.
 
 cdef struct Gather:
@@ -183,6 +233,8 @@ cdef int gather_write(Gather* gather) noexcept nogil:
     if gather.offset + gather.length > size:
         gather.parts[gather.count - 1].iov_len -= gather.offset + gather.length - size
     gather.core.disk.dirty[gather.volume] = True
+    fill_hole(gather.core, gather.volume, gather.offset, gather.length
+              if gather.offset + gather.length <= size else size - gather.offset)
     status = device_write_parts(&gather.core.disk.volumes[gather.volume], gather.parts,
                                 gather.count, gather.offset, &gather.core.disk.error)
     gather.count = 0

@@ -181,6 +181,7 @@ cdef int undo_volumes(Core* core) noexcept nogil:
         status = fragment_copy(core, fragment, 0, content, fragment.length)
         if status == OK:
             core.disk.dirty[fragment.volume] = True
+            fill_hole(core, fragment.volume, fragment.offset, fragment.length)
             status = device_write(&core.disk.volumes[fragment.volume], content, fragment.length,
                                   fragment.offset, &core.disk.error)
         if status != OK:
