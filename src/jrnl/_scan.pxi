@@ -140,17 +140,18 @@ cdef int adopt_group(Core* core, Scanned* group) noexcept nogil:
     """Enter the group group_next with all its entries."""
     cdef uint64_t k, slot = core.ring.slot_head, before = core.seq
     cdef const EntryHeader* header
-    cdef bint first = True
+    cdef bint first = True, good
     cdef int status = group_push(core.disk, group.head.position, slot)
     for k in range(group.head.count):
         if status != OK:
             return status
         header = &group.headers[k]
-        if first and header.seq <= core.base_seq and core.ring.slot_head == core.ring.slot_tail:
-            continue    # the tail lies inside the group
-        if ((header.header_sum == header_hash(core, header, group.head.first_slot + k)
+        good = (header.header_sum == header_hash(core, header, group.head.first_slot + k)
                 or not holds(core, RULE_ENTRY_SUM))
-                and entry_fits(core, &group.head, header) and header.seq > core.seq):
+        if (good and first and header.seq <= core.base_seq
+                and core.ring.slot_head == core.ring.slot_tail):
+            continue    # the tail lies inside the group
+        if good and entry_fits(core, &group.head, header) and header.seq > core.seq:
             status = adopt_entry(core, header)
         else:
             status = adopt_damaged(core, core.seq + 1)
