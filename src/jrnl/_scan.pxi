@@ -274,6 +274,29 @@ cdef int index_load(Core* core, uint64_t head) noexcept nogil:
     return OK
 
 
+cdef uint64_t index_step_back(Core* core) noexcept nogil:
+    """Forget the index's last headers. Return where the next group starts.
+
+    They share a sector with newer ones, whose write a crash may have torn; the log has them, too.
+    """
+    cdef Disk* disk = core.disk
+    cdef uint64_t safe = core.ring.slot_head
+    safe -= safe % core.ring.slots % (SECTOR_BYTES // HEADER_BYTES)
+    while disk.group_next > disk.group_first and core.ring.slot_head >= safe:
+        disk.group_next -= 1
+        core.ring.slot_head = group_at(disk, disk.group_next).slot
+    core.seq = core.base_seq
+    core.time_ns = core.base_time_ns
+    core.unflushed = False
+    if core.ring.slot_head > core.ring.slot_tail:
+        core.seq = header_at(core, core.ring.slot_head - 1).seq
+        core.time_ns = header_at(core, core.ring.slot_head - 1).time_ns
+        core.unflushed = header_at(core, core.ring.slot_head - 1).kind != KIND_FLUSH
+    if disk.group_next == disk.group_first:
+        return core.ring.tail
+    return group_at(disk, disk.group_next).position
+
+
 cdef int index_save(Core* core) noexcept nogil:
     """Write the headers of all closed groups that the index has not got, durably."""
     cdef Disk* disk = core.disk
