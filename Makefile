@@ -38,7 +38,7 @@ SOURCES := pyproject.toml setup.py MANIFEST.in \
 	$(shell find src/jrnl -name __pycache__ -prune -o \( -type f -o -type d \) -print)
 
 .DELETE_ON_ERROR:
-.PHONY: help demo test long debug-test sanitize bench bench-smoke lint dist clean
+.PHONY: help demo test long crash soak debug-test sanitize bench bench-smoke lint dist clean
 
 help:
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -51,6 +51,14 @@ test: $(VENV)/.built $(VENV)/.test  ## run the test suite (under 5 minutes on tw
 
 long: $(VENV)/.built $(VENV)/.test  ## run the tests that take longer
 	$(PYTEST) tests -m long $(ARGS)
+
+crash: $(VENV)/.built $(VENV)/.test  ## cut the power of stores on disk 200,000 ways, and damage them
+	$(RUN) -m tests.crash.campaign --states $(or $(STATES),200000) --damages $(or $(DAMAGES),4) \
+		--faults $(or $(FAULTS),3) $(ARGS)
+
+soak: $(VENV)/.built $(VENV)/.test  ## the same for SECONDS=3600 seconds, with every damage and fault
+	$(RUN) -m tests.crash.campaign --seconds $(or $(SECONDS),3600) --damages 1 --faults 1 \
+		--seed $$(date +%s) $(ARGS)
 
 debug-test:  ## run the test suite on a build with bounds checks and assertions
 	$(MAKE) test JRNL_DEBUG=1

@@ -3,6 +3,8 @@
 import re
 from pathlib import Path
 
+import jrnl
+
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
 
@@ -14,13 +16,25 @@ def test_the_first_screen_names_the_two_commands_each_alone_on_its_line():
 
 
 def test_the_example_runs_and_says_what_its_comments_say():
-    (example,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    example, _ = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
     names = {}
     exec(compile(example, "README.md", "exec"), names)
     assert names["rec"].seq == names["good"].seq
     assert names["vol"].read(4096, 5) == b"hello"
     assert names["view"].read(4096, 5) == b"hello"
     names["store"].close()
+
+
+def test_the_example_on_disk_runs(tmp_path, monkeypatch):
+    _, example = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "golden.img").write_bytes(b"golden" * 10000)
+    names = {"jrnl": jrnl}
+    exec(compile(example, "README.md", "exec"), names)
+    assert names["store"].problems == []
+    assert names["store"].snapshots["first"].read(0, 7) == b"durable"
+    names["store"].close()
+    assert (tmp_path / "vm.jrnl" / "data.img").read_bytes()[:7] == b"durable"
 
 
 def test_every_file_that_it_links_to_is_there():

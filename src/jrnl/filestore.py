@@ -369,17 +369,24 @@ def _find_state(keeper: Keeper, log: Log, document: Document) -> None:
 
 
 def _show(log: Log, document: Document) -> None:
-    """For reading only: show what an opening for writing would make of it."""
+    """For reading only: show what an opening for writing would make of it.
+
+    Raises ReadOnlyStore where that takes writing: a restore that can only be finished.
+    """
     engine = log.engine
     undo, restore, rewound = document["undo"], document["restore"], document["rewound"]
     if undo is not None:
         log.show_undone(undo)
     elif rewound is not None and engine.seq < rewound[1]:
         log.put_rewound(*rewound)
-    if restore is not None and engine.images == BOTH:
-        start = restore["start"]
-        if engine.base_seq <= start < engine.seq and start != engine.newest_state:
-            log.show_undone(start)
+    if restore is None or restore["start"] in (engine.seq, engine.newest_state):
+        return
+    if engine.images != BOTH or not engine.base_seq <= restore["start"] < engine.seq:
+        raise ReadOnlyStore(
+            "a crash has interrupted a restore, which takes writing to be finished: open the "
+            "store once with mode='r+'"
+        )
+    log.show_undone(restore["start"])
 
 
 def _start(keeper: Keeper, log: Log, document: Document, names: list[str], writable: bool) -> Store:

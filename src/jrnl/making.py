@@ -146,7 +146,8 @@ def open_store(
     CorruptionError
         Both superblocks are damaged, or a file is missing or cut.
     ReadOnlyStore
-        Only a newer version may write to it.
+        Only a newer version may write to it; or it is to be read only, and a crash has interrupted
+        a restore whose entries can't be taken back.
     InvalidArgument, InvalidType
     """
     parent, name = _split(path)
