@@ -35,10 +35,7 @@ def test_there_are_enough():
 
 
 def test_the_page_lists_every_switch():
-    if not PAGE.exists():
-        pytest.skip("docs/testing.md is not written yet")
-    _, marker, rest = PAGE.read_text().partition("<!-- switches -->")
-    assert marker
+    rest = PAGE.read_text().split("<!-- switches -->")[1].split("<!-- /switches -->")[0]
     for name, switch in SWITCHES.items():
         assert f"| `{name}` | {switch.rule} | {switch.what} | " in rest, name
 
