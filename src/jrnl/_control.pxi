@@ -85,7 +85,7 @@ cdef class Log:
         self.core.created_ns = created_ns
         self.core.unflushed = False
 
-    def load_index(self, uint64_t slot, uint64_t number, uint64_t position):
+    def load_index(self, uint64_t slot, uint64_t number, uint64_t position, bint clean=True):
         """bool: read the headers up to `slot` from the index; the group `number` follows them.
 
         Where they are not what they should be, nothing is taken: the groups say the same.
@@ -104,6 +104,10 @@ cdef class Log:
                           self.core.base_time_ns, self.core.created_ns)
             return False
         raise_status(status, self.core)
+        if not clean:
+            position = index_step_back(self.core)
+            slot = self.core.ring.slot_head
+            number = disk.group_next
         disk.start = disk.cursor = position
         disk.first_slot = slot
         disk.index_slot = slot

@@ -140,17 +140,18 @@ cdef int adopt_group(Core* core, Scanned* group) noexcept nogil:
     """Enter the group group_next with all its entries."""
     cdef uint64_t k, slot = core.ring.slot_head, before = core.seq
     cdef const EntryHeader* header
-    cdef bint first = True
+    cdef bint first = True, good
     cdef int status = group_push(core.disk, group.head.position, slot)
     for k in range(group.head.count):
         if status != OK:
             return status
         header = &group.headers[k]
-        if first and header.seq <= core.base_seq and core.ring.slot_head == core.ring.slot_tail:
-            continue    # the tail lies inside the group
-        if ((header.header_sum == header_hash(core, header, group.head.first_slot + k)
+        good = (header.header_sum == header_hash(core, header, group.head.first_slot + k)
                 or not holds(core, RULE_ENTRY_SUM))
-                and entry_fits(core, &group.head, header) and header.seq > core.seq):
+        if (good and first and header.seq <= core.base_seq
+                and core.ring.slot_head == core.ring.slot_tail):
+            continue    # the tail lies inside the group
+        if good and entry_fits(core, &group.head, header) and header.seq > core.seq:
             status = adopt_entry(core, header)
         else:
             status = adopt_damaged(core, core.seq + 1)
@@ -271,6 +272,29 @@ cdef int index_load(Core* core, uint64_t head) noexcept nogil:
         core.unflushed = header.kind != KIND_FLUSH
     core.ring.slot_head = head
     return OK
+
+
+cdef uint64_t index_step_back(Core* core) noexcept nogil:
+    """Forget the index's last headers. Return where the next group starts.
+
+    They share a sector with newer ones, whose write a crash may have torn; the log has them, too.
+    """
+    cdef Disk* disk = core.disk
+    cdef uint64_t safe = core.ring.slot_head
+    safe -= safe % core.ring.slots % (SECTOR_BYTES // HEADER_BYTES)
+    while disk.group_next > disk.group_first and core.ring.slot_head >= safe:
+        disk.group_next -= 1
+        core.ring.slot_head = group_at(disk, disk.group_next).slot
+    core.seq = core.base_seq
+    core.time_ns = core.base_time_ns
+    core.unflushed = False
+    if core.ring.slot_head > core.ring.slot_tail:
+        core.seq = header_at(core, core.ring.slot_head - 1).seq
+        core.time_ns = header_at(core, core.ring.slot_head - 1).time_ns
+        core.unflushed = header_at(core, core.ring.slot_head - 1).kind != KIND_FLUSH
+    if disk.group_next == disk.group_first:
+        return core.ring.tail
+    return group_at(disk, disk.group_next).position
 
 
 cdef int index_save(Core* core) noexcept nogil:

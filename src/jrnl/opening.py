@@ -37,7 +37,9 @@ class Scan:
         """Enter every group that counts into the engine."""
         log, document = self._log, self._document
         slot, number, position = document["index"]
-        indexed = slot <= document["tail"][2] or log.load_index(slot, number, position)
+        indexed = slot <= document["tail"][2] or log.load_index(
+            slot, number, position, document["clean"]
+        )
         if not indexed and document["clean"]:  # after a crash it may lag behind
             self._keeper.problems.append("the index is damaged; it was made again from the log")
         while self._step():

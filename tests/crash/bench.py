@@ -24,10 +24,9 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
 import jrnl
-from tests.crash.disk import CHANGING, IGNORED, SYNC_FAILURES, Moment, Op, SimDisk
+from tests.crash.disk import CHANGING, SYNC_FAILURES, Moment, Op, SimDisk
 from tests.crash.expect import Expectation, Failure
 from tests.crash.oracle import OrderOracle
-from tests.crash.sabotage import SABOTAGES
 from tests.crash.workload import MIXES, STORE, Host, Shape, sequences
 
 SUPERS = ("super.0", "super.1")
@@ -70,7 +69,6 @@ class Plan:
     fail: float = 0.25  # how often a life has a sync that fails
     failures: int = 3  # give up after so many
     sequence: tuple[str, ...] = ()  # these operations, once, instead of random lives
-    sabotage: str = ""  # one of SABOTAGES: what the disk leaves out
     only: Where | None = None
 
 
@@ -217,7 +215,7 @@ class Bench:
         self.counts["power cuts" if cut else "kills"] += 1
         self.survivor, self.moments = None, []
         self.order.new_life(cut, min((world.low for world in expectation.worlds), default=0))
-        disk.before, disk.keeps_cache = self.hook, self.plan.sabotage == "keeps_cache"
+        disk.before = self.hook
         host.take_up(disk, expectation)
 
     # Every operation of the disk.
@@ -237,9 +235,7 @@ class Bench:
             if self.syncs == self.fail_at:
                 self.failed = True
                 return self.fail_how
-        leaves_out = SABOTAGES.get(self.plan.sabotage)
-        is_sync = op.kind in ("sync", "syncdir")
-        return IGNORED if is_sync and leaves_out is not None and leaves_out(op) else None
+        return None
 
     def drain(self) -> None:
         """Look at the crash states of the step that has just ended."""
@@ -435,7 +431,7 @@ class Bench:
         what = f"--sequence {','.join(plan.sequence)}" if plan.sequence else f"--seed {plan.seed}"
         if plan.sequence and self.host.shape.images != "both":
             what += f" --images {self.host.shape.images}"
-        for name in ("lives", "length", "fail", "sabotage"):
+        for name in ("lives", "length", "fail"):
             if not plan.sequence and getattr(plan, name) != getattr(Plan, name):
                 what += f" --{name} {getattr(plan, name)}"
         lines = [f"python -m tests.crash.bench {what} {where}"]
@@ -454,8 +450,10 @@ def damage_super(disk: SimDisk, number: int) -> bool:
     if not all(disk.exists(f"{STORE}/{name}") for name in SUPERS):
         return False
     data = bytearray(disk.read(path))
-    byte = number // 2 % len(data)
-    data[byte] ^= 1 << number % 7
+    used = len(data.rstrip(b"\0"))
+    if not used:
+        return False
+    data[number // 2 % used] ^= 1 << number % 7
     disk.replace(path, bytes(data))
     return True
 
@@ -530,7 +528,6 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--sequences", type=int, help="every sequence of up to so many operations")
     parser.add_argument("--sequence", help="this one, joined by commas")
     parser.add_argument("--fail", type=float, default=Plan.fail)
-    parser.add_argument("--sabotage", default="", choices=("", *SABOTAGES))
     parser.add_argument("--op", type=int, help="replay a crash state of this operation ...")
     parser.add_argument("--state", type=int, default=0, help="... this one")
     parser.add_argument("--damage", type=int, default=-1, help="... with this byte damaged")
@@ -548,7 +545,7 @@ def main() -> int:
         args.jobs = 1
     plan = Plan(args.seed, states=args.states, lives=args.lives, length=args.length, only=only,
                 deep=args.deep, depth=args.depth_of_crashes, failures=args.failures,
-                sabotage=args.sabotage, fail=args.fail)  # fmt: skip
+                fail=args.fail)  # fmt: skip
     jobs = [(args, plan, job) for job in range(args.jobs)]
     total, start = Result(), time.monotonic()
     if args.jobs == 1:

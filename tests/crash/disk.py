@@ -299,7 +299,6 @@ class SimDisk:
         self.changes: list[Change] = []
         self.before: Hook | None = None
         self.ops = 0
-        self.keeps_cache = False  # whether `drop_cache` does nothing: a test of the tests
         self.locks: dict[int, list[tuple[SimPlace, bool]]] = {}
         self._cache: dict[int, Content | Names] = {}  # where it is not what is durable
         self._device: dict[int, Content | Names] = {}  # where it is not the cache
@@ -358,7 +357,7 @@ class SimDisk:
         """Return the disk as the next process finds it when this one was killed."""
         other = SimDisk()
         other.durable, other.stale = dict(self.durable), self.stale
-        other.changes, other.keeps_cache = list(self.changes), self.keeps_cache
+        other.changes = list(self.changes)
         other._cache = {node: content.copy() for node, content in self._cache.items()}
         other._device = {node: content.copy() for node, content in self._device.items()}
         return other
@@ -430,7 +429,7 @@ class SimDisk:
 
     def drop_cache(self, node: int) -> None:
         """Forget what is clean in the cache and not what the device holds."""
-        if node in self._device and not self.keeps_cache:
+        if node in self._device:
             self._cache[node] = self._device.pop(node)
 
     def _settle(self, node: int, changes: list[Change]) -> None:

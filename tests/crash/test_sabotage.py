@@ -1,27 +1,43 @@
-"""The bench finds what is wrong: a disk that leaves something out, a volume written too early."""
+"""The bench finds what is wrong: each rule that is removed is missed, for its own reason."""
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
 
-from tests.crash import bench
-from tests.crash.bench import Plan
+from tests.crash import switches
 from tests.crash.disk import Op
 from tests.crash.expect import START_NS, World
 from tests.crash.oracle import OrderOracle
-from tests.crash.sabotage import SABOTAGES
+from tests.crash.switches import COUNTED, COVERED, SWITCHES
 from tests.model import Model
 
+PAGE = Path(__file__).parents[2] / "docs" / "testing.md"
 
-@pytest.mark.parametrize("name", SABOTAGES)
-def test_a_sync_that_does_nothing_is_noticed(name: str):
-    result = bench.Result()
-    for seed in range(24):
-        plan = Plan(seed=seed, sabotage=name, failures=1, fail=0.9 if "cache" in name else 0.25)
-        bench.Bench(plan, result).run_lives()
-        if result.failures:
-            break
-    assert result.failures, str(result)
+
+@pytest.mark.parametrize("name", COUNTED)
+def test_a_missing_rule_is_noticed_for_its_own_reason(name: str):
+    assert switches.found_without(SWITCHES[name].case) == ""
+    failure = switches.noticed(name)
+    assert re.search(SWITCHES[name].says, failure), f"python -m tests.crash.switches {name}"
+
+
+@pytest.mark.parametrize("name", COVERED)
+def test_a_rule_that_another_makes_up_for_is_not_missed(name: str):
+    assert switches.noticed(name) == "", f"python -m tests.crash.switches {name}"
+
+
+def test_there_are_enough():
+    assert len(COUNTED) >= 30
+    assert all(SWITCHES[name].says for name in COUNTED)
+
+
+def test_the_page_lists_every_switch():
+    rest = PAGE.read_text().split("<!-- switches -->")[1].split("<!-- /switches -->")[0]
+    for name, switch in SWITCHES.items():
+        assert f"| `{name}` | {switch.rule} | {switch.what} | " in rest, name
 
 
 def a_write(number: int, file: str, data: bytes, offset: int = 0) -> Op:

@@ -1,0 +1,313 @@
+"""How a rule is removed: at the simulated disk, in the core, or in a Python part of the store.
+
+Each function returns a context manager; within it the rule does not hold.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from unittest import mock
+
+from jrnl import copies, filestore, keeper, opening, patches, superblock
+from jrnl._core import Image
+from tests.crash.disk import IGNORED, Op, SimDisk
+from tests.crash.oracle import OTHER_IMAGES
+
+Removed = AbstractContextManager[object]
+CREATING = ".s.new"  # the folder in which a store is made
+HEAD_BYTES = keeper.HEAD_BYTES
+
+
+# At the disk: syncs that do nothing and say nothing.
+
+
+def syncs(wanted: Callable[[Op], bool]) -> Removed:
+    """Let some syncs do nothing, as if the store had none there."""
+    step = SimDisk.step
+
+    def ignoring(
+        self: SimDisk, kind: str, path: str, offset: int = 0, data: bytes = b""
+    ) -> int | str | None:
+        what = step(self, kind, path, offset, data)
+        is_sync = kind in ("sync", "syncdir") and wanted(Op(self.ops, kind, path))
+        return IGNORED if is_sync else what
+
+    return mock.patch.object(SimDisk, "step", ignoring)
+
+
+def syncs_of(*prefixes: str, suffix: str = "") -> Removed:
+    """The syncs of a store's files whose names start and end like this."""
+    return syncs(
+        lambda op: (
+            op.path.startswith("s/") and op.name.startswith(prefixes) and op.name.endswith(suffix)
+        )
+    )
+
+
+def volume_syncs() -> Removed:
+    return syncs(
+        lambda op: (
+            op.path.startswith("s/")
+            and op.name.endswith(".img")
+            and not op.name.startswith(OTHER_IMAGES)
+        )
+    )
+
+
+def folder_syncs(prefix: str) -> Removed:
+    return syncs(lambda op: op.kind == "syncdir" and op.path.startswith(prefix))
+
+
+def created_file_syncs() -> Removed:
+    return syncs(lambda op: op.kind == "sync" and op.path.startswith(CREATING))
+
+
+def parent_syncs() -> Removed:
+    return syncs(lambda op: op.kind == "syncdir" and not op.path)
+
+
+# In the core.
+
+
+def core(*rules: str) -> Removed:
+    """Make each log with these of its rules switched off."""
+
+    def make(*arguments: object) -> filestore.Log:
+        log = Log(*arguments)
+        for rule in rules:
+            log._switch_off(rule)
+        return log
+
+    return mock.patch.object(filestore, "Log", make)
+
+
+# In Python.
+
+Log = filestore.Log
+
+
+def replaced(owner: object, name: str, new: object) -> Removed:
+    return mock.patch.object(owner, name, new)
+
+
+def log_with(**methods: object) -> Removed:
+    """Let the log be one with some methods replaced."""
+    return replaced(filestore, "Log", type("Altered", (Log,), methods))
+
+
+def nothing(*_: object, **__: object) -> None:
+    return None
+
+
+class Agrees(int):
+    """A checksum that every other one agrees with."""
+
+    def __eq__(self, other: object) -> bool:
+        return True
+
+    def __ne__(self, other: object) -> bool:
+        return False
+
+    __hash__ = int.__hash__
+
+
+class AgreeingSum:
+    """Reads such checksums; writes real ones."""
+
+    size = 8
+
+    def __init__(self, real: object) -> None:
+        self.pack = real.pack
+
+    def unpack_from(self, *_: object) -> tuple[Agrees]:
+        return (Agrees(0),)
+
+
+def super_sum() -> Removed:
+    return replaced(superblock, "_SUM", AgreeingSum(superblock._SUM))
+
+
+def super_version() -> Removed:
+    """What a superblock says of its version and features is not looked at."""
+    real = superblock._HEAD
+
+    def unpack_from(data: bytes) -> tuple[object, ...]:
+        magic, _, _, _, *rest = real.unpack_from(data)
+        return (magic, 1, 0, 0, *rest)
+
+    head = mock.Mock(size=real.size, pack=real.pack, unpack_from=unpack_from)
+    return replaced(superblock, "_HEAD", head)
+
+
+def put_both_then_sync(self: superblock.Superblock, document: superblock.Document) -> None:
+    """Superblock.write, with the syncs after both writes."""
+    self.generation += 1
+    for copy, device in enumerate(self.devices):
+        device.pwrite(0, superblock.pack(copy, self.key, self.generation, document))
+    for device in self.devices:
+        device.sync()
+
+
+def put_one_in_turn(self: superblock.Superblock, document: superblock.Document) -> None:
+    self.generation += 1
+    self.newest = 1 - self.newest
+    self._put(self.newest, document)
+
+
+def put_newest_first(self: superblock.Superblock, document: superblock.Document) -> None:
+    self.generation += 1
+    order = (self.newest, 1 - self.newest)
+    for copy in order:
+        self._put(copy, document)
+    self.newest = order[1]
+
+
+def heal_without_sync() -> Removed:
+    """Neither opening nor healing syncs what a killed process has left of the superblocks."""
+
+    def heal(self: superblock.Superblock, document: superblock.Document) -> None:
+        self._put(1 - self.newest, document)
+
+    return opening_without_syncs("super", replaced(superblock.Superblock, "heal", heal))
+
+
+@contextmanager
+def opening_without_syncs(prefix: str, *others: Removed) -> object:
+    """Let `open_in` not sync files whose names start like this until it writes to one."""
+    wrote: dict[int, bool] = {}
+    open_in, step = filestore.open_in, SimDisk.step
+
+    def opens(place: object, *arguments: object, **keywords: object) -> object:
+        wrote[id(place.disk)] = False
+        try:
+            return open_in(place, *arguments, **keywords)
+        finally:
+            wrote.pop(id(place.disk), None)
+
+    def ignoring(self: SimDisk, kind: str, path: str, *rest: object) -> int | str | None:
+        what = step(self, kind, path, *rest)
+        mine = path.rpartition("/")[2].startswith(prefix) and id(self) in wrote
+        if mine and kind == "pwrite":
+            wrote[id(self)] = True
+        return IGNORED if mine and kind == "sync" and not wrote[id(self)] else what
+
+    with ExitStack() as stack:
+        for removed in (
+            replaced(filestore, "open_in", opens),
+            replaced(SimDisk, "step", ignoring),
+            *others,
+        ):
+            stack.enter_context(removed)
+        yield
+
+
+def stays_clean() -> Removed:
+    """The superblocks go on saying that the store was closed."""
+    document = keeper.Keeper.document
+    return replaced(keeper.Keeper, "document", lambda self: {**document(self), "clean": True})
+
+
+def no_new_epoch() -> Removed:
+    def finish_opening(self: Log, epoch: int, synced: int) -> None:
+        Log.finish_opening(self, epoch - 1, synced)
+
+    return log_with(finish_opening=finish_opening)
+
+
+def epoch_of_group() -> Removed:
+    """A group is taken under the epoch that it names itself."""
+
+    def init(self: Log, _: object, file: object, *rest: object) -> None:
+        self.file = file
+
+    def named(self: Log, position: int) -> int:
+        head = self.file.pread(HEAD_BYTES + position % self.area, 16)
+        return int.from_bytes(head[8:], "little")
+
+    def scan(self: Log, epoch: int, position: int, number: int, images: bool) -> object:
+        return Log.scan(self, named(self, position), position, number, images)
+
+    def take(self: Log, epoch: int) -> None:
+        Log.take(self, named(self, self.position[1]))
+
+    return log_with(__init__=init, scan=scan, take=take)
+
+
+def no_watermark() -> Removed:
+    init = opening.Scan.__init__
+
+    def without(self: opening.Scan, store: object, log: Log, document: dict) -> None:
+        init(self, store, log, {**document, "durable_number": 0})
+
+    return replaced(opening.Scan, "__init__", without)
+
+
+def restore_without_intent() -> Removed:
+    def without(self: keeper.Keeper, recovery: object) -> None:
+        self.opened.commit()
+        self.keep_recovery(recovery)
+        self.opened.record()
+
+    return replaced(keeper.Keeper, "restore_begins", without)
+
+
+def restore_ends_early() -> Removed:
+    def ends(self: keeper.Keeper) -> None:
+        self.restore = None
+        self.opened.record()
+
+    return replaced(keeper.Keeper, "restore_ends", ends)
+
+
+def restore_forgotten() -> Removed:
+    def forget(self: keeper.Keeper, *_: object) -> None:
+        self.restore = None
+        self.opened.record()
+
+    return replaced(keeper.Keeper, "finish_restore", forget)
+
+
+def snapshot_uncommitted() -> Removed:
+    """A snapshot does not make durable what was written before it."""
+    return log_with(write_back=nothing)
+
+
+def snapshot_named_first() -> Removed:
+    """The superblocks name a snapshot before its copy is made."""
+
+    def take(self: keeper.Keeper, name: str) -> tuple[Image, int]:
+        engine, number = self.opened.engine, self.next_id
+        self.opened.commit()
+        time_ns = engine.tick()
+        fact = {"id": number, "name": name, "seq": engine.seq, "time_ns": time_ns}
+        self.snapshots.append(fact)
+        self.next_id = number + 1
+        self.opened.record()
+        self.next_id = number
+        image = self._copy(Image.production(engine), production=True)
+        self.opened.record()
+        return image, time_ns
+
+    return replaced(keeper.Keeper, "take_snapshot", take)
+
+
+def deleted_first() -> Removed:
+    """A snapshot's files go before the superblocks forget it."""
+
+    def deleted(self: keeper.Keeper, image: object) -> None:
+        self.snapshots = [fact for fact in self.snapshots if fact["id"] != image.tag]
+        self._sweep({int(image.tag)})
+        self.opened.record()
+
+    return replaced(keeper.Keeper, "snapshot_deleted", deleted)
+
+
+def patches_sum() -> Removed:
+    return replaced(
+        patches, "xxhash", mock.Mock(wraps=patches.xxhash, xxh3_64_intdigest=lambda *_: Agrees(0))
+    )
+
+
+def same_copy_seed() -> Removed:
+    return replaced(copies, "seed_of", lambda key, number: 1)
