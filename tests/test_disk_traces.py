@@ -149,7 +149,9 @@ def test_a_log_that_wraps_keeps_what_its_window_says(unpack, folder, trace, imag
     history = DiskHistory(folder, unpack(trace), images, "4MiB")
     store = history.store
     store.snapshots["start"].delete()
-    assert store.journal.used >= store.journal.capacity * 7 // 8
+    # A group leaves whole: as much as the largest entry's images may be free beside an eighth.
+    largest = 2 * int(store.journal.entries["length"].max())
+    assert store.journal.used >= store.journal.capacity * 7 // 8 - largest
     window = store.window
     assert window.oldest > 0
     history.reopen()

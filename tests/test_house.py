@@ -19,7 +19,7 @@ ORDER = [
     ["points"],
     ["_format"],
     ["_core"],
-    ["folder", "superblock"],
+    ["folder", "superblock", "document"],
     ["catalog"],
     ["plan"],
     ["files", "sources", "journal", "copies", "patches"],

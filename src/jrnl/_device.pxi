@@ -119,7 +119,7 @@ cdef int device_sync(const Device* device, int* error) noexcept nogil:
 
 cdef uint64_t device_next_data(const Device* device, uint64_t offset,
                                uint64_t size) noexcept nogil:
-    """Where the first byte at or behind `offset` may stand that is not in a hole; `size` at most."""
+    """Where the first byte from `offset` on may stand that is not in a hole; `size` at most."""
     cdef int64_t found
     if device.object is not NULL:
         return offset

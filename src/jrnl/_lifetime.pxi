@@ -234,8 +234,8 @@ cdef int disk_create(Core* core, uint64_t overlay) noexcept nogil:
     disk.forks = jrnl_forks
     if (overlay_create(&disk.active) != OK or overlay_create(&disk.frozen) != OK
             or disk.ram is NULL or disk.ram_ready is NULL or disk.volumes is NULL
-            or disk.dirty is NULL or disk.chunks is NULL or disk.groups is NULL or disk.commit_mutex is NULL
-            or disk.commit_done is NULL):
+            or disk.dirty is NULL or disk.chunks is NULL or disk.groups is NULL
+            or disk.commit_mutex is NULL or disk.commit_done is NULL):
         return E_NO_MEMORY
     return OK
 

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 from jrnl import copies
 from jrnl._core import FORMAT, Engine, Log
+from jrnl.document import checked
 from jrnl.errors import CorruptionError, FormatError, InvalidArgument, ReadOnlyStore, StoreExists
 from jrnl.keeper import HEAD_BYTES, SLOT_BYTES, Keeper, check_head, head_bytes, volume_file
 from jrnl.opening import Scan
-from jrnl.options import JOURNAL_MIN_BYTES, Options, overlay_size, parse
+from jrnl.options import Options, overlay_size, parse
 from jrnl.plan import BOTH
-from jrnl.points import check_name
 from jrnl.sources import fill
 from jrnl.store import Store
 from jrnl.superblock import NAMES, SUPER_BYTES, Superblock
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from jrnl.superblock import Device, Document
 
 _BLOCK = FORMAT["constants"]["LOG_BLOCK_BYTES"]
-_VOLUMES_MAX = FORMAT["constants"]["VOLUMES_MAX"]
 _PIECE_BYTES = 1 << 20
+_LOST_SHOWN = 8
 
 
 def create_in(place: Place, name: str, *, overlay: Size | None = None, **keywords: Any) -> Store:
@@ -182,7 +182,7 @@ def _read_superblocks(folder: Place, writable: bool) -> tuple[Keeper, Document]:
             raise ReadOnlyStore(
                 "the store has features that this version can read, not write: use mode='r'"
             )
-        document = _checked(found.document)
+        document = checked(found.document)
     except BaseException:
         for device in devices:
             if device is not None:
@@ -193,90 +193,6 @@ def _read_superblocks(folder: Place, writable: bool) -> tuple[Keeper, Document]:
         for key in ("journal", "images", "overflow", "sync", "volumes", "created_ns")
     }
     return Keeper(folder, superblock, fixed, document), document
-
-
-def _numbers(values: Any, count: int | None = None) -> None:
-    """Check for a list of numbers as they stand in a superblock."""
-    if not isinstance(values, list) or count not in (None, len(values)):
-        raise TypeError(f"{values!r} is no list of {count} numbers")
-    for value in values:
-        if type(value) is not int or not 0 <= value < 1 << 63:
-            raise TypeError(f"{value!r} is no number")
-
-
-def _checked(document: Document) -> Document:
-    """Return the document if it has what it must have. Raises FormatError."""
-    try:
-        _check_log_facts(document)
-        sane = JOURNAL_MIN_BYTES <= document["journal"] < 1 << 60
-        if not sane or document["images"] not in (2, 3):
-            raise ValueError("the journal's options")
-        for mark_name, mark_seq, _ in document["marks"]:
-            check_name(mark_name)
-            _numbers([mark_seq])
-        if not 0 < len(document["volumes"]) <= _VOLUMES_MAX:
-            raise ValueError("the volumes")
-        for volume, size in document["volumes"]:
-            check_name(volume)
-            if type(size) is not int or not 0 < size <= 1 << 60:
-                raise ValueError("a volume's size")
-        if len({volume for volume, _ in document["volumes"]}) != len(document["volumes"]):
-            raise ValueError("two volumes of one name")
-        for fact in document["snapshots"]:
-            check_name(fact["name"])
-            _numbers([fact["id"], fact["seq"]])
-            if type(fact["time_ns"]) is not int:
-                raise TypeError("a snapshot's time")
-        for fact in document["recoveries"]:
-            _numbers([fact[key] for key in ("id", "seq", "base_seq", "copy", "entries", "bytes")])
-            if not isinstance(fact["base"], str) or not isinstance(fact["route"], str):
-                raise TypeError("a recovery's base")
-        if document["restore"] is not None:
-            _numbers([document["restore"]["recovery"], document["restore"]["start"]])
-    except (KeyError, TypeError, ValueError, IndexError) as error:
-        raise FormatError(f"the superblock says what no store says: {error!r}") from error
-    return document
-
-
-def _check_log_facts(document: Document) -> None:
-    _numbers([document["journal"], document["durable_seq"], document["synced_seq"],
-              document["durable_number"], document["next_id"]])  # fmt: skip
-    _numbers(document["tail"][:4], 4)
-    _numbers(document["head"], 3)
-    _numbers(document["index"], 3)
-    for position in (document["tail"][1], document["head"][1], document["index"][2]):
-        if position % _BLOCK:
-            raise ValueError("a position in the log")
-    for time_ns in (document["created_ns"], document["tail"][4],
-                    *(mark[2] for mark in document["marks"])):  # fmt: skip
-        if type(time_ns) is not int or not -(1 << 63) <= time_ns < 1 << 63:
-            raise TypeError("a time")
-    for key in ("epochs", "aliases", "lost", "marks", "snapshots", "recoveries", "volumes"):
-        if not isinstance(document[key], list):
-            raise TypeError(f"{key} is no list")
-    if document["overflow"] not in ("evict", "refuse") or document["sync"] not in (
-        "flush",
-        "always",
-    ):
-        raise ValueError("an option")
-    if document["head"][0] < document["durable_number"]:
-        raise ValueError("groups are durable that are not there")
-    if not document["epochs"]:
-        raise ValueError("no epochs")
-    for pair in document["epochs"]:
-        _numbers(pair, 2)
-    for run in (*document["aliases"], *document["lost"]):
-        _numbers(run, 3)
-    for volume, offset, length in document["lost"]:
-        if offset + length > document["volumes"][volume][1] + _BLOCK:
-            raise ValueError("a lost range")
-    if document["undo"] is not None:
-        _numbers([document["undo"]])
-    if document["rewound"] is not None:
-        to, seq, time_ns, follows = document["rewound"]
-        _numbers([to, seq, abs(time_ns), follows])
-    if not all(isinstance(document[key], bool) for key in ("clean", "lost_production")):
-        raise TypeError("clean or not")
 
 
 def _open(
@@ -363,6 +279,13 @@ def _find_state(keeper: Keeper, log: Log, document: Document) -> None:
         log.put_lost(volume, offset, length)
     log.lost_production = document["lost_production"]
     log.finish_opening(epoch, scan.synced)
+    lost = log.lost()
+    if lost:
+        ranges = ", ".join(f"{offset} to {offset + size} of {document['volumes'][volume][0]!r}"
+                           for volume, offset, size in lost[:_LOST_SHOWN])  # fmt: skip
+        more = f" and {len(lost) - _LOST_SHOWN} more" if lost[_LOST_SHOWN:] else ""
+        keeper.problems.append(f"production is lost in the bytes {ranges}{more}: an entry that "
+                               "held them is damaged")  # fmt: skip
     for first, last in scan.damage:
         keeper.problems.append(f"the log is damaged: of the entries {first} to {last}, some or "
                                "all cannot be read")  # fmt: skip

@@ -141,7 +141,8 @@ class Superblock:
         newest = max(found, key=lambda copy: found[copy].generation)
         self = cls(devices, found[newest].key, found[newest].generation)
         self.newest = newest
-        self.alike = len(found) == 2 and found[0].generation == found[1].generation
+        generations = {copy.generation for copy in found.values()}
+        self.alike = len(found) == len(NAMES) and len(generations) == 1
         return self, found[newest]
 
     def heal(self, document: Document) -> None:

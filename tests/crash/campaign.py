@@ -1,4 +1,4 @@
-"""The whole campaign: every short sequence of operations, then random lives, until there are enough.
+"""The whole campaign: every short sequence of operations, then random lives, until it is enough.
 
     python -m tests.crash.campaign --states 200000 --jobs 2       what CI runs (make crash)
     python -m tests.crash.campaign --seconds 3600 --jobs 2        as long as you like (make soak)
@@ -113,7 +113,7 @@ def main() -> int:
                 done, answer = pending.pop(0)
                 total.add(done, answer.get())
             enough = task.kind == "lives" and len(total.seen) >= args.states
-            if enough and time.monotonic() - start >= args.seconds or len(total.failures) > 9:
+            if (enough and time.monotonic() - start >= args.seconds) or len(total.failures) > 9:
                 break
         for done, answer in pending:
             total.add(done, answer.get())

@@ -86,4 +86,14 @@ class OrderOracle:
                 state = states[seq]
                 if state is not None and state[volume].startswith(data, offset):
                     return True
-        return False
+        return world.wanted is not None and self._is_half_restored(world, volume, offset, data)
+
+    @staticmethod
+    def _is_half_restored(world: World, volume: int, offset: int, data: bytes) -> bool:
+        """Whether each byte is the old one or the restored one: a sector may take two entries."""
+        assert world.wanted is not None
+        stop = offset + len(data)
+        old, new = world.model.now[volume][offset:stop], world.wanted[volume][offset:stop]
+        return all(
+            byte in pair for byte, pair in zip(data, zip(old, new, strict=True), strict=True)
+        )

@@ -1,0 +1,130 @@
+"""What a superblock's document must say: its checksum was right, its writer need not be us."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from jrnl._core import FORMAT
+from jrnl.errors import FormatError
+from jrnl.points import check_name
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from jrnl.superblock import Document
+
+JOURNAL_MIN_BYTES = FORMAT["constants"]["JOURNAL_MIN_BYTES"]
+_BLOCK = FORMAT["constants"]["LOG_BLOCK_BYTES"]
+_VOLUMES_MAX = FORMAT["constants"]["VOLUMES_MAX"]
+_SIZE_MAX = 1 << 60
+_LISTS = ("epochs", "aliases", "lost", "marks", "snapshots", "recoveries", "volumes")
+_TRUTHS = ("clean", "lost_production")
+_AFTER, _BOTH = 2, 3
+
+
+def checked(document: Document) -> Document:
+    """Return the document if every value is one that a store writes. Raises FormatError."""
+    checks: tuple[Callable[[Document], None], ...] = (
+        _check_kinds, _check_options, _check_volumes, _check_positions, _check_tables,
+        _check_intents, _check_copies,
+    )  # fmt: skip
+    try:
+        for check in checks:
+            check(document)
+    except (KeyError, TypeError, ValueError, IndexError) as error:
+        raise FormatError(f"the superblock says what no store says: {error!r}") from error
+    return document
+
+
+def _numbers(values: Any, count: int | None = None) -> None:
+    if not isinstance(values, list) or count not in (None, len(values)):
+        raise TypeError(f"{values!r} is no list of {count} numbers")
+    for value in values:
+        if type(value) is not int or not 0 <= value < 1 << 63:
+            raise TypeError(f"{value!r} is no number")
+
+
+def _check_kinds(document: Document) -> None:
+    for key in _LISTS:
+        if not isinstance(document[key], list):
+            raise TypeError(f"{key} is no list")
+    for key in _TRUTHS:
+        if not isinstance(document[key], bool):
+            raise TypeError(f"{key} is neither true nor false")
+
+
+def _check_options(document: Document) -> None:
+    _numbers([document["journal"]])
+    if not JOURNAL_MIN_BYTES <= document["journal"] < _SIZE_MAX:
+        raise ValueError("the journal's size")
+    if document["images"] not in (_AFTER, _BOTH):
+        raise ValueError("the images")
+    if document["overflow"] not in ("evict", "refuse"):
+        raise ValueError("overflow")
+    if document["sync"] not in ("flush", "always"):
+        raise ValueError("sync")
+
+
+def _check_volumes(document: Document) -> None:
+    volumes = document["volumes"]
+    if not 0 < len(volumes) <= _VOLUMES_MAX:
+        raise ValueError("the volumes")
+    for name, size in volumes:
+        check_name(name)
+        if type(size) is not int or not 0 < size <= _SIZE_MAX:
+            raise ValueError("a volume's size")
+    if len({name for name, _ in volumes}) != len(volumes):
+        raise ValueError("two volumes of one name")
+
+
+def _check_positions(document: Document) -> None:
+    _numbers([document[key] for key in ("durable_seq", "synced_seq", "durable_number", "next_id")])
+    _numbers(document["tail"][:4], 4)
+    _numbers(document["head"], 3)
+    _numbers(document["index"], 3)
+    for position in (document["tail"][1], document["head"][1], document["index"][2]):
+        if position % _BLOCK:
+            raise ValueError("a position in the log")
+    if document["head"][0] < document["durable_number"]:
+        raise ValueError("groups are durable that are not there")
+    times = [document["created_ns"], document["tail"][4]]
+    for time_ns in (*times, *(mark[2] for mark in document["marks"])):
+        if type(time_ns) is not int or not -(1 << 63) <= time_ns < 1 << 63:
+            raise TypeError("a time")
+
+
+def _check_tables(document: Document) -> None:
+    if not document["epochs"]:
+        raise ValueError("no epochs")
+    for pair in document["epochs"]:
+        _numbers(pair, 2)
+    for run in (*document["aliases"], *document["lost"]):
+        _numbers(run, 3)
+    for volume, offset, length in document["lost"]:
+        if offset + length > document["volumes"][volume][1] + _BLOCK:
+            raise ValueError("a lost range")
+
+
+def _check_intents(document: Document) -> None:
+    if document["undo"] is not None:
+        _numbers([document["undo"]])
+    if document["rewound"] is not None:
+        to, seq, time_ns, follows = document["rewound"]
+        _numbers([to, seq, abs(time_ns), follows])
+    if document["restore"] is not None:
+        _numbers([document["restore"]["recovery"], document["restore"]["start"]])
+
+
+def _check_copies(document: Document) -> None:
+    for name, seq, _ in document["marks"]:
+        check_name(name)
+        _numbers([seq])
+    for fact in document["snapshots"]:
+        check_name(fact["name"])
+        _numbers([fact["id"], fact["seq"]])
+        if type(fact["time_ns"]) is not int:
+            raise TypeError("a snapshot's time")
+    for fact in document["recoveries"]:
+        _numbers([fact[key] for key in ("id", "seq", "base_seq", "copy", "entries", "bytes")])
+        if not isinstance(fact["base"], str) or not isinstance(fact["route"], str):
+            raise TypeError("a recovery's base")
