@@ -53,7 +53,7 @@ long: $(VENV)/.built $(VENV)/.test  ## run the tests that take longer
 	$(PYTEST) tests -m long $(ARGS)
 
 crash: $(VENV)/.built $(VENV)/.test  ## cut the power of stores on disk 200,000 ways, and damage them
-	$(RUN) -m tests.crash.campaign --states $(or $(STATES),200000) --damages $(or $(DAMAGES),4) \
+	$(RUN) -m tests.crash.campaign --states $(or $(STATES),200000) --damages $(or $(DAMAGES),1) \
 		--faults $(or $(FAULTS),3) $(ARGS)
 
 soak: $(VENV)/.built $(VENV)/.test  ## the same for SECONDS=3600 seconds, with every damage and fault

@@ -83,8 +83,10 @@ def tasks(seed: int, *, damages: int, fault_step: int) -> Iterator[Task]:
         for k in range(0, len(names), SEQUENCES_A_TASK):
             yield Task("sequences", images, tuple(names[k : k + SEQUENCES_A_TASK]))
         parts = 32
+        # With after-images alone there is less to damage: every sixteenth of it is enough.
+        thin = damages if images == "both" else 16 * damages
         for part in range(parts if damages else 0):
-            yield Task("damage", images, step=parts * damages, seed=part * damages)
+            yield Task("damage", images, step=parts * thin, seed=part * thin)
         for part in range(parts if fault_step else 0):
             yield Task("faults", images, step=parts * fault_step, seed=part * fault_step)
     while True:

@@ -26,19 +26,3 @@ def test_one_damaged_superblock_copy_costs_nothing(file: str, kind: str):
         outcome = target.check(damage.Case(kind, file, at or 1, at % 8))
         assert outcome is not None
         assert outcome.refused == []
-
-
-@pytest.mark.long
-@pytest.mark.parametrize("images", IMAGES)
-def test_every_sector_replaced_five_ways(images: str):
-    counts, failures = damage.run(images, kinds="sector,longer")
-    assert not failures, "\n".join(failures)
-    assert counts["damages"] > 500
-
-
-@pytest.mark.long
-@pytest.mark.parametrize("images", IMAGES)
-def test_many_bits_and_lengths(images: str, seed: int):
-    counts, failures = damage.run(images, step=23, first=seed % 23, kinds="bit,cut")
-    assert not failures, "\n".join(failures)
-    assert counts["damages"] > 5000
