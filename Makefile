@@ -54,7 +54,7 @@ long: $(VENV)/.built $(VENV)/.test  ## run the tests that take longer
 
 crash: $(VENV)/.built $(VENV)/.test  ## cut the power of stores on disk 200,000 ways, and damage them
 	$(RUN) -m tests.crash.campaign --states $(or $(STATES),200000) --damages $(or $(DAMAGES),1) \
-		--faults $(or $(FAULTS),3) $(ARGS)
+		--faults $(or $(FAULTS),1) $(ARGS)
 
 soak: $(VENV)/.built $(VENV)/.test  ## the same for SECONDS=3600 seconds, with every damage and fault
 	$(RUN) -m tests.crash.campaign --seconds $(or $(SECONDS),3600) --damages 1 --faults 1 \

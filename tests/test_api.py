@@ -70,7 +70,7 @@ FIELDS = {
     "Mark": ("name", "seq", "time_ns"),
     "Restore": ("first_seq", "last_seq", "bytes"),
     "Rewind": ("seq", "entries", "bytes"),
-    "Report": ("ok", "problems", "entries", "snapshots"),
+    "Report": ("ok", "problems", "entries", "snapshots", "volume_bytes"),
 }
 
 
@@ -283,10 +283,10 @@ def test_verify_reports_and_tells_its_progress(store):
     store.snapshot("s")
     told: list[tuple[int, int]] = []
     report = store.verify(lambda done, total: told.append((done, total)))
-    assert report == (True, [], 1, 1)
+    assert report == (True, [], 1, 1, 65536)
     assert told[0] == (0, 2)
     assert told[-1] == (2, 2)
-    assert store.snapshots["s"].verify() == (True, [], 0, 1)
+    assert store.snapshots["s"].verify() == (True, [], 0, 1, 0)
 
 
 def test_representations_say_what_a_thing_is(store):

@@ -170,6 +170,31 @@ def test_names_that_a_file_system_may_not_like_get_files_of_their_own(path):
         assert [store[name].read(0, 1)[0] for name in names] == [1, 2, 3, 4, 5, 6]
 
 
+@pytest.mark.parametrize("images", ["both", "after"])
+def test_verify_finds_what_was_done_to_a_volume_behind_its_back(path, images):
+    filled(path, images=images)
+    with jrnl.open(path) as store:
+        report = store.verify()
+        assert report.ok
+        assert (report.entries, report.snapshots) == (len(store.journal.entries), 0)
+        assert report.volume_bytes == 20000
+    with open(path / "data.img", "r+b") as file:
+        file.seek(3000)
+        file.write(b"damage")
+    with jrnl.open(path, "r") as store:
+        report = store.verify()
+        assert not report.ok
+        assert any("not what the journal says" in problem for problem in report.problems)
+
+
+def test_verify_reads_what_no_entry_covers_too(path, tmp_path):
+    (tmp_path / "source").write_bytes(b"x" * 50000)
+    with jrnl.create(path, source=tmp_path / "source", journal="64KiB") as store:
+        os.truncate(path / "data.img", 40000)
+        report = store.verify()
+        assert any("ends too early" in problem for problem in report.problems)
+
+
 # Opening.
 
 
@@ -609,3 +634,28 @@ def test_the_folder_of_a_store_may_be_moved(path):
         jrnl.open(moved)
     with Folder(path.parent) as folder:
         assert sorted(folder.names()) == ["link", "moved"]
+
+
+def test_guest_data_that_looks_like_the_log_is_never_taken_for_it(path):
+    """A guest writes copies of the log's own groups, block by block, and the store is killed."""
+    with jrnl.create(path, size="256KiB", journal="512KiB") as store:
+        for k in range(6):
+            store.volume.write(k * 512, bytes([k + 1]) * 512)
+            store.flush()
+        log = (path / "log").read_bytes()
+        groups = log[4096 : 4096 + 6 * 4096]
+        for shift in range(0, 4096, 512):  # at some shift they lie on the log's blocks
+            store.volume.write(shift, groups)
+            store.volume.write(131072 + shift, groups)
+        content = store.volume.read(0, 256 << 10)
+        seq = store.flush()
+        store.volume.write(9, b"not flushed")
+        killed = copy_of(path, "killed")
+        _, start, _ = store._keeper.log.position
+    with open(killed / "log", "r+b") as file:  # behind the last group such data stand, too
+        file.seek(4096 + start)
+        file.write(groups)
+    with jrnl.open(killed) as store:
+        assert store.seq == seq
+        assert store.volume.read(0, 256 << 10) == content
+        assert store.verify().ok

@@ -70,7 +70,7 @@ def check(store: jrnl.Store, facts: dict) -> None:
     for recovery in store.recoveries.values():
         with recovery.again() as again:
             assert digest(again, sizes) == facts["recoveries"][str(recovery.id)][1]
-    assert store.verify() == (True, [], len(store.journal.entries), len(facts["snapshots"]))
+    assert store.verify()[:4] == (True, [], len(store.journal.entries), len(facts["snapshots"]))
 
 
 def check_routes(store: jrnl.Store, facts: dict) -> None:

@@ -7,11 +7,13 @@ then in the files, the page cache included, is what a killed process leaves (F1,
 from __future__ import annotations
 
 import os
+import random
 import shutil
 import signal
 import struct
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -239,6 +241,62 @@ def test_a_kill_at_any_call_leaves_a_whole_state(name, tmp_path):
         check(root, states, acked)
         shutil.rmtree(root)
     assert at > 10
+
+
+THREADS = 4
+REGION = 8192
+BUSY = """
+import os, struct, sys, threading
+import jrnl
+
+store = jrnl.open(sys.argv[1], overlay="64KiB")
+starts = [int(start) for start in sys.argv[2].split(",")]
+
+def work(k):
+    n = starts[k]
+    while True:
+        n += 1
+        store.volume.write(k * 8192 + n % 7 * 1000, struct.pack("<QQ", k, n) * 60)
+        store.volume.write(k * 8192 + 8000, struct.pack("<Q", n))
+        if n % 3 == 0:
+            store.flush()
+            os.write(1, struct.pack("<QQ", k, n))
+
+for k in range(4):
+    threading.Thread(target=work, args=(k,), daemon=True).start()
+threading.Event().wait()
+"""
+
+
+def test_threads_that_are_killed_keep_what_was_flushed(tmp_path, seed):
+    """The log wraps many times; a process dies at any moment, and the next one goes on."""
+    rng = random.Random(seed)
+    path = tmp_path / "s"
+    jrnl.create(path, size=THREADS * REGION, journal="256KiB").close()
+    acked, lasts = [0] * THREADS, [0] * THREADS
+    for _ in range(12):
+        child = subprocess.Popen([sys.executable, "-c", BUSY, str(path), ",".join(map(str, lasts))],
+                                 stdout=subprocess.PIPE)  # fmt: skip
+        time.sleep(0.3 + rng.random() * 0.4)
+        child.kill()
+        words = child.communicate()[0]
+        for at in range(0, len(words) - 15, 16):
+            k, n = struct.unpack_from("<QQ", words, at)
+            acked[k] = max(acked[k], n)
+        with jrnl.open(path) as store:
+            assert store.problems == []
+            assert store.verify().ok
+            for k in range(THREADS):
+                last = lasts[k] = struct.unpack("<Q", store.volume.read(k * REGION + 8000, 8))[0]
+                assert last >= acked[k]
+                for n in range(max(last - 6, 1), last + 1):
+                    found = store.volume.read(k * REGION + n % 7 * 1000, 960)
+                    if last - n < 6 and found != bytes(960):
+                        seen = struct.unpack_from("<QQ", found)
+                        assert found == struct.pack("<QQ", *seen) * 60
+                        assert seen[0] == k
+                        assert seen[1] in (n, n + 7)  # the next round may have begun
+    assert min(acked) > 0
 
 
 STRACED = """

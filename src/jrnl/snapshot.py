@@ -26,12 +26,15 @@ class Report(NamedTuple):
         Journal entries whose header and images were held against their checksums.
     snapshots : int
         Snapshots whose blocks were.
+    volume_bytes : int
+        Bytes of production that were read.
     """
 
     ok: bool
     problems: list[str]
     entries: int
     snapshots: int
+    volume_bytes: int = 0
 
 
 class Snapshot:

@@ -31,7 +31,7 @@ from jrnl.points import (
     Window,
     parse_point,
 )
-from jrnl.recovery import Recovery, oldest_state, outcome_of, present_seq, recover
+from jrnl.recovery import BLOCK_BYTES, Recovery, oldest_state, outcome_of, present_seq, recover
 from jrnl.snapshot import Report, Snapshot, problems_of
 from jrnl.view import View
 from jrnl.volume import Volume
@@ -350,7 +350,11 @@ class Store(ClosesItself):
             return state.hexdigest()
 
     def verify(self, progress: Callable[[int, int], object] | None = None) -> Report:
-        """Hold every entry and snapshot against its checksum, and snapshots against the journal.
+        """Read everything, and check it, two ways where there are two.
+
+        Every entry and its images and every block of a snapshot are held against their checksums.
+        All of production is read. Where the journal keeps after-images, production must be what the
+        newest of them say; snapshots must lead forward to production, and production back to them.
 
         Parameters
         ----------
@@ -378,7 +382,11 @@ class Store(ClosesItself):
                 problems += self._compare_ways(snapshot)
                 if progress is not None:
                     progress(engine.entry_count + k + 1, total)
-            return Report(not problems, problems, engine.entry_count, len(self._catalog.snapshots))
+            problems += self._compare_newest()
+            read, unread = self._read_production()
+            problems += unread
+            snapshots = len(self._catalog.snapshots)
+            return Report(not problems, problems, engine.entry_count, snapshots, read)
 
     @property
     def problems(self) -> list[str]:
@@ -549,6 +557,38 @@ class Store(ClosesItself):
             if failed and not engine.closed:
                 engine.check_open()
                 self._rewind(engine.resolve(savepoint.start))
+
+    def _read_production(self) -> tuple[int, list[str]]:
+        """Read what production holds; return how many bytes, and what could not be read."""
+        engine, problems, total = self._engine, [], 0
+        image = Image.production(engine)
+        for name, volume in self._volumes.items():
+            pieces = np.unique(engine.write_kept(volume.index) * BLOCK_BYTES // _DIGEST_BYTES)
+            for start in pieces.tolist():
+                offset = start * _DIGEST_BYTES
+                length = min(_DIGEST_BYTES, volume.size - offset)
+                try:
+                    image.read(offset, length, volume.index)
+                except (JrnlError, OSError) as error:
+                    problems.append(f"volume {name!r} near byte {offset}: {error}")
+                total += length
+        return total, problems
+
+    def _compare_newest(self) -> list[str]:
+        """Compare production with the newest after-images: its file may have been changed."""
+        engine = self._engine
+        if not engine.images & AFTER:
+            return []
+        try:
+            onward = ExtentMap.forward(engine, engine.base_seq, engine.seq)
+            newest = Image.patched(Image.production(engine), onward, engine.seq, False)
+            return [
+                f"volume {name!r} near byte {start} is not what the journal says was written there"
+                for name, volume in self._volumes.items()
+                for start in _unequal_pieces(newest, Image.production(engine), volume)
+            ]
+        except (JrnlError, OSError):  # told of already: an entry, or production itself
+            return []
 
     def _compare_ways(self, snapshot: Snapshot) -> list[str]:
         """Rebuild a snapshot's state from production, and production from it, and compare."""
