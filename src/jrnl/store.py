@@ -338,8 +338,14 @@ class Store(ClosesItself):
                     for start in range(0, len(content), _HASHED_BYTES):  # signals come in between
                         state.update(content[start : start + _HASHED_BYTES])
                 return state.hexdigest()
-            at = engine.seq if at is None else at
             buffer = bytearray(_DIGEST_BYTES)
+            if at is None:
+                for volume in self._volumes.values():
+                    for start in range(0, volume.size, _DIGEST_BYTES):
+                        piece = memoryview(buffer)[: volume.size - start]
+                        volume.readinto(start, piece)
+                        state.update(piece)
+                return state.hexdigest()
             # With after-images alone, not every state that can be rebuilt can be viewed.
             with self.view(at) if engine.images & BEFORE else self.recover(at) as image:
                 for name, volume in self._volumes.items():
