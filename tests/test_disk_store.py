@@ -144,7 +144,7 @@ def test_sources_become_state_0_with_their_holes(path, tmp_path):
 
 
 def test_volumes_may_be_far_larger_than_memory(path):
-    with jrnl.create(path, size="1TiB", journal="1MiB") as store:
+    with jrnl.create(path, size="8TiB", journal="1MiB") as store:
         volume = store.volume
         volume.write(volume.size - 5000, b"end" * 1000)
         volume.discard(volume.size - 4000, 100)
@@ -156,6 +156,7 @@ def test_volumes_may_be_far_larger_than_memory(path):
             recovery.restore()
         snapshot = store.snapshot("s")
         assert snapshot.read(store.volume.size - 5000, 3) == b"end"
+        assert store.verify().ok
     assert (path / "data.img").stat().st_blocks * 512 < 1 << 20
 
 

@@ -393,6 +393,19 @@ cdef class Image:
             rows[2, k] = map.fragments[k].length
         return table[0], table[1], table[2]
 
+    def _stored_blocks(self, uint32_t volume, uint64_t size):
+        """Yield where the blocks start that may be anything but zeroes, or ought to be."""
+        cdef uint64_t covered = SUM_BLOCK_SUMS * SNAPSHOT_BLOCK_BYTES
+        copy, sums = self.files[volume], self.files[self.data.core.volume_count + volume]
+        numbers = [numpy.arange(start // covered, (stop + covered - 1) // covered)
+                   for start, stop in copy.data_extents()]
+        numbers += [numpy.arange(start // SUM_BLOCK_BYTES,
+                                 (stop + SUM_BLOCK_BYTES - 1) // SUM_BLOCK_BYTES)
+                    for start, stop in sums.data_extents()]
+        for number in numpy.unique(numpy.concatenate(numbers)) if numbers else ():
+            begin = int(number) * covered
+            yield from range(begin, min(begin + covered, size), SNAPSHOT_BLOCK_BYTES)
+
     def _verify_stored(self):
         cdef Core* core = self.data.core
         cdef uint64_t start, size
@@ -402,7 +415,10 @@ cdef class Image:
         bad = []
         for volume in range(core.volume_count):
             size = core.volumes[volume].size
-            for start in range(0, size, SNAPSHOT_BLOCK_BYTES):
+            if self.files[volume].size < size:
+                bad.append((volume, self.files[volume].size // SNAPSHOT_BLOCK_BYTES
+                            * SNAPSHOT_BLOCK_BYTES))
+            for start in self._stored_blocks(volume, size):
                 with self.engine:
                     self._check()
                     with nogil:
