@@ -122,6 +122,7 @@ cdef struct Disk:
     uint64_t first_slot      # of its first entry; the slot head where it is empty
     uint64_t group_max       # bytes
     uint64_t reserve         # bytes of the log that only a REWIND's group may take
+    bint restoring           # writes keep all before-images, so that their room is known before
     bint always              # each write is durable when it returns
     bint read_only
     pthread_mutex_t* commit_mutex

@@ -38,7 +38,7 @@ cdef int disk_write_one(Core* core, uint32_t volume, uint64_t offset, const uint
     cdef uint64_t room = disk_room(core, offset, length), behind = span - lead - length
     cdef bint whole = span == length or (lead == 0 and offset + length
                                          == core.volumes[volume].size)
-    cdef bint fresh = (core.images_mode & IMAGES_BEFORE and whole
+    cdef bint fresh = (core.images_mode & IMAGES_BEFORE and whole and not disk.restoring
                        and unwritten(core, volume, first, span))
     cdef uint8_t* image
     cdef uint8_t* before

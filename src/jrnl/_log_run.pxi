@@ -142,25 +142,11 @@ cdef int plan_take(LogPlan* plan, uint64_t room) noexcept nogil:
             return OK
 
 
-cdef uint64_t restore_room(Core* core, uint32_t volume, uint64_t offset,
-                           uint64_t length, bint again) noexcept nogil:
-    """Bytes of the images of one WRITE; what nobody ever wrote has no before-image."""
-    cdef uint64_t span = sector_span(offset, length)
-    cdef bint whole = offset % SECTOR_BYTES == 0 and (
-        span == length or offset + length == core.volumes[volume].size)
-    if core.images_mode & IMAGES_BEFORE and whole and not again:
-        if unwritten(core, volume, offset, span):
-            return span
-    return disk_room(core, offset, length)
-
-
-cdef int disk_restore_simulate(Core* core, const int64_t* volumes, const int64_t* offsets,
-                               const int64_t* lengths, uint64_t count,
-                               uint64_t* oldest) noexcept nogil:
+cdef int disk_restore_simulate(const Core* core, const int64_t* offsets, const int64_t* lengths,
+                               uint64_t count, uint64_t* oldest) noexcept nogil:
     """The oldest state after writes at offsets[k] of lengths[k], in groups of their own."""
     cdef LogPlan plan
     cdef uint64_t k
-    cdef bint again
     cdef int status = E_CLOSED if core.closed else OK
     plan.core = core
     plan.groups = <GroupRecord*>malloc((count + 2) * sizeof(GroupRecord))
@@ -176,13 +162,8 @@ cdef int disk_restore_simulate(Core* core, const int64_t* volumes, const int64_t
         plan_close(&plan)
     for k in range(count):
         if status == OK:
-            # The write before may have been the first one to the same block.
-            again = (k > 0 and volumes[k] == volumes[k - 1] and
-                     (offsets[k - 1] + lengths[k - 1] - 1) >> BLOCK_SHIFT
-                     == offsets[k] >> BLOCK_SHIFT)
-            status = plan_take(&plan, restore_room(core, <uint32_t>volumes[k],
-                                                   <uint64_t>offsets[k], <uint64_t>lengths[k],
-                                                   again))
+            status = plan_take(&plan, disk_room(core, <uint64_t>offsets[k],
+                                                <uint64_t>lengths[k]))
             if core.disk.always and plan.run.count:
                 plan_close(&plan)
     oldest[0] = core.base_seq

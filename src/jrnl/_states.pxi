@@ -352,7 +352,11 @@ cdef class Image:
         if count == 0:
             return
         with nogil:
+            if self.data.core.disk is not NULL:
+                self.data.core.disk.restoring = True
             status = image_write_back(&self.data, volume, &offsets[0], &lengths[0], count)
+            if self.data.core.disk is not NULL:
+                self.data.core.disk.restoring = False
         raise_status(status, self.data.core)
 
     def _damage(self, uint32_t volume, uint64_t offset, int mask):
@@ -432,8 +436,8 @@ cdef class Image:
         return bad
 
 
-def restore_outcome(Engine engine not None, const int64_t[::1] volumes,
-                    const int64_t[::1] offsets, const int64_t[::1] lengths):
+def restore_outcome(Engine engine not None, const int64_t[::1] offsets,
+                    const int64_t[::1] lengths):
     """int: the oldest state once these writes are in. Raises JournalFull."""
     cdef uint64_t oldest = engine.core.base_seq
     cdef uint64_t count = lengths.shape[0]
@@ -441,8 +445,8 @@ def restore_outcome(Engine engine not None, const int64_t[::1] volumes,
     if count:
         with nogil:
             if engine.core.disk is not NULL:
-                status = disk_restore_simulate(engine.core, &volumes[0], &offsets[0],
-                                               &lengths[0], count, &oldest)
+                status = disk_restore_simulate(engine.core, &offsets[0], &lengths[0], count,
+                                               &oldest)
             else:
                 status = restore_simulate(engine.core, &lengths[0], count, &oldest)
     raise_status(status, engine.core)

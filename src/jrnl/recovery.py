@@ -276,9 +276,7 @@ def differences(image: Image) -> tuple[list[tuple[NDArray[np.int64], NDArray[np.
     """
     ranges = [image.differences(index) for index in range(len(image.engine.sizes))]
     offsets, lengths = (np.concatenate([pair[k] for pair in ranges]) for k in (0, 1))
-    counts = [pair[0].size for pair in ranges]
-    volumes = np.repeat(np.arange(len(ranges), dtype=np.int64), counts)
-    return ranges, restore_outcome(image.engine, volumes, offsets, lengths)
+    return ranges, restore_outcome(image.engine, offsets, lengths)
 
 
 def _oldest_after(catalog: Catalog, image: Image) -> int:

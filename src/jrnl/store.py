@@ -370,6 +370,12 @@ class Store(ClosesItself):
         Returns
         -------
         Report
+
+        Raises
+        ------
+        OSError
+            A file cannot be read.
+        EditOpen, StoreClosed
         """
         with self._engine as engine:
             engine.check_open()
@@ -575,7 +581,7 @@ class Store(ClosesItself):
                 length = min(_DIGEST_BYTES, volume.size - offset)
                 try:
                     image.read(offset, length, volume.index)
-                except (JrnlError, OSError) as error:
+                except JrnlError as error:
                     problems.append(f"volume {name!r} near byte {offset}: {error}")
                 total += length
         return total, problems
@@ -593,7 +599,7 @@ class Store(ClosesItself):
                 for name, volume in self._volumes.items()
                 for start in _unequal_pieces(newest, Image.production(engine), volume)
             ]
-        except (JrnlError, OSError):  # told of already: an entry, or production itself
+        except JrnlError:  # told of already: an entry, or production itself
             return []
 
     def _compare_ways(self, snapshot: Snapshot) -> list[str]:
