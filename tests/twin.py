@@ -313,7 +313,7 @@ class Twin:
         assert self.store.seq == result.last_seq
         self._follow_restore(result, before, opened.state)
         self.check_journal()
-        assert self.store.window.oldest == oldest
+        assert self.store.window.oldest == oldest, (self.store.window, oldest, result)
         return True
 
     def _follow_restore(self, result: jrnl.Restore, before: State, wanted: State) -> None:

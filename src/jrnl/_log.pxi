@@ -466,9 +466,7 @@ cdef int disk_evict_to(Core* core, uint64_t number) noexcept nogil:
         position = group_at(disk, number).position
     if status == OK and slot > core.ring.slot_tail:
         if seq_before_slot(core, slot) > disk.synced_seq and holds(core, RULE_EVICT_SYNCED):
-            status = write_back(core)
-            if status == OK and seq_before_slot(core, slot) > disk.synced_seq:
-                status = write_back(core)
+            status = write_back_all(core)
     if status != OK:
         return status
     if core.live is not NULL:

@@ -72,6 +72,13 @@ cdef struct LogPlan:
     uint64_t tail
     uint64_t slot_tail
     uint64_t slot_head
+    uint64_t synced_slot         # entries before it are in the volumes' files
+    uint64_t ram_tail
+    uint64_t recorded_number
+    bint frozen
+    uint64_t frozen_end
+    uint64_t frozen_number
+    uint64_t frozen_slot
 
 
 cdef GroupRecord plan_group(const LogPlan* plan, uint64_t number) noexcept nogil:
@@ -88,6 +95,41 @@ cdef void plan_close(LogPlan* plan) noexcept nogil:
     plan.group_next += 1
     plan.run.start = plan.run.cursor = group_end(plan.run.cursor, plan.run.count)
     plan.run.count = 0
+
+
+cdef void plan_commit(LogPlan* plan) noexcept nogil:
+    """What log_commit does."""
+    if plan.run.count:
+        plan_close(plan)
+        plan.recorded_number = plan.group_next - 1
+
+
+cdef void plan_freeze(LogPlan* plan) noexcept nogil:
+    plan.frozen = True
+    plan.frozen_end = plan.run.start
+    plan.frozen_number = plan.group_next
+    plan.frozen_slot = plan.slot_head
+
+
+cdef void plan_write_back(LogPlan* plan) noexcept nogil:
+    """What write_back does."""
+    plan_commit(plan)
+    if not plan.frozen:
+        plan_freeze(plan)
+    if plan.recorded_number < plan.frozen_number:
+        plan.recorded_number = plan.group_next
+    plan.synced_slot = plan.frozen_slot
+    plan.ram_tail = plan.frozen_end
+    plan.frozen = False
+
+
+cdef void plan_tidy(LogPlan* plan) noexcept nogil:
+    """What disk_tidy does."""
+    if plan.frozen:
+        if plan.recorded_number >= plan.frozen_number:
+            plan_write_back(plan)
+    elif plan.run.start - plan.ram_tail > plan.core.disk.ram_size // 2:
+        plan_freeze(plan)
 
 
 cdef int plan_evict(LogPlan* plan, uint64_t end) noexcept nogil:
@@ -108,7 +150,7 @@ cdef int plan_evict(LogPlan* plan, uint64_t end) noexcept nogil:
             break
         number += 1
     if number == plan.group_next and plan.run.count:
-        plan_close(plan)
+        plan_commit(plan)
         return OK
     if number == plan.group_first:
         return E_TOO_LARGE
@@ -118,6 +160,11 @@ cdef int plan_evict(LogPlan* plan, uint64_t end) noexcept nogil:
         plan.tail = plan_group(plan, number).position
         plan.slot_tail = plan_group(plan, number).slot
     plan.group_first = number
+    if plan.slot_tail > plan.synced_slot:
+        if plan.frozen:
+            plan_write_back(plan)
+        plan_write_back(plan)
+    plan.recorded_number = plan.group_next
     return OK
 
 
@@ -129,7 +176,10 @@ cdef int plan_take(LogPlan* plan, uint64_t room) noexcept nogil:
         cursor = plan.run.cursor if plan.run.count else plan.run.start + GROUP_HEAD_BYTES
         end = group_end(cursor + room, plan.run.count + 1)
         if plan.run.count and end - plan.run.start > plan.core.disk.group_max:
-            plan_close(plan)
+            plan_commit(plan)
+            plan_tidy(plan)
+        elif end > plan.ram_tail + plan.core.disk.ram_size:
+            plan_write_back(plan)
         elif (end > plan.tail + plan.core.ring.area - plan.core.disk.reserve
                 or plan.slot_head - plan.slot_tail >= plan.core.ring.slots):
             status = plan_evict(plan, end)
@@ -158,14 +208,19 @@ cdef int disk_restore_simulate(const Core* core, const int64_t* offsets, const i
     plan.tail = core.ring.tail
     plan.slot_tail = core.ring.slot_tail
     plan.slot_head = core.ring.slot_head
+    plan.synced_slot = core.ring.slot_head    # a restore begins with a write-back
+    plan.frozen = False
     if plan.run.count:
         plan_close(&plan)
+    plan.ram_tail = plan.run.start
+    plan.recorded_number = plan.group_next
     for k in range(count):
         if status == OK:
             status = plan_take(&plan, disk_room(core, <uint64_t>offsets[k],
                                                 <uint64_t>lengths[k]))
-            if core.disk.always and plan.run.count:
-                plan_close(&plan)
+            if core.disk.always:
+                plan_commit(&plan)
+                plan_tidy(&plan)
     oldest[0] = core.base_seq
     if plan.slot_tail > core.ring.slot_head:
         oldest[0] = core.seq + (plan.slot_tail - core.ring.slot_head)

@@ -292,7 +292,7 @@ class Keeper:
         """Keep the recovery, and the intent to restore it."""
         log = self.opened
         log.check()
-        log.commit()
+        log.write_back()  # so that what its entries push out depends on nothing but them
         self.keep_recovery(recovery)
         if self.restore is None:  # else this goes on with one that was interrupted
             self.restore = {"recovery": recovery.id, "start": log.engine.seq}
