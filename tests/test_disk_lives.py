@@ -232,3 +232,23 @@ def test_seven_eighths_of_a_log_stay(images, length, lives):
     assert 7 / 8 <= least < 1
     twin.store.close()
     shutil.rmtree(twin.folder)
+
+
+def test_a_copy_that_went_with_one_recovery_is_made_again_for_another(tmp_path):
+    """Both preserve the same production; the first one took its copy with it."""
+    path = tmp_path / "s"
+    with jrnl.create(path, size=8192, journal="64KiB") as store:
+        store.volume.write(0, b"one")
+        store.volume.write(0, b"two")
+        first = store.recover(1)
+        second = first.again()
+        first.restore()
+        first.close()
+        third = second.again()
+        second.close()
+        assert third.read(0, 3) == b"one"
+    with jrnl.open(path) as store:
+        assert store.problems == []
+        assert [found.read(0, 3) for found in store.recoveries.values()] == [b"one"]
+        (found,) = store.recoveries.values()
+        assert found.again().read(0, 3) == b"one"

@@ -224,11 +224,16 @@ class Keeper:
 
     # Recoveries.
 
+    def _is_swept(self, recovery: Recovery) -> bool:
+        """Whether what it preserves has a number, but the files went with another recovery."""
+        stored = recovery.preserved.files is not None
+        return not stored and copies.image_name(recovery.copy or 0, 0) not in self.place.names()
+
     def keep_recovery(self, recovery: Recovery) -> None:
         """Make a recovery durable, but for the superblocks, which the caller writes."""
         if any(fact["id"] == recovery.id for fact in self.recoveries):
             return
-        if recovery.copy is None:
+        if recovery.copy is None or self._is_swept(recovery):
             recovery.copy = self._copy(recovery.preserved, production=False).tag
             recovery.preserved.tag = recovery.copy  # for those that start from the same copy
         name = copies.patches_name(recovery.id)
