@@ -251,4 +251,5 @@ def test_a_copy_that_went_with_one_recovery_is_made_again_for_another(tmp_path):
         assert store.problems == []
         assert [found.read(0, 3) for found in store.recoveries.values()] == [b"one"]
         (found,) = store.recoveries.values()
+        assert found.read(4000, 4192) == bytes(4192)
         assert found.again().read(0, 3) == b"one"

@@ -289,7 +289,10 @@ class Keeper:
             for snapshot in self.catalog.snapshots.values():
                 if snapshot.image.tag == number:
                     return snapshot.image
-        return copies.load(self.place, self.opened.engine, self.superblock.key, number, seq)[0]
+        engine, key = self.opened.engine, self.superblock.key
+        image, problems = copies.load(self.place, engine, key, number, seq)
+        self.problems += problems
+        return image
 
     # Restore: image and intent are durable before the first entry.
 
