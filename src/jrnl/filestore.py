@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import time
 from typing import TYPE_CHECKING, Any
 
 from jrnl import copies
@@ -34,7 +35,11 @@ def create_in(place: Place, name: str, *, overlay: Size | None = None, **keyword
 
     Takes what `create` takes. Raises what it raises.
     """
-    options = parse(on_disk=True, **keywords)
+    return make_in(place, name, parse(on_disk=True, **keywords), overlay)
+
+
+def make_in(place: Place, name: str, options: Options, overlay: Size | None) -> Store:
+    """Do the same with options that have been checked."""
     overlay_size(options.journal, overlay)
     prefix = f".{name}.new-"
     there = place.names()
@@ -74,8 +79,7 @@ def _write_files(folder: Place, options: Options) -> None:
         "sync": "always" if options.always else "flush",
         "volumes": [[name, size] for name, size in options.sizes.items()],
     }
-    engine_time = options.clock() if options.clock is not None else None
-    created = engine_time if engine_time is not None else _now()
+    created = (options.clock or time.time_ns)()
     document = {
         **fixed,
         "created_ns": created,
@@ -113,12 +117,6 @@ def _write_files(folder: Place, options: Options) -> None:
     Superblock(devices, key).write(document)
     for device in devices:
         device.close()
-
-
-def _now() -> int:
-    import time
-
-    return time.time_ns()
 
 
 def _zero(device: Device, start: int, length: int) -> None:

@@ -88,10 +88,7 @@ def create(
     if path is not None:
         parent, name = _split(path)
         with Folder(parent) as folder:
-            return filestore.create_in(
-                folder, name, size=size, volumes=volumes, source=source, journal=journal,
-                images=images, overflow=overflow, sync=sync, overlay=overlay, clock=clock,
-            )  # fmt: skip
+            return filestore.make_in(folder, name, options, overlay)
     if overlay is not None:
         raise InvalidArgument("overlay is for stores on disk; this one is in memory")
     devices = [MemoryDevice(length) for length in options.sizes.values()]

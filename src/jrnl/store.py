@@ -83,7 +83,7 @@ class Store(ClosesItself):
     """One or more volumes under one journal and one sequence; made by `create` and `wrap`.
 
     Any method may be called from any thread. As a context manager it closes itself; after that all
-    but names and sizes raises StoreClosed.
+    but names, sizes and `problems` raises StoreClosed.
     """
 
     def __init__(self, engine: Engine, names: list[str], keeper: Keeper | None = None) -> None:
