@@ -192,6 +192,11 @@ def run(seed: int, count: int) -> None:
         shutil.rmtree(folder)
 
 
+@pytest.mark.parametrize("seed_once_failed", [361769])  # a group that begins at seq 0
+def test_once_failed_mutations(seed_once_failed):
+    run(seed_once_failed, 1)
+
+
 def test_mutated_stores_are_refused_or_answer(seed):
     run(seed % 1_000_000, 60)
 

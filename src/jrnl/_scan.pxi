@@ -6,6 +6,8 @@ cdef enum:
     SCAN_IMAGES = 2              # an image does not match its checksum
     SCAN_HEADERS = 3             # ... or an entry's header: it and all that it says are lost
 
+cdef uint64_t SEQ_LIMIT = <uint64_t>1 << 62    # far below what a superblock takes for a number
+
 cdef struct Scanned:
     GroupHeader head
     EntryHeader* headers         # its own copy
@@ -29,6 +31,9 @@ cdef int scan_head(Core* core, uint64_t epoch, uint64_t number, uint64_t positio
     if (head.epoch != epoch and holds(core, RULE_SEED_EPOCH)
             or head.number != number and holds(core, RULE_SEED_NUMBER)
             or head.position != position and holds(core, RULE_SEED_POSITION)):
+        return E_CORRUPT
+    if (head.first_seq == 0 or head.last_seq < head.first_seq or head.last_seq >= SEQ_LIMIT
+            or head.durable_seq > head.last_seq or head.synced_seq > head.last_seq):
         return E_CORRUPT
     if (head.count == 0 or head.count > core.ring.slots or head.length > core.ring.area
             or head.length % LOG_BLOCK_BYTES or head.headers_at < GROUP_HEAD_BYTES
@@ -256,7 +261,8 @@ cdef int index_load(Core* core, uint64_t head) noexcept nogil:
     for slot in range(core.ring.slot_head, head):
         header = header_at(core, slot)
         if holds(core, RULE_INDEX_SUM) and (
-                header.seq <= last or header.header_sum != header_hash(core, header, slot)):
+                header.seq <= last or header.seq >= SEQ_LIMIT
+                or header.header_sum != header_hash(core, header, slot)):
             return E_CORRUPT
         last = header.seq
         if header.flags & FLAG_GROUP:
