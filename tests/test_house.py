@@ -28,6 +28,7 @@ ORDER = [
     ["recovery", "view"],
     ["keeper"],
     ["opening"],
+    ["checking"],
     ["store"],
     ["filestore"],
     ["making"],

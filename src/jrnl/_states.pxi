@@ -253,6 +253,11 @@ cdef class Image:
         image.seq = seq
         return image
 
+    @property
+    def is_production(self):
+        """bool: whether it shows production as it is now."""
+        return self.data.kind == IMAGE_PRODUCTION
+
     cdef int _check(self) except -1:
         if self.data.core.closed:
             raise_status(E_CLOSED, self.data.core)

@@ -6,22 +6,25 @@ from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
-import numpy as np
-import xxhash
-
 from jrnl._core import Engine, ExtentMap, Image
 from jrnl.catalog import Catalog
+from jrnl.checking import (
+    compare_newest,
+    digest,
+    entries_problems,
+    read_production,
+    snapshot_problems,
+)
 from jrnl.closing import ClosesItself
 from jrnl.errors import (
     CorruptionError,
     InvalidArgument,
     InvalidType,
-    JrnlError,
     PointExpired,
     UnknownPoint,
 )
 from jrnl.journal import Journal
-from jrnl.plan import AFTER, BEFORE, PRODUCTION, Base, Plan, Way, choose
+from jrnl.plan import BEFORE, PRODUCTION, Base, Plan, Way, choose
 from jrnl.points import (
     Mark,
     NamePoint,
@@ -31,8 +34,8 @@ from jrnl.points import (
     Window,
     parse_point,
 )
-from jrnl.recovery import BLOCK_BYTES, Recovery, oldest_state, outcome_of, present_seq, recover
-from jrnl.snapshot import Report, Snapshot, problems_of
+from jrnl.recovery import Recovery, oldest_state, outcome_of, present_seq, recover
+from jrnl.snapshot import Report, Snapshot
 from jrnl.view import View
 from jrnl.volume import Volume
 
@@ -40,9 +43,6 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from jrnl.keeper import Keeper
-
-_DIGEST_BYTES = 1 << 20
-_HASHED_BYTES = 64 << 20
 
 
 class Rewind(NamedTuple):
@@ -331,29 +331,11 @@ class Store(ClosesItself):
         """
         with self._engine as engine:
             engine.check_open()
-            state = xxhash.xxh3_128()
-            if at is None and not engine.on_disk:
-                for device in engine.devices:
-                    content = memoryview(device)
-                    for start in range(0, len(content), _HASHED_BYTES):  # signals come in between
-                        state.update(content[start : start + _HASHED_BYTES])
-                return state.hexdigest()
-            buffer = bytearray(_DIGEST_BYTES)
             if at is None:
-                for volume in self._volumes.values():
-                    for start in range(0, volume.size, _DIGEST_BYTES):
-                        piece = memoryview(buffer)[: volume.size - start]
-                        volume.readinto(start, piece)
-                        state.update(piece)
-                return state.hexdigest()
+                return digest(engine, Image.production(engine))
             # With after-images alone, not every state that can be rebuilt can be viewed.
-            with self.view(at) if engine.images & BEFORE else self.recover(at) as image:
-                for name, volume in self._volumes.items():
-                    for start in range(0, volume.size, _DIGEST_BYTES):
-                        piece = memoryview(buffer)[: volume.size - start]
-                        image.readinto(start, piece, name)
-                        state.update(piece)
-            return state.hexdigest()
+            with self.view(at) if engine.images & BEFORE else self.recover(at) as shown:
+                return digest(engine, shown.image)
 
     def verify(self, progress: Callable[[int, int], object] | None = None) -> Report:
         """Read everything, and check it, two ways where there are two.
@@ -380,25 +362,20 @@ class Store(ClosesItself):
         with self._engine as engine:
             engine.check_open()
             problems = self.problems
-            total = engine.entry_count + len(self._catalog.snapshots)
-            for k in range(engine.entry_count):
-                if k >= engine.entry_count:  # `progress` has rewound
-                    break
-                problem = engine.verify_entry(k)[1]
-                if problem is not None:
-                    problems.append(problem)
-                if progress is not None and k % 1024 == 0:
-                    progress(k, total)
-            for k, snapshot in enumerate([*self._catalog.snapshots.values()]):
-                problems += problems_of(snapshot.name, snapshot.image)
-                problems += self._compare_ways(snapshot)
+            snapshots = [*self._catalog.snapshots.values()]
+
+            def tell(done: int) -> None:
                 if progress is not None:
-                    progress(engine.entry_count + k + 1, total)
-            problems += self._compare_newest()
-            read, unread = self._read_production()
+                    progress(done, engine.entry_count + len(snapshots))
+
+            problems += entries_problems(engine, tell)
+            for k, snapshot in enumerate(snapshots):
+                problems += snapshot_problems(engine, snapshot, self._volumes)
+                tell(engine.entry_count + k + 1)
+            problems += compare_newest(engine, self._volumes)
+            read, unread = read_production(engine, self._volumes)
             problems += unread
-            snapshots = len(self._catalog.snapshots)
-            return Report(not problems, problems, engine.entry_count, snapshots, read)
+            return Report(not problems, problems, engine.entry_count, len(snapshots), read)
 
     @property
     def problems(self) -> list[str]:
@@ -570,63 +547,6 @@ class Store(ClosesItself):
                 engine.check_open()
                 self._rewind(engine.resolve(savepoint.start))
 
-    def _read_production(self) -> tuple[int, list[str]]:
-        """Read what production holds; return how many bytes, and what could not be read."""
-        engine, problems, total = self._engine, [], 0
-        image = Image.production(engine)
-        for name, volume in self._volumes.items():
-            pieces = np.unique(engine.write_kept(volume.index) * BLOCK_BYTES // _DIGEST_BYTES)
-            for start in pieces.tolist():
-                offset = start * _DIGEST_BYTES
-                length = min(_DIGEST_BYTES, volume.size - offset)
-                try:
-                    image.read(offset, length, volume.index)
-                except JrnlError as error:
-                    problems.append(f"volume {name!r} near byte {offset}: {error}")
-                total += length
-        return total, problems
-
-    def _compare_newest(self) -> list[str]:
-        """Compare production with the newest after-images: its file may have been changed."""
-        engine = self._engine
-        if not engine.images & AFTER:
-            return []
-        try:
-            onward = ExtentMap.forward(engine, engine.base_seq, engine.seq)
-            newest = Image.patched(Image.production(engine), onward, engine.seq, False)
-            return [
-                f"volume {name!r} near byte {start} is not what the journal says was written there"
-                for name, volume in self._volumes.items()
-                for start in _unequal_pieces(newest, Image.production(engine), volume)
-            ]
-        except JrnlError:  # told of already: an entry, or production itself
-            return []
-
-    def _compare_ways(self, snapshot: Snapshot) -> list[str]:
-        """Rebuild a snapshot's state from production, and production from it, and compare."""
-        engine = self._engine
-        pairs: list[tuple[Image, Image]] = []
-        try:
-            seq = present_seq(engine, snapshot.seq)
-            if seq is None or seq < engine.base_seq:
-                return []
-            if engine.images & BEFORE:  # production led back to the snapshot
-                pairs.append((Image.live(engine, seq, False), snapshot.image))
-            if engine.images & AFTER:  # the snapshot led forward to production
-                onward = ExtentMap.forward(engine, seq, engine.seq)
-                forward = Image.patched(snapshot.image, onward, engine.seq, False)
-                pairs.append((forward, Image.production(engine)))
-            unequal = [
-                f"snapshot {snapshot.name!r} and the journal disagree on volume {name!r} "
-                f"near byte {start}"
-                for one, other in pairs
-                for name, volume in self._volumes.items()
-                for start in _unequal_pieces(one, other, volume)
-            ]
-        except JrnlError as error:
-            return [f"snapshot {snapshot.name!r} cannot be compared with the journal: {error}"]
-        return unequal
-
 
 def _is_in_window(engine: Engine, catalog: Catalog, seq: int) -> bool:
     oldest = oldest_state(catalog, engine, engine.base_seq, engine.seq)
@@ -636,15 +556,3 @@ def _is_in_window(engine: Engine, catalog: Catalog, seq: int) -> bool:
         return False
     except CorruptionError:  # whoever asks for the state will be told
         return True
-
-
-def _unequal_pieces(one: Image, other: Image, volume: Volume) -> Iterator[int]:
-    """Yield where two images of a volume differ, to the nearest piece that may."""
-    blocks = np.union1d(one.blocks(volume.index), other.blocks(volume.index))
-    step = _DIGEST_BYTES
-    for start in np.unique(blocks * 4096 // step) * step:
-        length = min(step, volume.size - int(start))
-        if one.read(int(start), length, volume.index) != other.read(
-            int(start), length, volume.index
-        ):
-            yield int(start)

@@ -71,6 +71,11 @@ class View(ClosesItself):
         if image is not None:
             image.let_go()
 
+    @property
+    def image(self) -> Image:
+        """Its content. Raises StoreClosed once it is closed."""
+        return self._open()
+
     def _open(self) -> Image:
         if self._image is None:
             raise StoreClosed("the view is closed")

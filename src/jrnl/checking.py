@@ -1,0 +1,135 @@
+"""Checking a store: what is read, and held against what, two ways where there are two."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import xxhash
+
+from jrnl._core import ExtentMap, Image
+from jrnl.errors import JrnlError
+from jrnl.plan import AFTER, BEFORE
+from jrnl.recovery import BLOCK_BYTES, present_seq
+from jrnl.snapshot import problems_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from jrnl._core import Engine
+    from jrnl.snapshot import Snapshot
+    from jrnl.volume import Volume
+
+    Volumes = Mapping[str, Volume]
+
+PIECE_BYTES = 1 << 20
+_HASHED_BYTES = 64 << 20
+
+
+def digest(engine: Engine, image: Image) -> str:
+    """Return one XXH3-128, as 32 hex digits, over all volumes one after the other."""
+    state = xxhash.xxh3_128()
+    if not engine.on_disk and image.is_production:
+        for device in engine.devices:
+            content = memoryview(device)
+            for start in range(0, len(content), _HASHED_BYTES):  # signals come in between
+                state.update(content[start : start + _HASHED_BYTES])
+        return state.hexdigest()
+    buffer = bytearray(PIECE_BYTES)
+    for index, size in enumerate(engine.sizes):
+        for start in range(0, size, PIECE_BYTES):
+            piece = memoryview(buffer)[: size - start]
+            image.readinto(start, piece, index)
+            state.update(piece)
+    return state.hexdigest()
+
+
+def entries_problems(engine: Engine, progress: Callable[[int], object]) -> list[str]:
+    """Hold every retained entry and its images against their checksums."""
+    problems = []
+    for k in range(engine.entry_count):
+        if k >= engine.entry_count:  # `progress` has rewound
+            break
+        problem = engine.verify_entry(k)[1]
+        if problem is not None:
+            problems.append(problem)
+        if k % 1024 == 0:
+            progress(k)
+    return problems
+
+
+def snapshot_problems(engine: Engine, snapshot: Snapshot, volumes: Volumes) -> list[str]:
+    """Hold a snapshot's blocks against their checksums, and its state against the journal."""
+    problems = problems_of(snapshot.name, snapshot.image)
+    return problems + compare_ways(engine, snapshot, volumes)
+
+
+def read_production(engine: Engine, volumes: Volumes) -> tuple[int, list[str]]:
+    """Read what production holds; return how many bytes, and what could not be read."""
+    problems: list[str] = []
+    total = 0
+    image = Image.production(engine)
+    for name, volume in volumes.items():
+        pieces = np.unique(engine.write_kept(volume.index) * BLOCK_BYTES // PIECE_BYTES)
+        for start in pieces.tolist():
+            offset = start * PIECE_BYTES
+            length = min(PIECE_BYTES, volume.size - offset)
+            try:
+                image.read(offset, length, volume.index)
+            except JrnlError as error:
+                problems.append(f"volume {name!r} near byte {offset}: {error}")
+            total += length
+    return total, problems
+
+
+def compare_newest(engine: Engine, volumes: Volumes) -> list[str]:
+    """Compare production with the newest after-images: its file may have been changed."""
+    if not engine.images & AFTER:
+        return []
+    try:
+        onward = ExtentMap.forward(engine, engine.base_seq, engine.seq)
+        newest = Image.patched(Image.production(engine), onward, engine.seq, False)
+        return [
+            f"volume {name!r} near byte {start} is not what the journal says was written there"
+            for name, volume in volumes.items()
+            for start in _unequal_pieces(newest, Image.production(engine), volume)
+        ]
+    except JrnlError:  # told of already: an entry, or production itself
+        return []
+
+
+def compare_ways(engine: Engine, snapshot: Snapshot, volumes: Volumes) -> list[str]:
+    """Rebuild a snapshot's state from production, and production from it, and compare."""
+    pairs: list[tuple[Image, Image]] = []
+    try:
+        seq = present_seq(engine, snapshot.seq)
+        if seq is None or seq < engine.base_seq:
+            return []
+        if engine.images & BEFORE:  # production led back to the snapshot
+            pairs.append((Image.live(engine, seq, False), snapshot.image))
+        if engine.images & AFTER:  # the snapshot led forward to production
+            onward = ExtentMap.forward(engine, seq, engine.seq)
+            forward = Image.patched(snapshot.image, onward, engine.seq, False)
+            pairs.append((forward, Image.production(engine)))
+        unequal = [
+            f"snapshot {snapshot.name!r} and the journal disagree on volume {name!r} "
+            f"near byte {start}"
+            for one, other in pairs
+            for name, volume in volumes.items()
+            for start in _unequal_pieces(one, other, volume)
+        ]
+    except JrnlError as error:
+        return [f"snapshot {snapshot.name!r} cannot be compared with the journal: {error}"]
+    return unequal
+
+
+def _unequal_pieces(one: Image, other: Image, volume: Volume) -> Iterator[int]:
+    """Yield where two images of a volume differ, to the nearest piece that may."""
+    blocks = np.union1d(one.blocks(volume.index), other.blocks(volume.index))
+    step = PIECE_BYTES
+    for start in np.unique(blocks * BLOCK_BYTES // step) * step:
+        length = min(step, volume.size - int(start))
+        if one.read(int(start), length, volume.index) != other.read(
+            int(start), length, volume.index
+        ):
+            yield int(start)
