@@ -23,6 +23,7 @@ ORDER = [
     ["catalog"],
     ["plan"],
     ["files", "sources", "journal", "copies", "patches"],
+    ["copier"],
     ["options"],
     ["volume", "snapshot"],
     ["recovery", "view"],

@@ -18,6 +18,7 @@
     _image       one read path: production, snapshots, patches, the bridge, differences
     _rewind      production goes back in place
     _lifetime    making a core, locking it, taking it down
+    _copy        copies that are made behind the writer's back
     _arguments   from Python's arguments to C's, from status codes to exceptions
     _volume_io   a volume's reads and writes
     _engine      the engine as the Python layer sees it
@@ -99,6 +100,7 @@ include "_scan.pxi"
 include "_image.pxi"
 include "_rewind.pxi"
 include "_lifetime.pxi"
+include "_copy.pxi"
 include "_arguments.pxi"
 include "_volume_io.pxi"
 include "_engine.pxi"

@@ -332,4 +332,6 @@ def _start(keeper: Keeper, log: Log, document: Document, names: list[str], writa
         keeper.load(store._catalog, store._resolve)
         if keeper.restore is not None and writable:
             store._finish_restore()
+    if writable:
+        store._catalog.copier.start()
     return store

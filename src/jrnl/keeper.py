@@ -9,8 +9,9 @@ import xxhash
 
 from jrnl import copies, patches
 from jrnl._core import FORMAT, Image, Log
+from jrnl.copier import Copy, FileCopy
 from jrnl.errors import CorruptionError, FormatError, JrnlError, PointExpired, UnknownPoint
-from jrnl.plan import Base, Plan
+from jrnl.plan import BEFORE, Base, Plan
 from jrnl.recovery import Recovery
 from jrnl.snapshot import Snapshot
 
@@ -154,17 +155,21 @@ class Keeper:
         self.next_id += 1
         return number
 
-    def _copy(self, source: Image, *, production: bool) -> Image:
+    def _copy(
+        self, source: Image, *, production: bool, covered: list[int] | None = None
+    ) -> Image:
         log, engine = self.opened, self.opened.engine
         clones = None
         if production:
             log.write_back()
-            clones = [volume_file(k, name) for k, (name, _) in enumerate(self.fixed["volumes"])]
+            clones = self._volume_files()
         else:
             log.commit()
         number = self._new_id()
         try:
-            return copies.make(self.place, engine, self.superblock.key, number, source, clones)
+            return copies.make(
+                self.place, engine, self.superblock.key, number, source, clones, covered
+            )
         except OSError as error:
             log.poison(error.errno or 0)
             raise
@@ -172,15 +177,48 @@ class Keeper:
             copies.remove(self.place, number, len(self.fixed["volumes"]))
             raise
 
-    def take_snapshot(self, name: str) -> tuple[Image, int]:
-        """Copy production, durably, under a name; return the copy and its time."""
+    def take_snapshot(self, covered: list[int]) -> tuple[Image, Copy | None]:
+        """Begin a snapshot of production; return its image, and how that becomes a copy."""
+        log, engine = self.opened, self.opened.engine
+        log.check()
+        if not engine.images & BEFORE:
+            return self._copy(Image.production(engine), production=True, covered=covered), None
+        image = Image.live(engine, engine.seq, True)
+        return image, self._file_copy(self._new_id(), image, covered)
+
+    def _file_copy(self, number: int, image: Image, covered: list[int]) -> FileCopy:
+        return FileCopy(self.place, self.superblock.key, number, image, covered,
+                        self._volume_files(), self._copy_settled)  # fmt: skip
+
+    def _volume_files(self) -> list[str]:
+        return [volume_file(k, name) for k, (name, _) in enumerate(self.fixed["volumes"])]
+
+    def name_snapshot(self, snapshot: Snapshot) -> None:
+        """Have the superblocks name a snapshot whose state is durable."""
         log = self.opened
         log.check()
-        image = self._copy(Image.production(log.engine), production=True)
-        fact = {"id": image.tag, "name": name, "seq": image.seq, "time_ns": log.engine.tick()}
+        fact = {"id": snapshot.image.tag, "name": snapshot.name, "seq": snapshot.seq,
+                "time_ns": snapshot.time_ns}  # fmt: skip
+        if snapshot.image.is_live:
+            fact["copying"] = True
+        if snapshot.covers is not None:
+            fact["volumes"] = sorted(snapshot.covers)
         self.snapshots.append(fact)
         log.record()
-        return image, fact["time_ns"]
+
+    def give_up_snapshot(self, snapshot: Snapshot) -> None:
+        """Forget a snapshot that the catalogue does not have."""
+        image = snapshot.image
+        self.snapshots = [fact for fact in self.snapshots if fact["id"] != image.tag]
+        snapshot.let_go()
+        if self.writable and not self.opened.engine.closed:
+            self._sweep({int(image.tag)})
+
+    def _copy_settled(self, number: int) -> None:
+        """Have the superblocks say that a snapshot's copy is whole; it is durable."""
+        for fact in self.snapshots:
+            if fact["id"] == number and fact.pop("copying", False):
+                self.opened.record()
 
     def preserve(self) -> Image:
         """Copy production as it is now; the copy lasts as long as a recovery needs it."""
@@ -207,6 +245,8 @@ class Keeper:
         if self.catalog is not None:
             used |= {recovery.copy for recovery in self.catalog.recoveries().values()}
         for number in numbers - used:
+            if self.catalog is not None:
+                self.catalog.copier.give_up_number(number)
             copies.remove(self.place, number, len(self.fixed["volumes"]))
             self._preserved.discard(number)
 
@@ -233,6 +273,8 @@ class Keeper:
         """Make a recovery durable, but for the superblocks, which the caller writes."""
         if any(fact["id"] == recovery.id for fact in self.recoveries):
             return
+        if self.catalog is not None:
+            self.catalog.copier.finish_image(recovery.preserved)
         if recovery.copy is None or self._is_swept(recovery):
             recovery.copy = self._copy(recovery.preserved, production=False).tag
             recovery.preserved.tag = recovery.copy  # for those that start from the same copy
@@ -318,12 +360,16 @@ class Keeper:
         """Fill the catalogue: snapshots, marks, recoveries; what is damaged becomes a problem."""
         engine, key = self.opened.engine, self.superblock.key
         self.catalog = catalog
+        self.opened.finish_copies(catalog.copier.finish_oldest)
+        catalog.copier.log = self.opened
         for fact in self.snapshots:
-            image, problems = copies.load(self.place, engine, key, fact["id"], fact["seq"])
-            self.problems += [f"snapshot {fact['name']!r}: {problem}" for problem in problems]
+            covered = fact.get("volumes")
+            image, copy = self._load_snapshot(fact, covered)
             catalog.snapshots[fact["name"]] = Snapshot(
-                catalog, fact["name"], image, fact["time_ns"]
+                catalog, fact["name"], image, fact["time_ns"], copy, covered
             )
+            if copy is not None:
+                catalog.copier.add(copy)
         catalog.load_marks([*map(tuple, self.early_marks), *self.opened.marks()])
         for fact in self.recoveries:
             catalog.reserve_id(fact["id"])  # it stays its own, even where it cannot be taken up
@@ -331,6 +377,26 @@ class Keeper:
                 catalog.keep_recovery(self.load_recovery(fact, catalog, resolve))
             except (JrnlError, OSError) as error:
                 self.problems.append(f"recovery {fact['id']}: {error}")
+
+    def _load_snapshot(
+        self, fact: Document, covered: list[int] | None
+    ) -> tuple[Image, Copy | None]:
+        """Open a snapshot's copy; or, where it was being made, take that up again."""
+        engine, key = self.opened.engine, self.superblock.key
+        if fact.get("copying"):
+            try:
+                image = Image.live(engine, fact["seq"], True)
+            except JrnlError as error:
+                self.problems.append(f"snapshot {fact['name']!r} is lost: {error}")
+                return copies.lost(engine, fact["id"], fact["seq"]), None
+            image.tag = fact["id"]
+            if self.opened.read_only:
+                return image, None
+            every = list(range(len(engine.sizes)))
+            return image, self._file_copy(fact["id"], image, covered or every)
+        image, problems = copies.load(self.place, engine, key, fact["id"], fact["seq"], covered)
+        self.problems += [f"snapshot {fact['name']!r}: {problem}" for problem in problems]
+        return image, None
 
     def finish_restore(self, rewind: Any, write: Any) -> None:
         """Take an interrupted restore's entries back, or, where they are too many, go on."""
@@ -356,6 +422,8 @@ class Keeper:
         """Make everything durable, bring the volumes' files up to date, and say so."""
         log = self.opened
         log.commit()
+        if self.catalog is not None:
+            self.catalog.copier.finish_all()
         for recovery in recoveries:
             self.keep_recovery(recovery)
         self._sweep(self._preserved)

@@ -251,7 +251,11 @@ def oldest_state(catalog: Catalog, engine: Engine, base_seq: int, newest: int) -
     """
     if engine.images & BEFORE:
         return base_seq
-    snapshots = (present_seq(engine, snapshot.seq) for snapshot in catalog.snapshots.values())
+    snapshots = (
+        present_seq(engine, snapshot.seq)
+        for snapshot in catalog.snapshots.values()
+        if snapshot.covers is None
+    )
     kept = (seq for seq in snapshots if seq is not None and seq >= base_seq)
     return min(kept, default=newest)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -16,6 +16,7 @@ from jrnl.checking import (
     snapshot_problems,
 )
 from jrnl.closing import ClosesItself
+from jrnl.copier import Copier, Copy, MemoryCopy
 from jrnl.errors import (
     CorruptionError,
     InvalidArgument,
@@ -35,7 +36,7 @@ from jrnl.points import (
     parse_point,
 )
 from jrnl.recovery import Recovery, oldest_state, outcome_of, present_seq, recover
-from jrnl.snapshot import Report, Snapshot
+from jrnl.snapshot import Report, Snapshot, covered_by
 from jrnl.view import View
 from jrnl.volume import Volume
 
@@ -91,7 +92,7 @@ class Store(ClosesItself):
         self._keeper = keeper
         # Nothing here refers back to the store: dropped, it goes at once, and its memory with it.
         self._catalog = Catalog(
-            {name: k for k, name in enumerate(names)}, partial(_is_in_window, engine)
+            {name: k for k, name in enumerate(names)}, Copier(), partial(_is_in_window, engine)
         )
         self._volumes = {
             name: Volume(engine, k, name, self._catalog) for k, name in enumerate(names)
@@ -197,24 +198,72 @@ class Store(ClosesItself):
             engine.check_open()
             return Mark(None, engine.seq, engine.tick())
 
-    def snapshot(self, name: str) -> Snapshot:
-        """Copy all volumes as they are now, with checksums.
+    def snapshot(self, name: str, volumes: Iterable[str] | None = None) -> Snapshot:
+        """Take a copy of the volumes as they are now, with checksums.
+
+        It costs nothing to take, whatever the volumes' size: it is read through the journal at
+        first, and copied in the background (`Snapshot.complete`, `Snapshot.wait`); what the journal
+        must let go of meanwhile is copied before. On disk, it is durable once this returns, and the
+        copying goes on after a crash. With ``images="after"`` the journal can't keep a past: then
+        all is copied at once, and writers wait.
+
+        Parameters
+        ----------
+        name : str
+        volumes : iterable of str, optional
+            The only volumes that it covers; all by default.
 
         Raises
         ------
-        NameTaken, InvalidArgument, InvalidType, EditOpen, StoreClosed, MemoryError
+        NameTaken, UnknownVolume, InvalidArgument, InvalidType, EditOpen, StoreClosed, MemoryError
+        OSError, StorePoisoned, ReadOnlyStore
+            On disk.
         """
+        copier = self._catalog.copier
         with self._engine as engine:
             engine.check_open()
             self._catalog.check_free(name)
-            keeper = self._keeper
-            if keeper is None:
-                image, time_ns = Image.frozen(engine), engine.tick()
-            else:
-                image, time_ns = keeper.take_snapshot(name)
-            snapshot = Snapshot(self._catalog, name, image, time_ns)
-            self._catalog.snapshots[name] = snapshot
-            return snapshot
+            snapshot = self._begin_snapshot(name, covered_by(self._catalog.volumes, volumes))
+            if self._keeper is None:
+                self._catalog.snapshots[name] = snapshot
+        if self._keeper is not None:
+            self._make_durable(snapshot)
+        copier.start()
+        return snapshot
+
+    def _begin_snapshot(self, name: str, covered: list[int]) -> Snapshot:
+        engine, keeper = self._engine, self._keeper
+        copy: Copy | None = None
+        if keeper is not None:
+            image, copy = keeper.take_snapshot(covered)
+        elif engine.images & BEFORE:
+            image = Image.live(engine, engine.seq, True)
+            copy = MemoryCopy(image, covered)
+        else:
+            image = Image.frozen(engine, covered)
+        snapshot = Snapshot(self._catalog, name, image, engine.tick(), copy, covered)
+        if copy is not None:
+            self._catalog.copier.add(copy)
+        return snapshot
+
+    def _make_durable(self, snapshot: Snapshot) -> None:
+        """Have a snapshot's state, and then its name, outlive a crash. Others may write meanwhile.
+
+        Whatever they do, the copy is of its state: it is finished before what it needs goes.
+        """
+        engine, keeper = self._engine, self._keeper
+        assert keeper is not None
+        try:
+            engine.commit(snapshot.seq)
+            with engine:
+                engine.check_open()
+                self._catalog.check_free(snapshot.name)
+                keeper.name_snapshot(snapshot)
+                self._catalog.snapshots[snapshot.name] = snapshot
+        except BaseException:
+            with engine:
+                keeper.give_up_snapshot(snapshot)
+            raise
 
     # Going back.
 
@@ -379,14 +428,20 @@ class Store(ClosesItself):
 
     @property
     def problems(self) -> list[str]:
-        """What opening a store on disk has found wrong, one sentence each."""
-        return [] if self._keeper is None else list(self._keeper.problems)
+        """What is known to be wrong, one sentence each.
+
+        That is what opening a store on disk has found, and what has stopped the copying of a
+        snapshot or spoiled a part of it.
+        """
+        found = [] if self._keeper is None else list(self._keeper.problems)
+        problems = (snapshot.problem for snapshot in self._catalog.snapshots.values())
+        return found + [problem for problem in problems if problem is not None]
 
     def close(self) -> None:
         """Close the store.
 
         A memory store's content is gone then; arrays taken from it stay valid memory. A store on
-        disk makes all durable first, and its volumes' files are up to date.
+        disk makes all durable first: its volumes' files are up to date, and snapshots complete.
 
         Raises
         ------
@@ -399,6 +454,7 @@ class Store(ClosesItself):
             if self._keeper is None or not self._keeper.opened.forked:
                 engine.check_open()
             recoveries = list(self._catalog.recoveries().values())
+            self._catalog.copier.stop()
             try:
                 if self._keeper is not None and self._keeper.writable:
                     self._keeper.close(recoveries)
@@ -446,16 +502,21 @@ class Store(ClosesItself):
             raise UnknownPoint(f"the snapshot {point.name!r} is of another store; use its seq")
 
     def _snapshot_of(self, point: Point) -> Snapshot | None:
-        """Return the snapshot that holds just the state that `point` names, if there is one."""
+        """Return a snapshot that holds all of the state that `point` names, if there is one."""
+        found: Snapshot | None = None
+        parsed = None
         if isinstance(point, Snapshot) and point.name in self._catalog.snapshots:
-            return self._catalog.snapshots[point.name]
-        parsed = parse_point(point)
+            found = self._catalog.snapshots[point.name]
+        else:
+            parsed = parse_point(point)
         if isinstance(parsed, NamePoint):
-            return self._catalog.snapshots.get(parsed.name)
-        if isinstance(parsed, SeqPoint):
-            for snapshot in self._catalog.snapshots.values():
-                if snapshot.seq == parsed.seq:
-                    return snapshot
+            found = self._catalog.snapshots.get(parsed.name)
+        if found is not None and found.covers is None:
+            return found
+        seq = parsed.seq if isinstance(parsed, SeqPoint) else None if found is None else found.seq
+        for snapshot in self._catalog.snapshots.values():
+            if snapshot.seq == seq and snapshot.covers is None:
+                return snapshot
         return None
 
     def _choose(self, to: Point, base: str | Snapshot | None) -> tuple[Way, int]:
@@ -498,13 +559,20 @@ class Store(ClosesItself):
             found = base if isinstance(base, Snapshot) else self._catalog.find_name(base)
             if not isinstance(found, Snapshot):
                 raise InvalidArgument(f"{base!r} is a mark; a base must be a snapshot")
-            return [Base(found.name, present_seq(engine, found.seq), found.image)]
+            if found.covers is not None:
+                raise InvalidArgument(
+                    f"the snapshot {found.name!r} covers only the volumes "
+                    f"{', '.join(map(repr, found.volumes))}; a recovery of all needs a base that "
+                    "covers all, such as 'production'"
+                )
+            return [Base(found.name, present_seq(engine, found.seq), found.image, found.covers)]
         return [*self._snapshot_bases(), Base(PRODUCTION, engine.seq, None)]
 
     def _snapshot_bases(self) -> list[Base]:
         return [
-            Base(snapshot.name, present_seq(self._engine, snapshot.seq), snapshot.image)
+            Base(snapshot.name, present_seq(self._engine, snapshot.seq), snapshot.image, None)
             for snapshot in self._catalog.snapshots.values()
+            if snapshot.covers is None
         ]
 
     # Savepoints.
@@ -516,6 +584,7 @@ class Store(ClosesItself):
             )
 
     def _rewind(self, seq: int) -> Rewind:
+        self._catalog.copier.finish_after(seq)
         result = Rewind(*self._engine.rewind(seq))
         if self._keeper is not None:
             self._keeper.bound_epochs()
