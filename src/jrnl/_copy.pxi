@@ -222,7 +222,7 @@ cdef void piece_prepare(const ImageData* image) noexcept nogil:
 cdef int frozen_continue(ImageData* image, uint64_t pieces, bint gently) noexcept nogil:
     """Copy up to `pieces` pieces; `gently`, with a rest after each as long as it took."""
     cdef Piece piece
-    cdef int64_t began
+    cdef int64_t began, waited
     cdef int status
     memset(&piece, 0, sizeof(Piece))
     while True:
@@ -230,15 +230,17 @@ cdef int frozen_continue(ImageData* image, uint64_t pieces, bint gently) noexcep
         if piece.length:
             piece_sum(image, &piece)
         piece_prepare(image)
+        waited = jrnl_now()
         if not lock_soon(image.core):
             return COPY_LATER
+        waited = jrnl_now() - waited
         status = piece_next(image, &piece, pieces > 0)
         core_unlock(image.core)
         if status != COPY_MORE or pieces == 0:
             return status
         pieces -= 1
         if gently:
-            jrnl_rest(jrnl_now() - began + COPY_REST_NS)
+            jrnl_rest(jrnl_now() - began - waited + COPY_REST_NS)
 
 
 # In files: a stored image. Its files' names and the list of what there is to copy are Python's.
@@ -253,9 +255,9 @@ cdef int stored_gather(ImageData* image, uint32_t volume, uint64_t start, uint64
         part = length - k
         if part > COPY_PART_BYTES:
             part = COPY_PART_BYTES
-        began = jrnl_now()
         if not lock_soon(image.core):
             return COPY_LATER
+        began = jrnl_now()
         status = copy_ready(image)
         if status == COPY_MORE:
             status = copy_fetch(image, volume, start + k, buffer + k, part,

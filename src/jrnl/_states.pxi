@@ -251,14 +251,21 @@ cdef class Image:
         return self._copied(status, 0)
 
     def begin_stored(self, uint64_t seed, list copies, list sums):
-        """Begin to make this live image a stored one, in these files: None where it has none."""
-        cdef uint32_t k
-        with self.engine:
+        """Begin to make this live image a stored one, in these files: None where it has none.
+
+        bool: False where the lock was not to be had.
+        """
+        if not self.engine.enter_soon():
+            return False
+        try:
             raise_status(stored_create(&self.data), self.data.core)
             self.data.seed = seed
             self._name_files(copies, sums)
             self.data.copying = True
             self.copied_to = [*copies, *sums]
+        finally:
+            self.engine.leave()
+        return True
 
     def store_on(self, uint32_t volume, uint64_t number, bint gently, bint fresh):
         """bool or None: copy what a block of checksums covers into the files.

@@ -120,7 +120,9 @@ class FileCopy(Copy):
         self._covered = covered
         self._clones = clones
         self._settle = settle
-        self._files: list[Device] = []
+        self._made: list[Device | None] = []
+        self._sums: list[Device | None] = []
+        self._begun = False
         self._fresh: list[bool] = []
         self._todo: list[tuple[int, int]] | None = None
         self._at = 0
@@ -128,7 +130,7 @@ class FileCopy(Copy):
 
     def clean_up(self) -> None:
         """Remove its files."""
-        self._files = []
+        self._made = self._sums = []
         copies.remove(self._place, self.number, len(self.image.engine.sizes))
 
     def step(self, pieces: int, *, gently: bool) -> None:
@@ -140,6 +142,10 @@ class FileCopy(Copy):
             self._finish()
         elif self._todo is None:
             self._begin()
+        elif not self._begun:
+            self._begun = self.image.begin_stored(
+                copies.seed_of(self._key, self.number), self._made, self._sums
+            )
         elif self._at < len(self._todo):
             self._store(gently)
         else:
@@ -164,15 +170,13 @@ class FileCopy(Copy):
             sums[volume] = place.create(
                 copies.sums_name(self.number, volume), copies.sums_bytes(sizes[volume])
             )
-        self._files = [device for device in (*made, *sums) if device is not None]
         # What has been written by now; nobody had written elsewhere at the copy's state either.
-        todo = [
+        self._todo = [
             (volume, number)
             for volume in self._covered
             for number in copies.numbers(engine, volume)
         ]
-        self.image.begin_stored(copies.seed_of(self._key, self.number), made, sums)
-        self._todo = todo
+        self._made, self._sums = made, sums
 
     def _store(self, gently: bool) -> None:
         assert self._todo is not None
@@ -186,8 +190,9 @@ class FileCopy(Copy):
                 self._sync()  # so that the end has little left to sync
 
     def _sync(self) -> None:
-        for device in self._files:
-            device.sync()
+        for device in (*self._made, *self._sums):
+            if device is not None:
+                device.sync()
 
     def _end(self) -> None:
         """Make it durable, and have the superblocks say so."""
@@ -204,7 +209,7 @@ class FileCopy(Copy):
                 self._settle(self.number)
                 self.image.end_stored()
             self._finish()
-            self._files = []
+            self._made = self._sums = []
         finally:
             engine.leave()
 
