@@ -233,6 +233,11 @@ class Twin:
         assert (snapshot.name, snapshot.seq) == (name, self.model.seq)
         return True
 
+    def copy_bit(self, pieces: int = 1) -> None:
+        """Make a few pieces of the copies that snapshots are to become."""
+        for _ in range(pieces):
+            self.store._catalog.copier.step()
+
     def delete(self, name: str) -> None:
         self.snapshots.pop(name).delete()
         del self.model.snapshots[name]
@@ -653,6 +658,7 @@ class Twin:
 
     def check_snapshot(self, name: str) -> None:
         snapshot = self.snapshots[name]
+        assert snapshot.volumes == tuple(self.store.volumes)
         assert snapshot.seq == self.model.snapshots[name]
         assert same(self.read_all(snapshot), self.model.states[snapshot.seq])
         assert snapshot.verify().ok

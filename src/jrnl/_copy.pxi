@@ -1,6 +1,6 @@
 # Copies that are made behind the writer's back. A live image keeps its state through the journal
-# while a copy of it is made, a piece at a time; each piece holds the lock for as long as it takes to
-# read it. Once it is whole, the same image is a frozen or a stored one.
+# while a copy of it is made, a piece at a time; each piece holds the lock only while it is read.
+# Once it is whole, the same image is a frozen or a stored one.
 #
 # One thread at a time makes a copy's pieces (copier.py sees to that), and never waits for the lock
 # for long: whoever has the lock may be waiting for that thread to be done with its piece.

@@ -385,9 +385,10 @@ class Keeper:
         engine, key = self.opened.engine, self.superblock.key
         if fact.get("copying"):
             try:
-                image = Image.live(engine, fact["seq"], True)
+                image = self._live_again(fact["seq"])
             except JrnlError as error:
                 self.problems.append(f"snapshot {fact['name']!r} is lost: {error}")
+                self._lose_copy(fact)
                 return copies.lost(engine, fact["id"], fact["seq"]), None
             image.tag = fact["id"]
             if self.opened.read_only:
@@ -397,6 +398,26 @@ class Keeper:
         image, problems = copies.load(self.place, engine, key, fact["id"], fact["seq"], covered)
         self.problems += [f"snapshot {fact['name']!r}: {problem}" for problem in problems]
         return image, None
+
+    def _live_again(self, seq: int) -> Image:
+        engine = self.opened.engine
+        if seq > engine.seq:
+            raise CorruptionError(
+                f"its copy was being made, and of the log only entries up to {engine.seq} can "
+                "be read"
+            )
+        return Image.live(engine, seq, True)
+
+    def _lose_copy(self, fact: Document) -> None:
+        """What a copy was made from is damaged: never take what there is of it for a copy.
+
+        Its seq may be given out again, so that is durable before anything is written.
+        """
+        if not self.opened.read_only:
+            copies.remove(self.place, fact["id"], len(self.fixed["volumes"]))
+            self.place.sync()
+            del fact["copying"]
+            self.opened.record()
 
     def finish_restore(self, rewind: Any, write: Any) -> None:
         """Take an interrupted restore's entries back, or, where they are too many, go on."""
