@@ -401,10 +401,10 @@ class Keeper:
 
     def _live_again(self, seq: int) -> Image:
         engine = self.opened.engine
-        if seq > engine.seq:
+        if not engine.base_seq <= seq <= engine.seq:
             raise CorruptionError(
-                f"its copy was being made, and of the log only entries up to {engine.seq} can "
-                "be read"
+                f"its copy was being made from the log, which has the states {engine.base_seq} "
+                f"to {engine.seq} now"
             )
         return Image.live(engine, seq, True)
 

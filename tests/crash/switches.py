@@ -303,7 +303,7 @@ CORE = {
     "commit_first": Switch(
         "R1", "entries are written back before the log has them",
         lambda: core("commit_first"),
-        Script("write_sectors reopen"), "was written before its entry was durable"),
+        Script("write_sectors*3 rewind"), "was written before its entry was durable"),
     "tail_first": Switch(
         "R6", "log blocks are used again before the superblocks name the new tail",
         lambda: core("tail_first"),
