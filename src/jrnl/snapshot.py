@@ -187,8 +187,7 @@ class Snapshot:
         Of a snapshot that is not complete, all is read through the journal, against the checksums
         of its entries.
         """
-        image = self.image
-        problems = problems_of(self.name, image)
+        problems = problems_of(self)
         return Report(not problems, problems, entries=0, snapshots=1)
 
     def delete(self) -> None:
@@ -239,10 +238,11 @@ def covered_by(volumes: dict[str, int], names: Iterable[str] | None) -> list[int
     return sorted(found)
 
 
-def problems_of(name: str, image: Image) -> list[str]:
+def problems_of(snapshot: Snapshot) -> list[str]:
     """Say what is wrong with a snapshot's copy, or with what it is read from until it is one."""
+    name, image = snapshot.name, snapshot.image
     if image.is_live:
-        return _problems_of_live(name, image)
+        return _problems_of_live(snapshot)
     return [
         f"snapshot {name!r}: the block at byte {offset} of volume {volume} does not match "
         "its checksum"
@@ -250,13 +250,18 @@ def problems_of(name: str, image: Image) -> list[str]:
     ]
 
 
-def _problems_of_live(name: str, image: Image) -> list[str]:
+def _problems_of_live(snapshot: Snapshot) -> list[str]:
     problems = []
-    for volume, size in enumerate(image.engine.sizes):
-        written = np.unique(image.engine.write_kept(volume) * _BLOCK_BYTES // _PIECE_BYTES)
+    engine = snapshot.image.engine
+    for name in snapshot.volumes:
+        index = snapshot._indices[name]
+        size = engine.sizes[index]
+        written = np.unique(engine.write_kept(index) * _BLOCK_BYTES // _PIECE_BYTES)
         for start in (written * _PIECE_BYTES).tolist():
             try:
-                image.read(start, min(_PIECE_BYTES, size - start), volume)
+                snapshot.image.read(start, min(_PIECE_BYTES, size - start), index)
             except CorruptionError as error:
-                problems.append(f"snapshot {name!r} near byte {start} of volume {volume}: {error}")
+                problems.append(
+                    f"snapshot {snapshot.name!r} near byte {start} of volume {name!r}: {error}"
+                )
     return problems
