@@ -18,6 +18,8 @@ LATENCY = f"Latency of a 4 KiB write: {_EVICTING}"
 RECOVERY = f"Recovery of {_COUNT} skewed 4 KiB writes on {_SIZE} back to the middle"
 REWIND = f"Rewind of a {'64 MiB' if workload.SMALL else '4 GiB'} volume"
 SNAPSHOT = f"Snapshot of {size(workload.VOLUME)}"
+STALL = "What a writing thread waits for while a snapshot is taken, by the volume's size"
+SNAPSHOTS = "One 4 KiB write beside many snapshots"
 REPLAY = "Replay of a recorded ext4 history"
 MEMORY = "Peak RAM of a process, less what it had after its imports"
 
@@ -27,7 +29,7 @@ DISK_FLUSHES = f"Durable 4 KiB writes: {_ON_DISK}, both images"
 DISK_OPENING = "Opening a store on disk"
 DISK_STEADY = f"Steady state: {_ON_DISK}, wrapping, a flush every 64 random 4 KiB writes"
 
-ORDER = (WRITES, SIZES, LATENCY, RECOVERY, REWIND, SNAPSHOT, REPLAY, MEMORY)
+ORDER = (WRITES, SIZES, LATENCY, RECOVERY, REWIND, SNAPSHOT, STALL, SNAPSHOTS, REPLAY, MEMORY)
 ORDER += (DISK_WRITES, DISK_FLUSHES, DISK_OPENING, DISK_STEADY)
 
 BEGIN, END = "<!-- bench:begin -->", "<!-- bench:end -->"

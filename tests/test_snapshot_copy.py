@@ -349,6 +349,7 @@ def test_for_reading_only_it_is_read_through_the_journal(tmp_path):
 
 def test_a_clone_is_put_right_where_it_differs(tmp_path, monkeypatch):
     """A file system that can clone gives whatever the volume's file has just then."""
+
     def clone(self, source, target):
         size = self.open(source, False).size
         device = self.create(target, size)

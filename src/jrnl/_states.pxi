@@ -116,8 +116,8 @@ cdef class Image:
     cdef readonly Image base
     cdef readonly uint64_t seq
     cdef public object tag         # stored: the number that its files have
-    cdef readonly list files       # stored: a device for each volume, then one for its checksums,
-                                   # or None where it leaves the volume out
+    # Stored: a device for each volume, then one for its checksums; None where it leaves that out.
+    cdef readonly list files
     cdef list copied_to            # the same, while it is being copied
     cdef uint64_t holders
 

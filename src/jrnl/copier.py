@@ -60,6 +60,7 @@ class Copy(ABC):
     def step(self, pieces: int, *, gently: bool) -> None:
         """Do a little more. By one thread at a time."""
 
+    @abstractmethod
     def clean_up(self) -> None:
         """Remove what there is of it: it was given up."""
 
@@ -87,6 +88,9 @@ class MemoryCopy(Copy):
         """Copy up to `pieces` pieces."""
         if not self.done and self.image.copy_on(pieces, gently):
             self._finish()
+
+    def clean_up(self) -> None:
+        """Memory goes with the image."""
 
 
 class FileCopy(Copy):
@@ -163,9 +167,7 @@ class FileCopy(Copy):
             name = copies.image_name(self.number, volume)
             self._fresh[volume] = not place.clone(self._clones[volume], name)
             made[volume] = (
-                place.create(name, sizes[volume])
-                if self._fresh[volume]
-                else place.open(name, True)
+                place.create(name, sizes[volume]) if self._fresh[volume] else place.open(name, True)
             )
             sums[volume] = place.create(
                 copies.sums_name(self.number, volume), copies.sums_bytes(sizes[volume])
@@ -409,7 +411,5 @@ def _at_exit() -> None:
         copier.stop()
 
 
-os.register_at_fork(
-    before=_before_fork, after_in_parent=_after_fork, after_in_child=_after_fork
-)
+os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_after_fork)
 atexit.register(_at_exit)

@@ -155,9 +155,7 @@ class Keeper:
         self.next_id += 1
         return number
 
-    def _copy(
-        self, source: Image, *, production: bool, covered: list[int] | None = None
-    ) -> Image:
+    def _copy(self, source: Image, *, production: bool, covered: list[int] | None = None) -> Image:
         log, engine = self.opened, self.opened.engine
         clones = None
         if production:
@@ -358,7 +356,6 @@ class Keeper:
 
     def load(self, catalog: Catalog, resolve: Any) -> None:
         """Fill the catalogue: snapshots, marks, recoveries; what is damaged becomes a problem."""
-        engine, key = self.opened.engine, self.superblock.key
         self.catalog = catalog
         self.opened.finish_copies(catalog.copier.finish_oldest)
         catalog.copier.log = self.opened
@@ -409,7 +406,7 @@ class Keeper:
         return Image.live(engine, seq, True)
 
     def _lose_copy(self, fact: Document) -> None:
-        """What a copy was made from is damaged: never take what there is of it for a copy.
+        """Never take for a copy what there is of one: what it was made from is damaged.
 
         Its seq may be given out again, so that is durable before anything is written.
         """

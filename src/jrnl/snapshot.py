@@ -228,11 +228,9 @@ def covered_by(volumes: dict[str, int], names: Iterable[str] | None) -> list[int
     if isinstance(names, str | bytes):
         raise InvalidType(f"volumes is a sequence of names, not {names!r}; use [{names!r}]")
     try:
-        found = {volume_index(volumes, "" if name is None else name) for name in names}
+        found = {volume_index(volumes, str(name)) for name in names}
     except TypeError as error:
-        raise InvalidType(
-            f"volumes is a sequence of names, not {type(names).__name__}"
-        ) from error
+        raise InvalidType(f"volumes is a sequence of names, not {type(names).__name__}") from error
     if not found:
         raise InvalidArgument("volumes names no volume; leave it out for all of them")
     return sorted(found)

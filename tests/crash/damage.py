@@ -29,7 +29,7 @@ from tests.model import State
 SCRIPT = (
     "write_sectors", "write_inside", "flush", "write_many", "snapshot", "copy", "fill", "fill",
     "write_across", "mark", "write_end", "restore", "discard", "write_zeroes", "flush", "reopen",
-    "write_sectors", "snapshot", "copy", "write_sectors", "flush", "write_inside", "write_many", "mark",
+    "write_sectors", "snapshot", "write_sectors", "flush", "write_inside", "write_many", "mark",
 )
 # fmt: on
 EVERY_BIT = ("super", "index")  # files of which every bit is flipped, not one in a byte

@@ -27,9 +27,10 @@ from tests.crash.workload import STORE, Host, Shape
 # "cut" is a power cut, after which the store is opened again.
 # fmt: off
 SCRIPT = (
-    "write_sectors", "write_inside", "flush", "write_many", "snapshot", "copy", "write_across", "mark",
-    "again", "write_end", "rewind", "savepoint", "fill", "reopen", "discard", "write_zeroes",
-    "cut", "write_sectors", "flush", "delete_snapshot", "restore", "snapshot", "copy", "read_only",
+    "write_sectors", "write_inside", "flush", "write_many", "snapshot", "write_across", "mark",
+    "copy", "again", "write_end", "rewind", "savepoint", "fill", "reopen", "discard",
+    "write_zeroes", "cut", "write_sectors", "flush", "delete_snapshot", "restore", "snapshot",
+    "copy", "read_only",
 )
 # fmt: on
 ERRORS = {name: getattr(errno, name) for name in ("EIO", "ENOSPC", "EDQUOT", "EFBIG")}
