@@ -39,6 +39,7 @@ cdef void map_destroy(ExtentMapData* map) noexcept nogil:
     if map.core is not NULL:
         arena_free(map)
         spare_put_tables(map)
+        free(map.only)
     memset(map, 0, sizeof(ExtentMapData))
 
 
@@ -359,9 +360,21 @@ cdef inline void bucket_prefetch(const ExtentMapData* map,
                                                            header.offset >> BLOCK_SHIFT)], 1)
 
 
-cdef int map_scan(Core* core, ExtentMapData* map, uint64_t first, uint64_t last,
-                  bint after) noexcept nogil:
-    """Insert before-images of slots [first, last), oldest first; or after-images, newest first."""
+cdef bint map_touches(const ExtentMapData* map, const EntryHeader* header) noexcept nogil:
+    """Whether the map covers anything of a block that the entry touches."""
+    cdef uint64_t block, last = (header.offset + header.length - 1) >> BLOCK_SHIFT
+    for block in range(header.offset >> BLOCK_SHIFT, last + 1):
+        if map_first(map, header.volume, block):
+            return True
+    return False
+
+
+cdef int map_scan(Core* core, ExtentMapData* map, uint64_t first, uint64_t last, bint after,
+                  const ExtentMapData* near=NULL) noexcept nogil:
+    """Insert before-images of slots [first, last), oldest first; or after-images, newest first.
+
+    With `near`, only of entries that touch a block which that map covers.
+    """
     cdef uint64_t slot, k
     cdef const EntryHeader* header
     cdef Fragment whole
@@ -380,6 +393,10 @@ cdef int map_scan(Core* core, ExtentMapData* map, uint64_t first, uint64_t last,
         if not changes_bytes(header) or (header.flags & FLAG_BEFORE_ZERO
                                          and header.kind != KIND_WRITE):
             continue    # zeroes over zeroes change nothing: a mkfs discards the whole disk
+        if map.only is not NULL and not map.only[header.volume]:
+            continue
+        if near is not NULL and not map_touches(near, header):
+            continue
         whole.slot = slot
         whole.seq = header.seq
         whole.volume = header.volume
