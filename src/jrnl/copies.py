@@ -32,7 +32,7 @@ def sums_name(number: int, volume: int) -> str:
 
 
 def patches_name(number: int, version: int = 0) -> str:
-    """Return the name of the file of a recovery's patches; those of one that moved have versions."""
+    """Return the name of the file of a recovery's patches; each move makes another version."""
     return f"recovery-{number}-{version}.patches" if version else f"recovery-{number}.patches"
 
 
