@@ -162,6 +162,14 @@ class Edit:
     ) -> None: ...
 
 @disjoint_base
+class Chains:
+    def __new__(cls, engine: Engine) -> Self: ...
+    @property
+    def engine(self) -> Engine: ...
+    @property
+    def entries(self) -> int: ...
+
+@disjoint_base
 class ExtentMap:
     def __new__(cls, engine: Engine) -> Self: ...
     @staticmethod
@@ -178,7 +186,7 @@ class ExtentMap:
         base: int,
         target: int,
         volumes: Collection[int] | None = None,
-        near: bool = False,
+        chains: Chains | None = None,
     ) -> ExtentMap: ...
     @staticmethod
     def loaded(

@@ -22,6 +22,7 @@
     _arguments   from Python's arguments to C's, from status codes to exceptions
     _volume_io   a volume's reads and writes
     _engine      the engine as the Python layer sees it
+    _chains      from an entry to the next one that touches the same block
     _states      maps and images as the Python layer sees them
     _state_io    what views and recoveries are read by
     _control     file stores: opening and closing their log
@@ -106,6 +107,7 @@ include "_lifetime.pxi"
 include "_arguments.pxi"
 include "_volume_io.pxi"
 include "_engine.pxi"
+include "_chains.pxi"
 include "_states.pxi"
 include "_state_io.pxi"
 include "_control.pxi"

@@ -360,21 +360,42 @@ cdef inline void bucket_prefetch(const ExtentMapData* map,
                                                            header.offset >> BLOCK_SHIFT)], 1)
 
 
-cdef bint map_touches(const ExtentMapData* map, const EntryHeader* header) noexcept nogil:
-    """Whether the map covers anything of a block that the entry touches."""
-    cdef uint64_t block, last = (header.offset + header.length - 1) >> BLOCK_SHIFT
-    for block in range(header.offset >> BLOCK_SHIFT, last + 1):
-        if map_first(map, header.volume, block):
-            return True
-    return False
+cdef bint fragment_of(Core* core, const ExtentMapData* map, const EntryHeader* header,
+                      uint64_t slot, bint after, Fragment* whole) noexcept nogil:
+    """One image of an entry as a fragment; False where a map has no use for it."""
+    if not changes_bytes(header) or (header.flags & FLAG_BEFORE_ZERO
+                                     and header.kind != KIND_WRITE):
+        return False    # zeroes over zeroes change nothing: a mkfs discards the whole disk
+    if map.only is not NULL and not map.only[header.volume]:
+        return False
+    whole.slot = slot
+    whole.seq = header.seq
+    whole.volume = header.volume
+    whole.offset = header.offset
+    whole.length = header.length
+    if header.flags & FLAG_SECTORS:
+        whole.offset = sector_start(header.offset)
+        whole.length = <uint32_t>image_length(header)
+        if whole.offset + whole.length > core.volumes[whole.volume].size:
+            whole.length = <uint32_t>(core.volumes[whole.volume].size - whole.offset)
+    if after:
+        whole.source = header.position + before_room(header)
+        whole.sum = header.after_sum
+        whole.flags = FRAGMENT_AFTER | FRAGMENT_WHOLE
+        if header.flags & FLAG_AFTER_ZERO:
+            whole.flags |= FRAGMENT_ZERO | FRAGMENT_VERIFIED
+    else:
+        whole.source = header.position
+        whole.sum = header.before_sum
+        whole.flags = FRAGMENT_WHOLE
+        if header.flags & FLAG_BEFORE_ZERO:
+            whole.flags |= FRAGMENT_ZERO | FRAGMENT_VERIFIED
+    return True
 
 
-cdef int map_scan(Core* core, ExtentMapData* map, uint64_t first, uint64_t last, bint after,
-                  const ExtentMapData* near=NULL) noexcept nogil:
-    """Insert before-images of slots [first, last), oldest first; or after-images, newest first.
-
-    With `near`, only of entries that touch a block which that map covers.
-    """
+cdef int map_scan(Core* core, ExtentMapData* map, uint64_t first, uint64_t last,
+                  bint after) noexcept nogil:
+    """Insert before-images of slots [first, last), oldest first; or after-images, newest first."""
     cdef uint64_t slot, k
     cdef const EntryHeader* header
     cdef Fragment whole
@@ -390,35 +411,8 @@ cdef int map_scan(Core* core, ExtentMapData* map, uint64_t first, uint64_t last,
         status = header_check(core, header, slot)
         if status != OK:
             return status
-        if not changes_bytes(header) or (header.flags & FLAG_BEFORE_ZERO
-                                         and header.kind != KIND_WRITE):
-            continue    # zeroes over zeroes change nothing: a mkfs discards the whole disk
-        if map.only is not NULL and not map.only[header.volume]:
+        if not fragment_of(core, map, header, slot, after, &whole):
             continue
-        if near is not NULL and not map_touches(near, header):
-            continue
-        whole.slot = slot
-        whole.seq = header.seq
-        whole.volume = header.volume
-        whole.offset = header.offset
-        whole.length = header.length
-        if header.flags & FLAG_SECTORS:
-            whole.offset = sector_start(header.offset)
-            whole.length = <uint32_t>image_length(header)
-            if whole.offset + whole.length > core.volumes[whole.volume].size:
-                whole.length = <uint32_t>(core.volumes[whole.volume].size - whole.offset)
-        if after:
-            whole.source = header.position + before_room(header)
-            whole.sum = header.after_sum
-            whole.flags = FRAGMENT_AFTER | FRAGMENT_WHOLE
-            if header.flags & FLAG_AFTER_ZERO:
-                whole.flags |= FRAGMENT_ZERO | FRAGMENT_VERIFIED
-        else:
-            whole.source = header.position
-            whole.sum = header.before_sum
-            whole.flags = FRAGMENT_WHOLE
-            if header.flags & FLAG_BEFORE_ZERO:
-                whole.flags |= FRAGMENT_ZERO | FRAGMENT_VERIFIED
         status = map_insert(map, &whole)
         if status != OK:
             return status

@@ -60,11 +60,11 @@ cdef class ExtentMap:
 
     @staticmethod
     def bridge(Engine engine not None, uint64_t base, uint64_t target, volumes=None,
-               bint near=False):
+               Chains chains=None):
         """From state `base` on to `target`, by before-images and production (I2).
 
-        With `near` the cross-check is made of the blocks that were written in between only, not of
-        all that was written later.
+        With `chains` only the blocks that were written in between are looked at and cross-checked,
+        not all that was written later.
         """
         cdef ExtentMap result = ExtentMap(engine)
         cdef Core* core = engine.core
@@ -75,7 +75,10 @@ cdef class ExtentMap:
         result.later.only = _only(core, volumes)
         result.bridged = True
         result._scan(&result.written, base, target, False)
-        result._scan(&result.later, target, core.seq, False, &result.written if near else NULL)
+        if chains is None:
+            result._scan(&result.later, target, core.seq, False)
+        else:
+            result._scan_along(chains, base, target)
         with nogil:
             status = map_bridge(core, &result.data, &result.written, &result.later)
         raise_status(status, core)
@@ -106,15 +109,25 @@ cdef class ExtentMap:
             raise_status(map_insert(&result.data, &whole), core)
         return result
 
-    cdef int _scan(self, ExtentMapData* map, uint64_t low, uint64_t high, bint after,
-                   const ExtentMapData* near=NULL) except -1:
+    cdef int _scan_along(self, Chains chains, uint64_t base, uint64_t target) except -1:
+        cdef Core* core = self.engine.core
+        cdef uint64_t first = 0, last = 0
+        cdef int status
+        raise_status(find_slot_after(core, base, False, &first), core)
+        raise_status(find_slot_after(core, target, False, &last), core)
+        with nogil:
+            status = chains._scan(&self.later, first, last)
+        raise_status(status, core)
+        return 0
+
+    cdef int _scan(self, ExtentMapData* map, uint64_t low, uint64_t high, bint after) except -1:
         cdef Core* core = self.engine.core
         cdef uint64_t first = 0, last = 0
         cdef int status
         raise_status(find_slot_after(core, low, False, &first), core)
         raise_status(find_slot_after(core, high, False, &last), core)
         with nogil:
-            status = map_scan(core, map, first, last, after, near)
+            status = map_scan(core, map, first, last, after)
         raise_status(status, core)
         return 0
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from operator import itemgetter
 from typing import Literal, NamedTuple
 
-from jrnl._core import Engine, ExtentMap, Image
+from jrnl._core import Chains, Engine, ExtentMap, Image
 from jrnl.errors import CorruptionError, PointExpired
 
 Route = Literal["backward", "bridge", "forward"]
@@ -87,7 +87,7 @@ def choose(
     target: int,
     volumes: Volumes = None,
     *,
-    near: bool = False,
+    chains: Chains | None = None,
 ) -> Way:
     """Return the way to state `target` that moves the fewest bytes. The caller holds the lock.
 
@@ -95,8 +95,8 @@ def choose(
     ----------
     volumes : collection of int, optional
         The indices of the volumes that are asked for; all by default.
-    near : bool
-        Hold a bridge only against the blocks between the two states (see `ExtentMap.bridge`).
+    chains : Chains, optional
+        For a short step: take the first way that there is, and look at what lies between only.
 
     Raises
     ------
@@ -113,12 +113,14 @@ def choose(
     if later:
         tries += _ways_back(engine, *min(later, key=itemgetter(0)), target, volumes)
     if earlier:
-        tries += _ways_on(engine, *max(earlier, key=itemgetter(0)), target, volumes, near)
+        tries += _ways_on(engine, *max(earlier, key=itemgetter(0)), target, volumes, chains)
     ways: list[Way] = []
     damage: CorruptionError | None = None
     for find in tries:
         try:
             ways.append(find())
+            if chains is not None:
+                break
         except CorruptionError as error:  # another way may do without the damaged entry
             damage = error
     if not ways and damage is not None:
@@ -146,7 +148,7 @@ def _ways_back(
 
 
 def _ways_on(
-    engine: Engine, seq: int, base: Base, target: int, volumes: Volumes, near: bool
+    engine: Engine, seq: int, base: Base, target: int, volumes: Volumes, chains: Chains | None
 ) -> list[Callable[[], Way]]:
     tries: list[Callable[[], Way]] = []
     if seq >= engine.base_seq:
@@ -156,6 +158,6 @@ def _ways_on(
             )
         if engine.images & BEFORE:
             tries.append(
-                lambda: Way("bridge", base, ExtentMap.bridge(engine, seq, target, volumes, near))
+                lambda: Way("bridge", base, ExtentMap.bridge(engine, seq, target, volumes, chains))
             )
     return tries

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from jrnl._core import ExtentMap, Image, StateIO, restore_outcome
+from jrnl._core import Chains, ExtentMap, Image, StateIO, restore_outcome
 from jrnl.catalog import volume_index
 from jrnl.closing import ClosesItself
 from jrnl.errors import (
@@ -107,6 +107,7 @@ class Recovery(StateIO, ClosesItself):
         self.base = base.name
         self.undoable = source.undoable
         self.moves = 0  # by `seek`
+        self._chains = Chains(image.engine)
         self.plan = replace(plan, _outcome=self._outcome_of(image))
         self.copy: int | None = base.image.tag if base.image is not None else None
         self.id = catalog.add_recovery(self) if number is None else catalog.add_loaded(self, number)
@@ -155,9 +156,9 @@ class Recovery(StateIO, ClosesItself):
     def seek(self, to: Point, progress: Progress = None) -> None:
         """Move an undoable recovery to another state, earlier or later; ``path()`` follows.
 
-        It costs the distinct bytes that were written between the two states; on the way forward in
-        a store without after-images, also a look at the headers that follow. Where the way between
-        them is gone it starts again from the preserved copy. Where it fails, nothing has changed.
+        It costs the distinct bytes that were written between the two states; the first way forward
+        in a store without after-images, a look at all headers, too. Where the way between them is
+        gone it starts again from the preserved copy. Where it fails, nothing has changed.
 
         Parameters
         ----------
@@ -184,7 +185,7 @@ class Recovery(StateIO, ClosesItself):
                 self.seq = seq
                 return
             try:
-                way = choose(engine, [here], seq, self._source.only, near=True)
+                way = choose(engine, [here], seq, self._source.only, chains=self._chains)
                 way.extents.check(image)
                 _settle(way, progress)
                 image.apply(way.extents, seq)
