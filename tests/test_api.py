@@ -26,6 +26,7 @@ SIGNATURES = {
     "Store.snapshot": "self, name",
     "Store.plan": "self, to, base=None, *, volumes=None",
     "Store.recover": "self, to, base=None, undoable=False, *, volumes=None, progress=None",
+    "Store.delete_recovery": "self, number",
     "Store.rewind": "self, to",
     "Store.savepoint": "self, name=None",
     "Store.view": "self, at, writable=False, *, volumes=None",

@@ -171,6 +171,24 @@ class Store(ClosesItself):
             engine.check_not_closed()
             return self._catalog.recoveries()
 
+    def delete_recovery(self, number: int) -> None:
+        """Give up a recovery by its id, with what it preserves; also one that cannot be taken up.
+
+        Raises
+        ------
+        InvalidArgument
+            There is none with that id.
+        ReadOnlyStore, EditOpen, StoreClosed
+        """
+        with self._engine as engine:
+            engine.check_open()
+            found = self._catalog.recoveries().get(number)
+            if found is not None:
+                found.close()
+            elif self._keeper is None or not self._keeper.delete_recovery(number):
+                known = ", ".join(map(str, self._catalog.recoveries())) or "none"
+                raise InvalidArgument(f"there is no recovery {number!r}; there is {known}")
+
     # Naming states.
 
     def flush(self) -> int:
