@@ -401,6 +401,10 @@ def test_a_snapshot_of_some_volumes(images, on_disk, tmp_path):
             store.snapshots["some"].read(0, 1)
         with pytest.raises(jrnl.InvalidArgument, match="covers only the volumes 'a', 'c'"):
             store.recover("some", base="some")
+        with store.recover("some", base="some", volumes=["a"]) as recovery:
+            assert (recovery.base, recovery.read(0, 1)) == ("some", b"a")
+        with store.view("some", volumes=["c", "a"]) as view:
+            assert view.read(0, 1, "c") == b"c"
         assert store.snapshots["some"].verify().ok
         assert store.verify().ok
         store.snapshots["some"].wait()

@@ -19,8 +19,6 @@ from jrnl.errors import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from jrnl._core import Image
     from jrnl.catalog import Catalog
     from jrnl.copier import Copy
@@ -214,26 +212,6 @@ class Snapshot:
         image.let_go()
         if catalog is not None and not image.is_needed:
             catalog.copier.give_up(image)
-
-
-def covered_by(volumes: dict[str, int], names: Iterable[str] | None) -> list[int]:
-    """Return the indices of the volumes of these names, rising; of all where there are none.
-
-    Raises
-    ------
-    UnknownVolume, InvalidArgument, InvalidType
-    """
-    if names is None:
-        return list(volumes.values())
-    if isinstance(names, str | bytes):
-        raise InvalidType(f"volumes is a sequence of names, not {names!r}; use [{names!r}]")
-    try:
-        found = {volume_index(volumes, str(name)) for name in names}
-    except TypeError as error:
-        raise InvalidType(f"volumes is a sequence of names, not {type(names).__name__}") from error
-    if not found:
-        raise InvalidArgument("volumes names no volume; leave it out for all of them")
-    return sorted(found)
 
 
 def problems_of(snapshot: Snapshot) -> list[str]:

@@ -35,8 +35,18 @@ from jrnl.points import (
     Window,
     parse_point,
 )
-from jrnl.recovery import Recovery, oldest_state, outcome_of, present_seq, recover
-from jrnl.snapshot import Report, Snapshot, covered_by
+from jrnl.recovery import (
+    Progress,
+    Recovery,
+    Source,
+    chosen,
+    covered,
+    oldest_state,
+    outcome_of,
+    present_seq,
+    recover,
+)
+from jrnl.snapshot import Report, Snapshot
 from jrnl.view import View
 from jrnl.volume import Volume
 
@@ -162,6 +172,24 @@ class Store(ClosesItself):
             engine.check_not_closed()
             return self._catalog.recoveries()
 
+    def delete_recovery(self, number: int) -> None:
+        """Give up a recovery by its id, with what it preserves; also one that cannot be taken up.
+
+        Raises
+        ------
+        InvalidArgument
+            There is none with that id.
+        ReadOnlyStore, EditOpen, StoreClosed
+        """
+        with self._engine as engine:
+            engine.check_open()
+            found = self._catalog.recoveries().get(number)
+            if found is not None:
+                found.close()
+            elif self._keeper is None or not self._keeper.delete_recovery(number):
+                known = ", ".join(map(str, self._catalog.recoveries())) or "none"
+                raise InvalidArgument(f"there is no recovery {number!r}; there is {known}")
+
     # Naming states.
 
     def flush(self) -> int:
@@ -223,7 +251,7 @@ class Store(ClosesItself):
         with self._engine as engine:
             engine.check_open()
             self._catalog.check_free(name)
-            snapshot = self._begin_snapshot(name, covered_by(self._catalog.volumes, volumes))
+            snapshot = self._begin_snapshot(name, chosen(self._catalog.volumes, volumes))
             if self._keeper is None:
                 self._catalog.snapshots[name] = snapshot
         if self._keeper is not None:
@@ -237,7 +265,7 @@ class Store(ClosesItself):
         if keeper is not None:
             image, copy = keeper.take_snapshot(covered)
         elif engine.images & BEFORE:
-            image = Image.live(engine, engine.seq, True)
+            image = Image.live(engine, engine.seq, True, covered)
             copy = MemoryCopy(image, covered)
         else:
             image = Image.frozen(engine, covered)
@@ -267,16 +295,30 @@ class Store(ClosesItself):
 
     # Going back.
 
-    def plan(self, to: Point, base: str | Snapshot | None = None) -> Plan:
+    def plan(
+        self,
+        to: Point,
+        base: str | Snapshot | None = None,
+        *,
+        volumes: Iterable[str] | None = None,
+    ) -> Plan:
         """Say what `recover` would do, before anything moves. Takes and raises what it does."""
         with self._engine as engine:
             engine.check_open()
-            way, seq = self._choose(to, base)
-            return Plan(
-                way.route, way.base.name, way.entries, way.bytes, lambda: self._outcome(seq, base)
-            )
+            only = self._only(volumes, to)
+            way, seq = self._choose(to, base, only)
+            outcome = partial(self._outcome, seq, base, only)
+            return Plan(way.route, way.base.name, way.entries, way.bytes, outcome)
 
-    def recover(self, to: Point, base: str | Snapshot | None = None) -> Recovery:
+    def recover(
+        self,
+        to: Point,
+        base: str | Snapshot | None = None,
+        undoable: bool = False,
+        *,
+        volumes: Iterable[str] | None = None,
+        progress: Progress = None,
+    ) -> Recovery:
         """Rebuild an earlier state beside production, the cheapest way.
 
         Parameters
@@ -285,11 +327,20 @@ class Store(ClosesItself):
             A time means the last state at or before it.
         base : str or Snapshot, optional
             The snapshot to start from, or "production"; the planner's choice by default.
+        undoable : bool
+            Let `Recovery.seek` move it to other states, forward and back.
+        volumes : iterable of str, optional
+            Cover only these volumes; by default those of the mark that `to` names, or all.
+        progress : callable, optional
+            Called as ``progress(done, total)``, in bytes, while they are copied, with the store's
+            lock held. What it raises ends the recovery, and nothing of it is kept.
 
         Raises
         ------
         UnknownPoint
             `to` names no state.
+        UnknownVolume
+            There is no such volume.
         PointExpired
             The state has left the window, or `base` leads there no more.
         CorruptionError
@@ -298,37 +349,64 @@ class Store(ClosesItself):
         """
         with self._engine as engine:
             engine.check_open()
-            way, seq = self._choose(to, base)
-            return recover(self._catalog, self._resolve, way, seq)
+            only = self._only(volumes, to)
+            way, seq = self._choose(to, base, only)
+            source = Source(self._resolve, only, undoable)
+            return recover(self._catalog, source, way, seq, progress)
 
-    def view(self, at: Point) -> View:
+    def view(
+        self, at: Point, writable: bool = False, *, volumes: Iterable[str] | None = None
+    ) -> View:
         """Look at an earlier state without copying it.
+
+        Parameters
+        ----------
+        at : point
+            As for `recover`.
+        writable : bool
+            Let it be written to: copy on write, thrown away when it is closed.
+        volumes : iterable of str, optional
+            Show only these volumes; by default those of the mark that `at` names, or all.
 
         Raises
         ------
-        PointExpired, UnknownPoint, CorruptionError, InvalidArgument, InvalidType, EditOpen,
-        StoreClosed
+        PointExpired, UnknownPoint, UnknownVolume, CorruptionError, InvalidArgument, InvalidType,
+        EditOpen, StoreClosed
         """
         with self._engine as engine:
             engine.check_open()
             self._check_own(at)
-            snapshot = self._snapshot_of(at)
-            if snapshot is not None:
-                image = Image.patched(snapshot.image, ExtentMap(engine), snapshot.seq, False)
-                return View(self._catalog, image, snapshot.seq, None)
-            seq = self._resolve(at)
-            if engine.images & BEFORE:
-                return View(self._catalog, Image.live(engine, seq, False), seq, None)
-            try:
-                way = choose(engine, self._snapshot_bases(), seq)
-            except PointExpired as error:
-                raise PointExpired(
-                    f"with images='after' no view can follow state {seq} once it is overwritten; "
-                    "take a snapshot first, or recover it"
-                ) from error
-            assert way.base.image is not None
-            image = Image.patched(way.base.image, way.extents, seq, False)
-            return View(self._catalog, image, seq, way.base.seq)
+            only = self._only(volumes, at)
+            shown = covered(self._catalog, only)
+            return View(self._image_of(at, only), shown, writable=writable)
+
+    def _image_of(self, at: Point, only: frozenset[int] | None) -> Image:
+        """Return the image of a state that copies nothing."""
+        engine = self._engine
+        snapshot = self._snapshot_of(at, only)
+        if snapshot is not None:
+            return Image.patched(snapshot.image, ExtentMap(engine), snapshot.seq, False)
+        seq = self._resolve(at)
+        if engine.images & BEFORE:
+            return Image.live(engine, seq, False, only)
+        try:
+            way = choose(engine, self._snapshot_bases(only), seq, only)
+        except PointExpired as error:
+            raise PointExpired(
+                f"with images='after' no view can follow state {seq} once it is overwritten; "
+                "take a snapshot first, or recover it"
+            ) from error
+        assert way.base.image is not None
+        image = Image.patched(way.base.image, way.extents, seq, False)
+        assert way.base.seq is not None
+        image.expires_after(way.base.seq)
+        return image
+
+    def _only(self, volumes: Iterable[str] | None, point: Point) -> frozenset[int] | None:
+        """Return the indices of the volumes that are asked for, None for all."""
+        if volumes is None:
+            return None
+        return frozenset(chosen(self._catalog.volumes, volumes))
 
     def rewind(self, to: Point) -> Rewind:
         """Put production itself back to an earlier state, and drop the entries after it.
@@ -473,10 +551,12 @@ class Store(ClosesItself):
         assert keeper is not None
         keeper.finish_restore(self._engine.rewind, self._restore_again)
 
-    def _restore_again(self, number: int) -> None:
+    def _restore_again(self, number: int, indices: list[int] | None) -> None:
         recovery = self._catalog.recoveries().get(number)
         if recovery is not None:
-            recovery.restore()
+            names = recovery.volumes
+            wanted = [name for name in names if indices is None or names[name] in indices]
+            recovery.restore(volumes=wanted)
 
     # Resolving points. Callers hold the lock.
 
@@ -501,8 +581,8 @@ class Store(ClosesItself):
         if isinstance(point, Snapshot) and point.image.engine is not self._engine:
             raise UnknownPoint(f"the snapshot {point.name!r} is of another store; use its seq")
 
-    def _snapshot_of(self, point: Point) -> Snapshot | None:
-        """Return a snapshot that holds all of the state that `point` names, if there is one."""
+    def _snapshot_of(self, point: Point, only: frozenset[int] | None = None) -> Snapshot | None:
+        """Return a snapshot that holds what is asked of the state that `point` names, if any."""
         found: Snapshot | None = None
         parsed = None
         if isinstance(point, Snapshot) and point.name in self._catalog.snapshots:
@@ -511,20 +591,22 @@ class Store(ClosesItself):
             parsed = parse_point(point)
         if isinstance(parsed, NamePoint):
             found = self._catalog.snapshots.get(parsed.name)
-        if found is not None and found.covers is None:
+        if found is not None and _covers(found, only):
             return found
         seq = parsed.seq if isinstance(parsed, SeqPoint) else None if found is None else found.seq
         for snapshot in self._catalog.snapshots.values():
-            if snapshot.seq == seq and snapshot.covers is None:
+            if snapshot.seq == seq and _covers(snapshot, only):
                 return snapshot
         return None
 
-    def _choose(self, to: Point, base: str | Snapshot | None) -> tuple[Way, int]:
+    def _choose(
+        self, to: Point, base: str | Snapshot | None, only: frozenset[int] | None
+    ) -> tuple[Way, int]:
         """Return the way to `to`, and the seq of its state."""
         engine = self._engine
         self._check_own(to)
-        bases = self._bases(base)
-        target = self._snapshot_of(to)
+        bases = self._bases(base, only)
+        target = self._snapshot_of(to, only)
         if target is not None and present_seq(engine, target.seq) is None:
             # The journal no longer knows this state, but the snapshot is a point of its own.
             if base is not None:
@@ -535,17 +617,17 @@ class Store(ClosesItself):
                         f"and cannot be reached from {bases[0].name!r}"
                     )
                 target = asked
-            own = Base(target.name, target.seq, target.image)
+            own = Base(target.name, target.seq, target.image, target.covers)
             return Way("backward", own, ExtentMap(engine)), target.seq
         seq = self._resolve(to)
-        return choose(engine, bases, seq), seq
+        return choose(engine, bases, seq, only), seq
 
-    def _outcome(self, seq: int, base: str | Snapshot | None) -> int:
+    def _outcome(self, seq: int, base: str | Snapshot | None, only: frozenset[int] | None) -> int:
         with self._engine as engine:
             engine.check_open()
-            return outcome_of(self._catalog, *self._choose(seq, base))
+            return outcome_of(self._catalog, *self._choose(seq, base, only), only)
 
-    def _bases(self, base: str | Snapshot | None) -> list[Base]:
+    def _bases(self, base: str | Snapshot | None, only: frozenset[int] | None) -> list[Base]:
         """Return what an image may start from: all there is, or just the snapshot asked for."""
         engine = self._engine
         if base is not None:
@@ -559,21 +641,22 @@ class Store(ClosesItself):
             found = base if isinstance(base, Snapshot) else self._catalog.find_name(base)
             if not isinstance(found, Snapshot):
                 raise InvalidArgument(f"{base!r} is a mark; a base must be a snapshot")
-            if found.covers is not None:
+            if not _covers(found, only):
                 raise InvalidArgument(
                     f"the snapshot {found.name!r} covers only the volumes "
-                    f"{', '.join(map(repr, found.volumes))}; a recovery of all needs a base that "
-                    "covers all, such as 'production'"
+                    f"{', '.join(map(repr, found.volumes))}; name no other ones, or use another "
+                    "base, such as 'production'"
                 )
             return [Base(found.name, present_seq(engine, found.seq), found.image, found.covers)]
-        return [*self._snapshot_bases(), Base(PRODUCTION, engine.seq, None)]
+        return [*self._snapshot_bases(only), Base(PRODUCTION, engine.seq, None)]
 
-    def _snapshot_bases(self) -> list[Base]:
+    def _snapshot_bases(self, only: frozenset[int] | None) -> list[Base]:
         return [
-            Base(snapshot.name, present_seq(self._engine, snapshot.seq), snapshot.image, None)
+            Base(snapshot.name, present_seq(self._engine, snapshot.seq), snapshot.image,
+                 snapshot.covers)
             for snapshot in self._catalog.snapshots.values()
-            if snapshot.covers is None
-        ]
+            if _covers(snapshot, only)
+        ]  # fmt: skip
 
     # Savepoints.
 
@@ -615,6 +698,11 @@ class Store(ClosesItself):
             if failed and not engine.closed:
                 engine.check_open()
                 self._rewind(engine.resolve(savepoint.start))
+
+
+def _covers(snapshot: Snapshot, only: frozenset[int] | None) -> bool:
+    """Whether a snapshot has all of the volumes that are asked for; None is all of the store's."""
+    return snapshot.covers is None or (only is not None and only <= snapshot.covers)
 
 
 def _is_in_window(engine: Engine, catalog: Catalog, seq: int) -> bool:
