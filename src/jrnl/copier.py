@@ -305,7 +305,7 @@ class Copier:
             if not self.gate.acquire(timeout=rest):
                 return False
             try:
-                self._advance(copy, _PIECES, gently=False)
+                self._advance(copy, 8 * _PIECES, gently=False)
             finally:
                 self.gate.release()
             if not copy.done:
