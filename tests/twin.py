@@ -14,6 +14,7 @@ import xxhash
 
 import jrnl
 from jrnl import JournalFull, Kind, PinnedPoint, PointExpired, UnknownPoint
+from tests.history_check import check_past
 from tests.model import BYTE_KINDS, HEADER_BYTES, Entry, Model, State
 
 ZERO_KINDS = (Kind.DISCARD, Kind.ZEROES)
@@ -76,6 +77,8 @@ class Twin:
     base : int
         The state before the oldest entry that the journal holds.
     """
+
+    on_disk = False
 
     def __init__(
         self,
@@ -723,6 +726,10 @@ class Twin:
         for ask in (self.store.plan, self.store.recover, self.store.view, self.store.digest):
             with pytest.raises(PointExpired):
                 ask(seq)
+        if not self.model.is_kept(seq, self.base):
+            for ask in (self.store.diff, lambda seq, newest: self.store.stats(seq)):
+                with pytest.raises(PointExpired):
+                    ask(seq, self.newest)
 
     def check_view(self, opened: OpenView) -> None:
         """An expired one may still show what was written to it; then that is right."""
@@ -799,6 +806,7 @@ class Twin:
             self.check_recovered(seq)
         for seq in self.lost_states():
             self.check_lost(seq)
+        check_past(self)
         assert self.store.verify().ok
 
     def _check_plan(
