@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 import random
+import threading
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
@@ -304,7 +306,8 @@ def test_who_wrote_a_range_and_what_was_there(store):
     assert [store.journal.before(seq) for seq in rows["seq"]] == [bytes(3), bytes(3)]
     assert store.history(103, 1, "a")["seq"].tolist() == [2]
     assert store.history(65535, 1, "a")["kind"].tolist() == [Kind.DISCARD]
-    assert store.history(200, 100, "b").tolist() == []
+    assert store.history(200, 100, "b").tolist() == []  # begins where entry 3 ends
+    assert store.history(0, 100, "a").tolist() == []  # ends where entry 1 begins
     assert store.history(101, 0, "a").tolist() == []
     assert store.history(65536, 0, "a").tolist() == []
 
@@ -388,6 +391,32 @@ def test_an_edit_must_end_before_states_are_compared_but_not_before_they_are_cou
             store.diff(0, 6)
         assert store.history(0, 5, "a")["seq"].tolist() == [7]
         assert store.stats(6).writes == 1
+
+
+def test_what_is_told_while_others_write_is_of_one_moment():
+    with jrnl.create(size=65536, journal="16KiB") as store:
+        store.snapshot("empty")
+        done = threading.Event()
+
+        def write() -> None:
+            for k in range(3000):
+                store.volume.write(k % 100 * 100, bytes([k % 255 + 1]) * 100)
+            done.set()
+
+        writer = threading.Thread(target=write)
+        writer.start()
+        rounds = 0
+        while not done.is_set() or not rounds:
+            stats = store.stats()
+            assert stats.entries == stats.writes == stats.until - stats.since
+            assert stats.distinct_bytes == stats.bytes == 100 * stats.writes
+            seqs = store.history(0, 65536)["seq"]
+            assert np.array_equal(seqs, np.arange(seqs.size) + (seqs[0] if seqs.size else 0))
+            with suppress(jrnl.PointExpired):  # by the time that it is asked for
+                extents = store.diff("empty", store.seq, exact=True)
+                assert extents["length"].sum() % 100 == 0
+            rounds += 1
+        writer.join()
 
 
 def test_a_closed_store_says_so():
