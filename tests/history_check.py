@@ -157,6 +157,13 @@ def time_of(twin: Twin, seq: int) -> int:
     return times.get(seq, twin.model.created_ns)
 
 
+def check_gone(twin: Twin, seq: int) -> None:
+    """A state whose entries are no longer there, and that no snapshot holds."""
+    for ask in (twin.store.diff, twin.store.stats):
+        with pytest.raises(PointExpired):
+            ask(seq, twin.newest)
+
+
 def check_past(twin: Twin) -> None:
     """Some of all that there is: as much as a check after every few steps can afford."""
     pick = random.Random(twin.newest)
@@ -165,6 +172,9 @@ def check_past(twin: Twin) -> None:
     for a, b in pairs:
         check_diff(twin, a, b)
         check_stats(twin, a, b)
+    for seq in twin.lost_states():
+        if not twin.model.is_kept(seq, twin.base):
+            check_gone(twin, seq)
     for name in twin.model.snapshots:
         check_snapshot_diff(twin, name, pick.choice(twin.kept_states()))
     for volume, size in enumerate(twin.sizes):

@@ -726,10 +726,6 @@ class Twin:
         for ask in (self.store.plan, self.store.recover, self.store.view, self.store.digest):
             with pytest.raises(PointExpired):
                 ask(seq)
-        if not self.model.is_kept(seq, self.base):
-            for ask in (self.store.diff, lambda seq, newest: self.store.stats(seq)):
-                with pytest.raises(PointExpired):
-                    ask(seq, self.newest)
 
     def check_view(self, opened: OpenView) -> None:
         """An expired one may still show what was written to it; then that is right."""
