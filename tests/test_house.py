@@ -26,6 +26,7 @@ ORDER = [
     ["options"],
     ["volume", "snapshot"],
     ["recovery", "view"],
+    ["history"],
     ["keeper"],
     ["opening"],
     ["checking"],

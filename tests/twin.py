@@ -14,6 +14,7 @@ import xxhash
 
 import jrnl
 from jrnl import JournalFull, Kind, PinnedPoint, PointExpired, UnknownPoint
+from tests.history_check import check_past
 from tests.model import BYTE_KINDS, HEADER_BYTES, Entry, Model, State
 
 ZERO_KINDS = (Kind.DISCARD, Kind.ZEROES)
@@ -76,6 +77,8 @@ class Twin:
     base : int
         The state before the oldest entry that the journal holds.
     """
+
+    on_disk = False
 
     def __init__(
         self,
@@ -799,6 +802,7 @@ class Twin:
             self.check_recovered(seq)
         for seq in self.lost_states():
             self.check_lost(seq)
+        check_past(self)
         assert self.store.verify().ok
 
     def _check_plan(

@@ -28,6 +28,7 @@ from jrnl.errors import (
     UnknownPoint,
     UnknownVolume,
 )
+from jrnl.history import Stats
 from jrnl.journal import Journal
 from jrnl.making import create, wrap
 from jrnl.making import open_store as open
@@ -84,6 +85,7 @@ __all__ = [
     "Restore",
     "Rewind",
     "Snapshot",
+    "Stats",
     "Store",
     "StoreClosed",
     "StoreExists",

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
+from jrnl import history
 from jrnl._core import Engine, ExtentMap, Image
 from jrnl.catalog import Catalog
 from jrnl.checking import (
@@ -23,6 +24,7 @@ from jrnl.errors import (
     PointExpired,
     UnknownPoint,
 )
+from jrnl.history import State, Stats
 from jrnl.journal import Journal
 from jrnl.plan import BEFORE, PRODUCTION, Base, Plan, Way, choose
 from jrnl.points import (
@@ -51,6 +53,9 @@ from jrnl.volume import Volume
 
 if TYPE_CHECKING:
     from types import TracebackType
+
+    import numpy as np
+    from numpy.typing import NDArray
 
     from jrnl.keeper import Keeper
 
@@ -399,6 +404,100 @@ class Store(ClosesItself):
         self._check_before_images("savepoint")
         return Savepoint(self, name)
 
+    # What has happened.
+
+    def diff(
+        self, a: Point, b: Point, volume: str | Volume | None = None, *, exact: bool = False
+    ) -> NDArray[np.void]:
+        """Say where two states differ. Their order does not matter.
+
+        By default that is told from the headers of the entries between them, and nothing is read:
+        the extents that these entries wrote. Outside of them the states are equal; inside, bytes
+        may be, since a write may write what was there already. Zeroes over zeroes do not count
+        where the journal says so.
+
+        With `exact` both states are read there and compared: an extent begins and ends with a byte
+        that differs, and between two such bytes runs of less than 64 equal ones are part of it.
+
+        A state that only a snapshot holds, and one that damaged headers lead to, is read and
+        compared in any case, wherever it may differ: the answer is exact then.
+
+        Parameters
+        ----------
+        a, b : point
+            As for `recover`. Without `exact`, their entries are enough: they need not be in the
+            window of a store with ``images="after"``.
+        volume : str or Volume, optional
+            Only this one; all of them by default.
+
+        Returns
+        -------
+        ndarray
+            Structured: volume (uint16, its index in ``store.volumes``), offset and length (uint64,
+            bytes), sorted by volume and offset; extents neither touch nor overlap.
+
+        Raises
+        ------
+        PointExpired, UnknownPoint, UnknownVolume, CorruptionError, InvalidArgument, InvalidType,
+        EditOpen, StoreClosed, MemoryError
+        """
+        with self._engine as engine:
+            engine.check_open()
+            index = None if volume is None else self._catalog.volume_index(volume)
+            only = None if index is None else frozenset({index})
+            states = self._state(a, only), self._state(b, only)
+            return history.diff(engine, states, index, exact)
+
+    def history(
+        self, offset: int, length: int, volume: str | Volume | None = None
+    ) -> NDArray[np.void]:
+        """Say who wrote in a range of a volume: the retained entries that did, oldest first.
+
+        They are rows of ``store.journal.entries``: writes, discards and zeroes whose range overlaps
+        it. What was there before entry `seq` is ``store.journal.before(seq)``. What a rewind
+        dropped is in no state and not in here. Nobody has written in an empty range.
+
+        Parameters
+        ----------
+        offset, length : int
+            Bytes.
+        volume : str or Volume, optional
+            Where there are several.
+
+        Raises
+        ------
+        OutOfBounds, UnknownVolume, InvalidType, StoreClosed
+        CorruptionError
+            A header is damaged: it could be of an entry that wrote there.
+        """
+        with self._engine as engine:
+            engine.check_not_closed()
+            return history.history(engine, offset, length, self._catalog.volume_index(volume))
+
+    def stats(self, since: Point | None = None, until: Point | None = None) -> Stats:
+        """Count what was written after state `since`, up to and including state `until`.
+
+        By default, all that the journal holds. A phase is what lies between two points: mark its
+        start and its end. What a rewind dropped counts nowhere.
+
+        Returns
+        -------
+        Stats
+
+        Raises
+        ------
+        InvalidArgument
+            `since` is the later one.
+        CorruptionError
+            A header among them is damaged.
+        PointExpired, UnknownPoint, InvalidType, StoreClosed
+        """
+        with self._engine as engine:
+            engine.check_not_closed()
+            first = engine.base_seq if since is None else self._resolve(since)
+            last = engine.seq if until is None else self._resolve(until)
+            return history.stats(engine, first, last)
+
     # Checking.
 
     def digest(self, at: Point | None = None) -> str:
@@ -560,6 +659,20 @@ class Store(ClosesItself):
             return Way("backward", own, ExtentMap(engine)), target.seq
         seq = self._resolve(to)
         return choose(engine, bases, seq, only), seq
+
+    def _state(self, point: Point, only: frozenset[int] | None) -> State:
+        """Return what `diff` has to know of a point, and of which volumes."""
+        self._check_own(point)
+        snapshot = self._snapshot_of(point)
+        if snapshot is not None and present_seq(self._engine, snapshot.seq) is None:
+            return State(None, lambda: snapshot.image)
+
+        def image() -> Image:
+            way, seq = self._choose(point, None, only)
+            base = way.base.image or Image.production(self._engine)
+            return Image.patched(base, way.extents, seq, False)
+
+        return State(self._resolve(point), image)
 
     def _outcome(self, seq: int, base: str | Snapshot | None, only: frozenset[int] | None) -> int:
         with self._engine as engine:
