@@ -14,6 +14,7 @@ import xxhash
 import jrnl
 from jrnl import JournalFull, Kind, PinnedPoint, PointExpired, UnknownPoint
 from tests.model import BYTE_KINDS, HEADER_BYTES, Entry, Model, State
+from tests.twin_pins import Pins
 
 ZERO_KINDS = (Kind.DISCARD, Kind.ZEROES)
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -60,7 +61,7 @@ def same(one: State, other: State) -> bool:
     return one == other
 
 
-class Twin:
+class Twin(Pins):
     """Both of them, with what is open.
 
     Attributes
@@ -106,6 +107,7 @@ class Twin:
         self.recoveries: list[OpenRecovery] = []
         self.savepoints: list[OpenSavepoint] = []
         self.snapshots: dict[str, jrnl.Snapshot] = {}
+        self._begin_pins()
 
     # Changing bytes. Each gives whether it was done: a journal that refuses may be full.
 
@@ -234,6 +236,9 @@ class Twin:
         return True
 
     def delete(self, name: str) -> None:
+        if self.is_needed(name):
+            self._changes_nothing(PinnedPoint, self.snapshots[name].delete)
+            return
         self.snapshots.pop(name).delete()
         del self.model.snapshots[name]
 
@@ -305,7 +310,7 @@ class Twin:
         try:
             oldest = opened.recovery.plan.oldest_after_restore
         except JournalFull:
-            assert self.refuses
+            assert self.refuses or self.floor is not None
             self._changes_nothing(JournalFull, opened.recovery.restore)
             return False
         result = opened.recovery.restore()
@@ -370,6 +375,7 @@ class Twin:
         """Whether something open needs an entry after `to`."""
         pins = [opened.base for opened in self.recoveries if opened.pins]
         pins += [opened.seq for opened in self.views if opened.needs is not None]
+        pins += [self.model.present(opened.seq) for opened in self.open_pins()]
         return to != self.model.seq and any(pin > to for pin in pins)
 
     def enter_savepoint(self, name: str | None = None) -> None:
@@ -520,9 +526,15 @@ class Twin:
             return False
         self.biggest = max([self.biggest, *rooms])
         slack = 2 * self.biggest
+        face = self._face() if self.floor is not None else None
         loose = loose and not more and used + sum(rooms) + slack <= self.model.area
         before = self.base
-        seq = on_store()
+        try:
+            seq = on_store()
+        except JournalFull:
+            assert face == self._face()
+            self._check_pinned_full(rooms, slack)
+            return False
         assert seq == on_model()
         assert seq == self.store.seq
         self.check_journal()
@@ -576,6 +588,7 @@ class Twin:
         self.base = base
         assert store.seq == model.seq
         assert store.window == (self.oldest, model.seq)
+        assert self.floor is None or self.base <= self.floor, "a pinned entry has left"
         self.check_production()
 
     def production(self) -> State:
@@ -682,6 +695,7 @@ class Twin:
         self.check_images()
         self.check_names()
         self.check_open()
+        self.check_pins()
         for seq in self.kept_states():
             self.check_recovered(seq)
             self.check_viewed(seq)

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
+from weakref import ref
 
+from jrnl import limits
 from jrnl._core import Engine, ExtentMap, Image
 from jrnl.catalog import Catalog
 from jrnl.checking import (
@@ -24,6 +26,8 @@ from jrnl.errors import (
     UnknownPoint,
 )
 from jrnl.journal import Journal
+from jrnl.limits import Duration, WindowTime, parse_retention, window_time
+from jrnl.pins import Pin, Pins
 from jrnl.plan import BEFORE, PRODUCTION, Base, Plan, Way, choose
 from jrnl.points import (
     Mark,
@@ -86,7 +90,13 @@ class Store(ClosesItself):
     but names, sizes and `problems` raises StoreClosed.
     """
 
-    def __init__(self, engine: Engine, names: list[str], keeper: Keeper | None = None) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        names: list[str],
+        keeper: Keeper | None = None,
+        rules: limits.Limits | None = None,
+    ) -> None:
         self._engine = engine
         self._keeper = keeper
         # Nothing here refers back to the store: dropped, it goes at once, and its memory with it.
@@ -98,6 +108,10 @@ class Store(ClosesItself):
         }
         self._catalog.keeper = keeper
         self._savepoints: set[Savepoint] = set()
+        self._pins = Pins(engine, self._catalog, keeper)
+        self._catalog.check_delete = _checker(ref(self._pins))
+        if rules is not None:
+            limits.apply(engine, rules, self)
         self.journal = Journal(engine)
 
     def __repr__(self) -> str:
@@ -136,6 +150,25 @@ class Store(ClosesItself):
         with self._engine as engine:
             engine.check_not_closed()
             return Window(self._oldest(), engine.seq)
+
+    @property
+    def window_time(self) -> WindowTime:
+        """When the window's oldest state began, and when the newest entry was made; UTC.
+
+        Raises
+        ------
+        CorruptionError, StoreClosed
+        """
+        with self._engine as engine:
+            engine.check_not_closed()
+            return window_time(engine, self._oldest())
+
+    @property
+    def pins(self) -> tuple[Pin, ...]:
+        """What is pinned now, marks and views too, the oldest state first."""
+        with self._engine as engine:
+            engine.check_not_closed()
+            return self._pins.all()
 
     @property
     def marks(self) -> Mapping[str, Mark]:
@@ -182,20 +215,92 @@ class Store(ClosesItself):
         engine.commit(seq)
         return seq
 
-    def mark(self, name: str | None = None) -> Mark:
+    def mark(self, name: str | None = None, pinned: bool = False) -> Mark:
         """Name the present state, by a MARK entry; without a name, return a bookmark, no entry.
 
-        A mark lives as long as its state is in the window.
+        A mark lives as long as its state is in the window. A `pinned` one keeps it there, as `pin`
+        does, until `unpin`; on disk it is durable when this returns, and outlives closing.
 
         Raises
         ------
         NameTaken, InvalidArgument, InvalidType, JournalFull, StoreClosed
+        PointExpired
+            A pin with after-images alone, and no snapshot that leads to the state.
         """
+        if pinned and name is None:
+            raise InvalidArgument("a bookmark cannot be pinned; give it a name, or use pin()")
+        if pinned and name is not None:
+            with self._engine as engine:
+                engine.check_open()
+                self._catalog.check_free(name)
+                self._pins.check_markable()
+                mark = next(iter(self._volumes.values()))._mark(name)
+                self._pins.pin_mark(mark)
+                return mark
         if name is not None:
             return next(iter(self._volumes.values()))._mark(name)
         with self._engine as engine:
             engine.check_open()
             return Mark(None, engine.seq, engine.tick())
+
+    # What is kept.
+
+    def pin(self, at: Point) -> Pin:
+        """Keep a state, and every later one, in the window.
+
+        While the pin is there no entry after the state leaves the journal, and no rewind goes below
+        it. A writer that needs the room gets JournalFull. It lasts until it is released, or until
+        nobody holds it; it does not outlive the store's closing. A pinned `mark` does.
+
+        Raises
+        ------
+        PointExpired
+            The state is no longer in the window; or with after-images alone, no snapshot leads to
+            it.
+        UnknownPoint, CorruptionError, InvalidArgument, InvalidType, EditOpen, StoreClosed
+        """
+        with self._engine as engine:
+            engine.check_open()
+            return self._pins.pin(self._resolve(at))
+
+    def unpin(self, name: str) -> None:
+        """Let a pinned mark go on as an ordinary one.
+
+        Raises
+        ------
+        UnknownPoint
+            No pinned mark has that name.
+        OSError, EditOpen, ReadOnlyStore, StorePoisoned, StoreClosed
+        """
+        with self._engine as engine:
+            engine.check_open()
+            self._pins.unpin(name)
+
+    def retain(self, at_least: Duration | None = None, at_most: Duration | None = None) -> None:
+        """Set how long states are kept, in place of what was set before; None for no such rule.
+
+        Parameters
+        ----------
+        at_least : timedelta, or seconds as int or float, optional
+            No younger entry leaves the journal: who needs the room gets JournalFull.
+        at_most : timedelta, or seconds as int or float, optional
+            An older entry leaves even where there is room, at the next operation; pins hold it.
+            So a state goes once what followed it is older than this. In memory that is exact. On
+            disk whole groups leave, so that it may take an eighth of the duration longer; and a
+            store that is open for reading shows what is there.
+
+        Raises
+        ------
+        InvalidArgument, InvalidType
+            No duration, or `at_least` is longer than `at_most`.
+        OSError, EditOpen, ReadOnlyStore, StorePoisoned, StoreClosed
+        """
+        least_ns, most_ns = parse_retention(at_least, at_most)
+        with self._engine as engine:
+            engine.check_open()
+            if self._keeper is not None:
+                self._keeper.set_retention(least_ns, most_ns)
+            engine.set_retention(least_ns, most_ns)
 
     def snapshot(self, name: str) -> Snapshot:
         """Copy all volumes as they are now, with checksums.
@@ -290,8 +395,11 @@ class Store(ClosesItself):
         Raises
         ------
         PinnedPoint
-            An open view or recovery needs an entry that would be dropped.
+            An open view or recovery needs an entry that would be dropped, or a later state is
+            pinned.
         UnknownPoint, PointExpired, CorruptionError, EditOpen, StoreClosed
+        JournalFull
+            On disk, what is pinned leaves no room for the REWIND entry.
         InvalidArgument
             ``images="after"``.
         """
@@ -516,6 +624,8 @@ class Store(ClosesItself):
             )
 
     def _rewind(self, seq: int) -> Rewind:
+        if self._keeper is not None:
+            self._keeper.check_epochs()
         result = Rewind(*self._engine.rewind(seq))
         if self._keeper is not None:
             self._keeper.bound_epochs()
@@ -546,6 +656,15 @@ class Store(ClosesItself):
             if failed and not engine.closed:
                 engine.check_open()
                 self._rewind(engine.resolve(savepoint.start))
+
+
+def _checker(pins: ref[Pins]) -> Callable[[str], None]:
+    def check(name: str) -> None:
+        found = pins()
+        if found is not None:
+            found.check_delete(name)
+
+    return check
 
 
 def _is_in_window(engine: Engine, catalog: Catalog, seq: int) -> bool:
