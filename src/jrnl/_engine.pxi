@@ -61,7 +61,7 @@ cdef class Engine:
     def __enter__(self):
         enter(self.core)
         self.core.entered += 1
-        if self.core.entered == 1 and self.core.guarded and self.core.edits is NULL:
+        if self.core.entered == 1 and self.core.guarded:
             self._settle()
         return self
 
@@ -75,7 +75,7 @@ cdef class Engine:
 
     def _settle(self):
         """Read the clock and let go what is too old, before an operation looks at anything."""
-        if self.core.reclaim.least_ns or self.core.reclaim.most_ns:
+        if self.core.edits is NULL and (self.core.reclaim.least_ns or self.core.reclaim.most_ns):
             ask_clock(self.core)
             core_tick(self.core)
         if self.core.reclaim.most_ns and self.core.edits is NULL:

@@ -28,7 +28,7 @@ class Keeps(Protocol):
     def snapshot_deleted(self, image: Image) -> None:
         """Forget a snapshot."""
 
-    def restore_begins(self, recovery: Recovery) -> None:
+    def restore_begins(self, recovery: Recovery, volumes: list[int]) -> None:
         """Make a recovery and the intent to restore it durable."""
 
     def restore_ends(self) -> None:

@@ -1,11 +1,11 @@
-"""What a twin keeps: pins and pinned marks, done to the store and to the model."""
+"""Parts of a twin: what it keeps, and its savepoints."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 import jrnl
-from jrnl import Kind, PointExpired, UnknownPoint
+from jrnl import Kind, PinnedPoint, PointExpired, UnknownPoint
 
 
 @dataclass
@@ -13,6 +13,13 @@ class OpenPin:
     pin: jrnl.Pin | None  # None where it is a mark's
     seq: int
     needs: int  # no entry after this state leaves
+
+
+@dataclass
+class OpenSavepoint:
+    savepoint: object
+    name: str | None
+    seq: int
 
 
 class Pins:
@@ -117,3 +124,53 @@ class Pins:
         used = sum(model.room(entry.kind, entry.length, entry.seq in model.idle) for entry in kept)
         full = len(kept) + len(rooms) > model.slots
         assert full or used + sum(rooms) + slack > model.area, "refused although there was room"
+
+
+class Savepoints:
+    """The part of `Twin` that goes back where a block fails.
+
+    Attributes
+    ----------
+    savepoints : list of OpenSavepoint
+    """
+
+    def _begin_savepoints(self) -> None:
+        self.savepoints: list[OpenSavepoint] = []
+
+    def enter_savepoint(self, name: str | None = None) -> None:
+        if not self.rewinds:
+            self._changes_nothing(jrnl.InvalidArgument, lambda: self.store.savepoint(name))
+            return
+        savepoint = self.store.savepoint(name)
+        if name is not None and self.is_taken(name):
+            self._changes_nothing(jrnl.NameTaken, savepoint.__enter__)
+            return
+        start = savepoint.__enter__()
+        assert start == (name, self.model.seq, self.time_ns)
+        if name is not None:
+            self.model.marks[name] = start.seq
+        self.savepoints.append(OpenSavepoint(savepoint, name, start.seq))
+
+    def leave_savepoint(self, fails: bool) -> None:
+        """Leave the innermost one, as by an exception or not."""
+        opened = self.savepoints.pop()
+        if opened.name is not None and self.model.marks.get(opened.name) == opened.seq:
+            del self.model.marks[opened.name]
+        error = KeyError()
+
+        def leave() -> object:
+            if fails:
+                return opened.savepoint.__exit__(KeyError, error, None)
+            return opened.savepoint.__exit__(None, None, None)
+
+        seq = self.model.present(opened.seq)
+        if not fails:
+            self._changes_nothing(None, leave)
+        elif not self.model.is_kept(opened.seq, self.base):
+            self._changes_nothing(PointExpired, leave)
+        elif self.is_pinned(seq):
+            self._changes_nothing(PinnedPoint, leave)
+        else:
+            assert not leave()  # the exception goes on
+            self.model.rewind(seq, self.base, self.time_ns)
+            self.check_journal()
