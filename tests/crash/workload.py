@@ -415,7 +415,10 @@ def pin(host: Host) -> None:
     """Pin a mark, or unpin the one that is."""
     if host.world.pinned:
         host.unpin()
-    elif host.shape.images == "both" or host.model.snapshots:
+    elif (
+        host.shape.images == "both"
+        or host.store.window.oldest in host.model.snapshots.values()  # which leads to the state
+    ):
         host.pin()
 
 
