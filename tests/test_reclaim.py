@@ -785,3 +785,31 @@ def test_whatever_the_rules_on_disk_a_restore_does_what_its_plan_says(seed, rule
             play(store, clock, random.Random(seed))
     finally:
         shutil.rmtree(folder)
+
+
+def test_a_rewind_that_opening_finishes_loses_no_mark_of_the_oldest_state(folder, monkeypatch):
+    record, intents = jrnl.keeper.Keeper.record, []
+
+    def recording(self) -> None:
+        record(self)
+        if self.opened.state()["undo"] is not None:
+            intents.append(shutil.copytree(folder / "s", folder / f"intent-{len(intents)}"))
+
+    monkeypatch.setattr("jrnl.keeper.Keeper.record", recording)
+    marks = {}
+    with jrnl.create(folder / "s", size=1 << 16, journal=1 << 15) as store:
+        for k in range(40):
+            if k % 3 == 0:
+                store.volume.write(k * 1000, bytes([k + 1]) * 500)
+            marks[f"m{k}"] = store.mark(f"m{k}").seq
+            store.volume.write(0, b"gone")
+            store.rewind(store.seq - 1)
+    monkeypatch.undo()
+    moved = 0
+    for path in intents:
+        with jrnl.open(path) as store:
+            oldest, newest = store.window
+            kept = {name for name, seq in marks.items() if oldest <= seq < newest}
+            assert store.marks.keys() == kept
+            moved += marks.get("m0", 0) < oldest
+    assert moved > 10

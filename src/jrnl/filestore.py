@@ -334,6 +334,8 @@ def _start(
         log.set_undo(document["undo"])
     rewound = document["rewound"]
     if writable:
+        if document["undo"] is not None or rewound is not None:
+            keeper.read_marks()
         with engine:
             if document["undo"] is None and rewound is not None and engine.seq < rewound[1]:
                 log.put_rewound(*rewound)

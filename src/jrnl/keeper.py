@@ -421,6 +421,10 @@ class Keeper:
 
     # Opening and closing.
 
+    def read_marks(self) -> None:
+        """Know the marks before entries leave: a REWIND that is entered again may push them out."""
+        self.early_marks += [list(mark) for mark in self.opened.marks()]
+
     def load(self, catalog: Catalog, resolve: Any) -> None:
         """Fill the catalogue: snapshots, marks, recoveries; what is damaged becomes a problem."""
         engine, key = self.opened.engine, self.superblock.key
