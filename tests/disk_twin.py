@@ -77,6 +77,8 @@ class DiskTwin(Twin):
         The newest state that the store has promised to keep.
     """
 
+    on_disk = True
+
     def __init__(
         self,
         sizes: Iterable[int],

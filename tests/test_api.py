@@ -31,9 +31,13 @@ SIGNATURES = {
     "Store.snapshot": "self, name",
     "Store.plan": "self, to, base=None, *, volumes=None",
     "Store.recover": "self, to, base=None, undoable=False, *, volumes=None, progress=None",
+    "Store.delete_recovery": "self, number",
     "Store.rewind": "self, to",
     "Store.savepoint": "self, name=None",
     "Store.view": "self, at, writable=False, *, volumes=None",
+    "Store.diff": "self, a, b, volume=None, *, exact=False",
+    "Store.history": "self, offset, length, volume=None",
+    "Store.stats": "self, since=None, until=None",
     "Store.digest": "self, at=None",
     "Store.verify": "self, progress=None",
     "Store.close": "self",
@@ -85,6 +89,12 @@ FIELDS = {
     "Restore": ("first_seq", "last_seq", "bytes"),
     "Rewind": ("seq", "entries", "bytes"),
     "Report": ("ok", "problems", "entries", "snapshots", "volume_bytes"),
+    "Stats": (
+        *("since", "until", "entries", "writes", "bytes", "distinct_bytes", "rewritten_bytes"),
+        *("discards", "discarded_bytes", "zeroes", "zeroed_bytes", "flushes", "marks", "rewinds"),
+        *("journal_bytes", "write_amplification", "seconds"),
+        *("evictions_since_opened", "used", "capacity", "occupancy"),
+    ),
 }
 
 

@@ -28,6 +28,7 @@ ORDER = [
     ["volume", "snapshot"],
     ["recovery", "view"],
     ["pins"],
+    ["history"],
     ["keeper"],
     ["opening"],
     ["checking"],

@@ -14,6 +14,7 @@ import xxhash
 
 import jrnl
 from jrnl import JournalFull, Kind, PinnedPoint, PointExpired, UnknownPoint
+from tests.history_check import check_past
 from tests.model import BYTE_KINDS, HEADER_BYTES, Entry, Model, State
 from tests.twin_parts import Pins, Savepoints
 
@@ -70,6 +71,8 @@ class Twin(Pins, Savepoints):
     base : int
         The state before the oldest entry that the journal holds.
     """
+
+    on_disk = False
 
     def __init__(
         self,
@@ -232,13 +235,6 @@ class Twin(Pins, Savepoints):
         self.model.marks.pop(name, None)
         assert (snapshot.name, snapshot.seq) == (name, self.model.seq)
         return True
-
-    def delete(self, name: str) -> None:
-        if self.is_needed(name):
-            self._changes_nothing(PinnedPoint, self.snapshots[name].delete)
-            return
-        self.snapshots.pop(name).delete()
-        del self.model.snapshots[name]
 
     # Going back.
 
@@ -768,6 +764,7 @@ class Twin(Pins, Savepoints):
             self.check_recovered(seq)
         for seq in self.lost_states():
             self.check_lost(seq)
+        check_past(self)
         assert self.store.verify().ok
 
     def _check_plan(

@@ -105,6 +105,13 @@ class Pins:
         others = [seq for other, seq in self.model.snapshots.items() if other != name]
         return any(opened.needs not in others for opened in self.open_pins())
 
+    def delete(self, name: str) -> None:
+        if self.is_needed(name):
+            self._changes_nothing(PinnedPoint, self.snapshots[name].delete)
+            return
+        self.snapshots.pop(name).delete()
+        del self.model.snapshots[name]
+
     def check_pins(self) -> None:
         """Every pinned state is in the window, and the store says which they are."""
         wanted = [(self.model.present(pin.seq), None) for pin in self.pins]

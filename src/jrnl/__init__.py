@@ -28,6 +28,7 @@ from jrnl.errors import (
     UnknownPoint,
     UnknownVolume,
 )
+from jrnl.history import Stats
 from jrnl.journal import Journal
 from jrnl.limits import WindowTime
 from jrnl.making import create, wrap
@@ -87,6 +88,7 @@ __all__ = [
     "Restore",
     "Rewind",
     "Snapshot",
+    "Stats",
     "Store",
     "StoreClosed",
     "StoreExists",

@@ -27,6 +27,7 @@
     _chains      from an entry to the next one that touches the same block
     _states      maps and images as the Python layer sees them
     _state_io    what views and recoveries are read by
+    _history     who wrote where, what it cost, where two states differ
     _control     file stores: opening and closing their log
     _capi        the table of functions for C callers
     _describe    the numbers of the format, for Python to read
@@ -114,6 +115,7 @@ include "_engine.pxi"
 include "_chains.pxi"
 include "_states.pxi"
 include "_state_io.pxi"
+include "_history.pxi"
 include "_control.pxi"
 include "_capi.pxi"
 include "_describe.pxi"

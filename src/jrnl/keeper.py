@@ -353,13 +353,19 @@ class Keeper:
         """Forget a recovery that was kept."""
         if self.opened.engine.closed:
             return
-        if any(fact["id"] == recovery.id for fact in self.recoveries):
-            self.opened.check()
-            self.recoveries = [fact for fact in self.recoveries if fact["id"] != recovery.id]
-            self.opened.record()
-            self.remove_strays()
+        self.delete_recovery(recovery.id)
         if recovery.copy is not None and self.writable:
             self._sweep({recovery.copy})
+
+    def delete_recovery(self, number: int) -> bool:
+        """Forget a recovery that was kept; False where there is none of that number."""
+        if self._fact_of(number) is None:
+            return False
+        self.opened.check()
+        self.recoveries = [fact for fact in self.recoveries if fact["id"] != number]
+        self.opened.record()
+        self.remove_strays()
+        return True
 
     def load_recovery(self, fact: Document, catalog: Catalog, resolve: Any) -> Recovery:
         """Take a recovery up again. Raises CorruptionError, OSError."""

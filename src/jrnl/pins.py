@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING
 from weakref import WeakSet, ref
 
 from jrnl._core import Hold
 from jrnl.closing import ClosesItself
 from jrnl.errors import PinnedPoint, PointExpired, UnknownPoint
+from jrnl.limits import Duration, WindowTime, parse_retention, window_time
 from jrnl.plan import BEFORE
 from jrnl.recovery import present_seq
 
@@ -15,7 +17,7 @@ if TYPE_CHECKING:
     from jrnl._core import Engine
     from jrnl.catalog import Catalog
     from jrnl.keeper import Keeper
-    from jrnl.points import Mark
+    from jrnl.points import Mark, Point
 
 
 class Pin(ClosesItself):
@@ -171,3 +173,93 @@ class Pins:
         for name, hold in pinned.items():
             pin = self._marks[name] = Pin(hold, self)
             self._open.add(pin)
+
+
+class KeepsStates(ABC):
+    """The part of a store that keeps states, and tells for how long."""
+
+    _engine: Engine
+    _keeper: Keeper | None
+    _pins: Pins
+
+    @abstractmethod
+    def _resolve(self, point: Point) -> int: ...
+
+    @abstractmethod
+    def _oldest(self) -> int: ...
+
+    @property
+    def window_time(self) -> WindowTime:
+        """When the window's oldest state began, and when the newest entry was made; UTC.
+
+        Raises
+        ------
+        CorruptionError, StoreClosed
+        """
+        with self._engine as engine:
+            engine.check_not_closed()
+            return window_time(engine, self._oldest())
+
+    @property
+    def pins(self) -> tuple[Pin, ...]:
+        """What is pinned now, marks and views too, the oldest state first."""
+        with self._engine as engine:
+            engine.check_not_closed()
+            return self._pins.all()
+
+    def pin(self, at: Point) -> Pin:
+        """Keep a state, and every later one, in the window.
+
+        While the pin is there no entry after the state leaves the journal, and no rewind goes below
+        it. A writer that needs the room gets JournalFull. It lasts until it is released, or until
+        nobody holds it; it does not outlive the store's closing. A pinned `mark` does.
+
+        Raises
+        ------
+        PointExpired
+            The state is no longer in the window; or with after-images alone, no snapshot leads to
+            it.
+        UnknownPoint, CorruptionError, InvalidArgument, InvalidType, EditOpen, StoreClosed
+        """
+        with self._engine as engine:
+            engine.check_open()
+            return self._pins.pin(self._resolve(at))
+
+    def unpin(self, name: str) -> None:
+        """Let a pinned mark go on as an ordinary one.
+
+        Raises
+        ------
+        UnknownPoint
+            No pinned mark has that name.
+        OSError, EditOpen, ReadOnlyStore, StorePoisoned, StoreClosed
+        """
+        with self._engine as engine:
+            engine.check_open()
+            self._pins.unpin(name)
+
+    def retain(self, at_least: Duration | None = None, at_most: Duration | None = None) -> None:
+        """Set how long states are kept, in place of what was set before; None for no such rule.
+
+        Parameters
+        ----------
+        at_least : timedelta, or seconds as int or float, optional
+            No younger entry leaves the journal: who needs the room gets JournalFull.
+        at_most : timedelta, or seconds as int or float, optional
+            An older entry leaves even where there is room, at the next operation; pins hold it.
+            So a state goes once what followed it is older than this. In memory that is exact. On
+            disk whole groups leave, so that it may take an eighth of the duration longer; and a
+            store that is open for reading shows what is there.
+
+        Raises
+        ------
+        InvalidArgument, InvalidType
+            No duration, or `at_least` is longer than `at_most`.
+        OSError, EditOpen, ReadOnlyStore, StorePoisoned, StoreClosed
+        """
+        least_ns, most_ns = parse_retention(at_least, at_most)
+        with self._engine as engine:
+            engine.check_open()
+            if self._keeper is not None:
+                self._keeper.set_retention(least_ns, most_ns)
+            engine.set_retention(least_ns, most_ns)

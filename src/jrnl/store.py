@@ -7,7 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 from weakref import ref
 
-from jrnl import limits
+from jrnl import history, limits
 from jrnl._core import Engine, ExtentMap, Image
 from jrnl.catalog import Catalog
 from jrnl.checking import (
@@ -25,9 +25,9 @@ from jrnl.errors import (
     PointExpired,
     UnknownPoint,
 )
+from jrnl.history import State, Stats
 from jrnl.journal import Journal
-from jrnl.limits import Duration, WindowTime, parse_retention, window_time
-from jrnl.pins import Pin, Pins
+from jrnl.pins import KeepsStates, Pins
 from jrnl.plan import BEFORE, PRODUCTION, Base, Plan, Way, choose
 from jrnl.points import (
     Mark,
@@ -55,6 +55,9 @@ from jrnl.volume import Volume
 
 if TYPE_CHECKING:
     from types import TracebackType
+
+    import numpy as np
+    from numpy.typing import NDArray
 
     from jrnl.keeper import Keeper
 
@@ -93,7 +96,7 @@ class Savepoint:
             self._store._close_savepoint(self, mark, failed=kind is not None)
 
 
-class Store(ClosesItself):
+class Store(KeepsStates, ClosesItself):
     """One or more volumes under one journal and one sequence; made by `create` and `wrap`.
 
     Any method may be called from any thread. As a context manager it closes itself; after that all
@@ -162,25 +165,6 @@ class Store(ClosesItself):
             return Window(self._oldest(), engine.seq)
 
     @property
-    def window_time(self) -> WindowTime:
-        """When the window's oldest state began, and when the newest entry was made; UTC.
-
-        Raises
-        ------
-        CorruptionError, StoreClosed
-        """
-        with self._engine as engine:
-            engine.check_not_closed()
-            return window_time(engine, self._oldest())
-
-    @property
-    def pins(self) -> tuple[Pin, ...]:
-        """What is pinned now, marks and views too, the oldest state first."""
-        with self._engine as engine:
-            engine.check_not_closed()
-            return self._pins.all()
-
-    @property
     def marks(self) -> Mapping[str, Mark]:
         """Marks whose states are in the window, by name."""
         with self._engine as engine:
@@ -203,6 +187,24 @@ class Store(ClosesItself):
         with self._engine as engine:
             engine.check_not_closed()
             return self._catalog.recoveries()
+
+    def delete_recovery(self, number: int) -> None:
+        """Give up a recovery by its id, with what it preserves; also one that cannot be taken up.
+
+        Raises
+        ------
+        InvalidArgument
+            There is none with that id.
+        ReadOnlyStore, EditOpen, StoreClosed
+        """
+        with self._engine as engine:
+            engine.check_open()
+            found = self._catalog.recoveries().get(number)
+            if found is not None:
+                found.close()
+            elif self._keeper is None or not self._keeper.delete_recovery(number):
+                known = ", ".join(map(str, self._catalog.recoveries())) or "none"
+                raise InvalidArgument(f"there is no recovery {number!r}; there is {known}")
 
     # Naming states.
 
@@ -252,65 +254,6 @@ class Store(ClosesItself):
         with self._engine as engine:
             engine.check_open()
             return Mark(None, engine.seq, engine.tick())
-
-    # What is kept.
-
-    def pin(self, at: Point) -> Pin:
-        """Keep a state, and every later one, in the window.
-
-        While the pin is there no entry after the state leaves the journal, and no rewind goes below
-        it. A writer that needs the room gets JournalFull. It lasts until it is released, or until
-        nobody holds it; it does not outlive the store's closing. A pinned `mark` does.
-
-        Raises
-        ------
-        PointExpired
-            The state is no longer in the window; or with after-images alone, no snapshot leads to
-            it.
-        UnknownPoint, CorruptionError, InvalidArgument, InvalidType, EditOpen, StoreClosed
-        """
-        with self._engine as engine:
-            engine.check_open()
-            return self._pins.pin(self._resolve(at))
-
-    def unpin(self, name: str) -> None:
-        """Let a pinned mark go on as an ordinary one.
-
-        Raises
-        ------
-        UnknownPoint
-            No pinned mark has that name.
-        OSError, EditOpen, ReadOnlyStore, StorePoisoned, StoreClosed
-        """
-        with self._engine as engine:
-            engine.check_open()
-            self._pins.unpin(name)
-
-    def retain(self, at_least: Duration | None = None, at_most: Duration | None = None) -> None:
-        """Set how long states are kept, in place of what was set before; None for no such rule.
-
-        Parameters
-        ----------
-        at_least : timedelta, or seconds as int or float, optional
-            No younger entry leaves the journal: who needs the room gets JournalFull.
-        at_most : timedelta, or seconds as int or float, optional
-            An older entry leaves even where there is room, at the next operation; pins hold it.
-            So a state goes once what followed it is older than this. In memory that is exact. On
-            disk whole groups leave, so that it may take an eighth of the duration longer; and a
-            store that is open for reading shows what is there.
-
-        Raises
-        ------
-        InvalidArgument, InvalidType
-            No duration, or `at_least` is longer than `at_most`.
-        OSError, EditOpen, ReadOnlyStore, StorePoisoned, StoreClosed
-        """
-        least_ns, most_ns = parse_retention(at_least, at_most)
-        with self._engine as engine:
-            engine.check_open()
-            if self._keeper is not None:
-                self._keeper.set_retention(least_ns, most_ns)
-            engine.set_retention(least_ns, most_ns)
 
     def snapshot(self, name: str) -> Snapshot:
         """Copy all volumes as they are now, with checksums.
@@ -489,6 +432,100 @@ class Store(ClosesItself):
         self._check_before_images("savepoint")
         return Savepoint(self, name)
 
+    # What has happened.
+
+    def diff(
+        self, a: Point, b: Point, volume: str | Volume | None = None, *, exact: bool = False
+    ) -> NDArray[np.void]:
+        """Say where two states differ. Their order does not matter.
+
+        By default that is told from the headers of the entries between them, and nothing is read:
+        the extents that these entries wrote. Outside of them the states are equal; inside, bytes
+        may be, since a write may write what was there already. Zeroes over zeroes do not count
+        where the journal says so.
+
+        With `exact` both states are read there and compared: an extent begins and ends with a byte
+        that differs, and between two such bytes runs of less than 64 equal ones are part of it.
+
+        A state that only a snapshot holds, and one that damaged headers lead to, is read and
+        compared in any case, wherever it may differ: the answer is exact then.
+
+        Parameters
+        ----------
+        a, b : point
+            As for `recover`. Without `exact`, their entries are enough: they need not be in the
+            window of a store with ``images="after"``.
+        volume : str or Volume, optional
+            Only this one; all of them by default.
+
+        Returns
+        -------
+        ndarray
+            Structured: volume (uint16, its index in ``store.volumes``), offset and length (uint64,
+            bytes), sorted by volume and offset; extents neither touch nor overlap.
+
+        Raises
+        ------
+        PointExpired, UnknownPoint, UnknownVolume, CorruptionError, InvalidArgument, InvalidType,
+        EditOpen, StoreClosed, MemoryError
+        """
+        with self._engine as engine:
+            engine.check_open()
+            index = None if volume is None else self._catalog.volume_index(volume)
+            only = None if index is None else frozenset({index})
+            states = self._state(a, only), self._state(b, only)
+            return history.diff(engine, states, index, exact)
+
+    def history(
+        self, offset: int, length: int, volume: str | Volume | None = None
+    ) -> NDArray[np.void]:
+        """Say who wrote in a range of a volume: the retained entries that did, oldest first.
+
+        They are rows of ``store.journal.entries``: writes, discards and zeroes whose range overlaps
+        it. What was there before entry `seq` is ``store.journal.before(seq)``. What a rewind
+        dropped is in no state and not in here. Nobody has written in an empty range.
+
+        Parameters
+        ----------
+        offset, length : int
+            Bytes.
+        volume : str or Volume, optional
+            Where there are several.
+
+        Raises
+        ------
+        OutOfBounds, UnknownVolume, InvalidType, StoreClosed
+        CorruptionError
+            A header is damaged: it could be of an entry that wrote there.
+        """
+        with self._engine as engine:
+            engine.check_not_closed()
+            return history.history(engine, offset, length, self._catalog.volume_index(volume))
+
+    def stats(self, since: Point | None = None, until: Point | None = None) -> Stats:
+        """Count what was written after state `since`, up to and including state `until`.
+
+        By default, all that the journal holds. A phase is what lies between two points: mark its
+        start and its end. What a rewind dropped counts nowhere.
+
+        Returns
+        -------
+        Stats
+
+        Raises
+        ------
+        InvalidArgument
+            `since` is the later one.
+        CorruptionError
+            A header among them is damaged.
+        PointExpired, UnknownPoint, InvalidType, StoreClosed
+        """
+        with self._engine as engine:
+            engine.check_not_closed()
+            first = engine.base_seq if since is None else self._resolve(since)
+            last = engine.seq if until is None else self._resolve(until)
+            return history.stats(engine, first, last)
+
     # Checking.
 
     def digest(self, at: Point | None = None) -> str:
@@ -650,6 +687,20 @@ class Store(ClosesItself):
             return Way("backward", own, ExtentMap(engine)), target.seq
         seq = self._resolve(to)
         return choose(engine, bases, seq, only), seq
+
+    def _state(self, point: Point, only: frozenset[int] | None) -> State:
+        """Return what `diff` has to know of a point, and of which volumes."""
+        self._check_own(point)
+        snapshot = self._snapshot_of(point)
+        if snapshot is not None and present_seq(self._engine, snapshot.seq) is None:
+            return State(None, lambda: snapshot.image)
+
+        def image() -> Image:
+            way, seq = self._choose(point, None, only)
+            base = way.base.image or Image.production(self._engine)
+            return Image.patched(base, way.extents, seq, False)
+
+        return State(self._resolve(point), image)
 
     def _outcome(self, seq: int, base: str | Snapshot | None, only: frozenset[int] | None) -> int:
         with self._engine as engine:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 
+import jrnl
 from jrnl import JournalFull, Kind
 from tests.crash.disk import SimDisk
 from tests.crash.expect import (
@@ -25,7 +26,7 @@ from tests.crash.expect import (
     cut,
     follow,
 )
-from tests.model import Model
+from tests.model import Model, State
 
 STORE = "s"
 SECTOR = 512
@@ -292,14 +293,38 @@ class Host:
             first.close()
         self._look_at(recovery, state)
         self._tick()
-        after = self._branch(wanted=state)
-        kept = {recovery.id: (to, state)}
-        self.world.recoveries |= kept
+        self._restore(recovery, state)
+
+    def _restore(self, recovery: jrnl.Recovery, state: State, only: int | None = None) -> None:
+        """Restore all volumes, or one."""
+        kept = {recovery.id: (recovery.seq, state)}
+        wanted = state
+        if only is not None:
+            now = self.model.now
+            wanted = (*now[:only], state[only], *now[only + 1 :])
+        names = None if only is None else [self.shape.names[only]]
+        if recovery.id in self.world.recoveries:
+            self.world.moving |= kept  # as it was, or as it is now
+        else:
+            self.world.recoveries |= kept
+        after = self._branch(wanted=wanted)
         after.recoveries |= kept
+        after.moving = {}
         try:
-            self._atomic(after, recovery.restore)
+            self._atomic(after, lambda: recovery.restore(volumes=names))
         except JournalFull:
             self._refused()
+
+    def seek(self, to: int) -> None:
+        """Restore an undoable recovery, move it, and restore it again, one of its volumes."""
+        recovery = self.store.recover(to, undoable=True)
+        self._look_at(recovery, self.model.states[to])
+        self._restore(recovery, self.model.states[to])
+        then = self.rng.choice(self.kept()[-20:])
+        recovery.seek(then)
+        self._look_at(recovery, self.model.states[then])
+        self._tick()
+        self._restore(recovery, self.model.states[then], self.rng.randrange(len(self.shape.sizes)))
 
     def close_recoveries(self) -> None:
         for recovery in list(self.store.recoveries.values()):
@@ -447,6 +472,12 @@ def again(host: Host) -> None:
     host.close_recoveries()
 
 
+def seek(host: Host) -> None:
+    if host.shape.images == "both":
+        host.seek(host.rng.choice(host.kept()[-20:]))
+        host.close_recoveries()
+
+
 def rewind(host: Host) -> None:
     if host.shape.images == "both":
         pinned = max((host.model.marks[name] for name in host.world.pinned), default=0)
@@ -500,6 +531,7 @@ OPERATIONS: dict[str, Callable[[Host], None]] = {
         delete_snapshot,
         restore,
         again,
+        seek,
         rewind,
         savepoint,
         reopen,
@@ -509,7 +541,8 @@ OPERATIONS: dict[str, Callable[[Host], None]] = {
 }
 WRITES = ("write_sectors", "write_inside", "write_across", "write_end", "write_many")
 COMMON = (*WRITES, *WRITES, "flush", "flush", "discard", "write_zeroes", "mark")
-RARE = ("pin", "snapshot", "delete_snapshot", "restore", "again", "rewind", "savepoint", "reopen")
+BACK = ("restore", "again", "seek", "rewind", "savepoint", "reopen")
+RARE = ("pin", "snapshot", "delete_snapshot", *BACK)
 # The kinds of life: all alike, much wrapping, back and forth.
 MIXES = (
     (*COMMON, *RARE, "read_only"),
@@ -520,7 +553,7 @@ MIXES = (
 
 def sequences(images: str = "both", length: int = 3) -> Iterator[tuple[str, ...]]:
     """Yield every sequence of up to `length` operations."""
-    idle = () if images == "both" else ("rewind", "savepoint")
+    idle = () if images == "both" else ("seek", "rewind", "savepoint")
     names = [name for name in OPERATIONS if name not in idle]
     for count in range(1, length + 1):
         yield from itertools.product(names, repeat=count)
