@@ -6,10 +6,12 @@
     _device      files, and Python objects in their place
     _ring        where entries lie, how they enter and leave
     _write       the write path
+    _reclaim     what may leave the journal, and what has to
     _edit        a range lent out for writing in place
     _log         file stores: groups of entries, on disk and in memory
     _overlay     file stores: what their volumes have not got yet
     _log_run     file stores: a run of the log without the bytes
+    _log_keep    file stores: which groups may leave, and which have to
     _disk_write  file stores: the write path
     _extent_map  which bytes come from which entry
     _live        earlier states that follow production
@@ -92,10 +94,12 @@ include "_memory.pxi"
 include "_device.pxi"
 include "_ring.pxi"
 include "_write.pxi"
+include "_reclaim.pxi"
 include "_edit.pxi"
 include "_log.pxi"
 include "_overlay.pxi"
 include "_log_run.pxi"
+include "_log_keep.pxi"
 include "_disk_write.pxi"
 include "_extent_map.pxi"
 include "_live.pxi"

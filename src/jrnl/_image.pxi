@@ -446,30 +446,20 @@ cdef int image_write_back(ImageData* image, uint32_t volume, const int64_t* offs
 cdef int restore_simulate(Core* core, const int64_t* lengths, uint64_t count,
                           uint64_t* oldest) noexcept nogil:
     """The oldest state after `count` writes of lengths[k]: a run of the ring without the bytes."""
-    cdef Ring ring = core.ring
+    cdef RingRun run
     cdef uint64_t* positions = <uint64_t*>malloc((count + 1) * sizeof(uint64_t))
-    cdef uint64_t k, own, room
-    cdef int64_t time_ns
+    cdef uint64_t k
     cdef int status = E_CLOSED if core.closed else OK
     if positions is NULL:
         return E_NO_MEMORY
-    oldest[0] = core.base_seq
-    for k in range(count if status == OK else 0):
-        room = write_room(core, <uint64_t>lengths[k])
-        while not ring_place(&ring, room, &positions[k]):
-            if core.refuse:
-                status = E_FULL
+    if status == OK:
+        ring_run_begin(core, &run)
+        run.positions = positions
+        run.lengths = lengths
+        for k in range(count):
+            status = ring_run_add(core, &run, write_room(core, <uint64_t>lengths[k]))
+            if status != OK:
                 break
-            if ring.slot_tail < core.ring.slot_head:
-                status = ring_evict(core, &ring, oldest, &time_ns)
-                if status != OK:
-                    break
-            else:
-                own = ring.slot_tail - core.ring.slot_head
-                oldest[0] = core.seq + 1 + own
-                ring_drop_oldest(&ring, positions[own], write_room(core, <uint64_t>lengths[own]))
-        if status != OK:
-            break
-        ring_take(&ring, positions[k], room)
+        oldest[0] = run.oldest
     free(positions)
     return status

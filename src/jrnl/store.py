@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
+from weakref import ref
 
-from jrnl import history
+from jrnl import history, limits
 from jrnl._core import Engine, ExtentMap, Image
 from jrnl.catalog import Catalog
 from jrnl.checking import (
@@ -26,6 +27,7 @@ from jrnl.errors import (
 )
 from jrnl.history import State, Stats
 from jrnl.journal import Journal
+from jrnl.pins import KeepsStates, Pins
 from jrnl.plan import BEFORE, PRODUCTION, Base, Plan, Way, choose
 from jrnl.points import (
     Mark,
@@ -94,14 +96,20 @@ class Savepoint:
             self._store._close_savepoint(self, mark, failed=kind is not None)
 
 
-class Store(ClosesItself):
+class Store(KeepsStates, ClosesItself):
     """One or more volumes under one journal and one sequence; made by `create` and `wrap`.
 
     Any method may be called from any thread. As a context manager it closes itself; after that all
     but names, sizes and `problems` raises StoreClosed.
     """
 
-    def __init__(self, engine: Engine, names: list[str], keeper: Keeper | None = None) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        names: list[str],
+        keeper: Keeper | None = None,
+        rules: limits.Limits | None = None,
+    ) -> None:
         self._engine = engine
         self._keeper = keeper
         # Nothing here refers back to the store: dropped, it goes at once, and its memory with it.
@@ -113,6 +121,10 @@ class Store(ClosesItself):
         }
         self._catalog.keeper = keeper
         self._savepoints: set[Savepoint] = set()
+        self._pins = Pins(engine, self._catalog, keeper)
+        self._catalog.check_delete = _checker(ref(self._pins))
+        if rules is not None:
+            limits.apply(engine, rules, self)
         self.journal = Journal(engine)
 
     def __repr__(self) -> str:
@@ -215,15 +227,28 @@ class Store(ClosesItself):
         engine.commit(seq)
         return seq
 
-    def mark(self, name: str | None = None) -> Mark:
+    def mark(self, name: str | None = None, pinned: bool = False) -> Mark:
         """Name the present state, by a MARK entry; without a name, return a bookmark, no entry.
 
-        A mark lives as long as its state is in the window.
+        A mark lives as long as its state is in the window. A `pinned` one keeps it there, as `pin`
+        does, until `unpin`; on disk it is durable when this returns, and outlives closing.
 
         Raises
         ------
         NameTaken, InvalidArgument, InvalidType, JournalFull, StoreClosed
+        PointExpired
+            A pin with after-images alone, and no snapshot that leads to the state.
         """
+        if pinned and name is None:
+            raise InvalidArgument("a bookmark cannot be pinned; give it a name, or use pin()")
+        if pinned and name is not None:
+            with self._engine as engine:
+                engine.check_open()
+                self._catalog.check_free(name)
+                self._pins.check_markable()
+                mark = next(iter(self._volumes.values()))._mark(name)
+                self._pins.pin_mark(mark)
+                return mark
         if name is not None:
             return next(iter(self._volumes.values()))._mark(name)
         with self._engine as engine:
@@ -373,8 +398,11 @@ class Store(ClosesItself):
         Raises
         ------
         PinnedPoint
-            An open view or recovery needs an entry that would be dropped.
+            An open view or recovery needs an entry that would be dropped, or a later state is
+            pinned.
         UnknownPoint, PointExpired, CorruptionError, EditOpen, StoreClosed
+        JournalFull
+            On disk, what is pinned leaves no room for the REWIND entry.
         InvalidArgument
             ``images="after"``.
         """
@@ -711,6 +739,8 @@ class Store(ClosesItself):
             )
 
     def _rewind(self, seq: int) -> Rewind:
+        if self._keeper is not None:
+            self._keeper.check_epochs()
         result = Rewind(*self._engine.rewind(seq))
         if self._keeper is not None:
             self._keeper.bound_epochs()
@@ -741,6 +771,15 @@ class Store(ClosesItself):
             if failed and not engine.closed:
                 engine.check_open()
                 self._rewind(engine.resolve(savepoint.start))
+
+
+def _checker(pins: ref[Pins]) -> Callable[[str], None]:
+    def check(name: str) -> None:
+        found = pins()
+        if found is not None:
+            found.check_delete(name)
+
+    return check
 
 
 def _is_in_window(engine: Engine, catalog: Catalog, seq: int) -> bool:
