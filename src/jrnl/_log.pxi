@@ -380,6 +380,10 @@ cdef int disk_reserve(Core* core, uint64_t room, uint64_t* position) noexcept no
     cdef int status
     if room > disk.ram_size // 2 - 2 * LOG_BLOCK_BYTES:
         return E_TOO_LARGE
+    if core.guarded:
+        status = disk_reclaim(core, room)
+        if status != OK:
+            return status
     while True:
         count = open_count(core)
         cursor = disk.cursor if count else disk.start + GROUP_HEAD_BYTES
@@ -447,7 +451,10 @@ cdef int disk_evict(Core* core, uint64_t end) noexcept nogil:
     if status != OK:
         return status
     if core.refuse:
+        core.reclaim.full_by = FULL_OTHERWISE
         return E_FULL
+    if core.guarded:
+        return guarded_evict(core, end)
     number = evict_target(core, end)
     if number == core.disk.group_next and open_count(core):
         return log_commit(core)    # all closed groups would have to go: the open one is closed

@@ -35,6 +35,8 @@ cdef int disk_room_check(Core* core, const int64_t* lengths, uint64_t length,
     """Whether so many writes fit, wherever they begin."""
     cdef LogRun run
     cdef uint64_t k
+    if core.guarded:
+        return guarded_room_check(core, NULL, lengths, length, count)
     if not core.refuse:
         return OK
     run_begin(core, &run)
@@ -49,6 +51,8 @@ cdef int disk_zero_room_check(Core* core, uint64_t offset, uint64_t length) noex
     """Whether a discard fits, whatever it discards."""
     cdef LogRun run
     cdef uint64_t piece
+    if core.guarded:
+        return guarded_zero_check(core, offset, length)
     if not core.refuse:
         return OK
     run_begin(core, &run)
@@ -64,8 +68,11 @@ cdef int disk_zero_room_check(Core* core, uint64_t offset, uint64_t length) noex
 # What a restore pushes out. Its groups are simulated behind those that there are.
 
 cdef struct LogPlan:
-    const Core* core
+    Core* core
     LogRun run
+    int64_t open_ns              # time of the open group's first entry
+    uint64_t slack               # bytes by which a guess at groups may be wrong
+    bint guess
     GroupRecord* groups          # the simulated ones
     uint64_t group_first
     uint64_t group_next
@@ -81,6 +88,21 @@ cdef struct LogPlan:
     uint64_t frozen_slot
 
 
+cdef void plan_here(Core* core, LogPlan* plan) noexcept nogil:
+    """A plan that begins with the log as it is."""
+    memset(plan, 0, sizeof(LogPlan))
+    plan.core = core
+    run_begin(core, &plan.run)
+    plan.open_ns = core.time_ns
+    if plan.run.count:
+        plan.open_ns = header_at(core, core.disk.first_slot).time_ns
+    plan.group_first = core.disk.group_first
+    plan.group_next = core.disk.group_next
+    plan.tail = core.ring.tail
+    plan.slot_tail = core.ring.slot_tail
+    plan.slot_head = core.ring.slot_head
+
+
 cdef GroupRecord plan_group(const LogPlan* plan, uint64_t number) noexcept nogil:
     if number < plan.core.disk.group_next:
         return group_at(plan.core.disk, number)[0]
@@ -93,6 +115,9 @@ cdef void plan_close(LogPlan* plan) noexcept nogil:
     group.position = plan.run.start
     group.slot = plan.slot_head - plan.run.count
     plan.group_next += 1
+    plan.open_ns = plan.core.time_ns
+    if plan.guess:
+        plan.slack += LOG_BLOCK_BYTES
     plan.run.start = plan.run.cursor = group_end(plan.run.cursor, plan.run.count)
     plan.run.count = 0
 
@@ -140,6 +165,8 @@ cdef int plan_evict(LogPlan* plan, uint64_t end) noexcept nogil:
     cdef GroupRecord group
     if plan.core.refuse:
         return E_FULL
+    if plan.core.guarded:
+        return plan_guarded_evict(plan, end)
     if end > area and end - area > tail:
         tail = end - area
     if plan.slot_head - plan.slot_tail >= slots:
@@ -154,6 +181,12 @@ cdef int plan_evict(LogPlan* plan, uint64_t end) noexcept nogil:
         return OK
     if number == plan.group_first:
         return E_TOO_LARGE
+    plan_leave(plan, number)
+    return OK
+
+
+cdef void plan_leave(LogPlan* plan, uint64_t number) noexcept nogil:
+    """What disk_evict_to does."""
     plan.tail = plan.run.start
     plan.slot_tail = plan.slot_head - plan.run.count
     if number < plan.group_next:
@@ -165,13 +198,14 @@ cdef int plan_evict(LogPlan* plan, uint64_t end) noexcept nogil:
             plan_write_back(plan)
         plan_write_back(plan)
     plan.recorded_number = plan.group_next
-    return OK
 
 
 cdef int plan_take(LogPlan* plan, uint64_t room) noexcept nogil:
     """What disk_reserve and disk_take do."""
     cdef uint64_t cursor, end
     cdef int status
+    if plan.core.guarded:
+        plan_reclaim(plan, room)
     while True:
         cursor = plan.run.cursor if plan.run.count else plan.run.start + GROUP_HEAD_BYTES
         end = group_end(cursor + room, plan.run.count + 1)
@@ -180,9 +214,9 @@ cdef int plan_take(LogPlan* plan, uint64_t room) noexcept nogil:
             plan_tidy(plan)
         elif end > plan.ram_tail + plan.core.disk.ram_size:
             plan_write_back(plan)
-        elif (end > plan.tail + plan.core.ring.area - plan.core.disk.reserve
+        elif (end + plan.slack > plan.tail + plan.core.ring.area - plan.core.disk.reserve
                 or plan.slot_head - plan.slot_tail >= plan.core.ring.slots):
-            status = plan_evict(plan, end)
+            status = plan_evict(plan, end + plan.slack)
             if status != OK:
                 return status
         else:
@@ -192,22 +226,16 @@ cdef int plan_take(LogPlan* plan, uint64_t room) noexcept nogil:
             return OK
 
 
-cdef int disk_restore_simulate(const Core* core, const int64_t* offsets, const int64_t* lengths,
+cdef int disk_restore_simulate(Core* core, const int64_t* offsets, const int64_t* lengths,
                                uint64_t count, uint64_t* oldest) noexcept nogil:
     """The oldest state after writes at offsets[k] of lengths[k], in groups of their own."""
     cdef LogPlan plan
     cdef uint64_t k
     cdef int status = E_CLOSED if core.closed else OK
-    plan.core = core
+    plan_here(core, &plan)
     plan.groups = <GroupRecord*>malloc((count + 2) * sizeof(GroupRecord))
     if plan.groups is NULL:
         return E_NO_MEMORY
-    run_begin(core, &plan.run)
-    plan.group_first = core.disk.group_first
-    plan.group_next = core.disk.group_next
-    plan.tail = core.ring.tail
-    plan.slot_tail = core.ring.slot_tail
-    plan.slot_head = core.ring.slot_head
     plan.synced_slot = core.ring.slot_head    # a restore begins with a write-back
     plan.frozen = False
     if plan.run.count:

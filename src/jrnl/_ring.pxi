@@ -180,12 +180,11 @@ cdef int core_evict_oldest(Core* core) noexcept nogil:
     if ring.slot_tail == ring.slot_head:
         return E_TOO_LARGE
     if core.refuse:
+        core.reclaim.full_by = FULL_OTHERWISE
         return E_FULL
     status = ring_evict(core, &ring, &seq, &time_ns)
     if status != OK:
         return status
-    if ring.slot_tail > core.edit_floor:
-        return E_FULL    # the entry of an open edit would have to go
     if core.live is not NULL:
         live_keep_all(core, ring.slot_tail)
     core.evictions += ring.slot_tail - core.ring.slot_tail
@@ -197,17 +196,11 @@ cdef int core_evict_oldest(Core* core) noexcept nogil:
 
 cdef int core_reserve(Core* core, uint64_t room, uint64_t* position) noexcept nogil:
     """Make room for one entry whose images take `room` bytes; nothing is claimed yet."""
-    cdef Ring ring
-    cdef uint64_t evicted
     cdef int status
     if core.disk is not NULL:
         return disk_reserve(core, room, position)
-    if core.edits is not NULL:
-        # Eviction stops short of an open edit: find out before the first entry leaves.
-        ring = core.ring
-        status = simulate_one(core, &ring, room, &evicted)
-        if status != OK:
-            return status
+    if core.guarded or core.edits is not NULL:
+        return guarded_reserve(core, room, position)
     while not ring_place(&core.ring, room, position):
         status = core_evict_oldest(core)
         if status != OK:
@@ -233,6 +226,8 @@ cdef void core_append(Core* core, EntryHeader* entry, uint64_t room) noexcept no
     core.since_rewind += room
     core.unflushed = entry.kind != KIND_FLUSH
     core.seq += 1
+    if core.watched:
+        watch_room(core)
 
 
 # A Python clock may run anything, this store's own methods too. So an operation asks it before it

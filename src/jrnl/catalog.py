@@ -69,6 +69,7 @@ class Catalog:
         self._open_recoveries: WeakValueDictionary[int, Recovery] = WeakValueDictionary()
         self._kept_recoveries: dict[int, Recovery] = {}
         self.keeper: Keeps | None = None
+        self.check_delete: Callable[[str], None] = _may_go
 
     def check_free(self, name: str) -> str:
         """Return `name` if it is valid and nobody's. Raises InvalidArgument, NameTaken."""
@@ -170,6 +171,10 @@ class Catalog:
     def volume_index(self, volume: object) -> int:
         """Return the index of a volume; see the function of that name."""
         return volume_index(self.volumes, volume)
+
+
+def _may_go(name: str) -> None:
+    """Whatever the snapshot, nothing needs it."""
 
 
 def volume_index(volumes: dict[str, int], volume: object) -> int:

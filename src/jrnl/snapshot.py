@@ -195,12 +195,15 @@ class Snapshot:
         ------
         UnknownPoint
             It was deleted already.
+        PinnedPoint
+            With after-images alone, a pinned state is rebuilt from it.
         EditOpen, StoreClosed
         """
         with self.image.engine as engine:
             engine.check_open()
             catalog, image = self._catalog(), self.image
             if catalog is not None and catalog.snapshots.get(self.name) is self:
+                catalog.check_delete(self.name)
                 if catalog.keeper is not None:
                     catalog.keeper.snapshot_deleted(image)
                 del catalog.snapshots[self.name]
@@ -212,6 +215,11 @@ class Snapshot:
         image.let_go()
         if catalog is not None and not image.is_needed:
             catalog.copier.give_up(image)
+
+
+def covers(snapshot: Snapshot, only: frozenset[int] | None) -> bool:
+    """Whether a snapshot has all of the volumes that are asked for; None is all of the store's."""
+    return snapshot.covers is None or (only is not None and only <= snapshot.covers)
 
 
 def problems_of(snapshot: Snapshot) -> list[str]:

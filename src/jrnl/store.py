@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
+from weakref import ref
 
+from jrnl import history, limits
 from jrnl._core import Engine, ExtentMap, Image
 from jrnl.catalog import Catalog
 from jrnl.checking import (
@@ -16,7 +18,7 @@ from jrnl.checking import (
     snapshot_problems,
 )
 from jrnl.closing import ClosesItself
-from jrnl.copier import Copier, Copy, MemoryCopy
+from jrnl.copier import Copier
 from jrnl.errors import (
     CorruptionError,
     InvalidArgument,
@@ -24,7 +26,9 @@ from jrnl.errors import (
     PointExpired,
     UnknownPoint,
 )
+from jrnl.history import State, Stats
 from jrnl.journal import Journal
+from jrnl.pins import KeepsStates, Pins
 from jrnl.plan import BEFORE, PRODUCTION, Base, Plan, Way, choose
 from jrnl.points import (
     Mark,
@@ -46,12 +50,16 @@ from jrnl.recovery import (
     present_seq,
     recover,
 )
-from jrnl.snapshot import Report, Snapshot
+from jrnl.snapshot import Report, Snapshot, covers
+from jrnl.taking import TakesSnapshots
 from jrnl.view import View
 from jrnl.volume import Volume
 
 if TYPE_CHECKING:
     from types import TracebackType
+
+    import numpy as np
+    from numpy.typing import NDArray
 
     from jrnl.keeper import Keeper
 
@@ -90,14 +98,20 @@ class Savepoint:
             self._store._close_savepoint(self, mark, failed=kind is not None)
 
 
-class Store(ClosesItself):
+class Store(TakesSnapshots, KeepsStates, ClosesItself):
     """One or more volumes under one journal and one sequence; made by `create` and `wrap`.
 
     Any method may be called from any thread. As a context manager it closes itself; after that all
     but names, sizes and `problems` raises StoreClosed.
     """
 
-    def __init__(self, engine: Engine, names: list[str], keeper: Keeper | None = None) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        names: list[str],
+        keeper: Keeper | None = None,
+        rules: limits.Limits | None = None,
+    ) -> None:
         self._engine = engine
         self._keeper = keeper
         # Nothing here refers back to the store: dropped, it goes at once, and its memory with it.
@@ -109,6 +123,10 @@ class Store(ClosesItself):
         }
         self._catalog.keeper = keeper
         self._savepoints: set[Savepoint] = set()
+        self._pins = Pins(engine, self._catalog, keeper)
+        self._catalog.check_delete = _checker(ref(self._pins))
+        if rules is not None:
+            limits.apply(engine, rules, self)
         self.journal = Journal(engine)
 
     def __repr__(self) -> str:
@@ -211,87 +229,33 @@ class Store(ClosesItself):
         engine.commit(seq)
         return seq
 
-    def mark(self, name: str | None = None) -> Mark:
+    def mark(self, name: str | None = None, pinned: bool = False) -> Mark:
         """Name the present state, by a MARK entry; without a name, return a bookmark, no entry.
 
-        A mark lives as long as its state is in the window.
+        A mark lives as long as its state is in the window. A `pinned` one keeps it there, as `pin`
+        does, until `unpin`; on disk it is durable when this returns, and outlives closing.
 
         Raises
         ------
         NameTaken, InvalidArgument, InvalidType, JournalFull, StoreClosed
+        PointExpired
+            A pin with after-images alone, and no snapshot that leads to the state.
         """
+        if pinned and name is None:
+            raise InvalidArgument("a bookmark cannot be pinned; give it a name, or use pin()")
+        if pinned and name is not None:
+            with self._engine as engine:
+                engine.check_open()
+                self._catalog.check_free(name)
+                self._pins.check_markable()
+                mark = next(iter(self._volumes.values()))._mark(name)
+                self._pins.pin_mark(mark)
+                return mark
         if name is not None:
             return next(iter(self._volumes.values()))._mark(name)
         with self._engine as engine:
             engine.check_open()
             return Mark(None, engine.seq, engine.tick())
-
-    def snapshot(self, name: str, volumes: Iterable[str] | None = None) -> Snapshot:
-        """Take a copy of the volumes as they are now, with checksums.
-
-        It costs nothing to take, whatever the volumes' size: it is read through the journal at
-        first, and copied in the background (`Snapshot.complete`, `Snapshot.wait`); what the journal
-        must let go of meanwhile is copied before. On disk, it is durable once this returns, and the
-        copying goes on after a crash. With ``images="after"`` the journal can't keep a past: then
-        all is copied at once, and writers wait.
-
-        Parameters
-        ----------
-        name : str
-        volumes : iterable of str, optional
-            The only volumes that it covers; all by default.
-
-        Raises
-        ------
-        NameTaken, UnknownVolume, InvalidArgument, InvalidType, EditOpen, StoreClosed, MemoryError
-        OSError, StorePoisoned, ReadOnlyStore
-            On disk.
-        """
-        copier = self._catalog.copier
-        with self._engine as engine:
-            engine.check_open()
-            self._catalog.check_free(name)
-            snapshot = self._begin_snapshot(name, chosen(self._catalog.volumes, volumes))
-            if self._keeper is None:
-                self._catalog.snapshots[name] = snapshot
-        if self._keeper is not None:
-            self._make_durable(snapshot)
-        copier.start()
-        return snapshot
-
-    def _begin_snapshot(self, name: str, covered: list[int]) -> Snapshot:
-        engine, keeper = self._engine, self._keeper
-        copy: Copy | None = None
-        if keeper is not None:
-            image, copy = keeper.take_snapshot(covered)
-        elif engine.images & BEFORE:
-            image = Image.live(engine, engine.seq, True, covered)
-            copy = MemoryCopy(image, covered)
-        else:
-            image = Image.frozen(engine, covered)
-        snapshot = Snapshot(self._catalog, name, image, engine.tick(), copy, covered)
-        if copy is not None:
-            self._catalog.copier.add(copy)
-        return snapshot
-
-    def _make_durable(self, snapshot: Snapshot) -> None:
-        """Have a snapshot's state, and then its name, outlive a crash. Others may write meanwhile.
-
-        Whatever they do, the copy is of its state: it is finished before what it needs goes.
-        """
-        engine, keeper = self._engine, self._keeper
-        assert keeper is not None
-        try:
-            engine.commit(snapshot.seq)
-            with engine:
-                engine.check_open()
-                self._catalog.check_free(snapshot.name)
-                keeper.name_snapshot(snapshot)
-                self._catalog.snapshots[snapshot.name] = snapshot
-        except BaseException:
-            with engine:
-                keeper.give_up_snapshot(snapshot)
-            raise
 
     # Going back.
 
@@ -417,8 +381,11 @@ class Store(ClosesItself):
         Raises
         ------
         PinnedPoint
-            An open view or recovery needs an entry that would be dropped.
+            An open view or recovery needs an entry that would be dropped, or a later state is
+            pinned.
         UnknownPoint, PointExpired, CorruptionError, EditOpen, StoreClosed
+        JournalFull
+            On disk, what is pinned leaves no room for the REWIND entry.
         InvalidArgument
             ``images="after"``.
         """
@@ -447,6 +414,100 @@ class Store(ClosesItself):
         self._engine.check_not_closed()
         self._check_before_images("savepoint")
         return Savepoint(self, name)
+
+    # What has happened.
+
+    def diff(
+        self, a: Point, b: Point, volume: str | Volume | None = None, *, exact: bool = False
+    ) -> NDArray[np.void]:
+        """Say where two states differ. Their order does not matter.
+
+        By default that is told from the headers of the entries between them, and nothing is read:
+        the extents that these entries wrote. Outside of them the states are equal; inside, bytes
+        may be, since a write may write what was there already. Zeroes over zeroes do not count
+        where the journal says so.
+
+        With `exact` both states are read there and compared: an extent begins and ends with a byte
+        that differs, and between two such bytes runs of less than 64 equal ones are part of it.
+
+        A state that only a snapshot holds, and one that damaged headers lead to, is read and
+        compared in any case, wherever it may differ: the answer is exact then.
+
+        Parameters
+        ----------
+        a, b : point
+            As for `recover`. Without `exact`, their entries are enough: they need not be in the
+            window of a store with ``images="after"``.
+        volume : str or Volume, optional
+            Only this one; all of them by default.
+
+        Returns
+        -------
+        ndarray
+            Structured: volume (uint16, its index in ``store.volumes``), offset and length (uint64,
+            bytes), sorted by volume and offset; extents neither touch nor overlap.
+
+        Raises
+        ------
+        PointExpired, UnknownPoint, UnknownVolume, CorruptionError, InvalidArgument, InvalidType,
+        EditOpen, StoreClosed, MemoryError
+        """
+        with self._engine as engine:
+            engine.check_open()
+            index = None if volume is None else self._catalog.volume_index(volume)
+            only = None if index is None else frozenset({index})
+            states = self._state(a, only), self._state(b, only)
+            return history.diff(engine, states, index, exact)
+
+    def history(
+        self, offset: int, length: int, volume: str | Volume | None = None
+    ) -> NDArray[np.void]:
+        """Say who wrote in a range of a volume: the retained entries that did, oldest first.
+
+        They are rows of ``store.journal.entries``: writes, discards and zeroes whose range overlaps
+        it. What was there before entry `seq` is ``store.journal.before(seq)``. What a rewind
+        dropped is in no state and not in here. Nobody has written in an empty range.
+
+        Parameters
+        ----------
+        offset, length : int
+            Bytes.
+        volume : str or Volume, optional
+            Where there are several.
+
+        Raises
+        ------
+        OutOfBounds, UnknownVolume, InvalidType, StoreClosed
+        CorruptionError
+            A header is damaged: it could be of an entry that wrote there.
+        """
+        with self._engine as engine:
+            engine.check_not_closed()
+            return history.history(engine, offset, length, self._catalog.volume_index(volume))
+
+    def stats(self, since: Point | None = None, until: Point | None = None) -> Stats:
+        """Count what was written after state `since`, up to and including state `until`.
+
+        By default, all that the journal holds. A phase is what lies between two points: mark its
+        start and its end. What a rewind dropped counts nowhere.
+
+        Returns
+        -------
+        Stats
+
+        Raises
+        ------
+        InvalidArgument
+            `since` is the later one.
+        CorruptionError
+            A header among them is damaged.
+        PointExpired, UnknownPoint, InvalidType, StoreClosed
+        """
+        with self._engine as engine:
+            engine.check_not_closed()
+            first = engine.base_seq if since is None else self._resolve(since)
+            last = engine.seq if until is None else self._resolve(until)
+            return history.stats(engine, first, last)
 
     # Checking.
 
@@ -591,11 +652,11 @@ class Store(ClosesItself):
             parsed = parse_point(point)
         if isinstance(parsed, NamePoint):
             found = self._catalog.snapshots.get(parsed.name)
-        if found is not None and _covers(found, only):
+        if found is not None and covers(found, only):
             return found
         seq = parsed.seq if isinstance(parsed, SeqPoint) else None if found is None else found.seq
         for snapshot in self._catalog.snapshots.values():
-            if snapshot.seq == seq and _covers(snapshot, only):
+            if snapshot.seq == seq and covers(snapshot, only):
                 return snapshot
         return None
 
@@ -622,6 +683,20 @@ class Store(ClosesItself):
         seq = self._resolve(to)
         return choose(engine, bases, seq, only), seq
 
+    def _state(self, point: Point, only: frozenset[int] | None) -> State:
+        """Return what `diff` has to know of a point, and of which volumes."""
+        self._check_own(point)
+        snapshot = self._snapshot_of(point)
+        if snapshot is not None and present_seq(self._engine, snapshot.seq) is None:
+            return State(None, lambda: snapshot.image)
+
+        def image() -> Image:
+            way, seq = self._choose(point, None, only)
+            base = way.base.image or Image.production(self._engine)
+            return Image.patched(base, way.extents, seq, False)
+
+        return State(self._resolve(point), image)
+
     def _outcome(self, seq: int, base: str | Snapshot | None, only: frozenset[int] | None) -> int:
         with self._engine as engine:
             engine.check_open()
@@ -641,7 +716,7 @@ class Store(ClosesItself):
             found = base if isinstance(base, Snapshot) else self._catalog.find_name(base)
             if not isinstance(found, Snapshot):
                 raise InvalidArgument(f"{base!r} is a mark; a base must be a snapshot")
-            if not _covers(found, only):
+            if not covers(found, only):
                 raise InvalidArgument(
                     f"the snapshot {found.name!r} covers only the volumes "
                     f"{', '.join(map(repr, found.volumes))}; name no other ones, or use another "
@@ -655,7 +730,7 @@ class Store(ClosesItself):
             Base(snapshot.name, present_seq(self._engine, snapshot.seq), snapshot.image,
                  snapshot.covers)
             for snapshot in self._catalog.snapshots.values()
-            if _covers(snapshot, only)
+            if covers(snapshot, only)
         ]  # fmt: skip
 
     # Savepoints.
@@ -667,6 +742,8 @@ class Store(ClosesItself):
             )
 
     def _rewind(self, seq: int) -> Rewind:
+        if self._keeper is not None:
+            self._keeper.check_epochs()
         self._catalog.copier.finish_after(seq)
         result = Rewind(*self._engine.rewind(seq))
         if self._keeper is not None:
@@ -700,9 +777,13 @@ class Store(ClosesItself):
                 self._rewind(engine.resolve(savepoint.start))
 
 
-def _covers(snapshot: Snapshot, only: frozenset[int] | None) -> bool:
-    """Whether a snapshot has all of the volumes that are asked for; None is all of the store's."""
-    return snapshot.covers is None or (only is not None and only <= snapshot.covers)
+def _checker(pins: ref[Pins]) -> Callable[[str], None]:
+    def check(name: str) -> None:
+        found = pins()
+        if found is not None:
+            found.check_delete(name)
+
+    return check
 
 
 def _is_in_window(engine: Engine, catalog: Catalog, seq: int) -> bool:

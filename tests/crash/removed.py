@@ -9,7 +9,8 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from unittest import mock
 
-from jrnl import copier, copies, filestore, keeper, opening, patches, store, superblock
+from jrnl import copier, copies, filestore, keeper, opening, patches, superblock, taking
+from jrnl.points import Mark
 from tests.crash.disk import IGNORED, Op, SimDisk
 from tests.crash.oracle import OTHER_IMAGES
 
@@ -270,12 +271,23 @@ def restore_forgotten() -> Removed:
 def snapshot_uncommitted() -> Removed:
     """A snapshot does not make durable what was written before it."""
 
-    def named(self: store.Store, snapshot: object) -> None:
+    def named(self: taking.TakesSnapshots, snapshot: object) -> None:
         with self._engine:
             self._keeper.name_snapshot(snapshot)
             self._catalog.snapshots[snapshot.name] = snapshot
 
-    return replaced(store.Store, "_make_durable", named)
+    return replaced(taking.TakesSnapshots, "_make_durable", named)
+
+
+def pinned_first() -> Removed:
+    """The superblocks name a pin before its mark's entry is durable."""
+
+    def pin(self: keeper.Keeper, mark: Mark) -> None:
+        self.pins.append([mark.name, mark.seq, mark.time_ns])
+        self.opened.record()
+        self.opened.commit()
+
+    return replaced(keeper.Keeper, "pin_mark", pin)
 
 
 def copy_whole_first() -> Removed:
