@@ -236,11 +236,6 @@ class Twin(Pins, Savepoints):
         assert (snapshot.name, snapshot.seq) == (name, self.model.seq)
         return True
 
-    def copy_bit(self, pieces: int = 1) -> None:
-        """Make a few pieces of the copies that snapshots are to become."""
-        for _ in range(pieces):
-            self.store._catalog.copier.step()
-
     # Going back.
 
     def recover(

@@ -105,6 +105,11 @@ class Pins:
         others = [seq for other, seq in self.model.snapshots.items() if other != name]
         return any(opened.needs not in others for opened in self.open_pins())
 
+    def copy_bit(self, pieces: int = 1) -> None:
+        """Make a few pieces of the copies that snapshots are to become."""
+        for _ in range(pieces):
+            self.store._catalog.copier.step()
+
     def delete(self, name: str) -> None:
         if self.is_needed(name):
             self._changes_nothing(PinnedPoint, self.snapshots[name].delete)
