@@ -95,6 +95,9 @@ SHOWN = {
     "digest_bisect": "end bisected good bad",
     "reset_between_tests": "test_that_writes test_that_wipes_and_dies " * 3 + "afterwards",
     "crash_safe_store": "killed reopened recovered",
+    "one_of_several": "plan log restored differs",
+    "scrub_both_ways": "good to",
+    "try_and_throw_away": "half two thrown",
     "retire_a_day": "day " * 6 + "today day diff restored day",
 }
 
