@@ -18,6 +18,8 @@ LATENCY = f"Latency of a 4 KiB write: {_EVICTING}"
 RECOVERY = f"Recovery of {_COUNT} skewed 4 KiB writes on {_SIZE} back to the middle"
 REWIND = f"Rewind of a {'64 MiB' if workload.SMALL else '4 GiB'} volume"
 SNAPSHOT = f"Snapshot of {size(workload.VOLUME)}"
+STALL = "What a writing thread waits for while a snapshot is taken, by the volume's size"
+SNAPSHOTS = "One 4 KiB write beside many snapshots"
 VIEW = "Views: making one, in memory"
 VIEW_READ = f"Views: reading at random offsets, aligned, {size(workload.VOLUME)} volume"
 SEEK = f"Seeking in an undoable recovery: {size(workload.VOLUME)} volume, 4 KiB an entry"
@@ -31,7 +33,20 @@ DISK_FLUSHES = f"Durable 4 KiB writes: {_ON_DISK}, both images"
 DISK_OPENING = "Opening a store on disk"
 DISK_STEADY = f"Steady state: {_ON_DISK}, wrapping, a flush every 64 random 4 KiB writes"
 
-ORDER = (WRITES, SIZES, LATENCY, RECOVERY, REWIND, SNAPSHOT, VIEW, VIEW_READ, SEEK, HISTORY)
+ORDER = (
+    WRITES,
+    SIZES,
+    LATENCY,
+    RECOVERY,
+    REWIND,
+    SNAPSHOT,
+    STALL,
+    SNAPSHOTS,
+    VIEW,
+    VIEW_READ,
+    SEEK,
+    HISTORY,
+)
 ORDER += (REPLAY, MEMORY)
 ORDER += (DISK_WRITES, DISK_FLUSHES, DISK_OPENING, DISK_STEADY)
 

@@ -85,11 +85,11 @@ def header_bits() -> Iterator[tuple[int, int]]:
 @pytest.mark.parametrize("index", [0, 2, 5])
 def test_no_bit_of_a_header_can_flip_unseen(images, index):
     history = History(images)
-    history.store.snapshot("now")
+    history.store.snapshot("now").wait()
     if images == "after":
         history.store.close()
         history = History(images, writes=0)
-        history.store.snapshot("start")
+        history.store.snapshot("start").wait()
         history.write(6)
     for byte, mask in header_bits():
         with history.damaged_header(index, byte, mask):
@@ -130,7 +130,7 @@ def unchanged_but_entries(history: History) -> Iterator[None]:
 @pytest.mark.parametrize("byte", range(0, HEADER_BYTES, 5))
 def test_with_after_images_a_damaged_header_spoils_the_states_from_its_entry_on(byte):
     history = History("after", writes=0)
-    history.store.snapshot("start")
+    history.store.snapshot("start").wait()
     history.write(6)
     for index in range(6):
         with history.damaged_header(index, byte, 0x10):
@@ -159,7 +159,7 @@ def test_a_rewind_drops_no_entry_on_the_word_of_a_damaged_header(images):
 @pytest.mark.parametrize("images", ["before", "after", "both"])
 def test_every_bit_of_an_image_is_under_its_checksum(images):
     history = History(images, writes=0)
-    history.store.snapshot("start")
+    history.store.snapshot("start").wait()
     history.write(3, longest=60)
     area = 16384 * 7 // 8
     used = {}
@@ -208,7 +208,7 @@ def recover_fails(store: jrnl.Store, to: object, message: str, **options: object
 
 def test_another_way_around_the_damage_is_taken_where_there_is_one():
     history = History("both", writes=3)
-    history.store.snapshot("middle")
+    history.store.snapshot("middle").wait()
     history.write(3)
     for index in (4, 5):
         with history.damaged_header(index, 20, 1):
@@ -219,7 +219,7 @@ def test_another_way_around_the_damage_is_taken_where_there_is_one():
 
 def test_the_snapshot_that_holds_a_state_is_taken_where_the_entries_are_damaged():
     history = History("before", writes=3)
-    history.store.snapshot("middle")
+    history.store.snapshot("middle").wait()
     history.write(3)
     with history.damaged_header(4, 20, 1):
         assert history.store.recover("middle").read(0, SIZE) == history.states[3]
@@ -233,7 +233,7 @@ def test_the_snapshot_that_holds_a_state_is_taken_where_the_entries_are_damaged(
 @pytest.fixture
 def taken():
     history = History("before")
-    history.store.snapshot("taken")
+    history.store.snapshot("taken").wait()
     history.write(2)
     return history
 
@@ -269,7 +269,7 @@ def test_a_snapshot_and_a_journal_that_disagree_are_found_by_the_bridge():
     content = bytearray(SIZE)
     store = jrnl.wrap(content, journal="16KiB")
     store.volume.write(0, b"a")
-    store.snapshot("taken")
+    store.snapshot("taken").wait()
     store.volume.write(100, b"b")
     content[200] = 1
     store.volume.write(200, b"c")
@@ -283,7 +283,7 @@ def test_restores_meet_damage_before_they_change_anything(images):
     store = history.store
     store.volume.write(0, b"x" * 3000)
     store.volume.write(8192, b"x" * 3000)
-    store.snapshot("taken")
+    store.snapshot("taken").wait()
     history.note()
     store.volume.write(0, b"y" * 3000)
     store.volume.write(8192, b"y" * 3000)
@@ -306,7 +306,7 @@ def test_a_damaged_entry_leaves_the_ring_like_any_other(images):
             history = History(images, writes=10)
             store = history.store
             if images == "after":
-                store.snapshot("start")
+                store.snapshot("start").wait()
             store._engine._damage_header(index, byte, 0xA5)
             for _ in range(60):
                 history.write(1, longest=2000)

@@ -680,6 +680,7 @@ def test_what_was_taken_from_a_closed_store_is_closed_too():
         lambda: recovery.plan.oldest_after_restore,
         lambda: snapshot.read(0, 1),
         snapshot.verify,
+        snapshot.wait,
         snapshot.delete,
         lambda: plan.oldest_after_restore,
     ):

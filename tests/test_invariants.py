@@ -107,7 +107,7 @@ def test_i2_a_before_image_that_disagrees_with_the_snapshot_is_an_error(
     covers = []
     for k, (offset, length, value) in enumerate([*ranges, (0, 0, 0)]):
         if k == taken:
-            store.snapshot("base")
+            store.snapshot("base").wait()
         if k == damaged:
             memory[byte] ^= 0xFF
         fits = clip(offset, length)
@@ -126,7 +126,7 @@ def test_i2_a_before_image_that_disagrees_with_the_snapshot_is_an_error(
 def test_i2_the_error_says_which_entry_and_which_byte_and_nothing_changes():
     memory = bytearray(4096)
     store = jrnl.wrap(memory, "1MiB")
-    store.snapshot("base")
+    store.snapshot("base").wait()
     store.volume.write(0, b"written since")
     memory[2000] = 1
     store.volume.write(1990, bytes(20))
@@ -148,7 +148,7 @@ def test_i3_after_images_lead_forward_whatever_became_of_production(images):
     memory = bytearray(dice.randbytes(SIZE))
     store = jrnl.wrap(memory, "1MiB", images=images)
     states = [bytes(memory)]
-    store.snapshot("base")
+    store.snapshot("base").wait()
     for _ in range(30):
         offset = dice.randrange(SIZE)
         store.volume.write(offset, dice.randbytes(clip(offset, dice.randrange(1, 800))))
@@ -178,6 +178,7 @@ def damage_header(store: jrnl.Store) -> None:
 
 def damage_snapshot(snapshot: jrnl.Snapshot) -> None:
     """Flip a bit in the first byte; or back."""
+    snapshot.wait()
     snapshot.image._damage(0, 0, 1)
 
 

@@ -258,7 +258,7 @@ def test_two_stores_over_one_buffer_each_see_what_goes_around_them():
     buffer = bytearray(4096)
     with jrnl.wrap(buffer) as store:
         store.volume.write(0, b"journaled")
-        store.snapshot("here")
+        store.snapshot("here").wait()
         buffer[100:103] = b"not"
         assert store.volume.read(100, 3) == b"not"
         assert store.view(0).read(100, 3) == b"not"  # as the documentation says

@@ -154,6 +154,11 @@ class StoreMachine(RuleBasedStateMachine):
         self.twin.snapshot(name)
 
     @precondition(lambda self: self.twin.snapshots)
+    @rule(pieces=st.integers(1, 4))
+    def copy_bit(self, pieces):
+        self.twin.copy_bit(pieces)
+
+    @precondition(lambda self: self.twin.snapshots)
     @rule(k=PICKS)
     def delete(self, k):
         self.twin.delete(self.pick(sorted(self.twin.snapshots), k))

@@ -236,6 +236,11 @@ class Twin(Pins, Savepoints):
         assert (snapshot.name, snapshot.seq) == (name, self.model.seq)
         return True
 
+    def copy_bit(self, pieces: int = 1) -> None:
+        """Make a few pieces of the copies that snapshots are to become."""
+        for _ in range(pieces):
+            self.store._catalog.copier.step()
+
     # Going back.
 
     def recover(
@@ -719,6 +724,7 @@ class Twin(Pins, Savepoints):
 
     def check_snapshot(self, name: str) -> None:
         snapshot = self.snapshots[name]
+        assert snapshot.volumes == tuple(self.store.volumes)
         assert snapshot.seq == self.model.snapshots[name]
         assert same(self.read_all(snapshot), self.model.states[snapshot.seq])
         assert snapshot.verify().ok

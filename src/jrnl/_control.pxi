@@ -15,7 +15,7 @@ RULES = {
     "commit_first": RULE_COMMIT_FIRST, "poison": RULE_POISON, "undo_intent": RULE_UNDO_INTENT,
     "undo_sync": RULE_UNDO_SYNC, "ram_bound": RULE_RAM_BOUND, "log_bound": RULE_LOG_BOUND,
     "fork": RULE_FORK, "index_sum": RULE_INDEX_SUM, "copy_sum": RULE_COPY_SUM,
-    "sums_sum": RULE_SUMS_SUM, "entry_sum": RULE_ENTRY_SUM,
+    "sums_sum": RULE_SUMS_SUM, "entry_sum": RULE_ENTRY_SUM, "keep_copies": RULE_KEEP_COPIES,
 }
 
 
@@ -68,6 +68,7 @@ cdef class Log:
         self.disk.always = always
         self.disk.read_only = read_only
         self.disk.epoch = 1
+        self.disk.copy_floor = NO_SLOT
         self.disk.ram_tail = NO_SLOT    # while it is being opened, all is read from the files
 
     def begin_at(self, uint64_t number, uint64_t position, uint64_t slot, uint64_t seq,
@@ -401,6 +402,20 @@ cdef class Log:
         with nogil:
             status = disk_rewind(self.core, to, &result)
         raise_status(status, self.core)
+
+    def finish_copies(self, finish):
+        """Before entries after `copy_floor` leave the log, `finish()` is called to move it on."""
+        self.engine.finish_copy = finish
+        self.disk.finish_copy = <void*>finish
+
+    @property
+    def copy_floor(self):
+        """int or None: entries after this state are needed by a copy that is under way."""
+        return None if self.disk.copy_floor == NO_SLOT else self.disk.copy_floor
+
+    @copy_floor.setter
+    def copy_floor(self, seq):
+        self.disk.copy_floor = NO_SLOT if seq is None else <uint64_t>seq
 
     def _switch_off(self, str rule):
         """Let a rule no longer hold; for tests, which must notice it."""

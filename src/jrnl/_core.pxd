@@ -55,6 +55,7 @@ cdef enum Rule:
     RULE_COPY_SUM = 262144
     RULE_SUMS_SUM = 524288
     RULE_ENTRY_SUM = 1048576
+    RULE_KEEP_COPIES = 2097152
 
 cdef enum Images:
     IMAGES_BEFORE = 1
@@ -160,6 +161,8 @@ cdef struct Disk:
     int error                # errno of the last failure
     int poisoned             # errno of the failure that poisoned it
     void* record             # a Python callable: write the superblocks
+    void* finish_copy        # another: finish the oldest copy that is under way
+    uint64_t copy_floor      # that copy's state, or NO_SLOT: later entries may not leave the log
 
 # One piece of a volume in an extent map: where the bytes of [offset, offset + length) come from.
 cdef struct Fragment:
@@ -332,6 +335,11 @@ cdef struct ImageData:
     uint8_t** touched        # and which chunks it holds; the others are zeroes
     Device* copies           # stored: a file for each volume,
     Device* sum_files        # one for its checksums,
+    bint copying             # live, and on its way to become a frozen or stored one
+    uint32_t copy_volume     # where the copy goes on: the volume,
+    uint64_t copy_chunk      # and there, the chunk
+    uint64_t copy_bad        # blocks that could not be read
+    uint64_t copy_bad_seq    # the entry that the first of them needed; 0: none is to blame
     uint64_t seed            # which are seeded with this
     uint64_t* sum_block      # the block of checksums that was read last,
     uint64_t sum_number      # and which one it is, + 1
@@ -384,6 +392,7 @@ cdef class Engine:
     cdef readonly tuple devices
     cdef object clock
     cdef object record
+    cdef object finish_copy
     cdef object on_low
     cdef tuple files
     cdef object __weakref__

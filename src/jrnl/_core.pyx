@@ -21,6 +21,7 @@
     _scratch     images that are written to: copy on write
     _rewind      production goes back in place
     _lifetime    making a core, locking it, taking it down
+    _copy        copies that are made behind the writer's back
     _arguments   from Python's arguments to C's, from status codes to exceptions
     _volume_io   a volume's reads and writes
     _engine      the engine as the Python layer sees it
@@ -109,6 +110,7 @@ include "_image.pxi"
 include "_scratch.pxi"
 include "_rewind.pxi"
 include "_lifetime.pxi"
+include "_copy.pxi"
 include "_arguments.pxi"
 include "_volume_io.pxi"
 include "_engine.pxi"

@@ -119,6 +119,17 @@ cdef class Engine:
             return self.core.base_time_ns
         return self._entry(state).time_ns
 
+    def enter_soon(self):
+        """bool: whether the lock was taken; not where somebody else keeps it for long."""
+        cdef bint taken
+        with nogil:
+            taken = lock_soon(self.core)
+        return taken
+
+    def leave(self):
+        """Let go of the lock."""
+        core_unlock(self.core)
+
     def close(self):
         """Give the journal back; the devices go when nothing exported from them is left."""
         enter(self.core)
@@ -415,10 +426,13 @@ cdef class Engine:
     def write_kept(self, uint32_t volume):
         """ndarray of int64: blocks of 4096 bytes that may hold anything but zeroes."""
         cdef VolumeMemory* memory = &self.core.volumes[volume]
+        devices = self.devices    # gone once the engine is closed, by another thread too
+        if not devices:
+            raise_status(E_CLOSED, self.core)
         blocks = _blocks_of_chunks(memory.touched, memory.chunks)
         if self.core.disk is not NULL:
             blocks = numpy.union1d(blocks,
-                                   _blocks_of_extents(self.devices[volume].data_extents()))
+                                   _blocks_of_extents(devices[volume].data_extents()))
         return blocks[blocks < (memory.size + BLOCK_BYTES - 1) // BLOCK_BYTES]
 
 

@@ -100,8 +100,8 @@ cdef void copy_touched(const VolumeMemory* volume, const uint8_t* touched,
 
 # Frozen images: what a snapshot is made of.
 
-cdef int frozen_take(ImageData* image) noexcept nogil:
-    """Copy every volume of image.core as it is now, with a checksum for each block."""
+cdef int frozen_begin(ImageData* image, const uint8_t* covered) noexcept nogil:
+    """Get memory for a copy of the volumes that `covered` has a 1 for; none of it is touched."""
     cdef Core* core = image.core
     cdef VolumeMemory* volume
     cdef uint64_t blocks
@@ -114,6 +114,8 @@ cdef int frozen_take(ImageData* image) noexcept nogil:
     if image.data is NULL or image.sums is NULL or image.touched is NULL:
         return E_NO_MEMORY
     for k in range(core.volume_count):
+        if not covered[k]:
+            continue
         volume = &core.volumes[k]
         blocks = (volume.size + SNAPSHOT_BLOCK_BYTES - 1) // SNAPSHOT_BLOCK_BYTES
         image.data[k] = map_memory(volume.size, fits_in_huge_pages(volume.size))
@@ -121,8 +123,17 @@ cdef int frozen_take(ImageData* image) noexcept nogil:
         image.touched[k] = map_memory(volume.chunks, False)
         if image.data[k] is NULL or image.sums[k] is NULL or image.touched[k] is NULL:
             return E_NO_MEMORY
-        frozen_copy(volume, image.data[k], image.sums[k], image.touched[k])
     return OK
+
+
+cdef int frozen_take(ImageData* image, const uint8_t* covered) noexcept nogil:
+    """Copy the volumes of image.core as they are now, with a checksum for each block."""
+    cdef uint32_t k
+    cdef int status = frozen_begin(image, covered)
+    for k in range(image.core.volume_count):
+        if status == OK and covered[k]:
+            frozen_copy(&image.core.volumes[k], image.data[k], image.sums[k], image.touched[k])
+    return status
 
 
 cdef void frozen_copy(const VolumeMemory* volume, uint8_t* data, uint64_t* sums,
@@ -183,6 +194,8 @@ cdef int frozen_fetch(ImageData* image, uint32_t volume, uint64_t offset, uint8_
                       uint64_t length) noexcept nogil:
     cdef uint64_t end = offset + length, stop
     cdef int status
+    if image.data[volume] is NULL:
+        return E_ARGUMENT    # the snapshot leaves this volume out
     while offset < end:
         stop = (offset // SNAPSHOT_BLOCK_BYTES + 1) * SNAPSHOT_BLOCK_BYTES
         if stop > end:
@@ -202,6 +215,8 @@ cdef int frozen_fetch(ImageData* image, uint32_t volume, uint64_t offset, uint8_
 cdef int frozen_materialise(ImageData* image, uint32_t volume, uint8_t* target) noexcept nogil:
     cdef uint64_t size = image.core.volumes[volume].size, chunk, start, length
     cdef int status
+    if image.data[volume] is NULL:
+        return E_ARGUMENT
     for chunk in range(image.core.volumes[volume].chunks):
         if image.touched[volume][chunk]:
             start = chunk << CHUNK_SHIFT

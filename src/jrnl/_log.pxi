@@ -474,6 +474,8 @@ cdef int disk_evict_to(Core* core, uint64_t number) noexcept nogil:
     if status == OK and slot > core.ring.slot_tail:
         if seq_before_slot(core, slot) > disk.synced_seq and holds(core, RULE_EVICT_SYNCED):
             status = write_back_all(core)
+    if status == OK and slot > core.ring.slot_tail:
+        status = keep_copies(core, seq_before_slot(core, slot))
     if status != OK:
         return status
     if core.live is not NULL:
@@ -493,6 +495,18 @@ cdef int disk_evict_to(Core* core, uint64_t number) noexcept nogil:
         disk.tail_named = core.ring.tail
         return OK
     return disk_record(core)
+
+
+cdef int keep_copies(Core* core, uint64_t seq) noexcept nogil:
+    """Before the entries up to `seq` leave: finish the copies that need one of them (R10)."""
+    cdef uint64_t floor
+    cdef int status = OK
+    while status == OK and core.disk.copy_floor < seq and holds(core, RULE_KEEP_COPIES):
+        floor = core.disk.copy_floor
+        status = _call_record(core.disk.finish_copy, &core.disk.error)
+        if status == OK and core.disk.copy_floor == floor:
+            return E_FULL
+    return status
 
 
 cdef uint64_t seq_before_slot(const Core* core, uint64_t slot) noexcept nogil:

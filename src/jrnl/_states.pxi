@@ -185,7 +185,9 @@ cdef class Image:
     cdef readonly Image base
     cdef readonly uint64_t seq
     cdef public object tag         # stored: the number that its files have
-    cdef readonly list files       # stored: a device for each volume, then one for its checksums
+    # Stored: a device for each volume, then one for its checksums; None where it leaves that out.
+    cdef readonly list files
+    cdef list copied_to            # the same, while it is being copied
     cdef uint64_t holders
 
     def __cinit__(self, Engine engine not None):
@@ -220,15 +222,12 @@ cdef class Image:
     def stored(Engine engine not None, uint64_t seq, uint64_t seed, list copies, list sums):
         """A copy of all volumes at state `seq`, in files, with checksums in others."""
         cdef Image image = Image(engine)
-        cdef uint32_t k
         image.data.kind = IMAGE_STORED
         image.seq = seq
         image.files = [*copies, *sums]
         raise_status(stored_create(&image.data), engine.core)
         image.data.seed = seed
-        for k in range(engine.core.volume_count):
-            image.data.copies[k] = as_device(copies[k])
-            image.data.sum_files[k] = as_device(sums[k])
+        image._name_files(copies, sums)
         return image
 
     def store(self, Image source not None, uint32_t volume, uint64_t number, bint copy):
@@ -250,10 +249,8 @@ cdef class Image:
             return
         self.data.live = NULL
         core_drop(self.data.core, live, &self.data.map)
-        if self.data.kind == IMAGE_FROZEN:
-            frozen_free(&self.data)
-        elif self.data.kind == IMAGE_STORED:
-            stored_free(&self.data)
+        frozen_free(&self.data)
+        stored_free(&self.data)
 
     @staticmethod
     def production(Engine engine not None):
@@ -285,16 +282,115 @@ cdef class Image:
         return image
 
     @staticmethod
-    def frozen(Engine engine not None):
-        """An independent, checksummed copy of all volumes as they are now."""
+    def frozen(Engine engine not None, covered=None):
+        """An independent, checksummed copy of the volumes as they are now.
+
+        `covered` has the indices of those that it is of; all by default.
+        """
         cdef Image image = Image(engine)
+        cdef const uint8_t[::1] flags = _covered_flags(engine, covered)
         cdef int status
         image.data.kind = IMAGE_FROZEN
         image.seq = engine.core.seq
         with nogil:
-            status = frozen_take(&image.data)
+            status = frozen_take(&image.data, &flags[0])
         raise_status(status, engine.core)
         return image
+
+    # Copies that are made behind the writer's back: of a live image that keeps.
+
+    def begin_copy(self, covered=None):
+        """Begin to make this live image a frozen one. `covered` is as for `frozen`."""
+        cdef const uint8_t[::1] flags = _covered_flags(self.engine, covered)
+        cdef int status
+        with self.engine:
+            status = frozen_begin(&self.data, &flags[0])
+            if status != OK:
+                frozen_free(&self.data)
+            raise_status(status, self.data.core)
+            self.data.copying = True
+
+    def copy_on(self, uint64_t pieces, bint gently):
+        """bool: whether nothing is left to do, after copying up to `pieces` pieces more.
+
+        Each holds the lock for a moment; `gently`, with rests in between. Where the lock is not to
+        be had, fewer are copied. By one thread at a time. Raises StoreClosed, MemoryError, OSError.
+        """
+        cdef int status
+        with nogil:
+            status = frozen_continue(&self.data, pieces, gently)
+        return self._copied(status, 0)
+
+    def begin_stored(self, uint64_t seed, list copies, list sums):
+        """Begin to make this live image a stored one, in these files: None where it has none.
+
+        bool: False where the lock was not to be had.
+        """
+        if not self.engine.enter_soon():
+            return False
+        try:
+            raise_status(stored_create(&self.data), self.data.core)
+            self.data.seed = seed
+            self._name_files(copies, sums)
+            self.data.copying = True
+            self.copied_to = [*copies, *sums]
+        finally:
+            self.engine.leave()
+        return True
+
+    def store_on(self, uint32_t volume, uint64_t number, bint gently, bint fresh):
+        """bool or None: copy what a block of checksums covers into the files.
+
+        True once it is there, False where the lock was not to be had, None where nobody needs the
+        copy any more. Where the file is not `fresh`, what is right in it already stays.
+        """
+        cdef int error = 0
+        cdef int status
+        with nogil:
+            status = stored_continue(&self.data, volume, number, gently, fresh, &error)
+        if status == COPY_MORE:
+            return True
+        return None if self._copied(status, error) else False
+
+    def end_stored(self):
+        """All is in the files, durably: from now on it is read from there. Takes the lock."""
+        with self.engine:
+            self._check()
+            if self.data.copying and self.data.live is not NULL:
+                copy_finish(&self.data, IMAGE_STORED)
+                self.files, self.copied_to = self.copied_to, None
+                self.base = None
+
+    cdef _copied(self, int status, int error):
+        if status == E_IO and error:
+            raise_io(error, "a snapshot's file")
+        if status < 0:
+            raise_status(status, self.data.core)
+        if status == COPY_DONE and self.data.kind == IMAGE_FROZEN:
+            self.base = None
+        return status == COPY_DONE
+
+    cdef void _name_files(self, list copies, list sums):
+        cdef uint32_t k
+        for k in range(self.data.core.volume_count):
+            if copies[k] is not None:
+                self.data.copies[k] = as_device(copies[k])
+                self.data.sum_files[k] = as_device(sums[k])
+
+    @property
+    def is_live(self):
+        """bool: whether it is read through the journal: a snapshot's, while it is no copy yet."""
+        return self.data.kind == IMAGE_LIVE
+
+    @property
+    def is_needed(self):
+        """bool: whether it can be read: a live image that all have let go of cannot."""
+        return self.data.kind != IMAGE_LIVE or self.data.live is not NULL
+
+    @property
+    def copy_damage(self):
+        """tuple of int: blocks that could not be copied, and an entry that one of them needed."""
+        return self.data.copy_bad, self.data.copy_bad_seq
 
     @staticmethod
     def patched(Image base not None, ExtentMap extents not None, uint64_t seq, bint settle):
@@ -456,11 +552,13 @@ cdef class Image:
         cdef Image image = self
         while image is not None:
             if image.data.kind == IMAGE_STORED:
-                parts.append(_blocks_of_extents(image.files[volume].data_extents()))
+                if image.files[volume] is not None:
+                    parts.append(_blocks_of_extents(image.files[volume].data_extents()))
                 parts.append(self.engine.write_kept(volume))
             elif image.data.kind == IMAGE_FROZEN:
-                parts.append(_blocks_of_chunks(image.data.touched[volume],
-                                               image.data.core.volumes[volume].chunks))
+                if image.data.touched[volume] is not NULL:
+                    parts.append(_blocks_of_chunks(image.data.touched[volume],
+                                                   image.data.core.volumes[volume].chunks))
                 parts.append(self.engine.write_kept(volume))
             elif image.data.kind == IMAGE_LIVE:
                 raise_status(live_ready(image.data.live), self.data.core)
@@ -509,7 +607,10 @@ cdef class Image:
         self.data.data[volume][offset] ^= mask
 
     def verify(self):
-        """list of (volume, offset): blocks of a frozen image that do not match their checksum."""
+        """list of (volume, offset): blocks of a copy that do not match their checksum.
+
+        Of a live image there are none: it has no blocks of its own.
+        """
         cdef Core* core = self.data.core
         cdef uint64_t block, blocks
         cdef uint32_t volume
@@ -518,7 +619,9 @@ cdef class Image:
             return self._verify_stored()
         with self.engine:
             self._check()
-            for volume in range(core.volume_count):
+            for volume in range(core.volume_count if self.data.kind == IMAGE_FROZEN else 0):
+                if self.data.data[volume] is NULL:
+                    continue
                 blocks = (core.volumes[volume].size + SNAPSHOT_BLOCK_BYTES - 1) \
                     // SNAPSHOT_BLOCK_BYTES
                 for block in range(blocks):
@@ -553,6 +656,8 @@ cdef class Image:
         cdef uint8_t[SNAPSHOT_BLOCK_BYTES] content
         bad = []
         for volume in range(core.volume_count):
+            if self.files[volume] is None:
+                continue
             size = core.volumes[volume].size
             if self.files[volume].size < size:
                 bad.append((volume, self.files[volume].size // SNAPSHOT_BLOCK_BYTES
@@ -569,6 +674,12 @@ cdef class Image:
                     else:
                         raise_status(status, core)
         return bad
+
+
+cdef _covered_flags(Engine engine, covered):
+    """A byte for each volume, 1 where it is among the indices `covered`, or that is None."""
+    count = engine.core.volume_count
+    return bytes([covered is None or k in covered for k in range(count)])
 
 
 def restore_outcome(Engine engine not None, const int64_t[::1] offsets,

@@ -10,12 +10,15 @@ cdef enum:
 
 cdef int stored_create(ImageData* image) noexcept nogil:
     cdef Core* core = image.core
+    cdef uint32_t k
     image.copies = <Device*>calloc(core.volume_count, sizeof(Device))
     image.sum_files = <Device*>calloc(core.volume_count, sizeof(Device))
     image.sum_block = <uint64_t*>malloc(SUM_BLOCK_BYTES)
     image.sum_number = 0
     if image.copies is NULL or image.sum_files is NULL or image.sum_block is NULL:
         return E_NO_MEMORY
+    for k in range(core.volume_count):
+        image.copies[k].descriptor = -1
     return OK
 
 
@@ -86,6 +89,8 @@ cdef int stored_fetch(ImageData* image, uint32_t volume, uint64_t offset, uint8_
     cdef uint8_t[SNAPSHOT_BLOCK_BYTES] content
     cdef uint64_t end = offset + length, block, start, stop, whole, k
     cdef int status = OK
+    if image.copies[volume].descriptor < 0 and image.copies[volume].object is NULL:
+        return E_ARGUMENT    # the snapshot leaves this volume out
     while offset < end and status == OK:
         block = offset // SNAPSHOT_BLOCK_BYTES
         start = block * SNAPSHOT_BLOCK_BYTES

@@ -12,6 +12,7 @@ from jrnl.points import Mark, check_name
 
 if TYPE_CHECKING:
     from jrnl._core import Image
+    from jrnl.copier import Copier
     from jrnl.recovery import Recovery
     from jrnl.snapshot import Snapshot
 
@@ -45,12 +46,20 @@ class Catalog:
     ----------
     volumes : dict of str to int
         Each volume's index by its name.
+    copier : Copier
+        Makes the copies of snapshots.
     alive : callable
         ``alive(catalog, seq)``: whether the state of a seq is in the window.
     """
 
-    def __init__(self, volumes: dict[str, int], alive: Callable[[Catalog, int], bool]) -> None:
+    def __init__(
+        self,
+        volumes: dict[str, int],
+        copier: Copier,
+        alive: Callable[[Catalog, int], bool],
+    ) -> None:
         self.volumes = volumes
+        self.copier = copier
         self.snapshots: dict[str, Snapshot] = {}
         self._alive = alive
         self._marks: dict[str, Mark] = {}

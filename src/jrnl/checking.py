@@ -60,7 +60,7 @@ def entries_problems(engine: Engine, progress: Callable[[int], object]) -> list[
 
 def snapshot_problems(engine: Engine, snapshot: Snapshot, volumes: Volumes) -> list[str]:
     """Hold a snapshot's blocks against their checksums, and its state against the journal."""
-    problems = problems_of(snapshot.name, snapshot.image)
+    problems = problems_of(snapshot)
     return problems + compare_ways(engine, snapshot, volumes)
 
 
@@ -116,6 +116,7 @@ def compare_ways(engine: Engine, snapshot: Snapshot, volumes: Volumes) -> list[s
             f"near byte {start}"
             for one, other in pairs
             for name, volume in volumes.items()
+            if name in snapshot.volumes
             for start in _unequal_pieces(one, other, volume)
         ]
     except JrnlError as error:

@@ -41,8 +41,25 @@ def seed_of(key: int, number: int) -> int:
     return int(xxhash.xxh3_64_intdigest(number.to_bytes(8, "little"), key))
 
 
+def sums_bytes(size: int) -> int:
+    """Return how long the file of checksums for a volume of `size` bytes is."""
+    return -(-size // _COVERED) * _BLOCK
+
+
+def numbers(engine: Engine, volume: int) -> list[int]:
+    """Return the numbers of the blocks of checksums that cover what was ever written."""
+    written = engine.write_kept(volume)  # all else is zeroes in every state
+    return [int(number) for number in np.unique(written * _BLOCK // _COVERED)]
+
+
 def make(
-    place: Place, engine: Engine, key: int, number: int, source: Image, clones: list[str] | None
+    place: Place,
+    engine: Engine,
+    key: int,
+    number: int,
+    source: Image,
+    clones: list[str] | None,
+    covered: list[int] | None = None,
 ) -> Image:
     """Write a copy of `source`, durably.
 
@@ -50,29 +67,33 @@ def make(
     ----------
     clones : list of str, optional
         Files with the very content of `source`, one a volume: shared where the file system can.
+    covered : list of int, optional
+        The volumes to copy; all by default.
     """
-    copies: list[Device] = []
-    sums: list[Device] = []
     sizes = engine.sizes
+    copies: list[Device | None] = [None] * len(sizes)
+    sums: list[Device | None] = [None] * len(sizes)
     shared = [False] * len(sizes)
+    covered = list(range(len(sizes))) if covered is None else covered
     try:
-        for volume, size in enumerate(sizes):
-            name = image_name(number, volume)
+        for volume in covered:
+            size, name = sizes[volume], image_name(number, volume)
             shared[volume] = clones is not None and place.clone(clones[volume], name)
-            copies.append(place.open(name, True) if shared[volume] else place.create(name, size))
-            sums.append(place.create(sums_name(number, volume), -(-size // _COVERED) * _BLOCK))
+            copies[volume] = place.open(name, True) if shared[volume] else place.create(name, size)
+            sums[volume] = place.create(sums_name(number, volume), sums_bytes(size))
         image = Image.stored(engine, source.seq, seed_of(key, number), copies, sums)
         image.tag = number
-        for volume in range(len(sizes)):
-            written = engine.write_kept(volume)  # all else is zeroes in every state
-            for block in np.unique(written * _BLOCK // _COVERED).tolist():
+        for volume in covered:
+            for block in numbers(engine, volume):
                 image.store(source, volume, block, not shared[volume])
         for device in (*copies, *sums):
-            device.sync()
+            if device is not None:
+                device.sync()
         place.sync()
     except BaseException:
         for device in (*copies, *sums):
-            device.close()
+            if device is not None:
+                device.close()
         raise
     return image
 
@@ -94,15 +115,35 @@ def missing() -> CallbackDevice:
     return CallbackDevice(_Missing())
 
 
-def load(place: Place, engine: Engine, key: int, number: int, seq: int) -> tuple[Image, list[str]]:
+def lost(engine: Engine, number: int, seq: int) -> Image:
+    """Return a copy that has nothing: whoever reads it finds that out."""
+    copies: list[Device | None] = [missing() for _ in engine.sizes]
+    sums: list[Device | None] = [missing() for _ in engine.sizes]
+    image = Image.stored(engine, seq, 0, copies, sums)
+    image.tag = number
+    return image
+
+
+def load(
+    place: Place,
+    engine: Engine,
+    key: int,
+    number: int,
+    seq: int,
+    covered: list[int] | None = None,
+) -> tuple[Image, list[str]]:
     """Open a copy; return it, and what is wrong with its files: who reads that finds out."""
-    copies: list[Device] = []
-    sums: list[Device] = []
+    copies: list[Device | None] = []
+    sums: list[Device | None] = []
     problems: list[str] = []
     for volume, size in enumerate(engine.sizes):
+        if covered is not None and volume not in covered:
+            copies.append(None)
+            sums.append(None)
+            continue
         for devices, name, wanted in (
             (copies, image_name(number, volume), size),
-            (sums, sums_name(number, volume), -(-size // _COVERED) * _BLOCK),
+            (sums, sums_name(number, volume), sums_bytes(size)),
         ):
             try:
                 device: Device = place.open(name, False)

@@ -139,6 +139,10 @@ def _check_copies(document: Document) -> None:
         _numbers([fact["id"], fact["seq"]])
         if type(fact["time_ns"]) is not int:
             raise TypeError("a snapshot's time")
+        if not isinstance(fact.get("copying", False), bool):
+            raise TypeError("whether a snapshot is being copied")
+        if "volumes" in fact:
+            _check_covered(fact["volumes"], len(document["volumes"]))
     for fact in document["recoveries"]:
         _numbers([fact[key] for key in ("id", "seq", "base_seq", "copy", "entries", "bytes")])
         if not isinstance(fact["base"], str) or not isinstance(fact["route"], str):
@@ -154,3 +158,9 @@ def _check_indices(document: Document, indices: Any) -> None:
     _numbers(indices)
     if not indices or max(indices) >= len(document["volumes"]):
         raise ValueError("a volume that there is not")
+
+
+def _check_covered(covered: Any, count: int) -> None:
+    _numbers(covered)
+    if not covered or sorted(set(covered)) != covered or covered[-1] >= count:
+        raise ValueError("a snapshot's volumes")

@@ -353,4 +353,6 @@ def _start(
         apply(engine, limits, store)
         if keeper.restore is not None and writable:
             store._finish_restore()
+    if writable:
+        store._catalog.copier.start()
     return store

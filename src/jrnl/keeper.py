@@ -9,6 +9,7 @@ import xxhash
 
 from jrnl import copies, patches
 from jrnl._core import FORMAT, Hold, Image, Log
+from jrnl.copier import Copy, FileCopy
 from jrnl.errors import (
     CorruptionError,
     FormatError,
@@ -242,17 +243,19 @@ class Keeper:
         self.next_id += 1
         return number
 
-    def _copy(self, source: Image, *, production: bool) -> Image:
+    def _copy(self, source: Image, *, production: bool, covered: list[int] | None = None) -> Image:
         log, engine = self.opened, self.opened.engine
         clones = None
         if production:
             log.write_back()
-            clones = [volume_file(k, name) for k, (name, _) in enumerate(self.fixed["volumes"])]
+            clones = self._volume_files()
         else:
             log.commit()
         number = self._new_id()
         try:
-            return copies.make(self.place, engine, self.superblock.key, number, source, clones)
+            return copies.make(
+                self.place, engine, self.superblock.key, number, source, clones, covered
+            )
         except OSError as error:
             log.poison(error.errno or 0)
             raise
@@ -260,15 +263,48 @@ class Keeper:
             copies.remove(self.place, number, len(self.fixed["volumes"]))
             raise
 
-    def take_snapshot(self, name: str) -> tuple[Image, int]:
-        """Copy production, durably, under a name; return the copy and its time."""
+    def take_snapshot(self, covered: list[int]) -> tuple[Image, Copy | None]:
+        """Begin a snapshot of production; return its image, and how that becomes a copy."""
+        log, engine = self.opened, self.opened.engine
+        log.check()
+        if not engine.images & BEFORE:
+            return self._copy(Image.production(engine), production=True, covered=covered), None
+        image = Image.live(engine, engine.seq, True, covered)
+        return image, self._file_copy(self._new_id(), image, covered)
+
+    def _file_copy(self, number: int, image: Image, covered: list[int]) -> FileCopy:
+        return FileCopy(self.place, self.superblock.key, number, image, covered,
+                        self._volume_files(), self._copy_settled)  # fmt: skip
+
+    def _volume_files(self) -> list[str]:
+        return [volume_file(k, name) for k, (name, _) in enumerate(self.fixed["volumes"])]
+
+    def name_snapshot(self, snapshot: Snapshot) -> None:
+        """Have the superblocks name a snapshot whose state is durable."""
         log = self.opened
         log.check()
-        image = self._copy(Image.production(log.engine), production=True)
-        fact = {"id": image.tag, "name": name, "seq": image.seq, "time_ns": log.engine.tick()}
+        fact = {"id": snapshot.image.tag, "name": snapshot.name, "seq": snapshot.seq,
+                "time_ns": snapshot.time_ns}  # fmt: skip
+        if snapshot.image.is_live:
+            fact["copying"] = True
+        if snapshot.covers is not None:
+            fact["volumes"] = sorted(snapshot.covers)
         self.snapshots.append(fact)
         log.record()
-        return image, fact["time_ns"]
+
+    def give_up_snapshot(self, snapshot: Snapshot) -> None:
+        """Forget a snapshot that the catalogue does not have."""
+        image = snapshot.image
+        self.snapshots = [fact for fact in self.snapshots if fact["id"] != image.tag]
+        snapshot.let_go()
+        if self.writable and not self.opened.engine.closed:
+            self._sweep({int(image.tag)})
+
+    def _copy_settled(self, number: int) -> None:
+        """Have the superblocks say that a snapshot's copy is whole; it is durable."""
+        for fact in self.snapshots:
+            if fact["id"] == number and fact.pop("copying", False):
+                self.opened.record()
 
     def preserve(self) -> Image:
         """Copy production as it is now; the copy lasts as long as a recovery needs it."""
@@ -291,6 +327,8 @@ class Keeper:
     def _sweep(self, numbers: set[int]) -> None:
         """Remove copies that nobody refers to any more."""
         for number in numbers - self._used():
+            if self.catalog is not None and number is not None:
+                self.catalog.copier.give_up_number(number)
             copies.remove(self.place, number, len(self.fixed["volumes"]))
             self._preserved.discard(number)
 
@@ -328,6 +366,8 @@ class Keeper:
         before = self._fact_of(recovery.id)
         if before is not None and self._kept_moves.get(recovery.id, 0) == recovery.moves:
             return
+        if self.catalog is not None:
+            self.catalog.copier.finish_image(recovery.preserved)
         if recovery.copy is None or self._is_swept(recovery):
             recovery.copy = self._copy(recovery.preserved, production=False).tag
             recovery.preserved.tag = recovery.copy  # for those that start from the same copy
@@ -370,7 +410,7 @@ class Keeper:
     def load_recovery(self, fact: Document, catalog: Catalog, resolve: Any) -> Recovery:
         """Take a recovery up again. Raises CorruptionError, OSError."""
         engine, key = self.opened.engine, self.superblock.key
-        base = self._loaded_copy(fact["copy"], fact["base_seq"])
+        base = self._loaded_copy(fact["copy"], fact["base_seq"], fact.get("volumes"))
         extents = patches.load(
             self.place,
             copies.patches_name(fact["id"], fact.get("version", 0)),
@@ -392,14 +432,14 @@ class Keeper:
         recovery.copy = fact["copy"]
         return recovery
 
-    def _loaded_copy(self, number: int, seq: int) -> Image:
-        """Return a copy's image: a snapshot's own, where it is one."""
+    def _loaded_copy(self, number: int, seq: int, volumes: list[int] | None) -> Image:
+        """Return a copy's image, of these volumes: a snapshot's own, where it is one."""
         if self.catalog is not None:
             for snapshot in self.catalog.snapshots.values():
                 if snapshot.image.tag == number:
                     return snapshot.image
         engine, key = self.opened.engine, self.superblock.key
-        image, problems = copies.load(self.place, engine, key, number, seq)
+        image, problems = copies.load(self.place, engine, key, number, seq, volumes)
         self.problems += problems
         return image
 
@@ -433,14 +473,16 @@ class Keeper:
 
     def load(self, catalog: Catalog, resolve: Any) -> None:
         """Fill the catalogue: snapshots, marks, recoveries; what is damaged becomes a problem."""
-        engine, key = self.opened.engine, self.superblock.key
         self.catalog = catalog
+        self.opened.finish_copies(catalog.copier.finish_oldest)
+        catalog.copier.log = self.opened
         for fact in self.snapshots:
-            image, problems = copies.load(self.place, engine, key, fact["id"], fact["seq"])
-            self.problems += [f"snapshot {fact['name']!r}: {problem}" for problem in problems]
+            image, copy = self._load_snapshot(fact, fact.get("volumes"))
             catalog.snapshots[fact["name"]] = Snapshot(
-                catalog, fact["name"], image, fact["time_ns"]
+                catalog, fact["name"], image, fact["time_ns"], copy, fact.get("volumes")
             )
+            if copy is not None:
+                catalog.copier.add(copy)
         early = [*map(tuple, self.early_marks), *map(tuple, self.pins)]
         catalog.load_marks([*early, *self.opened.marks()])
         for fact in self.recoveries:
@@ -449,6 +491,47 @@ class Keeper:
                 catalog.keep_recovery(self.load_recovery(fact, catalog, resolve))
             except (JrnlError, OSError) as error:
                 self.problems.append(f"recovery {fact['id']}: {error}")
+
+    def _load_snapshot(
+        self, fact: Document, covered: list[int] | None
+    ) -> tuple[Image, Copy | None]:
+        """Open a snapshot's copy; or, where it was being made, take that up again."""
+        engine, key = self.opened.engine, self.superblock.key
+        if fact.get("copying"):
+            try:
+                image = self._live_again(fact["seq"], covered)
+            except JrnlError as error:
+                self.problems.append(f"snapshot {fact['name']!r} is lost: {error}")
+                self._lose_copy(fact)
+                return copies.lost(engine, fact["id"], fact["seq"]), None
+            image.tag = fact["id"]
+            if self.opened.read_only:
+                return image, None
+            every = list(range(len(engine.sizes)))
+            return image, self._file_copy(fact["id"], image, covered or every)
+        image, problems = copies.load(self.place, engine, key, fact["id"], fact["seq"], covered)
+        self.problems += [f"snapshot {fact['name']!r}: {problem}" for problem in problems]
+        return image, None
+
+    def _live_again(self, seq: int, covered: list[int] | None) -> Image:
+        engine = self.opened.engine
+        if not engine.base_seq <= seq <= engine.seq:
+            raise CorruptionError(
+                f"its copy was being made from the log, which has the states {engine.base_seq} "
+                f"to {engine.seq} now"
+            )
+        return Image.live(engine, seq, True, covered)
+
+    def _lose_copy(self, fact: Document) -> None:
+        """Never take for a copy what there is of one: what it was made from is damaged.
+
+        Its seq may be given out again, so that is durable before anything is written.
+        """
+        if not self.opened.read_only:
+            copies.remove(self.place, fact["id"], len(self.fixed["volumes"]))
+            self.place.sync()
+            del fact["copying"]
+            self.opened.record()
 
     def finish_restore(self, rewind: Any, write: Any) -> None:
         """Take an interrupted restore's entries back, or, where they are too many, go on."""
@@ -474,6 +557,8 @@ class Keeper:
         """Make everything durable, bring the volumes' files up to date, and say so."""
         log = self.opened
         log.commit()
+        if self.catalog is not None:
+            self.catalog.copier.finish_all()
         for recovery in recoveries:
             self.keep_recovery(recovery)
         self._sweep(self._preserved)

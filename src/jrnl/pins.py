@@ -128,7 +128,7 @@ class Pins:
         found = (
             present_seq(self._engine, snapshot.seq)
             for snapshot in snapshots
-            if snapshot.name != without
+            if snapshot.name != without and snapshot.covers is None
         )
         return [state for state in found if state is not None]
 

@@ -60,6 +60,7 @@ class Base(NamedTuple):
     name: str
     seq: int | None  # as the journal counts now; None where it no longer knows the state
     image: Image | None  # None for production: its image is made when it is chosen
+    covers: frozenset[int] | None = None  # volumes by index; None for all
 
 
 class Way(NamedTuple):

@@ -19,6 +19,7 @@ from jrnl.errors import (
     PointExpired,
     StoreClosed,
     UnknownPoint,
+    shown,
 )
 from jrnl.plan import BEFORE, PRODUCTION, Base, Plan, Way, choose
 from jrnl.points import Point, SeqPoint, parse_point
@@ -399,7 +400,10 @@ def chosen(known: dict[str, int], wanted: Iterable[str] | None) -> list[int]:
         return list(known.values())
     if isinstance(wanted, str):
         raise InvalidType(f"volumes are names in a list: [{wanted!r}]")
-    indices = sorted({volume_index(known, name) for name in wanted})
+    try:
+        indices = sorted({volume_index(known, name) for name in wanted})
+    except TypeError as error:
+        raise InvalidType(f"volumes are names in a list, not {shown(wanted)}") from error
     if not indices:
         raise InvalidArgument(f"name at least one volume of {', '.join(map(repr, known))}")
     return indices
@@ -419,7 +423,11 @@ def oldest_state(catalog: Catalog, engine: Engine, base_seq: int, newest: int) -
     """
     if engine.images & BEFORE:
         return base_seq
-    snapshots = (present_seq(engine, snapshot.seq) for snapshot in catalog.snapshots.values())
+    snapshots = (
+        present_seq(engine, snapshot.seq)
+        for snapshot in catalog.snapshots.values()
+        if snapshot.covers is None
+    )
     kept = (seq for seq in snapshots if seq is not None and seq >= base_seq)
     return min(kept, default=newest)
 

@@ -1,16 +1,30 @@
-"""Snapshots: independent, checksummed copies of all volumes at one seq."""
+"""Snapshots: independent, checksummed copies of volumes at one seq."""
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, NamedTuple
 from weakref import ref
 
+import numpy as np
+
 from jrnl.catalog import volume_index
-from jrnl.errors import UnknownPoint
+from jrnl.errors import (
+    CorruptionError,
+    InvalidArgument,
+    InvalidType,
+    ReadOnlyStore,
+    UnknownPoint,
+    UnknownVolume,
+)
 
 if TYPE_CHECKING:
     from jrnl._core import Image
     from jrnl.catalog import Catalog
+    from jrnl.copier import Copy
+
+_PIECE_BYTES = 1 << 16
+_BLOCK_BYTES = 4096  # what the core counts written bytes in
 
 
 class Report(NamedTuple):
@@ -38,7 +52,10 @@ class Report(NamedTuple):
 
 
 class Snapshot:
-    """A copy of all volumes at one state; made by ``store.snapshot(name)``, and never changed.
+    """A copy of volumes at one state; made by ``store.snapshot(name)``, and never changed.
+
+    It is exact from the start. Until it is `complete` it is read through the journal, which keeps
+    what it needs, and it is copied in the background.
 
     Attributes
     ----------
@@ -47,15 +64,30 @@ class Snapshot:
         The state it holds.
     time_ns : int
         When it was taken, in nanoseconds since 1970-01-01 UTC.
+    volumes : tuple of str
+        The volumes that it covers; by default all of the store's.
     """
 
-    def __init__(self, catalog: Catalog, name: str, image: Image, time_ns: int) -> None:
-        self._volumes = catalog.volumes
+    def __init__(
+        self,
+        catalog: Catalog,
+        name: str,
+        image: Image,
+        time_ns: int,
+        copy: Copy | None = None,
+        covered: list[int] | None = None,
+    ) -> None:
+        self._indices = catalog.volumes
         self._catalog = ref(catalog)  # weakly: the catalogue holds the snapshot
         self._image: Image | None = image
+        self._copy = copy
+        image.hold()
         self.name = name
         self.seq = image.seq
         self.time_ns = time_ns
+        self.volumes = tuple(
+            volume for volume, k in catalog.volumes.items() if covered is None or k in covered
+        )
 
     def __repr__(self) -> str:
         return f"<jrnl.Snapshot {self.name!r} at {self.seq}>"
@@ -72,16 +104,88 @@ class Snapshot:
 
         Raises
         ------
-        OutOfBounds, UnknownVolume, UnknownPoint, StoreClosed
+        OutOfBounds, UnknownPoint, StoreClosed
+        UnknownVolume
+            There is no such volume, or the snapshot does not cover it.
         CorruptionError
-            A block does not match its checksum.
+            A block does not match its checksum, or what it needs of the journal is damaged.
         """
-        return self.image.read(offset, length, volume_index(self._volumes, volume))
+        if volume is None and len(self.volumes) == 1:
+            volume = self.volumes[0]
+        index = volume_index(self._indices, volume)
+        if list(self._indices)[index] not in self.volumes:
+            raise UnknownVolume(
+                f"the snapshot {self.name!r} covers only {', '.join(map(repr, self.volumes))}, "
+                f"not {list(self._indices)[index]!r}"
+            )
+        return self.image.read(offset, length, index)
+
+    @property
+    def covers(self) -> frozenset[int] | None:
+        """The indices of the volumes that it covers; None where that is all of them."""
+        if len(self.volumes) == len(self._indices):
+            return None
+        return frozenset(self._indices[name] for name in self.volumes)
+
+    @property
+    def complete(self) -> bool:
+        """Whether it is a copy by now, and needs nothing of the journal or production."""
+        return not self.image.is_live
+
+    @property
+    def problem(self) -> str | None:
+        """What has stopped the copying, or spoiled a part of the copy."""
+        error = None if self._copy is None else self._copy.error
+        return None if error is None else f"snapshot {self.name!r}: {error}"
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Finish the copy, and return whether it is complete.
+
+        Parameters
+        ----------
+        timeout : float, optional
+            Seconds after which to return False; by default as long as it takes. The copying goes
+            on in the background.
+
+        Raises
+        ------
+        CorruptionError
+            Blocks could not be copied, since what they need of the journal is damaged. Reading them
+            raises, all else is good.
+        OSError, MemoryError
+            What has stopped the copying.
+        ReadOnlyStore
+            The store is open for reading, so that nothing is copied.
+        UnknownPoint, StoreClosed, StorePoisoned, InvalidArgument, InvalidType
+        """
+        if timeout is not None:
+            if isinstance(timeout, bool) or not isinstance(timeout, int | float):
+                raise InvalidType(f"timeout is in seconds, not {type(timeout).__name__}")
+            if not timeout >= 0:
+                raise InvalidArgument(f"timeout is in seconds from 0 on, not {timeout}")
+        image, copy, catalog = self.image, self._copy, self._catalog()
+        image.engine.check_not_closed()
+        if copy is None and image.is_live:
+            raise ReadOnlyStore(
+                f"the snapshot {self.name!r} is copied only while the store is open for writing"
+            )
+        if copy is not None and not copy.done:
+            deadline = None if timeout is None else time.monotonic() + timeout
+            if catalog is None:
+                raise UnknownPoint(f"the store of the snapshot {self.name!r} is gone")
+            if not catalog.copier.finish(copy, deadline):
+                return False
+        if copy is not None and copy.error is not None:
+            raise copy.error
+        return True
 
     def verify(self) -> Report:
-        """Hold every block against its checksum."""
-        image = self.image
-        problems = problems_of(self.name, image)
+        """Hold every block against its checksum.
+
+        Of a snapshot that is not complete, all is read through the journal, against the checksums
+        of its entries.
+        """
+        problems = problems_of(self)
         return Report(not problems, problems, entries=0, snapshots=1)
 
     def delete(self) -> None:
@@ -97,19 +201,51 @@ class Snapshot:
         """
         with self.image.engine as engine:
             engine.check_open()
-            catalog = self._catalog()
+            catalog, image = self._catalog(), self.image
             if catalog is not None and catalog.snapshots.get(self.name) is self:
                 catalog.check_delete(self.name)
                 if catalog.keeper is not None:
-                    catalog.keeper.snapshot_deleted(self.image)
+                    catalog.keeper.snapshot_deleted(image)
                 del catalog.snapshots[self.name]
-            self._image = None
+            self.let_go()
+
+    def let_go(self) -> None:
+        """Give up the copy, or what it was to become. The engine is locked."""
+        catalog, image, self._image = self._catalog(), self.image, None
+        image.let_go()
+        if catalog is not None and not image.is_needed:
+            catalog.copier.give_up(image)
 
 
-def problems_of(name: str, image: Image) -> list[str]:
-    """Say what is wrong with a snapshot's copy."""
+def covers(snapshot: Snapshot, only: frozenset[int] | None) -> bool:
+    """Whether a snapshot has all of the volumes that are asked for; None is all of the store's."""
+    return snapshot.covers is None or (only is not None and only <= snapshot.covers)
+
+
+def problems_of(snapshot: Snapshot) -> list[str]:
+    """Say what is wrong with a snapshot's copy, or with what it is read from until it is one."""
+    name, image = snapshot.name, snapshot.image
+    if image.is_live:
+        return _problems_of_live(snapshot)
     return [
         f"snapshot {name!r}: the block at byte {offset} of volume {volume} does not match "
         "its checksum"
         for volume, offset in image.verify()
     ]
+
+
+def _problems_of_live(snapshot: Snapshot) -> list[str]:
+    problems = []
+    engine = snapshot.image.engine
+    for name in snapshot.volumes:
+        index = snapshot._indices[name]
+        size = engine.sizes[index]
+        written = np.unique(engine.write_kept(index) * _BLOCK_BYTES // _PIECE_BYTES)
+        for start in (written * _PIECE_BYTES).tolist():
+            try:
+                snapshot.image.read(start, min(_PIECE_BYTES, size - start), index)
+            except CorruptionError as error:
+                problems.append(
+                    f"snapshot {snapshot.name!r} near byte {start} of volume {name!r}: {error}"
+                )
+    return problems

@@ -18,6 +18,7 @@ from jrnl.checking import (
     snapshot_problems,
 )
 from jrnl.closing import ClosesItself
+from jrnl.copier import Copier
 from jrnl.errors import (
     CorruptionError,
     InvalidArgument,
@@ -49,7 +50,8 @@ from jrnl.recovery import (
     present_seq,
     recover,
 )
-from jrnl.snapshot import Report, Snapshot
+from jrnl.snapshot import Report, Snapshot, covers
+from jrnl.taking import TakesSnapshots
 from jrnl.view import View
 from jrnl.volume import Volume
 
@@ -93,7 +95,7 @@ class Savepoint:
             self._store._close_savepoint(self, mark, failed=kind is not None)
 
 
-class Store(KeepsStates, TellsHistory, ClosesItself):
+class Store(TakesSnapshots, KeepsStates, TellsHistory, ClosesItself):
     """One or more volumes under one journal and one sequence; made by `create` and `wrap`.
 
     Any method may be called from any thread. As a context manager it closes itself; after that all
@@ -111,7 +113,7 @@ class Store(KeepsStates, TellsHistory, ClosesItself):
         self._keeper = keeper
         # Nothing here refers back to the store: dropped, it goes at once, and its memory with it.
         self._catalog = Catalog(
-            {name: k for k, name in enumerate(names)}, partial(_is_in_window, engine)
+            {name: k for k, name in enumerate(names)}, Copier(), partial(_is_in_window, engine)
         )
         self._volumes = {
             name: Volume(engine, k, name, self._catalog) for k, name in enumerate(names)
@@ -252,25 +254,6 @@ class Store(KeepsStates, TellsHistory, ClosesItself):
             engine.check_open()
             return Mark(None, engine.seq, engine.tick())
 
-    def snapshot(self, name: str) -> Snapshot:
-        """Copy all volumes as they are now, with checksums.
-
-        Raises
-        ------
-        NameTaken, InvalidArgument, InvalidType, EditOpen, StoreClosed, MemoryError
-        """
-        with self._engine as engine:
-            engine.check_open()
-            self._catalog.check_free(name)
-            keeper = self._keeper
-            if keeper is None:
-                image, time_ns = Image.frozen(engine), engine.tick()
-            else:
-                image, time_ns = keeper.take_snapshot(name)
-            snapshot = Snapshot(self._catalog, name, image, time_ns)
-            self._catalog.snapshots[name] = snapshot
-            return snapshot
-
     # Going back.
 
     def plan(
@@ -361,14 +344,14 @@ class Store(KeepsStates, TellsHistory, ClosesItself):
     def _image_of(self, at: Point, only: frozenset[int] | None) -> Image:
         """Return the image of a state that copies nothing."""
         engine = self._engine
-        snapshot = self._snapshot_of(at)
+        snapshot = self._snapshot_of(at, only)
         if snapshot is not None:
             return Image.patched(snapshot.image, ExtentMap(engine), snapshot.seq, False)
         seq = self._resolve(at)
         if engine.images & BEFORE:
             return Image.live(engine, seq, False, only)
         try:
-            way = choose(engine, self._snapshot_bases(), seq, only)
+            way = choose(engine, self._snapshot_bases(only), seq, only)
         except PointExpired as error:
             raise PointExpired(
                 f"with images='after' no view can follow state {seq} once it is overwritten; "
@@ -487,14 +470,20 @@ class Store(KeepsStates, TellsHistory, ClosesItself):
 
     @property
     def problems(self) -> list[str]:
-        """What opening a store on disk has found wrong, one sentence each."""
-        return [] if self._keeper is None else list(self._keeper.problems)
+        """What is known to be wrong, one sentence each.
+
+        That is what opening a store on disk has found, and what has stopped the copying of a
+        snapshot or spoiled a part of it.
+        """
+        found = [] if self._keeper is None else list(self._keeper.problems)
+        problems = (snapshot.problem for snapshot in self._catalog.snapshots.values())
+        return found + [problem for problem in problems if problem is not None]
 
     def close(self) -> None:
         """Close the store.
 
         A memory store's content is gone then; arrays taken from it stay valid memory. A store on
-        disk makes all durable first, and its volumes' files are up to date.
+        disk makes all durable first: its volumes' files are up to date, and snapshots complete.
 
         Raises
         ------
@@ -507,6 +496,7 @@ class Store(KeepsStates, TellsHistory, ClosesItself):
             if self._keeper is None or not self._keeper.opened.forked:
                 engine.check_open()
             recoveries = list(self._catalog.recoveries().values())
+            self._catalog.copier.stop()
             try:
                 if self._keeper is not None and self._keeper.writable:
                     self._keeper.close(recoveries)
@@ -555,17 +545,22 @@ class Store(KeepsStates, TellsHistory, ClosesItself):
         if isinstance(point, Snapshot) and point.image.engine is not self._engine:
             raise UnknownPoint(f"the snapshot {point.name!r} is of another store; use its seq")
 
-    def _snapshot_of(self, point: Point) -> Snapshot | None:
-        """Return the snapshot that holds just the state that `point` names, if there is one."""
+    def _snapshot_of(self, point: Point, only: frozenset[int] | None = None) -> Snapshot | None:
+        """Return a snapshot that holds what is asked of the state that `point` names, if any."""
+        found: Snapshot | None = None
+        parsed = None
         if isinstance(point, Snapshot) and point.name in self._catalog.snapshots:
-            return self._catalog.snapshots[point.name]
-        parsed = parse_point(point)
+            found = self._catalog.snapshots[point.name]
+        else:
+            parsed = parse_point(point)
         if isinstance(parsed, NamePoint):
-            return self._catalog.snapshots.get(parsed.name)
-        if isinstance(parsed, SeqPoint):
-            for snapshot in self._catalog.snapshots.values():
-                if snapshot.seq == parsed.seq:
-                    return snapshot
+            found = self._catalog.snapshots.get(parsed.name)
+        if found is not None and covers(found, only):
+            return found
+        seq = parsed.seq if isinstance(parsed, SeqPoint) else None if found is None else found.seq
+        for snapshot in self._catalog.snapshots.values():
+            if snapshot.seq == seq and covers(snapshot, only):
+                return snapshot
         return None
 
     def _choose(
@@ -574,8 +569,8 @@ class Store(KeepsStates, TellsHistory, ClosesItself):
         """Return the way to `to`, and the seq of its state."""
         engine = self._engine
         self._check_own(to)
-        bases = self._bases(base)
-        target = self._snapshot_of(to)
+        bases = self._bases(base, only)
+        target = self._snapshot_of(to, only)
         if target is not None and present_seq(engine, target.seq) is None:
             # The journal no longer knows this state, but the snapshot is a point of its own.
             if base is not None:
@@ -586,7 +581,7 @@ class Store(KeepsStates, TellsHistory, ClosesItself):
                         f"and cannot be reached from {bases[0].name!r}"
                     )
                 target = asked
-            own = Base(target.name, target.seq, target.image)
+            own = Base(target.name, target.seq, target.image, target.covers)
             return Way("backward", own, ExtentMap(engine)), target.seq
         seq = self._resolve(to)
         return choose(engine, bases, seq, only), seq
@@ -610,7 +605,7 @@ class Store(KeepsStates, TellsHistory, ClosesItself):
             engine.check_open()
             return outcome_of(self._catalog, *self._choose(seq, base, only), only)
 
-    def _bases(self, base: str | Snapshot | None) -> list[Base]:
+    def _bases(self, base: str | Snapshot | None, only: frozenset[int] | None) -> list[Base]:
         """Return what an image may start from: all there is, or just the snapshot asked for."""
         engine = self._engine
         if base is not None:
@@ -624,14 +619,22 @@ class Store(KeepsStates, TellsHistory, ClosesItself):
             found = base if isinstance(base, Snapshot) else self._catalog.find_name(base)
             if not isinstance(found, Snapshot):
                 raise InvalidArgument(f"{base!r} is a mark; a base must be a snapshot")
-            return [Base(found.name, present_seq(engine, found.seq), found.image)]
-        return [*self._snapshot_bases(), Base(PRODUCTION, engine.seq, None)]
+            if not covers(found, only):
+                raise InvalidArgument(
+                    f"the snapshot {found.name!r} covers only the volumes "
+                    f"{', '.join(map(repr, found.volumes))}; name no other ones, or use another "
+                    "base, such as 'production'"
+                )
+            return [Base(found.name, present_seq(engine, found.seq), found.image, found.covers)]
+        return [*self._snapshot_bases(only), Base(PRODUCTION, engine.seq, None)]
 
-    def _snapshot_bases(self) -> list[Base]:
+    def _snapshot_bases(self, only: frozenset[int] | None) -> list[Base]:
         return [
-            Base(snapshot.name, present_seq(self._engine, snapshot.seq), snapshot.image)
+            Base(snapshot.name, present_seq(self._engine, snapshot.seq), snapshot.image,
+                 snapshot.covers)
             for snapshot in self._catalog.snapshots.values()
-        ]
+            if covers(snapshot, only)
+        ]  # fmt: skip
 
     # Savepoints.
 
@@ -644,6 +647,7 @@ class Store(KeepsStates, TellsHistory, ClosesItself):
     def _rewind(self, seq: int) -> Rewind:
         if self._keeper is not None:
             self._keeper.check_epochs()
+        self._catalog.copier.finish_after(seq)
         result = Rewind(*self._engine.rewind(seq))
         if self._keeper is not None:
             self._keeper.bound_epochs()

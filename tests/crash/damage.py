@@ -27,7 +27,7 @@ from tests.model import State
 
 # fmt: off
 SCRIPT = (
-    "write_sectors", "write_inside", "flush", "write_many", "snapshot", "fill", "fill",
+    "write_sectors", "write_inside", "flush", "write_many", "snapshot", "copy", "fill", "fill",
     "write_across", "mark", "write_end", "restore", "discard", "write_zeroes", "flush", "reopen",
     "write_sectors", "snapshot", "write_sectors", "flush", "write_inside", "write_many", "mark",
 )

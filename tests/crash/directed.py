@@ -260,7 +260,7 @@ def damaged_superblock() -> None:
 
 def exchanged_snapshots() -> None:
     """Two snapshots' files have changed their names."""
-    host = host_after("write_sectors snapshot write_sectors write_sectors snapshot")
+    host = host_after("write_sectors snapshot write_sectors write_sectors snapshot copy")
     disk = cut(host.disk.moment())
     for volume in range(2):
         for end in ("img", "sums"):

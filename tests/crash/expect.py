@@ -184,6 +184,9 @@ def volumes_of(store: jrnl.Store) -> State:
     return tuple(volume.read(0, volume.size) for volume in store.volumes.values())
 
 
+COPIED = 0.3  # how often
+
+
 class Check:
     """A store against one history. Each method raises Failure."""
 
@@ -289,6 +292,16 @@ class Check:
             if content != self.model.states[snapshot.seq]:
                 raise Failure(f"snapshot {name} is not state {snapshot.seq}")
             self._routes(name, snapshot.seq)
+            if not (snapshot.complete or self.store._keeper.opened.read_only):
+                self._copied(snapshot)
+
+    def _copied(self, snapshot: jrnl.Snapshot) -> None:
+        """Now and then, a copy that was under way is made, and is right."""
+        if self.rng.random() < COPIED:
+            snapshot.wait()
+            content = tuple(snapshot.read(0, size, v) for v, size in self.sizes.items())
+            if content != self.model.states[snapshot.seq] or not snapshot.complete:
+                raise Failure(f"the copy of snapshot {snapshot.name} is not state {snapshot.seq}")
 
     def _routes(self, name: str, seq: int) -> None:
         """From a snapshot to some of the states: the nearest ones, the ends, one at random."""

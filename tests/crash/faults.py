@@ -28,8 +28,9 @@ from tests.crash.workload import STORE, Host, Shape
 # fmt: off
 SCRIPT = (
     "write_sectors", "write_inside", "flush", "write_many", "snapshot", "write_across", "mark",
-    "again", "write_end", "rewind", "savepoint", "fill", "reopen", "discard", "write_zeroes",
-    "cut", "write_sectors", "flush", "delete_snapshot", "restore", "snapshot", "read_only",
+    "copy", "again", "write_end", "rewind", "savepoint", "fill", "reopen", "discard",
+    "write_zeroes", "cut", "write_sectors", "flush", "delete_snapshot", "restore", "snapshot",
+    "copy", "read_only",
 )
 # fmt: on
 ERRORS = {name: getattr(errno, name) for name in ("EIO", "ENOSPC", "EDQUOT", "EFBIG")}

@@ -9,8 +9,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from unittest import mock
 
-from jrnl import copies, filestore, keeper, opening, patches, superblock
-from jrnl._core import Image
+from jrnl import copier, copies, filestore, keeper, opening, patches, superblock, taking
 from jrnl.points import Mark
 from tests.crash.disk import IGNORED, Op, SimDisk
 from tests.crash.oracle import OTHER_IMAGES
@@ -271,7 +270,13 @@ def restore_forgotten() -> Removed:
 
 def snapshot_uncommitted() -> Removed:
     """A snapshot does not make durable what was written before it."""
-    return log_with(write_back=nothing)
+
+    def named(self: taking.TakesSnapshots, snapshot: object) -> None:
+        with self._engine:
+            self._keeper.name_snapshot(snapshot)
+            self._catalog.snapshots[snapshot.name] = snapshot
+
+    return replaced(taking.TakesSnapshots, "_make_durable", named)
 
 
 def pinned_first() -> Removed:
@@ -285,23 +290,49 @@ def pinned_first() -> Removed:
     return replaced(keeper.Keeper, "pin_mark", pin)
 
 
-def snapshot_named_first() -> Removed:
-    """The superblocks name a snapshot before its copy is made."""
+def copy_whole_first() -> Removed:
+    """The superblocks call a copy whole before it is durable."""
+    ends = copier.FileCopy._end
 
-    def take(self: keeper.Keeper, name: str) -> tuple[Image, int]:
-        engine, number = self.opened.engine, self.next_id
-        self.opened.commit()
-        time_ns = engine.tick()
-        fact = {"id": number, "name": name, "seq": engine.seq, "time_ns": time_ns}
-        self.snapshots.append(fact)
-        self.next_id = number + 1
-        self.opened.record()
-        self.next_id = number
-        image = self._copy(Image.production(engine), production=True)
-        self.opened.record()
-        return image, time_ns
+    def end(self: copier.FileCopy) -> None:
+        with self.image.engine:
+            self._settle(self.number)
+        ends(self)
 
-    return replaced(keeper.Keeper, "take_snapshot", take)
+    return replaced(copier.FileCopy, "_end", end)
+
+
+def copy_goes_on() -> Removed:
+    """A copy that a crash has ended goes on with the files that it left."""
+    begins = copier.FileCopy._begin
+
+    def begin(self: copier.FileCopy) -> None:
+        there = self._place.names()
+        if copies.image_name(self.number, 0) not in there:
+            begins(self)
+            return
+        with replaced(copies, "remove", nothing), replaced(copies, "numbers", lambda *_: []):
+            self._place = Reuses(self._place)
+            begins(self)
+
+    return replaced(copier.FileCopy, "_begin", begin)
+
+
+class Reuses:
+    """A folder in which making a file that is there is opening it."""
+
+    def __init__(self, place: object) -> None:
+        self._place = place
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._place, name)
+
+    def clone(self, source: str, target: str) -> bool:
+        return target in self._place.names()
+
+    def create(self, name: str, size: int) -> object:
+        there = name in self._place.names()
+        return self._place.open(name, True) if there else self._place.create(name, size)
 
 
 def deleted_first() -> Removed:

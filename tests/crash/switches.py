@@ -29,7 +29,8 @@ from tests.crash.removed import core, log_with, nothing, replaced, syncs_of
 from tests.crash.workload import Shape
 
 KEEPER, SUPER = keeper.Keeper, superblock.Superblock
-TARGET = ("write_sectors", "snapshot", "write_inside", "flush", "write_sectors", "flush")
+TARGET = ("write_sectors", "snapshot", "copy", "write_inside", "flush", "write_sectors",
+          "flush")  # fmt: skip
 
 
 class EveryStep(Bench):
@@ -176,6 +177,7 @@ class Switch:
 
 WRAPS = Script("fill*3", states=4)
 SNAPSHOT = Script("write_sectors snapshot")
+COPY = Script("write_sectors snapshot write_sectors copy")
 STRICT = Script("write_sectors*3 flush restore", always=True)
 REWINDS = Script("write_inside flush " * 5 + "rewind flush")
 
@@ -195,11 +197,11 @@ DISK = {
     "copy_sync": Switch(
         "R10", "the syncs of a snapshot's images do nothing",
         lambda: syncs_of("snapshot-", suffix=".img"),
-        SNAPSHOT, "ends too early|the snapshot does not match"),
+        COPY, "ends too early|the snapshot does not match"),
     "sums_sync": Switch(
         "R10", "the syncs of a snapshot's checksums do nothing",
         lambda: syncs_of("snapshot-", suffix=".sums"),
-        SNAPSHOT, "the snapshot does not match its checksum"),
+        COPY, "the snapshot does not match its checksum"),
     "patches_sync": Switch(
         "R10", "the syncs of a recovery's patches do nothing",
         lambda: syncs_of("recovery-"),
@@ -207,7 +209,7 @@ DISK = {
     "folder_sync": Switch(
         "R10", "the syncs of the store's folder do nothing",
         lambda: off.folder_syncs("s"),
-        SNAPSHOT, "is missing|ends too early"),
+        COPY, "is missing|ends too early"),
     "create_files": Switch(
         "R11", "creation does not sync the files",
         off.created_file_syncs,
@@ -301,7 +303,7 @@ CORE = {
     "commit_first": Switch(
         "R1", "entries are written back before the log has them",
         lambda: core("commit_first"),
-        SNAPSHOT, "was written before its entry was durable"),
+        Script("write_sectors*3 rewind"), "was written before its entry was durable"),
     "tail_first": Switch(
         "R6", "log blocks are used again before the superblocks name the new tail",
         lambda: core("tail_first"),
@@ -409,18 +411,28 @@ PYTHON = {
         "R10", "a snapshot does not make durable what it is a copy of",
         off.snapshot_uncommitted,
         SNAPSHOT, "acknowledged 1, found 0"),
-    "snapshot_named": Switch(
-        "R10", "the superblocks name a snapshot before its copy is there",
-        off.snapshot_named_first,
-        SNAPSHOT, "is missing|ends too early"),
+    "copy_whole": Switch(
+        "R10", "the superblocks call a snapshot's copy whole before it is durable",
+        off.copy_whole_first,
+        COPY, "is missing|ends too early|does not match"),
+    "copy_resumed": Switch(
+        "R10", "an interrupted copy goes on with what there is of its files",
+        off.copy_goes_on,
+        Script("write_sectors snapshot write_sectors copy", states=16),
+        "the copy of snapshot|does not match its checksum"),
+    "copy_pinned": Switch(
+        "R10", "entries leave the log that a copy under way needs",
+        lambda: core("keep_copies"),
+        Script("write_sectors snapshot fill*3", states=4), "ends too early"),
     "snapshot_deleted": Switch(
         "R10", "a snapshot's files go before the superblocks forget it",
         off.deleted_first,
-        Script("write_sectors snapshot delete_snapshot"), "is missing|ends too early"),
+        Script("write_sectors snapshot copy delete_snapshot"), "is missing|ends too early"),
     "strays": Switch(
         "R10", "what an interrupted snapshot has left is not removed",
         lambda: replaced(KEEPER, "remove_strays", nothing),
-        Script("write_sectors snapshot", go_on=1), "File exists"),
+        Script("write_sectors snapshot copy delete_snapshot", go_on=1),
+        covered="what makes a file removes one that has its name"),
     "copy_seed": Switch(
         "R10", "a copy's checksums are not seeded with its number",
         off.same_copy_seed,

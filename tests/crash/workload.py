@@ -278,6 +278,17 @@ class Host:
         self._tick()
         self._atomic(after, lambda: self.store.snapshot(name))
 
+    def copy(self, whole: bool) -> None:
+        """Make a piece of a snapshot's copy, or all of it."""
+        copier = self.store._catalog.copier
+
+        def act() -> int:
+            while copier.step() and whole:
+                pass
+            return self.store.seq
+
+        self._simple(act)
+
     def delete_snapshot(self, name: str) -> None:
         after = self._branch()
         del after.model.snapshots[name]
@@ -454,6 +465,14 @@ def snapshot(host: Host) -> None:
         delete_snapshot(host)
 
 
+def copy(host: Host) -> None:
+    host.copy(whole=True)
+
+
+def copy_bit(host: Host) -> None:
+    host.copy(whole=False)
+
+
 def delete_snapshot(host: Host) -> None:
     if host.shape.images == "after":
         host.unpin()
@@ -528,6 +547,8 @@ OPERATIONS: dict[str, Callable[[Host], None]] = {
         mark,
         pin,
         snapshot,
+        copy,
+        copy_bit,
         delete_snapshot,
         restore,
         again,
@@ -540,15 +561,17 @@ OPERATIONS: dict[str, Callable[[Host], None]] = {
     )
 }
 WRITES = ("write_sectors", "write_inside", "write_across", "write_end", "write_many")
-COMMON = (*WRITES, *WRITES, "flush", "flush", "discard", "write_zeroes", "mark")
+COMMON = (*WRITES, *WRITES, "flush", "flush", "discard", "write_zeroes", "mark",
+          "copy_bit")  # fmt: skip
 BACK = ("restore", "again", "seek", "rewind", "savepoint", "reopen")
-RARE = ("pin", "snapshot", "delete_snapshot", *BACK)
+RARE = ("pin", "snapshot", "copy", "delete_snapshot", *BACK)
 # The kinds of life: all alike, much wrapping, back and forth.
 MIXES = (
     (*COMMON, *RARE, "read_only"),
     (*COMMON, *COMMON, "fill", "snapshot", "reopen", "restore", "rewind"),
-    (*WRITES, "flush", "rewind", "rewind", "restore", "savepoint", "snapshot", "reopen"),
-)
+    (*WRITES, "flush", "rewind", "rewind", "restore", "savepoint", "snapshot", "reopen",
+     "copy_bit", "copy"),
+)  # fmt: skip
 
 
 def sequences(images: str = "both", length: int = 3) -> Iterator[tuple[str, ...]]:

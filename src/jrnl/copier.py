@@ -1,0 +1,415 @@
+"""Copies that are made behind the writer's back: what a snapshot begins as becomes its own.
+
+A snapshot begins as a live image, which the journal keeps exact, and is copied a piece at a time,
+by one thread a store that is there while there is something to copy. Locks are taken in this order:
+the engine's, then `Copier.gate`, then `Copier._mutex`. Who makes a piece has the gate, and never
+waits long for the engine's lock; so whoever has the engine's lock may wait for the gate.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import threading
+import time
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING
+from weakref import WeakSet, ref
+
+from jrnl import copies
+from jrnl.errors import CorruptionError, JrnlError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from jrnl._core import CallbackDevice, FileDevice, Image, Log
+    from jrnl.folder import Place
+
+    Device = FileDevice | CallbackDevice
+
+automatic = True  # tests that make each piece by hand set this to False: then there is no thread
+
+_PIECES = 32  # 128 KiB each, of a copy in memory
+_REST_SECONDS = 0.0001
+_SYNC_EVERY = 16  # blocks of checksums, 2 MiB of content each
+_GATES_SECONDS = 5.0
+
+
+class Copy(ABC):
+    """One image on its way to become a copy.
+
+    Attributes
+    ----------
+    image : Image
+        Live until `done`.
+    given_up : bool
+        Nobody needs it any more.
+    done : bool
+        Nothing is left to do: it is whole, or nobody needs it any more.
+    error : Exception or None
+        What stopped it, or what spoiled blocks of it.
+    """
+
+    def __init__(self, image: Image) -> None:
+        self.image = image
+        self.given_up = False
+        self.done = False
+        self.error: Exception | None = None
+
+    @abstractmethod
+    def step(self, pieces: int, *, gently: bool) -> None:
+        """Do a little more. By one thread at a time."""
+
+    @abstractmethod
+    def clean_up(self) -> None:
+        """Remove what there is of it: it was given up."""
+
+    def _finish(self) -> None:
+        """Remember that it is over, and what could not be read."""
+        self.error = None
+        bad, seq = self.image.copy_damage
+        if bad:
+            entry = f"entry {seq}" if seq else "what production held"
+            self.error = CorruptionError(
+                f"{bad} blocks of 4096 bytes could not be copied: {entry} is damaged; reading "
+                "them raises, the rest of the snapshot is good"
+            )
+        self.done = True
+
+
+class MemoryCopy(Copy):
+    """A copy in memory."""
+
+    def __init__(self, image: Image, covered: list[int]) -> None:
+        super().__init__(image)
+        image.begin_copy(covered)
+
+    def step(self, pieces: int, *, gently: bool) -> None:
+        """Copy up to `pieces` pieces."""
+        if not self.done and self.image.copy_on(pieces, gently):
+            self._finish()
+
+    def clean_up(self) -> None:
+        """Memory goes with the image."""
+
+
+class FileCopy(Copy):
+    """A copy in files.
+
+    Parameters
+    ----------
+    number : int
+        Which the files are named after.
+    clones : list of str
+        The volumes' files: shared, but for what differs, where the file system can.
+    settle : callable
+        ``settle(number)``: have the superblocks say that it is whole. The engine is locked.
+    """
+
+    def __init__(
+        self,
+        place: Place,
+        key: int,
+        number: int,
+        image: Image,
+        covered: list[int],
+        clones: list[str],
+        settle: Callable[[int], None],
+    ) -> None:
+        super().__init__(image)
+        image.tag = number
+        self.number = number
+        self._place = place
+        self._key = key
+        self._covered = covered
+        self._clones = clones
+        self._settle = settle
+        self._made: list[Device | None] = []
+        self._sums: list[Device | None] = []
+        self._begun = False
+        self._fresh: list[bool] = []
+        self._todo: list[tuple[int, int]] | None = None
+        self._at = 0
+        self._synced = False
+
+    def clean_up(self) -> None:
+        """Remove its files."""
+        self._made = self._sums = []
+        copies.remove(self._place, self.number, len(self.image.engine.sizes))
+
+    def step(self, pieces: int, *, gently: bool) -> None:
+        """Make the files, or copy what one block of checksums covers, or end it."""
+        if self.done:
+            return
+        self.image.engine.check_not_closed()
+        if self.given_up or not self.image.is_needed:
+            self._finish()
+        elif self._todo is None:
+            self._begin()
+        elif not self._begun:
+            self._begun = self.image.begin_stored(
+                copies.seed_of(self._key, self.number), self._made, self._sums
+            )
+        elif self._at < len(self._todo):
+            self._store(gently)
+        else:
+            self._end()
+
+    def _begin(self) -> None:
+        """Make the files, and find out what there is to copy."""
+        engine, place = self.image.engine, self._place
+        sizes = engine.sizes
+        copies.remove(place, self.number, len(sizes))  # of an attempt that a crash has ended
+        made: list[Device | None] = [None] * len(sizes)
+        sums: list[Device | None] = [None] * len(sizes)
+        self._fresh = [True] * len(sizes)
+        for volume in self._covered:
+            name = copies.image_name(self.number, volume)
+            self._fresh[volume] = not place.clone(self._clones[volume], name)
+            made[volume] = (
+                place.create(name, sizes[volume]) if self._fresh[volume] else place.open(name, True)
+            )
+            sums[volume] = place.create(
+                copies.sums_name(self.number, volume), copies.sums_bytes(sizes[volume])
+            )
+        # What has been written by now; nobody had written elsewhere at the copy's state either.
+        self._todo = [
+            (volume, number)
+            for volume in self._covered
+            for number in copies.numbers(engine, volume)
+        ]
+        self._made, self._sums = made, sums
+
+    def _store(self, gently: bool) -> None:
+        assert self._todo is not None
+        volume, number = self._todo[self._at]
+        stored = self.image.store_on(volume, number, gently, self._fresh[volume])
+        if stored is None:
+            self._finish()
+        elif stored:
+            self._at += 1
+            if gently and self._at % _SYNC_EVERY == 0:
+                self._sync()  # so that the end has little left to sync
+
+    def _sync(self) -> None:
+        for device in (*self._made, *self._sums):
+            if device is not None:
+                device.sync()
+
+    def _end(self) -> None:
+        """Make it durable, and have the superblocks say so."""
+        engine = self.image.engine
+        if not self._synced:
+            self._sync()
+            self._place.sync()
+            self._synced = True
+        if not engine.enter_soon():
+            return
+        try:
+            engine.check_not_closed()
+            if self.image.is_needed:
+                self._settle(self.number)
+                self.image.end_stored()
+            self._finish()
+            self._made = self._sums = []
+        finally:
+            engine.leave()
+
+
+class Copier:
+    """Makes a store's copies, the oldest first.
+
+    Attributes
+    ----------
+    gate : RLock
+        Held by whoever makes a piece.
+    log : Log or None
+        A store's on disk: it lets no entry go that a copy needs.
+    """
+
+    def __init__(self) -> None:
+        self.gate = threading.RLock()
+        self.log: Log | None = None
+        self._mutex = threading.Lock()
+        self._copies: list[Copy] = []
+        self._thread: threading.Thread | None = None
+        self._stopped = False
+        _copiers.add(self)
+
+    def add(self, copy: Copy) -> None:
+        """Take on a copy; `start` has it made. The engine is locked."""
+        with self._mutex:
+            self._copies = sorted([*self._copies, copy], key=lambda other: other.image.seq)
+            self._changed()
+
+    def give_up(self, image: Image) -> None:
+        """Make no more of a copy that nobody needs, if it is under way."""
+        for copy in self.pending():
+            if copy.image is image:
+                copy.given_up = True
+                self._remove(copy)
+
+    def give_up_number(self, number: int) -> None:
+        """Do so with the copy whose files are named after a number."""
+        for copy in self.pending():
+            if copy.image.tag == number:
+                self.give_up(copy.image)
+
+    def pending(self) -> list[Copy]:
+        """Return what is under way, the oldest state first."""
+        return self._copies
+
+    def start(self) -> None:
+        """Have the thread run, if there is anything for it to do."""
+        with self._mutex:
+            if not automatic or self._stopped or self._next() is None:
+                return
+            if self._thread is None or not self._thread.is_alive():  # a fork leaves it behind
+                self._thread = threading.Thread(
+                    target=_work, args=(ref(self),), name="jrnl-copier", daemon=True
+                )
+                self._thread.start()
+
+    def stop(self) -> None:
+        """End the thread: it makes no more pieces once this has returned."""
+        self._stopped = True
+        with self.gate:
+            pass
+
+    def step(self) -> bool:
+        """Make a piece of the oldest copy; return whether there was one."""
+        with self.gate:
+            copy = self._next()
+            if copy is not None:
+                self._advance(copy, 1, gently=False)
+            return copy is not None
+
+    def turn(self) -> bool:
+        """Do the thread's share: a few pieces, with rests; False where it has to end."""
+        with self.gate:
+            with self._mutex:
+                copy = None if self._stopped else self._next()
+                if copy is None:
+                    self._thread = None
+                    return False
+            try:
+                self._advance(copy, _PIECES, gently=True)
+            except (JrnlError, OSError, MemoryError):
+                return True  # the copy keeps it, and is passed by from now on
+            return True
+
+    def finish(self, copy: Copy, deadline: float | None = None) -> bool:
+        """Make all of a copy now; False where that took too long. Raises what stopped it."""
+        while not copy.done:
+            rest = -1.0 if deadline is None else max(deadline - time.monotonic(), 0.0)
+            if not self.gate.acquire(timeout=rest):
+                return False
+            try:
+                self._advance(copy, 8 * _PIECES, gently=False)
+            finally:
+                self.gate.release()
+            if not copy.done:
+                if deadline is not None and time.monotonic() >= deadline:
+                    return False
+                time.sleep(_REST_SECONDS / 2)  # others may wait for the gate
+        return True
+
+    def finish_after(self, seq: int) -> None:
+        """Finish the copies of later states: a rewind drops what they need. The lock is held."""
+        for copy in self.pending():
+            if copy.image.seq > seq:
+                self.finish(copy)
+
+    def finish_image(self, image: Image) -> None:
+        """Finish the copy that an image becomes, if it is under way. The lock is held."""
+        for copy in self.pending():
+            if copy.image is image:
+                self.finish(copy)
+
+    def finish_oldest(self) -> None:
+        """Finish the copy that needs the oldest entries: they are about to leave the log.
+
+        Where what it needs is damaged, it goes without them.
+        """
+        pending = self.pending()
+        for copy in pending:
+            if copy.image.seq == pending[0].image.seq:
+                try:
+                    self.finish(copy)
+                except CorruptionError:
+                    self._remove(copy)
+
+    def finish_all(self) -> None:
+        """Finish all copies. The lock is held."""
+        for copy in self.pending():
+            self.finish(copy)
+
+    def _next(self) -> Copy | None:
+        return next((copy for copy in self._copies if copy.error is None), None)
+
+    def _advance(self, copy: Copy, pieces: int, *, gently: bool) -> None:
+        try:
+            copy.step(pieces, gently=gently)
+        except OSError as error:
+            copy.error = error
+            if self.log is not None:
+                self.log.poison(error.errno or 0)
+            raise
+        except (JrnlError, MemoryError) as error:
+            copy.error = error
+            raise
+        if copy.given_up:
+            copy.clean_up()
+        if copy.done:
+            self._remove(copy)
+        else:
+            copy.error = None
+
+    def _remove(self, copy: Copy) -> None:
+        with self._mutex:
+            self._copies = [other for other in self._copies if other is not copy]
+            self._changed()
+
+    def _changed(self) -> None:
+        """Have the log keep what the oldest copy needs."""
+        if self.log is not None:
+            self.log.copy_floor = self._copies[0].image.seq if self._copies else None
+
+
+def _work(reference: ref[Copier]) -> None:
+    """Run as a store's thread, which does not keep the store alive."""
+    while True:
+        copier = reference()
+        if copier is None or not copier.turn():
+            return
+        del copier
+        time.sleep(_REST_SECONDS)
+
+
+# A forked child has the locks as they were, and no thread that would let go of them.
+
+_copiers: WeakSet[Copier] = WeakSet()
+_held: dict[int, list[Copier]] = {}
+
+
+def _before_fork() -> None:
+    held = _held.setdefault(threading.get_ident(), [])
+    for copier in list(_copiers):
+        if copier.gate.acquire(timeout=_GATES_SECONDS):
+            copier._mutex.acquire()
+            held.append(copier)
+
+
+def _after_fork() -> None:
+    for copier in _held.pop(threading.get_ident(), []):
+        copier._mutex.release()
+        copier.gate.release()
+
+
+def _at_exit() -> None:
+    for copier in list(_copiers):
+        copier.stop()
+
+
+os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_after_fork)
+atexit.register(_at_exit)

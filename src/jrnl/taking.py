@@ -1,0 +1,93 @@
+"""Taking snapshots: the part of a store that begins them, in memory and on disk."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from jrnl._core import Image
+from jrnl.copier import Copy, MemoryCopy
+from jrnl.plan import BEFORE
+from jrnl.recovery import chosen
+from jrnl.snapshot import Snapshot
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from jrnl._core import Engine
+    from jrnl.catalog import Catalog
+    from jrnl.keeper import Keeper
+
+
+class TakesSnapshots:
+    """What a store adds to what it is made of."""
+
+    _engine: Engine
+    _catalog: Catalog
+    _keeper: Keeper | None
+
+    def snapshot(self, name: str, volumes: Iterable[str] | None = None) -> Snapshot:
+        """Take a copy of the volumes as they are now, with checksums.
+
+        It costs nothing to take, whatever the volumes' size: it is read through the journal at
+        first, and copied in the background (`Snapshot.complete`, `Snapshot.wait`); what the journal
+        must let go of meanwhile is copied before. On disk, it is durable once this returns, and the
+        copying goes on after a crash. With ``images="after"`` the journal can't keep a past: then
+        all is copied at once, and writers wait.
+
+        Parameters
+        ----------
+        name : str
+        volumes : iterable of str, optional
+            The only volumes that it covers; all by default.
+
+        Raises
+        ------
+        NameTaken, UnknownVolume, InvalidArgument, InvalidType, EditOpen, StoreClosed, MemoryError
+        OSError, StorePoisoned, ReadOnlyStore
+            On disk.
+        """
+        copier = self._catalog.copier
+        with self._engine as engine:
+            engine.check_open()
+            self._catalog.check_free(name)
+            snapshot = self._begin_snapshot(name, chosen(self._catalog.volumes, volumes))
+            if self._keeper is None:
+                self._catalog.snapshots[name] = snapshot
+        if self._keeper is not None:
+            self._make_durable(snapshot)
+        copier.start()
+        return snapshot
+
+    def _begin_snapshot(self, name: str, covered: list[int]) -> Snapshot:
+        engine, keeper = self._engine, self._keeper
+        copy: Copy | None = None
+        if keeper is not None:
+            image, copy = keeper.take_snapshot(covered)
+        elif engine.images & BEFORE:
+            image = Image.live(engine, engine.seq, True, covered)
+            copy = MemoryCopy(image, covered)
+        else:
+            image = Image.frozen(engine, covered)
+        snapshot = Snapshot(self._catalog, name, image, engine.tick(), copy, covered)
+        if copy is not None:
+            self._catalog.copier.add(copy)
+        return snapshot
+
+    def _make_durable(self, snapshot: Snapshot) -> None:
+        """Have a snapshot's state, and then its name, outlive a crash. Others may write meanwhile.
+
+        Whatever they do, the copy is of its state: it is finished before what it needs goes.
+        """
+        engine, keeper = self._engine, self._keeper
+        assert keeper is not None
+        try:
+            engine.commit(snapshot.seq)
+            with engine:
+                engine.check_open()
+                self._catalog.check_free(snapshot.name)
+                keeper.name_snapshot(snapshot)
+                self._catalog.snapshots[snapshot.name] = snapshot
+        except BaseException:
+            with engine:
+                keeper.give_up_snapshot(snapshot)
+            raise
