@@ -106,7 +106,7 @@ class DiskTwin(Twin):
             clock=clock,
         )
         model = DiskModel(sizes, journal, images, START_NS, overlay)
-        self._begin(store, model, clock, overflow == "refuse")
+        self._begin(store, model, clock, overflow)
 
     @property
     def path(self) -> Path:
@@ -246,8 +246,8 @@ class DiskTwin(Twin):
         self.check_journal()
         return True
 
-    def snapshot(self, name: str) -> bool:
-        done = super().snapshot(name)
+    def snapshot(self, name: str, pinned: bool = False) -> bool:
+        done = super().snapshot(name, pinned)
         if done:
             self.acked = self.model.seq
         return done
@@ -290,7 +290,6 @@ class DiskTwin(Twin):
         try:
             mem = edit.__enter__()
         except JournalFull:
-            assert self.refuses
             self.check_full([(Kind.WRITE, volume, offset, len(data))])
             return False
         assert mem.tobytes() == before
@@ -317,11 +316,10 @@ class DiskTwin(Twin):
         adds: list[tuple[int, int, int, int]],
         more: bool = False,
     ) -> bool:
-        face, before = self._face() if self.refuses else None, self.base
+        face, before = self._face() if self.refuses or self.folds else None, self.base
         try:
             seq = on_store()
         except JournalFull:
-            assert self.refuses
             assert self._face() == face
             self.check_full(adds)
             return False
@@ -342,6 +340,15 @@ class DiskTwin(Twin):
 
     def check_full(self, adds: list[tuple[int, int, int, int]]) -> None:
         """A journal that says that it is full is so, for what was asked."""
+        if not self.refuses:
+            pinned_at = self.pinned_at()
+            assert pinned_at is not None
+            left = len(self.model.entries_in(pinned_at, self.model.seq))
+            rooms = self.need([entry[2:] for entry in self.model.entries_in(0, self.model.seq)
+                               if entry.seq > pinned_at])  # fmt: skip
+            full = left + len(adds) > self.model.slots
+            assert full or rooms + self.need(adds) + 2 * BLOCK * left > self.model.area
+            return
         entries = len(self.store.journal.entries) + len(adds)
         full = entries > self.model.slots
         assert full or self.store.journal.used + self.need(adds) > self.model.area

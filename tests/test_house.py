@@ -26,7 +26,7 @@ ORDER = [
     ["options"],
     ["volume", "snapshot"],
     ["recovery", "view"],
-    ["keeper"],
+    ["folding", "keeper"],
     ["opening"],
     ["checking"],
     ["store"],

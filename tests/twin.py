@@ -90,22 +90,27 @@ class Twin:
             overflow=overflow,
             clock=clock,
         )
-        self._begin(store, Model(sizes, journal, images, START_NS), clock, overflow == "refuse")
+        self._begin(store, Model(sizes, journal, images, START_NS), clock, overflow)
 
-    def _begin(self, store: jrnl.Store, model: Model, clock: Clock, refuses: bool) -> None:
+    def _begin(self, store: jrnl.Store, model: Model, clock: Clock, overflow: str) -> None:
         self.clock = clock
         self.store = store
         self.model = model
         self.volumes = list(store.volumes.values())
         self.sizes = [volume.size for volume in self.volumes]
-        self.refuses = refuses
+        self.refuses = overflow == "refuse"
+        self.folds = overflow == "fold"
         self.rewinds = model.images != "after"
         self.base = 0
         self.biggest = 0
         self.views: list[OpenView] = []
         self.recoveries: list[OpenRecovery] = []
         self.savepoints: list[OpenSavepoint] = []
-        self.snapshots: dict[str, jrnl.Snapshot] = {}
+        self.snapshots: dict[str, jrnl.Snapshot] = dict(store.snapshots)
+        self.model.snapshots = {name: snapshot.seq for name, snapshot in self.snapshots.items()}
+        first = {"base": 0} if self.folds and not self.rewinds else {}
+        assert self.model.snapshots == first
+        self.folded = 0  # how often a snapshot was seen to have gone on
 
     # Changing bytes. Each gives whether it was done: a journal that refuses may be full.
 
@@ -223,11 +228,12 @@ class Twin:
         assert self.store.seq == seq
         return mark
 
-    def snapshot(self, name: str) -> bool:
+    def snapshot(self, name: str, pinned: bool = False) -> bool:
         if self.is_taken(name):
-            self._changes_nothing(jrnl.NameTaken, lambda: self.store.snapshot(name))
+            self._changes_nothing(jrnl.NameTaken, lambda: self.store.snapshot(name, pinned))
             return False
-        snapshot = self.snapshots[name] = self.store.snapshot(name)
+        snapshot = self.snapshots[name] = self.store.snapshot(name, pinned)
+        assert snapshot.pinned == pinned
         self.model.snapshots[name] = self.model.seq
         self.model.marks.pop(name, None)
         assert (snapshot.name, snapshot.seq) == (name, self.model.seq)
@@ -305,7 +311,7 @@ class Twin:
         try:
             oldest = opened.recovery.plan.oldest_after_restore
         except JournalFull:
-            assert self.refuses
+            assert self.refuses or self.pinned_at() is not None
             self._changes_nothing(JournalFull, opened.recovery.restore)
             return False
         result = opened.recovery.restore()
@@ -453,6 +459,18 @@ class Twin:
         kept = [seq for seq in self.model.snapshots.values() if seq >= self.base]
         return min(kept, default=self.model.seq)
 
+    def connected(self) -> dict[str, int]:
+        """The snapshots that the journal leads on from, and the seqs of their states now."""
+        kept = self.model.snapshots.items()
+        return {n: self.model.present(s) for n, s in kept if self.model.is_kept(s, self.base)}
+
+    def pinned_at(self) -> int | None:
+        """The state behind which nothing may leave; None where anything may."""
+        there = self.connected()
+        if not self.folds or not all(self.snapshots[name].pinned for name in there):
+            return None
+        return max(there.values(), default=None)
+
     def is_taken(self, name: str) -> bool:
         return name in self.model.snapshots or name in self.marks()
 
@@ -522,15 +540,46 @@ class Twin:
         slack = 2 * self.biggest
         loose = loose and not more and used + sum(rooms) + slack <= self.model.area
         before = self.base
-        seq = on_store()
+        face = self._face() if self.folds else None
+        try:
+            seq = on_store()
+        except JournalFull:
+            self._check_pinned_full(adds, face)
+            return False
+        except jrnl.EditOpen:  # production is no state now, and nothing else leads to one
+            assert self.folds
+            assert not self.rewinds
+            assert not self.connected()
+            return False
         assert seq == on_model()
         assert seq == self.store.seq
         self.check_journal()
         if self.base > before:
             assert not loose, "an entry left although there was room"
-            full = len(self.store.journal.entries) == self.model.slots
-            assert full or self._images_used() > self.model.area - slack, "too many entries left"
+            self._check_much_left(slack)
         return True
+
+    def _check_much_left(self, slack: int) -> None:
+        """Entries have left: not more of them than had to, or where it folds, a sixteenth."""
+        slots, area = self.model.slots, self.model.area
+        if self.folds:
+            slots, area = slots - slots // 16, area - area // 16
+        full = len(self.store.journal.entries) >= slots
+        assert full or self._images_used() > area - slack, "too many entries left"
+
+    def _check_pinned_full(self, adds: list[tuple[int, int, int, int]], face: object) -> None:
+        """A journal that folds says that it is full: only a pinned snapshot can make it so."""
+        pinned_at = self.pinned_at()
+        assert pinned_at is not None
+        assert self._face() == face
+        kept = [
+            self.model.room(entry.kind, entry.length, entry.seq in self.model.idle)
+            for entry in self.model.entries_in(pinned_at, self.model.seq)
+        ]
+        rooms = self._rooms(adds)
+        slack = 2 * max([self.biggest, *rooms])
+        full = len(kept) + len(rooms) > self.model.slots
+        assert full or sum(kept) + sum(rooms) + slack > self.model.area
 
     def _rooms(self, adds: list[tuple[int, int, int, int]]) -> list[int]:
         return [
@@ -559,7 +608,7 @@ class Twin:
     def _face(self) -> tuple[object, ...]:
         store = self.store
         entries = store.journal.entries.tobytes()
-        names = sorted(store.snapshots), len(store.recoveries)
+        names = sorted((s.name, s.seq) for s in store.snapshots.values()), len(store.recoveries)
         return store.seq, store.window, store.journal.used, entries, names, self.production()
 
     # Checking.
@@ -573,10 +622,41 @@ class Twin:
         assert rows == [tuple(entry) for entry in model.entries[left:]]
         base = model.entries[left - 1].seq if left else 0
         assert base >= self.base, "what had left the window is back"
-        self.base = base
+        there, self.base = self.connected(), base
+        self._follow_folds(there)
         assert store.seq == model.seq
         assert store.window == (self.oldest, model.seq)
         self.check_production()
+
+    def _follow_folds(self, there: dict[str, int]) -> None:
+        """Only the oldest snapshot that is not pinned goes on, and no further than it has to.
+
+        `there` are those that the journal led on from before.
+        """
+        found = {name: snapshot.seq for name, snapshot in self.store.snapshots.items()}
+        if not self.folds or found == self.model.snapshots:
+            return
+        self.folded += 1
+        new = found.keys() - self.model.snapshots.keys()
+        went_on = {name for name, seq in self.model.snapshots.items() if found[name] != seq}
+        if new:
+            assert not there, "a fold makes a snapshot although there is one"
+            assert not went_on
+            assert len(new) == 1
+            assert min(new).startswith("base")
+        free = {name: seq for name, seq in there.items() if not self.snapshots[name].pinned}
+        for name in went_on:
+            assert free.get(name) == min(free.values())
+            assert found[name] > free[name]
+        assert len(went_on) <= 1
+        for name in went_on | new:
+            snapshot = self.store.snapshots[name]
+            assert new or snapshot is self.snapshots[name]
+            self.snapshots[name] = snapshot
+            self.model.snapshots[name] = seq = found[name]
+            assert seq <= self.base or not self.rewinds
+            assert self.model.is_kept(seq, self.base), "the journal does not lead on from it"
+            self.check_snapshot(name)
 
     def production(self) -> State:
         return tuple(volume.as_array().tobytes() for volume in self.volumes)

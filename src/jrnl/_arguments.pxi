@@ -6,11 +6,14 @@ cdef int raise_status(int status, Core* core) except -1:
         return 0
     if status == E_CLOSED:
         raise StoreClosed("the store is closed; create another")
+    if status == E_FOLD:
+        raise_fold()
     if status == E_FULL:
         raise JournalFull(
             f"the journal ({core.capacity} bytes, {core.ring.slot_head - core.ring.slot_tail} "
             "entries) has no room for this and its oldest entries may not leave; make the journal "
-            "larger, use overflow='evict', or end the open edit")
+            "larger, use overflow='evict', end the open edit, or take a snapshot that is not "
+            "pinned")
     if status == E_TOO_LARGE:
         raise EntryTooLarge(f"one write takes at most {core.write_max} bytes with a journal of "
                             f"{core.capacity}; split it, or make the journal larger")

@@ -31,6 +31,7 @@ cdef enum Status:
     E_READ_ONLY = -16
     E_FORKED = -17       # a child of the process that opened the store
     E_LOST = -18         # the newest bytes of a range were in an entry that is damaged
+    E_FOLD = -19         # folding raised an exception, which is kept for this thread
 
 # Rules of file stores that a test can switch off (Log._switch_off).
 cdef enum Rule:
@@ -55,6 +56,7 @@ cdef enum Rule:
     RULE_COPY_SUM = 262144
     RULE_SUMS_SUM = 524288
     RULE_ENTRY_SUM = 1048576
+    RULE_FOLD_SYNC = 2097152
 
 cdef enum Images:
     IMAGES_BEFORE = 1
@@ -245,6 +247,10 @@ cdef struct Core:
     int images_mode          # Images
     bint checksum
     bint refuse              # a full journal refuses writes instead of evicting
+    bint fold                # a snapshot is brought on over what leaves
+    uint64_t fold_seq        # entries up to this state may leave without asking the hook
+    uint64_t fold_pin_seq    # no entry after this state may leave; NO_SLOT: any may
+    void* fold_hook          # a Python callable: have a snapshot at this state, or a later one
     bint owns_volumes        # made from C: the volumes' memory is freed with the core
     bint closed
     bint unflushed           # an entry was added since the last FLUSH
@@ -345,6 +351,7 @@ cdef class Engine:
     cdef readonly tuple devices
     cdef object clock
     cdef object record
+    cdef object fold_hook
     cdef tuple files
     cdef object __weakref__
     cdef const EntryHeader* _entry(self, uint64_t seq) except NULL

@@ -16,6 +16,7 @@
     _stored      file stores: snapshots with their checksums
     _scan        file stores: what an opening finds
     _image       one read path: production, snapshots, patches, the bridge, differences
+    _fold        snapshots go on over what leaves the journal
     _rewind      production goes back in place
     _lifetime    making a core, locking it, taking it down
     _arguments   from Python's arguments to C's, from status codes to exceptions
@@ -97,6 +98,7 @@ include "_live.pxi"
 include "_stored.pxi"
 include "_scan.pxi"
 include "_image.pxi"
+include "_fold.pxi"
 include "_rewind.pxi"
 include "_lifetime.pxi"
 include "_arguments.pxi"

@@ -171,7 +171,7 @@ cdef int disk_write_many(Core* core, uint32_t volume, const int64_t* offsets, ui
     cdef LogRun run
     cdef uint64_t k
     cdef int status = disk_check(core)
-    if status == OK and core.refuse:
+    if status == OK and may_fill_up(core):
         run_begin(core, &run)
         for k in range(count):
             if not run_take(core, &run, disk_room(core, <uint64_t>offsets[k], length)):

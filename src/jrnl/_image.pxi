@@ -435,7 +435,7 @@ cdef int restore_simulate(Core* core, const int64_t* lengths, uint64_t count,
     """The oldest state after `count` writes of lengths[k]: a run of the ring without the bytes."""
     cdef Ring ring = core.ring
     cdef uint64_t* positions = <uint64_t*>malloc((count + 1) * sizeof(uint64_t))
-    cdef uint64_t k, own, room
+    cdef uint64_t k, room
     cdef int64_t time_ns
     cdef int status = E_CLOSED if core.closed else OK
     if positions is NULL:
@@ -447,14 +447,9 @@ cdef int restore_simulate(Core* core, const int64_t* lengths, uint64_t count,
             if core.refuse:
                 status = E_FULL
                 break
-            if ring.slot_tail < core.ring.slot_head:
-                status = ring_evict(core, &ring, oldest, &time_ns)
-                if status != OK:
-                    break
-            else:
-                own = ring.slot_tail - core.ring.slot_head
-                oldest[0] = core.seq + 1 + own
-                ring_drop_oldest(&ring, positions[own], write_room(core, <uint64_t>lengths[own]))
+            status = ring_leave(core, &ring, lengths, positions, oldest, &time_ns)
+            if status != OK:
+                break
         if status != OK:
             break
         ring_take(&ring, positions[k], room)

@@ -140,6 +140,7 @@ cdef int core_make(Core** out, uint32_t volume_count, const uint64_t* sizes, uin
         core.piece_max = PIECE_MAX_BYTES
     core.piece_max -= core.piece_max % 512
     core.edit_floor = NO_SLOT
+    core.fold_pin_seq = NO_SLOT
     core.mutex = jrnl_mutex_new()
     core.headers = <EntryHeader*>map_memory(core.ring.slots * HEADER_BYTES, True)
     if overlay == 0:

@@ -426,8 +426,8 @@ cdef uint64_t evict_target(const Core* core, uint64_t end) noexcept nogil:
     cdef uint64_t number = disk.group_first
     cdef uint64_t tail = core.ring.tail + core.ring.area // 16
     cdef uint64_t slot = core.ring.slot_tail
-    if end > core.ring.area and end - core.ring.area > tail:
-        tail = end - core.ring.area
+    if end + disk.reserve > core.ring.area + tail:
+        tail = end + disk.reserve - core.ring.area
     if core.ring.slot_head - core.ring.slot_tail >= core.ring.slots:
         slot += core.ring.slots // 16 + 1
     while number < disk.group_next:
@@ -449,6 +449,10 @@ cdef int disk_evict(Core* core, uint64_t end) noexcept nogil:
     if core.refuse:
         return E_FULL
     number = evict_target(core, end)
+    if core.fold_pin_seq != NO_SLOT:
+        number = group_limit(core, number)
+        if not makes_room(core, number, end):
+            return E_FULL
     if number == core.disk.group_next and open_count(core):
         return log_commit(core)    # all closed groups would have to go: the open one is closed
     if number == core.disk.group_first and core.disk.tail_named == core.ring.tail:
@@ -467,6 +471,8 @@ cdef int disk_evict_to(Core* core, uint64_t number) noexcept nogil:
     if status == OK and slot > core.ring.slot_tail:
         if seq_before_slot(core, slot) > disk.synced_seq and holds(core, RULE_EVICT_SYNCED):
             status = write_back_all(core)
+    if status == OK and slot > core.ring.slot_tail:
+        status = fold_ask(core, seq_before_slot(core, slot))
     if status != OK:
         return status
     if core.live is not NULL:

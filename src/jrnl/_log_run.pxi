@@ -5,13 +5,28 @@ cdef struct LogRun:
     uint64_t cursor
     uint64_t count
     uint64_t slots
+    uint64_t tail                # where the log can begin, should the oldest entries leave
 
 
-cdef void run_begin(const Core* core, LogRun* run) noexcept nogil:
+cdef void run_begin(Core* core, LogRun* run) noexcept nogil:
     run.start = core.disk.start
     run.cursor = core.disk.cursor
     run.count = open_count(core)
     run.slots = core.ring.slot_head - core.ring.slot_tail
+    run.tail = core.ring.tail
+    if core.fold_pin_seq != NO_SLOT:
+        run_let_go(core, run)
+
+
+cdef void run_let_go(Core* core, LogRun* run) noexcept nogil:
+    """Count without the entries that may leave."""
+    cdef uint64_t number = group_limit(core, core.disk.group_next)
+    if number < core.disk.group_next:
+        run.tail = group_at(core.disk, number).position
+        run.slots = core.ring.slot_head - group_at(core.disk, number).slot
+    else:
+        run.tail = core.disk.start
+        run.slots = open_count(core)
 
 
 cdef bint run_take(const Core* core, LogRun* run, uint64_t room) noexcept nogil:
@@ -26,7 +41,7 @@ cdef bint run_take(const Core* core, LogRun* run, uint64_t room) noexcept nogil:
     run.cursor = cursor + room
     run.count += 1
     run.slots += 1
-    return (end <= core.ring.tail + core.ring.area - core.disk.reserve
+    return (end <= run.tail + core.ring.area - core.disk.reserve
             and run.slots <= core.ring.slots)
 
 
@@ -35,7 +50,7 @@ cdef int disk_room_check(Core* core, const int64_t* lengths, uint64_t length,
     """Whether so many writes fit, wherever they begin."""
     cdef LogRun run
     cdef uint64_t k
-    if not core.refuse:
+    if not may_fill_up(core):
         return OK
     run_begin(core, &run)
     for k in range(count):
@@ -49,7 +64,7 @@ cdef int disk_zero_room_check(Core* core, uint64_t offset, uint64_t length) noex
     """Whether a discard fits, whatever it discards."""
     cdef LogRun run
     cdef uint64_t piece
-    if not core.refuse:
+    if not may_fill_up(core):
         return OK
     run_begin(core, &run)
     while length:
@@ -72,6 +87,7 @@ cdef struct LogPlan:
     uint64_t tail
     uint64_t slot_tail
     uint64_t slot_head
+    uint64_t pinned_slot         # it may not leave
     uint64_t synced_slot         # entries before it are in the volumes' files
     uint64_t ram_tail
     uint64_t recorded_number
@@ -132,6 +148,22 @@ cdef void plan_tidy(LogPlan* plan) noexcept nogil:
         plan_freeze(plan)
 
 
+cdef uint64_t plan_slot(const LogPlan* plan, uint64_t number) noexcept nogil:
+    """The slot of a group's first entry."""
+    if number < plan.group_next:
+        return plan_group(plan, number).slot
+    return plan.slot_head - plan.run.count
+
+
+cdef bint plan_has_room(const LogPlan* plan, uint64_t number, uint64_t end) noexcept nogil:
+    """What makes_room says."""
+    cdef uint64_t position = plan.run.start
+    if number < plan.group_next:
+        position = plan_group(plan, number).position
+    return (end <= position + plan.core.ring.area - plan.core.disk.reserve
+            and plan.slot_head - plan_slot(plan, number) < plan.core.ring.slots)
+
+
 cdef int plan_evict(LogPlan* plan, uint64_t end) noexcept nogil:
     """What disk_evict does."""
     cdef uint64_t area = plan.core.ring.area, slots = plan.core.ring.slots
@@ -140,8 +172,8 @@ cdef int plan_evict(LogPlan* plan, uint64_t end) noexcept nogil:
     cdef GroupRecord group
     if plan.core.refuse:
         return E_FULL
-    if end > area and end - area > tail:
-        tail = end - area
+    if end + plan.core.disk.reserve > area + tail:
+        tail = end + plan.core.disk.reserve - area
     if plan.slot_head - plan.slot_tail >= slots:
         slot += slots // 16 + 1
     while number < plan.group_next:
@@ -149,6 +181,10 @@ cdef int plan_evict(LogPlan* plan, uint64_t end) noexcept nogil:
         if group.position >= tail and group.slot >= slot:
             break
         number += 1
+    while number > plan.group_first and plan_slot(plan, number) > plan.pinned_slot:
+        number -= 1
+    if plan.pinned_slot != NO_SLOT and not plan_has_room(plan, number, end):
+        return E_FULL
     if number == plan.group_next and plan.run.count:
         plan_commit(plan)
         return OK
@@ -192,7 +228,7 @@ cdef int plan_take(LogPlan* plan, uint64_t room) noexcept nogil:
             return OK
 
 
-cdef int disk_restore_simulate(const Core* core, const int64_t* offsets, const int64_t* lengths,
+cdef int disk_restore_simulate(Core* core, const int64_t* offsets, const int64_t* lengths,
                                uint64_t count, uint64_t* oldest) noexcept nogil:
     """The oldest state after writes at offsets[k] of lengths[k], in groups of their own."""
     cdef LogPlan plan
@@ -208,6 +244,7 @@ cdef int disk_restore_simulate(const Core* core, const int64_t* offsets, const i
     plan.tail = core.ring.tail
     plan.slot_tail = core.ring.slot_tail
     plan.slot_head = core.ring.slot_head
+    plan.pinned_slot = NO_SLOT if core.fold_pin_seq == NO_SLOT else pinned_slot(core)
     plan.synced_slot = core.ring.slot_head    # a restore begins with a write-back
     plan.frozen = False
     if plan.run.count:

@@ -145,6 +145,8 @@ cdef int core_write_many(Core* core, uint32_t volume, const int64_t* offsets, ui
     if core.disk is not NULL:
         return disk_write_many(core, volume, offsets, count, data, length)
     status = room_check(core, NULL, length, count)
+    if status == OK and core.fold:
+        status = fold_ahead(core, volume, 0, length, count)
     if status != OK:
         return status
     core_tick(core)
@@ -227,6 +229,8 @@ cdef int core_fill_zero(Core* core, int kind, uint32_t volume, uint64_t offset,
     status = OK if core.disk is NULL else disk_check(core)
     if status == OK:
         status = zero_room_check(core, volume, offset, length)
+    if status == OK and core.fold and core.disk is NULL:
+        status = fold_ahead(core, volume, offset, length, 0)
     if status != OK:
         return status
     core_tick(core)
@@ -295,7 +299,7 @@ cdef int core_read(Core* core, uint32_t volume, uint64_t offset, uint8_t* data,
 # Will it fit? A journal that may not evict (it refuses, or an edit is open) refuses a batch whole.
 
 cdef inline bint may_not_evict(const Core* core) noexcept nogil:
-    return core.refuse or core.edits is not NULL
+    return may_fill_up(core) or core.edits is not NULL
 
 
 cdef int simulate_one(Core* core, Ring* ring, uint64_t room, uint64_t* evicted) noexcept nogil:
@@ -308,7 +312,7 @@ cdef int simulate_one(Core* core, Ring* ring, uint64_t room, uint64_t* evicted) 
             return E_FULL
         if ring.slot_tail >= core.ring.slot_head:
             return E_TOO_LARGE
-        status = ring_evict(core, ring, evicted, &time_ns)
+        status = ring_leave(core, ring, NULL, NULL, evicted, &time_ns)
         if status != OK:
             return status
         if ring.slot_tail > core.edit_floor:

@@ -11,7 +11,7 @@ from jrnl.errors import NameTaken, UnknownPoint, UnknownVolume
 from jrnl.points import Mark, check_name
 
 if TYPE_CHECKING:
-    from jrnl._core import Image
+    from jrnl._core import ExtentMap, Image
     from jrnl.recovery import Recovery
     from jrnl.snapshot import Snapshot
 
@@ -28,6 +28,12 @@ class Keeps(Protocol):
     def snapshot_deleted(self, image: Image) -> None:
         """Forget a snapshot."""
 
+    def fold(self, image: Image, extents: ExtentMap, seq: int) -> Image:
+        """Bring a snapshot's copy on to state `seq`."""
+
+    def make_base(self, name: str, seq: int) -> Image:
+        """Take a snapshot of an earlier state."""
+
     def restore_begins(self, recovery: Recovery) -> None:
         """Make a recovery and the intent to restore it durable."""
 
@@ -36,6 +42,13 @@ class Keeps(Protocol):
 
     def recovery_closed(self, recovery: Recovery) -> None:
         """Forget a recovery."""
+
+
+class Folds(Protocol):
+    """Who must know which snapshots there are; see `folding`."""
+
+    def refresh(self) -> None:
+        """Decide anew what may leave the journal."""
 
 
 class Catalog:
@@ -60,6 +73,7 @@ class Catalog:
         self._open_recoveries: WeakValueDictionary[int, Recovery] = WeakValueDictionary()
         self._kept_recoveries: dict[int, Recovery] = {}
         self.keeper: Keeps | None = None
+        self.folding: Folds | None = None
 
     def check_free(self, name: str) -> str:
         """Return `name` if it is valid and nobody's. Raises InvalidArgument, NameTaken."""
@@ -69,6 +83,11 @@ class Catalog:
         if self.find_mark(name) is not None:
             raise NameTaken(f"{name!r} is the name of a mark; use another name")
         return name
+
+    def snapshots_changed(self) -> None:
+        """Tell who must know that there is another snapshot, or one less."""
+        if self.folding is not None:
+            self.folding.refresh()
 
     def add_mark(self, mark: Mark, *, journaled: bool = True) -> None:
         """Enter a named mark; a savepoint's has no entry in the journal."""

@@ -94,7 +94,9 @@ def missing() -> CallbackDevice:
     return CallbackDevice(_Missing())
 
 
-def load(place: Place, engine: Engine, key: int, number: int, seq: int) -> tuple[Image, list[str]]:
+def load(
+    place: Place, engine: Engine, key: int, number: int, seq: int, writable: bool = False
+) -> tuple[Image, list[str]]:
     """Open a copy; return it, and what is wrong with its files: who reads that finds out."""
     copies: list[Device] = []
     sums: list[Device] = []
@@ -105,7 +107,7 @@ def load(place: Place, engine: Engine, key: int, number: int, seq: int) -> tuple
             (sums, sums_name(number, volume), -(-size // _COVERED) * _BLOCK),
         ):
             try:
-                device: Device = place.open(name, False)
+                device: Device = place.open(name, writable)
             except FileNotFoundError:
                 problems.append(f"{name} is missing")
                 device = missing()
@@ -116,6 +118,14 @@ def load(place: Place, engine: Engine, key: int, number: int, seq: int) -> tuple
     image = Image.stored(engine, seq, seed_of(key, number), copies, sums)
     image.tag = number
     return image, problems
+
+
+def unreadable(engine: Engine, number: int, seq: int) -> Image:
+    """Return a copy of which nothing can be read: its files hold a mixture of states."""
+    none: list[Device] = [missing() for _ in engine.sizes]
+    image = Image.stored(engine, seq, 0, none, none)
+    image.tag = number
+    return image
 
 
 def remove(place: Place, number: int, volumes: int) -> None:

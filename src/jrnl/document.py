@@ -59,7 +59,7 @@ def _check_options(document: Document) -> None:
         raise ValueError("the journal's size")
     if document["images"] not in (_AFTER, _BOTH):
         raise ValueError("the images")
-    if document["overflow"] not in ("evict", "refuse"):
+    if document["overflow"] not in ("evict", "fold", "refuse"):
         raise ValueError("overflow")
     if document["sync"] not in ("flush", "always"):
         raise ValueError("sync")
@@ -124,6 +124,12 @@ def _check_copies(document: Document) -> None:
         _numbers([fact["id"], fact["seq"]])
         if type(fact["time_ns"]) is not int:
             raise TypeError("a snapshot's time")
+        if type(fact.get("pinned", True)) is not bool:
+            raise TypeError("a snapshot's pin")
+        if "fold" in fact:
+            _numbers([fact["fold"]])
+            if fact["fold"] <= fact["seq"]:
+                raise ValueError("a fold that leads nowhere")
     for fact in document["recoveries"]:
         _numbers([fact[key] for key in ("id", "seq", "base_seq", "copy", "entries", "bytes")])
         if not isinstance(fact["base"], str) or not isinstance(fact["route"], str):

@@ -75,7 +75,7 @@ def _write_files(folder: Place, options: Options) -> None:
     fixed = {
         "journal": options.journal,
         "images": options.images,
-        "overflow": "refuse" if options.refuse else "evict",
+        "overflow": options.overflow,
         "sync": "always" if options.always else "flush",
         "volumes": [[name, size] for name, size in options.sizes.items()],
     }
@@ -324,12 +324,15 @@ def _start(keeper: Keeper, log: Log, document: Document, names: list[str], writa
             if document["undo"] is not None:
                 log.undo(document["undo"])
             keeper.remove_strays()
-            keeper.bound_epochs()
     else:
         _show(log, document)
     store = Store(engine, names, keeper)
     with engine:
         keeper.load(store._catalog, store._resolve)
+        if writable and document["overflow"] == "fold":
+            store._begin_folding()
+        if writable:
+            keeper.bound_epochs()
         if keeper.restore is not None and writable:
             store._finish_restore()
     return store

@@ -52,8 +52,10 @@ def create(
     images : {"before", "after", "both"}, optional
         What an entry keeps: the bytes overwritten, the bytes written, or both. By default "before"
         in memory and "both" on disk, where "before" is refused: a crash needs the bytes written.
-    overflow : {"evict", "refuse"}
-        When the journal is full: let the oldest entries go, or raise JournalFull.
+    overflow : {"evict", "fold", "refuse"}
+        When the journal is full: let the oldest entries go; let them go once the oldest snapshot
+        that is not pinned has been brought on over them; or raise JournalFull. With "fold" and
+        without a snapshot, one called "base" is made; with ``images="after"`` at creation.
     checksum : bool
         Sum headers and images with XXH3-64, and hold them against it before they are applied. A
         store on disk needs it.
@@ -92,11 +94,19 @@ def create(
     if overlay is not None:
         raise InvalidArgument("overlay is for stores on disk; this one is in memory")
     devices = [MemoryDevice(length) for length in options.sizes.values()]
-    engine = Engine(devices, options.journal, options.images, bool(checksum), options.refuse, clock)
+    engine = Engine(
+        devices, options.journal, options.images, bool(checksum), overflow == "refuse", clock
+    )
     for index, name in enumerate(options.sizes):
         if name in options.sources:
             load(engine, index, options.sources[name])
-    return Store(engine, list(options.sizes))
+    return _begun(Store(engine, list(options.sizes)), overflow)
+
+
+def _begun(store: Store, overflow: str) -> Store:
+    if overflow == "fold":
+        store._begin_folding()
+    return store
 
 
 def _split(path: Path) -> tuple[str, str]:
@@ -176,11 +186,11 @@ def wrap(
     journal, images, overflow, checksum, clock
         As for `create`, whose exceptions it raises.
     """
-    mode, refuse = parse_modes(images, overflow, clock)
+    mode = parse_modes(images, overflow, clock)
     capacity = parse_journal(journal)
     device = MemoryDevice.adopt(buffer)
     if device.size == 0:
         raise InvalidArgument("the buffer is empty; a volume has at least one byte")
-    engine = Engine([device], capacity, mode, bool(checksum), refuse, clock)
+    engine = Engine([device], capacity, mode, bool(checksum), overflow == "refuse", clock)
     engine.mark_written(0, 0, device.size)
-    return Store(engine, ["data"])
+    return _begun(Store(engine, ["data"]), overflow)

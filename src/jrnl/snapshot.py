@@ -38,7 +38,10 @@ class Report(NamedTuple):
 
 
 class Snapshot:
-    """A copy of all volumes at one state; made by ``store.snapshot(name)``, and never changed.
+    """A copy of all volumes at one state; made by ``store.snapshot(name)``.
+
+    It never changes, but in a store with ``overflow="fold"``: there the oldest one that is not
+    pinned goes on to a later state when the journal is full.
 
     Attributes
     ----------
@@ -47,15 +50,20 @@ class Snapshot:
         The state it holds.
     time_ns : int
         When it was taken, in nanoseconds since 1970-01-01 UTC.
+    pinned : bool
+        Whether no fold ever touches it.
     """
 
-    def __init__(self, catalog: Catalog, name: str, image: Image, time_ns: int) -> None:
+    def __init__(
+        self, catalog: Catalog, name: str, image: Image, time_ns: int, pinned: bool = False
+    ) -> None:
         self._volumes = catalog.volumes
         self._catalog = ref(catalog)  # weakly: the catalogue holds the snapshot
         self._image: Image | None = image
         self.name = name
         self.seq = image.seq
         self.time_ns = time_ns
+        self.pinned = pinned
 
     def __repr__(self) -> str:
         return f"<jrnl.Snapshot {self.name!r} at {self.seq}>"
@@ -66,6 +74,11 @@ class Snapshot:
         if self._image is None:
             raise UnknownPoint(f"the snapshot {self.name!r} was deleted")
         return self._image
+
+    def follow(self, image: Image) -> None:
+        """Be what a fold has made of its copy."""
+        self._image = image
+        self.seq = image.seq
 
     def read(self, offset: int, length: int, volume: str | None = None) -> bytes:
         """Return `length` bytes of a volume at `offset`.
@@ -100,6 +113,7 @@ class Snapshot:
                 if catalog.keeper is not None:
                     catalog.keeper.snapshot_deleted(self.image)
                 del catalog.snapshots[self.name]
+                catalog.snapshots_changed()
             self._image = None
 
 

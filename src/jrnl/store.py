@@ -23,6 +23,7 @@ from jrnl.errors import (
     PointExpired,
     UnknownPoint,
 )
+from jrnl.folding import Folding
 from jrnl.journal import Journal
 from jrnl.plan import BEFORE, PRODUCTION, Base, Plan, Way, choose
 from jrnl.points import (
@@ -197,8 +198,14 @@ class Store(ClosesItself):
             engine.check_open()
             return Mark(None, engine.seq, engine.tick())
 
-    def snapshot(self, name: str) -> Snapshot:
+    def snapshot(self, name: str, pinned: bool = False) -> Snapshot:
         """Copy all volumes as they are now, with checksums.
+
+        Parameters
+        ----------
+        name : str
+        pinned : bool
+            No fold may touch it; see ``overflow="fold"`` of `create`.
 
         Raises
         ------
@@ -211,9 +218,10 @@ class Store(ClosesItself):
             if keeper is None:
                 image, time_ns = Image.frozen(engine), engine.tick()
             else:
-                image, time_ns = keeper.take_snapshot(name)
-            snapshot = Snapshot(self._catalog, name, image, time_ns)
+                image, time_ns = keeper.take_snapshot(name, bool(pinned))
+            snapshot = Snapshot(self._catalog, name, image, time_ns, bool(pinned))
             self._catalog.snapshots[name] = snapshot
+            self._catalog.snapshots_changed()
             return snapshot
 
     # Going back.
@@ -411,11 +419,16 @@ class Store(ClosesItself):
                 if self._keeper is not None:
                     self._keeper.let_go()
 
+    def _begin_folding(self) -> None:
+        """Bring snapshots on over what leaves the journal. Called by who makes or opens a store."""
+        Folding(self._catalog, self._engine).begin()
+
     def _finish_restore(self) -> None:
         """Take an interrupted restore back, or go on with it. Called by the opening."""
         keeper = self._keeper
         assert keeper is not None
         keeper.finish_restore(self._engine.rewind, self._restore_again)
+        self._catalog.snapshots_changed()
 
     def _restore_again(self, number: int) -> None:
         recovery = self._catalog.recoveries().get(number)
@@ -517,6 +530,7 @@ class Store(ClosesItself):
 
     def _rewind(self, seq: int) -> Rewind:
         result = Rewind(*self._engine.rewind(seq))
+        self._catalog.snapshots_changed()  # some may be of states that were dropped
         if self._keeper is not None:
             self._keeper.bound_epochs()
         # A start that was replaced goes by its successor's seq: the journal remembers such seqs for

@@ -1,0 +1,530 @@
+# Folding: before entries leave a journal, the oldest snapshot is brought on over them. Python
+# chooses the snapshot and makes the map (folding.py); this asks it, and writes into the snapshot.
+
+cdef dict _fold_errors = {}     # what a hook raised, by the thread that it raised it on
+
+
+cdef inline bint may_fill_up(const Core* core) noexcept nogil:
+    """Whether there is a state behind which no entry may leave."""
+    return core.refuse or core.fold_pin_seq != NO_SLOT
+
+
+cdef void fold_forget(Core* core) noexcept nogil:
+    """Ask again before anything leaves: snapshots were deleted, or states dropped."""
+    core.fold_seq = 0
+    core.fold_pin_seq = NO_SLOT
+
+
+cdef int fold_ask(Core* core, uint64_t seq) noexcept nogil:
+    """Have a snapshot at state `seq`, or at a later one: the entries before that may leave."""
+    cdef int status
+    if not core.fold or seq <= core.fold_seq:
+        return OK
+    if seq > core.fold_pin_seq:
+        return E_FULL
+    status = _call_fold(core.fold_hook, seq)
+    if status != OK:
+        return status
+    if core.closed:
+        return E_CLOSED
+    return OK if seq <= core.fold_seq else E_FULL
+
+
+cdef int _call_fold(void* hook, uint64_t seq) noexcept nogil:
+    with gil:
+        try:
+            (<object>hook)(seq)
+            return OK
+        except BaseException as error:
+            _fold_errors[PyThread_get_thread_ident()] = error
+            return E_FOLD
+
+
+cdef int raise_fold() except -1:
+    """Raise what the hook raised on this thread."""
+    raise _fold_errors.pop(PyThread_get_thread_ident())
+
+
+# In memory: what leaves at once.
+
+cdef int ring_leave_one(Core* core, Ring* ring, const int64_t* lengths, const uint64_t* positions,
+                        uint64_t* seq, int64_t* time_ns) noexcept nogil:
+    """Let the oldest entry leave: one that there is, or one of a simulation's own."""
+    cdef uint64_t own
+    if ring.slot_tail < core.ring.slot_head:
+        return ring_evict(core, ring, seq, time_ns)
+    own = ring.slot_tail - core.ring.slot_head
+    seq[0] = core.seq + 1 + own
+    time_ns[0] = core.time_ns
+    ring_drop_oldest(ring, positions[own], write_room(core, <uint64_t>lengths[own]))
+    return OK
+
+
+cdef int ring_leave(Core* core, Ring* ring, const int64_t* lengths, const uint64_t* positions,
+                    uint64_t* seq, int64_t* time_ns) noexcept nogil:
+    """Let the oldest entry leave `ring`; where snapshots fold, a sixteenth of it at once.
+
+    A simulation has entries of its own behind the core's, of lengths[k] at positions[k].
+    """
+    cdef uint64_t first = ring.slot_tail, used = ring.used, later = 0
+    cdef uint64_t end = ring.slot_head if lengths is not NULL else core.ring.slot_head
+    cdef int64_t later_ns = 0
+    cdef Ring next
+    cdef int status = ring_leave_one(core, ring, lengths, positions, seq, time_ns)
+    if status != OK or not core.fold:
+        return status
+    if seq[0] > core.fold_pin_seq:
+        return E_FULL
+    while ring.slot_tail < end and ring.slot_tail - first < ring.slots // 16:
+        if (ring.slot_tail < core.ring.slot_head
+                and header_check(core, header_at(core, ring.slot_tail), ring.slot_tail) != OK):
+            break
+        next = ring[0]
+        status = ring_leave_one(core, &next, lengths, positions, &later, &later_ns)
+        if (status != OK or next.slot_tail > core.edit_floor or later > core.fold_pin_seq
+                or used - next.used > ring.area // 16):
+            break
+        ring[0] = next
+        seq[0] = later
+        time_ns[0] = later_ns
+    return OK
+
+
+cdef int fold_ahead(Core* core, uint64_t volume, uint64_t offset, uint64_t length,
+                    uint64_t count) noexcept nogil:
+    """Before the first of several entries: ask for all of those that will have to leave.
+
+    `count` writes of `length`, or where that is 0, one range in pieces, discarded or zeroed. What
+    it takes to fold may fail; then none of them is made.
+    """
+    cdef Ring ring = core.ring
+    cdef uint64_t end = offset + length, seq = core.base_seq, room, position = 0, k = 0
+    cdef int64_t time_ns
+    cdef int status
+    while core.fold and (k < count or offset < end and count == 0):
+        room = write_room(core, length)
+        if count == 0:
+            length = end - offset if end - offset < core.piece_max else core.piece_max
+            room = 0
+            if core.images_mode & IMAGES_BEFORE and not all_zero(&core.volumes[volume], offset,
+                                                                 length):
+                room = align_up(length)
+            offset += length
+        while not ring_place(&ring, room, &position):
+            if ring.slot_tail >= core.ring.slot_head:
+                return fold_ask(core, core.seq)
+            status = ring_leave(core, &ring, NULL, NULL, &seq, &time_ns)
+            if status != OK:
+                return status
+        ring_take(&ring, position, room)
+        k += 1
+    return fold_ask(core, seq) if seq > core.base_seq else OK
+
+
+# On disk: up to where groups may leave.
+
+cdef uint64_t pinned_slot(Core* core) noexcept nogil:
+    """The first slot that may not leave."""
+    cdef uint64_t slot = core.ring.slot_tail
+    if core.refuse:
+        return slot
+    if core.fold_pin_seq == NO_SLOT:
+        return NO_SLOT
+    if find_slot_after(core, core.fold_pin_seq, False, &slot) != OK:
+        return core.ring.slot_tail
+    return slot
+
+
+cdef uint64_t group_limit(Core* core, uint64_t number) noexcept nogil:
+    """The last group up to `number` that may be the oldest."""
+    cdef uint64_t limit = pinned_slot(core), slot
+    while number > core.disk.group_first:
+        slot = core.disk.first_slot
+        if number < core.disk.group_next:
+            slot = group_at(core.disk, number).slot
+        if slot <= limit:
+            break
+        number -= 1
+    return number
+
+
+cdef bint makes_room(const Core* core, uint64_t number, uint64_t end) noexcept nogil:
+    """Whether there is room up to position `end` once the group `number` is the oldest."""
+    cdef uint64_t slot = core.disk.first_slot, position = core.disk.start
+    if number < core.disk.group_next:
+        slot = group_at(core.disk, number).slot
+        position = group_at(core.disk, number).position
+    return (end <= position + core.ring.area - core.disk.reserve
+            and core.ring.slot_head - slot < core.ring.slots)
+
+
+# The map, and the snapshot that it is laid over.
+
+cdef int map_scan_within(Core* core, ExtentMapData* map, const ExtentMapData* wanted,
+                         uint64_t first, uint64_t last) noexcept nogil:
+    """Insert before-images of slots [first, last) where `wanted` has bytes, oldest first."""
+    cdef uint64_t slot, start, stop = 0, end
+    cdef bint covered
+    cdef const EntryHeader* header
+    cdef Fragment piece
+    cdef int status
+    for slot in range(first, last):
+        if map.bytes == wanted.bytes:
+            break    # all of it has a source
+        header = header_at(core, slot)
+        if slot + SCAN_AHEAD < last:
+            bucket_prefetch(wanted, header_at(core, slot + SCAN_AHEAD))
+        status = header_check(core, header, slot)
+        if status != OK:
+            return status
+        if not changes_bytes(header) or (header.flags & FLAG_BEFORE_ZERO
+                                         and header.kind != KIND_WRITE):
+            continue
+        start = header.offset
+        end = header.offset + header.length
+        if header.flags & FLAG_SECTORS:
+            start = sector_start(header.offset)
+            end = start + image_length(header)
+            if end > core.volumes[header.volume].size:
+                end = core.volumes[header.volume].size
+        piece.slot = slot
+        piece.seq = header.seq
+        piece.volume = header.volume
+        piece.sum = header.before_sum
+        piece.source = header.position
+        while start < end:
+            covered = map_find(wanted, header.volume, start, end, &stop) is not NULL
+            piece.offset = start
+            piece.length = <uint32_t>(stop - start)
+            piece.flags = FRAGMENT_WHOLE if piece.length == header.length else 0
+            if header.flags & FLAG_BEFORE_ZERO:
+                piece.flags |= FRAGMENT_ZERO | FRAGMENT_VERIFIED
+            if covered:
+                status = map_insert(map, &piece)
+                if status != OK:
+                    return status
+            piece.source += stop - start
+            start = stop
+    return OK
+
+
+cdef int _compare_buckets(const void* a, const void* b) noexcept nogil:
+    cdef const Bucket* left = <const Bucket*>a
+    cdef const Bucket* right = <const Bucket*>b
+    if left.volume != right.volume:
+        return (left.volume > right.volume) - (left.volume < right.volume)
+    return (left.block > right.block) - (left.block < right.block)
+
+
+cdef Bucket* map_blocks(const ExtentMapData* map, uint64_t* count) noexcept nogil:
+    """The blocks that a map covers in part, by volume and number; to be freed."""
+    cdef Bucket* blocks = <Bucket*>malloc((map.buckets_used + 1) * sizeof(Bucket))
+    cdef uint64_t k, used = 0
+    if blocks is NULL:
+        return NULL
+    for k in range(map.mask + 1):
+        if map.buckets[k].used and map.buckets[k].head & ~BLOCK_FULL:
+            blocks[used] = map.buckets[k]
+            used += 1
+    qsort(blocks, used, sizeof(Bucket), _compare_buckets)
+    count[0] = used
+    return blocks
+
+
+cdef int block_fill(Core* core, const ExtentMapData* map, const Bucket* block,
+                    uint8_t* content) noexcept nogil:
+    """Lay the map's bytes of one block over `content`."""
+    cdef uint64_t start = block.block << BLOCK_SHIFT
+    cdef uint32_t here = block.head & ~BLOCK_FULL
+    cdef const Fragment* fragment
+    cdef int status
+    while here:
+        fragment = &map.fragments[here - 1]
+        status = fragment_copy(core, fragment, 0, content + (fragment.offset - start),
+                               fragment.length)
+        if status != OK:
+            return status
+        here = fragment.next
+    return OK
+
+
+cdef int frozen_advance(ImageData* image, ExtentMapData* map) noexcept nogil:
+    """Lay a map over a frozen image. All is verified before the first byte changes."""
+    cdef Core* core = image.core
+    cdef uint64_t count = 0, k, start, length
+    cdef Bucket* block
+    cdef Bucket* blocks
+    cdef int status = map_verify(core, map)
+    if status != OK:
+        return status
+    blocks = map_blocks(map, &count)
+    if blocks is NULL:
+        return E_NO_MEMORY
+    for k in range(count):
+        block = &blocks[k]
+        start = block.block << BLOCK_SHIFT
+        if (status == OK and not block.head & BLOCK_FULL
+                and image.touched[block.volume][start >> CHUNK_SHIFT]):
+            status = frozen_check(image, block.volume, block.block)
+    for k in range(count if status == OK else 0):
+        block = &blocks[k]
+        start = block.block << BLOCK_SHIFT
+        if not image.touched[block.volume][start >> CHUNK_SHIFT]:
+            frozen_touch(image, block.volume, start >> CHUNK_SHIFT)
+        block_fill(core, map, block, image.data[block.volume] + start)
+        length = block_bytes(image, block.volume, block.block)
+        image.sums[block.volume][block.block] = hash64(image.data[block.volume] + start, length)
+    free(blocks)
+    return status
+
+
+cdef void frozen_touch(ImageData* image, uint32_t volume, uint64_t chunk) noexcept nogil:
+    """The image holds this chunk from now on: zeroes, so far."""
+    cdef uint64_t block = (chunk << CHUNK_SHIFT) // SNAPSHOT_BLOCK_BYTES
+    cdef uint64_t stop = ((chunk + 1) << CHUNK_SHIFT) // SNAPSHOT_BLOCK_BYTES
+    cdef uint64_t start
+    while block < stop and block * SNAPSHOT_BLOCK_BYTES < image.core.volumes[volume].size:
+        start = block * SNAPSHOT_BLOCK_BYTES
+        image.sums[volume][block] = hash64(image.data[volume] + start,
+                                           block_bytes(image, volume, block))
+        block += 1
+    image.touched[volume][chunk] = 1
+
+
+cdef int frozen_from(ImageData* image, ImageData* source) noexcept nogil:
+    """Make a frozen image of the content of another one."""
+    cdef Core* core = image.core
+    cdef uint64_t chunk, start, length, block, blocks
+    cdef uint32_t k
+    cdef int status = OK
+    image.data = <uint8_t**>calloc(core.volume_count, sizeof(uint8_t*))
+    image.sums = <uint64_t**>calloc(core.volume_count, sizeof(uint64_t*))
+    image.touched = <uint8_t**>calloc(core.volume_count, sizeof(uint8_t*))
+    if image.data is NULL or image.sums is NULL or image.touched is NULL:
+        return E_NO_MEMORY
+    for k in range(core.volume_count):
+        blocks = (core.volumes[k].size + SNAPSHOT_BLOCK_BYTES - 1) // SNAPSHOT_BLOCK_BYTES
+        image.data[k] = map_memory(core.volumes[k].size,
+                                   fits_in_huge_pages(core.volumes[k].size))
+        image.sums[k] = <uint64_t*>map_memory(blocks * sizeof(uint64_t), False)
+        image.touched[k] = map_memory(core.volumes[k].chunks, False)
+        if image.data[k] is NULL or image.sums[k] is NULL or image.touched[k] is NULL:
+            return E_NO_MEMORY
+        for chunk in range(core.volumes[k].chunks):
+            if not core.volumes[k].touched[chunk]:
+                continue
+            start = chunk << CHUNK_SHIFT
+            length = core.volumes[k].size - start
+            if length > 1 << CHUNK_SHIFT:
+                length = 1 << CHUNK_SHIFT
+            status = image_fetch(source, k, start, image.data[k] + start, length)
+            if status != OK:
+                return status
+            frozen_touch(image, k, chunk)
+    return OK
+
+
+# Snapshots in files. What is to be folded is checked first (stored_advance_check); then the intent
+# is durable; then whole sectors are written over the copy, and nothing of their neighbours.
+
+cdef enum:
+    JOIN_BYTES = 262144          # of neighbouring blocks that are written in one call
+
+
+cdef int stored_advance_check(ImageData* image, ExtentMapData* map) noexcept nogil:
+    """Read all that stored_advance needs, against its checksums. Nothing is changed."""
+    cdef uint8_t[SNAPSHOT_BLOCK_BYTES] content
+    cdef uint64_t count = 0, k
+    cdef Bucket* block
+    cdef Bucket* blocks
+    cdef int status = map_check(image.core, map)
+    if status != OK:
+        return status
+    blocks = map_blocks(map, &count)
+    if blocks is NULL:
+        return E_NO_MEMORY
+    for k in range(count):
+        block = &blocks[k]
+        if status == OK:
+            status = sums_load(image, block.volume, block.block // SUM_BLOCK_SUMS)
+        if status == OK and not block.head & BLOCK_FULL:
+            status = stored_fetch(image, block.volume, block.block << BLOCK_SHIFT, content,
+                                  block_bytes(image, block.volume, block.block))
+    free(blocks)
+    return status
+
+
+cdef int sums_again(ImageData* image, uint32_t volume, uint64_t number,
+                    uint64_t* sums) noexcept nogil:
+    """Sum what a copy's file holds: its checksums may be torn."""
+    cdef uint8_t[SNAPSHOT_BLOCK_BYTES] content
+    cdef uint64_t size = image.core.volumes[volume].size, k, block, length
+    cdef int status = OK
+    for k in range(<uint64_t>SUM_BLOCK_SUMS):
+        block = number * SUM_BLOCK_SUMS + k
+        sums[k] = 0
+        if block * SNAPSHOT_BLOCK_BYTES < size:
+            length = block_bytes(image, volume, block)
+            status = device_read(&image.copies[volume], content, length,
+                                 block * SNAPSHOT_BLOCK_BYTES, &image.core.disk.error)
+            if status != OK:
+                return status
+            sums[k] = hash64(content, length)
+    return OK
+
+
+cdef int sums_begin(ImageData* image, uint32_t volume, uint64_t number, bint again,
+                    uint64_t* sums) noexcept nogil:
+    """The checksums of a part of the copy, to be changed. With `again` they may be torn.
+
+    A block of them that is all zeroes stands for zeroes; but a torn one may look the same.
+    """
+    cdef uint64_t size = image.core.volumes[volume].size, k, block
+    cdef int status
+    if again:
+        status = device_read(&image.sum_files[volume], <uint8_t*>sums, SUM_BLOCK_BYTES,
+                             number * SUM_BLOCK_BYTES, &image.core.disk.error)
+        if status == OK and (sums[SUM_BLOCK_SUMS] == 0 or sums[SUM_BLOCK_SUMS]
+                             != sums_own(image, sums, volume, number)):
+            status = sums_again(image, volume, number, sums)
+        return status
+    status = sums_load(image, volume, number)
+    if status != OK:
+        return status
+    memcpy(sums, image.sum_block, SUM_BLOCK_BYTES)
+    if sums[SUM_BLOCK_SUMS] == 0:
+        for k in range(<uint64_t>SUM_BLOCK_SUMS):
+            block = number * SUM_BLOCK_SUMS + k
+            if block * SNAPSHOT_BLOCK_BYTES < size:
+                sums[k] = hash64(zero_bytes, block_bytes(image, volume, block))
+    return OK
+
+
+cdef int sectors_write(ImageData* image, const ExtentMapData* map, const Bucket* block,
+                       const uint8_t* content) noexcept nogil:
+    """Write the sectors of one block that the map covers."""
+    cdef uint64_t start = block.block << BLOCK_SHIFT, first, end
+    cdef uint32_t here = block.head & ~BLOCK_FULL
+    cdef const Fragment* fragment
+    cdef int status
+    while here:
+        first = map.fragments[here - 1].offset
+        end = first
+        while here and map.fragments[here - 1].offset == end:
+            fragment = &map.fragments[here - 1]
+            end = fragment.offset + fragment.length
+            here = fragment.next
+        status = device_write(&image.copies[block.volume], content + (first - start), end - first,
+                              first, &image.core.disk.error)
+        if status != OK:
+            return status
+    return OK
+
+
+cdef int block_advance(ImageData* image, const ExtentMapData* map, const Bucket* block,
+                       bint again, uint8_t* content) noexcept nogil:
+    """What one block holds once the map is laid over it."""
+    cdef uint64_t start = block.block << BLOCK_SHIFT
+    cdef uint64_t length = block_bytes(image, block.volume, block.block)
+    cdef int status = OK
+    if not block.head & BLOCK_FULL:
+        if again:
+            status = device_read(&image.copies[block.volume], content, length, start,
+                                 &image.core.disk.error)
+        else:
+            status = stored_fetch(image, block.volume, start, content, length)
+    return block_fill(image.core, map, block, content) if status == OK else status
+
+
+cdef int stored_advance_part(ImageData* image, const ExtentMapData* map, const Bucket* blocks,
+                             uint64_t count, bint again, uint64_t* sums,
+                             uint8_t* joined) noexcept nogil:
+    """Write blocks that one block of checksums covers, and that."""
+    cdef uint32_t volume = blocks[0].volume
+    cdef uint64_t number = blocks[0].block // SUM_BLOCK_SUMS, k = 0, first, length, used
+    cdef int status = sums_begin(image, volume, number, again, sums)
+    while k < count and status == OK:
+        first = k
+        used = 0
+        while k < count and status == OK and used < JOIN_BYTES:
+            if k > first and (blocks[k].block != blocks[k - 1].block + 1
+                              or not blocks[k].head & blocks[k - 1].head & BLOCK_FULL):
+                break
+            length = block_bytes(image, volume, blocks[k].block)
+            status = block_advance(image, map, &blocks[k], again, joined + used)
+            sums[blocks[k].block % SUM_BLOCK_SUMS] = hash64(joined + used, length)
+            used += length
+            k += 1
+        if status == OK and blocks[first].head & BLOCK_FULL:
+            status = device_write(&image.copies[volume], joined, used,
+                                  blocks[first].block << BLOCK_SHIFT, &image.core.disk.error)
+        elif status == OK:
+            status = sectors_write(image, map, &blocks[first], joined)
+    if status == OK:
+        sums[SUM_BLOCK_SUMS] = sums_own(image, sums, volume, number)
+        status = device_write(&image.sum_files[volume], <uint8_t*>sums, SUM_BLOCK_BYTES,
+                              number * SUM_BLOCK_BYTES, &image.core.disk.error)
+    return status
+
+
+cdef int stored_advance(ImageData* image, ExtentMapData* map, bint again) noexcept nogil:
+    """Lay a map over a copy in files, durably. `again`: after a crash, that may have torn it."""
+    cdef Core* core = image.core
+    cdef uint64_t count = 0, k = 0, first, number
+    cdef Bucket* blocks = map_blocks(map, &count)
+    cdef uint64_t* sums = <uint64_t*>malloc(SUM_BLOCK_BYTES)
+    cdef uint8_t* joined = <uint8_t*>malloc(JOIN_BYTES + SNAPSHOT_BLOCK_BYTES)
+    cdef int status = OK
+    if blocks is NULL or sums is NULL or joined is NULL:
+        status = E_NO_MEMORY
+    while k < count and status == OK:
+        first = k
+        number = blocks[k].block // SUM_BLOCK_SUMS
+        while (k < count and blocks[k].volume == blocks[first].volume
+               and blocks[k].block // SUM_BLOCK_SUMS == number):
+            k += 1
+        status = stored_advance_part(image, map, blocks + first, k - first, again, sums, joined)
+        if status == OK and (k == count or blocks[k].volume != blocks[first].volume):
+            status = stored_sync(image, blocks[first].volume)
+    image.sum_number = 0
+    free(blocks)
+    free(sums)
+    free(joined)
+    return status
+
+
+cdef int stored_sync(ImageData* image, uint32_t volume) noexcept nogil:
+    cdef int status
+    if not holds(image.core, RULE_FOLD_SYNC):
+        return OK
+    status = device_sync(&image.copies[volume], &image.core.disk.error)
+    if status == OK:
+        status = device_sync(&image.sum_files[volume], &image.core.disk.error)
+    return status
+
+
+cdef int stored_show(ImageData* image, const ExtentMapData* map, ExtentMapData* out) noexcept nogil:
+    """For reading only: the blocks that stored_advance would write again, in the map `out`."""
+    cdef uint64_t count = 0, k
+    cdef Bucket* blocks = map_blocks(map, &count)
+    cdef Fragment whole
+    cdef uint8_t* own
+    cdef int status = E_NO_MEMORY if blocks is NULL else OK
+    memset(&whole, 0, sizeof(Fragment))
+    for k in range(count):
+        own = arena_take(out, SNAPSHOT_BLOCK_BYTES, ARENA_MIN_BYTES) if status == OK else NULL
+        if own is NULL:
+            break
+        status = block_advance(image, map, &blocks[k], True, own)
+        whole.volume = blocks[k].volume
+        whole.offset = blocks[k].block << BLOCK_SHIFT
+        whole.length = <uint32_t>block_bytes(image, whole.volume, blocks[k].block)
+        whole.source = <uint64_t>own
+        whole.flags = FRAGMENT_OWN
+        whole.slot = NO_SLOT
+        if status == OK:
+            status = map_insert(out, &whole)
+    if status == OK and out.count < count:
+        status = E_NO_MEMORY
+    free(blocks)
+    return status
