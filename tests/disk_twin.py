@@ -227,7 +227,7 @@ class DiskTwin(Twin):
         if self.opened_empty and self.model.seq == self.opened_empty:
             assert self.store.flush() == self.model.seq  # nobody knows what the last entry was
             return True
-        if self.refuses:
+        if self.refuses or self.pinned_at() is not None:
             return self._flush_full()
         done = super().flush()
         if done:

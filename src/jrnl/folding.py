@@ -32,6 +32,7 @@ class Folding:
     def __init__(self, catalog: Catalog, engine: Engine) -> None:
         self._catalog = ref(catalog)  # weakly: the engine holds this
         self._engine = ref(engine)
+        self._done = 0  # entries up to here are about to leave, as far as they have not left
 
     def begin(self) -> None:
         """Be asked from now on.
@@ -52,7 +53,7 @@ class Folding:
         catalog, engine = self._catalog(), self._engine()
         if catalog is None or engine is None or engine.closed:
             return
-        engine.fold_seq = 0
+        engine.fold_seq = self._done = 0
         there = connected(catalog, engine)
         pinned = there and all(snapshot.pinned for _, snapshot in there)
         engine.set_fold_pin(max(seq for seq, _ in there) if pinned else None)
@@ -72,11 +73,12 @@ class Folding:
         if catalog is None or engine is None:  # the store is being dropped: nobody can ask for it
             return
         there = connected(catalog, engine)
-        free = [(start, snapshot) for start, snapshot in there if not snapshot.pinned]
+        free = [pair for pair in there if pair[0] >= self._done and not pair[1].pinned]
         if free:
             start, snapshot = min(free, key=lambda pair: pair[0])
             if start < seq:
                 self._bring_on(catalog, engine, snapshot, start, seq)
+                self._done = seq
             engine.fold_seq = max(start, seq)
         elif there:
             engine.fold_seq = max(start for start, _ in there)
