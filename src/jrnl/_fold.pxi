@@ -254,6 +254,7 @@ cdef int frozen_advance(ImageData* image, ExtentMapData* map) noexcept nogil:
     cdef uint64_t count = 0, k, start, length
     cdef Bucket* block
     cdef Bucket* blocks
+    cdef const Fragment* fragment
     cdef int status = map_verify(core, map)
     if status != OK:
         return status
@@ -271,9 +272,19 @@ cdef int frozen_advance(ImageData* image, ExtentMapData* map) noexcept nogil:
         start = block.block << BLOCK_SHIFT
         if not image.touched[block.volume][start >> CHUNK_SHIFT]:
             frozen_touch(image, block.volume, start >> CHUNK_SHIFT)
-        block_fill(core, map, block, image.data[block.volume] + start)
+        if k + 1 < count:
+            fragment_prefetch(core, &map.fragments[(blocks[k + 1].head & ~BLOCK_FULL) - 1])
+        fragment = &map.fragments[(block.head & ~BLOCK_FULL) - 1]
         length = block_bytes(image, block.volume, block.block)
+        if core.checksum and fragment.length == length and fragment.flags & FRAGMENT_WHOLE \
+                and not fragment.flags & (FRAGMENT_ZERO | FRAGMENT_OWN | FRAGMENT_PRODUCTION):
+            # All of the block is one image, whose sum is known.
+            stream_copy(image.data[block.volume] + start, core.images + fragment.source, length)
+            image.sums[block.volume][block.block] = fragment.sum
+            continue
+        block_fill(core, map, block, image.data[block.volume] + start)
         image.sums[block.volume][block.block] = hash64(image.data[block.volume] + start, length)
+    jrnl_stream_fence()
     free(blocks)
     return status
 
@@ -375,24 +386,19 @@ cdef int sums_again(ImageData* image, uint32_t volume, uint64_t number,
 
 cdef int sums_begin(ImageData* image, uint32_t volume, uint64_t number, bint again,
                     uint64_t* sums) noexcept nogil:
-    """The checksums of a part of the copy, to be changed. With `again` they may be torn.
+    """The checksums of a part of the copy, to be changed.
 
-    A block of them that is all zeroes stands for zeroes; but a torn one may look the same.
+    `again`: a crash may have torn them, or put back what was there before; neither says so.
     """
     cdef uint64_t size = image.core.volumes[volume].size, k, block
     cdef int status
     if again:
-        status = device_read(&image.sum_files[volume], <uint8_t*>sums, SUM_BLOCK_BYTES,
-                             number * SUM_BLOCK_BYTES, &image.core.disk.error)
-        if status == OK and (sums[SUM_BLOCK_SUMS] == 0 or sums[SUM_BLOCK_SUMS]
-                             != sums_own(image, sums, volume, number)):
-            status = sums_again(image, volume, number, sums)
-        return status
+        return sums_again(image, volume, number, sums)
     status = sums_load(image, volume, number)
     if status != OK:
         return status
     memcpy(sums, image.sum_block, SUM_BLOCK_BYTES)
-    if sums[SUM_BLOCK_SUMS] == 0:
+    if sums[SUM_BLOCK_SUMS] == 0:    # all of it is zeroes
         for k in range(<uint64_t>SUM_BLOCK_SUMS):
             block = number * SUM_BLOCK_SUMS + k
             if block * SNAPSHOT_BLOCK_BYTES < size:
@@ -503,28 +509,58 @@ cdef int stored_sync(ImageData* image, uint32_t volume) noexcept nogil:
     return status
 
 
-cdef int stored_show(ImageData* image, const ExtentMapData* map, ExtentMapData* out) noexcept nogil:
-    """For reading only: the blocks that stored_advance would write again, in the map `out`."""
-    cdef uint64_t count = 0, k
-    cdef Bucket* blocks = map_blocks(map, &count)
+cdef int show_block(ImageData* image, const ExtentMapData* map, const Bucket* folded,
+                    uint32_t volume, uint64_t block, ExtentMapData* out) noexcept nogil:
+    """Put one block into `out`: it is folded, or its checksum does not match."""
+    cdef uint8_t[SNAPSHOT_BLOCK_BYTES] content
+    cdef uint64_t length = block_bytes(image, volume, block)
     cdef Fragment whole
     cdef uint8_t* own
-    cdef int status = E_NO_MEMORY if blocks is NULL else OK
+    cdef int status
+    content[0] = 0
+    if folded is not NULL:
+        status = block_advance(image, map, folded, True, content)
+    else:
+        status = device_read(&image.copies[volume], content, length, block << BLOCK_SHIFT,
+                             &image.core.disk.error)
+        if status == OK and stored_check(image, volume, block, content) == OK:
+            return OK
+    if status != OK:
+        return status
     memset(&whole, 0, sizeof(Fragment))
-    for k in range(count):
-        own = arena_take(out, SNAPSHOT_BLOCK_BYTES, ARENA_MIN_BYTES) if status == OK else NULL
+    whole.volume = volume
+    whole.offset = block << BLOCK_SHIFT
+    whole.length = <uint32_t>length
+    whole.flags = FRAGMENT_ZERO
+    whole.slot = NO_SLOT
+    if not is_zero(content, length):
+        own = arena_take(out, SNAPSHOT_BLOCK_BYTES, ARENA_MIN_BYTES)
         if own is NULL:
-            break
-        status = block_advance(image, map, &blocks[k], True, own)
-        whole.volume = blocks[k].volume
-        whole.offset = blocks[k].block << BLOCK_SHIFT
-        whole.length = <uint32_t>block_bytes(image, whole.volume, blocks[k].block)
+            return E_NO_MEMORY
+        memcpy(own, content, length)
         whole.source = <uint64_t>own
         whole.flags = FRAGMENT_OWN
-        whole.slot = NO_SLOT
-        if status == OK:
-            status = map_insert(out, &whole)
-    if status == OK and out.count < count:
-        status = E_NO_MEMORY
+    return map_insert(out, &whole)
+
+
+cdef int stored_show(ImageData* image, const ExtentMapData* map, ExtentMapData* out) noexcept nogil:
+    """For reading only: in the map `out`, what stored_advance would write, or sum again."""
+    cdef uint64_t count = 0, k = 0, block, last
+    cdef uint32_t volume
+    cdef Bucket* blocks = map_blocks(map, &count)
+    cdef const Bucket* folded
+    cdef int status = E_NO_MEMORY if blocks is NULL else OK
+    while k < count and status == OK:
+        volume = blocks[k].volume
+        block = blocks[k].block // SUM_BLOCK_SUMS * SUM_BLOCK_SUMS
+        last = block + SUM_BLOCK_SUMS
+        while (status == OK and block < last
+               and block * SNAPSHOT_BLOCK_BYTES < image.core.volumes[volume].size):
+            folded = NULL
+            if k < count and blocks[k].volume == volume and blocks[k].block == block:
+                folded = &blocks[k]
+                k += 1
+            status = show_block(image, map, folded, volume, block, out)
+            block += 1
     free(blocks)
     return status

@@ -311,7 +311,7 @@ cdef int simulate_one(Core* core, Ring* ring, uint64_t room, uint64_t* evicted) 
         if core.refuse:
             return E_FULL
         if ring.slot_tail >= core.ring.slot_head:
-            return E_TOO_LARGE
+            return E_FULL if core.fold_pin_seq != NO_SLOT else E_TOO_LARGE
         status = ring_leave(core, ring, NULL, NULL, evicted, &time_ns)
         if status != OK:
             return status

@@ -435,8 +435,6 @@ class Keeper:
             catalog.snapshots[fact["name"]] = Snapshot(
                 catalog, fact["name"], image, fact["time_ns"], fact.get("pinned", False)
             )
-        if any("fold" not in fact for fact in folding):
-            self.opened.record()
         catalog.load_marks([*map(tuple, self.early_marks), *self.opened.marks()])
         for fact in self.recoveries:
             catalog.reserve_id(fact["id"])  # it stays its own, even where it cannot be taken up
@@ -444,6 +442,8 @@ class Keeper:
                 catalog.keep_recovery(self.load_recovery(fact, catalog, resolve))
             except (JrnlError, OSError) as error:
                 self.problems.append(f"recovery {fact['id']}: {error}")
+        if any("fold" not in fact for fact in folding):
+            self.opened.record()  # now that the catalogue has the marks that it speaks of
 
     def finish_restore(self, rewind: Any, write: Any) -> None:
         """Take an interrupted restore's entries back, or, where they are too many, go on."""
