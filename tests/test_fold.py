@@ -99,14 +99,24 @@ def test_a_base_takes_a_name_that_is_free(make):
 
 def test_a_mark_called_base_keeps_its_name(make):
     store = make("both")
-    fill(store, count=3)
-    for _ in range(3):
-        store.volume.write(0, block(1) * 2)
+    fill(store, count=4)
     store.mark("base")
     while not store.snapshots:
         store.volume.write(0, block(2)[:600])
     assert list(store.snapshots) == ["base-2"]
     assert "base" in store.marks
+
+
+def test_a_mark_whose_entry_makes_a_base_does_not_share_its_name():
+    store = jrnl.create(size=BLOCK, journal="16KiB", overflow="fold")
+    for k in range(32):  # as many headers as there is room for
+        store.volume.write(0, bytes([k]))
+    assert not store.snapshots
+    store.mark("base")
+    assert list(store.snapshots) == ["base-2"]
+    assert list(store.marks) == ["base"]
+    store.mark("other")
+    store.snapshots["base-2"].delete()
 
 
 def test_a_deleted_base_is_made_again_of_an_earlier_state(make):

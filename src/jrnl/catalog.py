@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from itertools import count
 from typing import TYPE_CHECKING, Protocol
 from weakref import WeakValueDictionary
@@ -74,6 +75,7 @@ class Catalog:
         self._kept_recoveries: dict[int, Recovery] = {}
         self.keeper: Keeps | None = None
         self.folding: Folds | None = None
+        self._awaited: str | None = None  # the name of a mark whose entry is being made
 
     def check_free(self, name: str) -> str:
         """Return `name` if it is valid and nobody's. Raises InvalidArgument, NameTaken."""
@@ -88,6 +90,20 @@ class Catalog:
         """Tell who must know that there is another snapshot, or one less."""
         if self.folding is not None:
             self.folding.refresh()
+
+    @contextmanager
+    def awaiting(self, name: str) -> Iterator[None]:
+        """Keep a name free while the entry of its mark is made, which may fold."""
+        self._awaited = name
+        try:
+            yield
+        finally:
+            self._awaited = None
+
+    def is_free(self, name: str) -> bool:
+        """Whether nobody is called `name`, nor is about to be."""
+        taken = name in self.snapshots or self.find_mark(name) is not None
+        return not taken and name != self._awaited
 
     def add_mark(self, mark: Mark, *, journaled: bool = True) -> None:
         """Enter a named mark; a savepoint's has no entry in the journal."""

@@ -115,7 +115,7 @@ class Folding:
 
     def _make_base(self, catalog: Catalog, engine: Engine, seq: int) -> int:
         """Take a snapshot of state `seq`, or where that cannot be had, of the present one."""
-        name = next(name for name in _names() if _is_free(catalog, name))
+        name = next(name for name in _names() if catalog.is_free(name))
         if catalog.keeper is not None:
             image = catalog.keeper.make_base(name, seq)
         else:
@@ -151,7 +151,3 @@ def _names() -> Iterator[str]:
     yield BASE
     for number in count(2):
         yield f"{BASE}-{number}"
-
-
-def _is_free(catalog: Catalog, name: str) -> bool:
-    return name not in catalog.snapshots and catalog.find_mark(name) is None
