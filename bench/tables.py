@@ -19,6 +19,7 @@ RECOVERY = f"Recovery of {_COUNT} skewed 4 KiB writes on {_SIZE} back to the mid
 REWIND = f"Rewind of a {'64 MiB' if workload.SMALL else '4 GiB'} volume"
 SNAPSHOT = f"Snapshot of {size(workload.VOLUME)}"
 REPLAY = "Replay of a recorded ext4 history"
+FOLD = f"Folding: {size(workload.VOLUME // 4)} volume, a full journal, random 4 KiB writes"
 MEMORY = "Peak RAM of a process, less what it had after its imports"
 
 _ON_DISK = f"{size(workload.VOLUME)} volume on disk, {size(workload.DISK_JOURNAL)} journal"
@@ -27,7 +28,7 @@ DISK_FLUSHES = f"Durable 4 KiB writes: {_ON_DISK}, both images"
 DISK_OPENING = "Opening a store on disk"
 DISK_STEADY = f"Steady state: {_ON_DISK}, wrapping, a flush every 64 random 4 KiB writes"
 
-ORDER = (WRITES, SIZES, LATENCY, RECOVERY, REWIND, SNAPSHOT, REPLAY, MEMORY)
+ORDER = (WRITES, SIZES, LATENCY, RECOVERY, REWIND, SNAPSHOT, FOLD, REPLAY, MEMORY)
 ORDER += (DISK_WRITES, DISK_FLUSHES, DISK_OPENING, DISK_STEADY)
 
 BEGIN, END = "<!-- bench:begin -->", "<!-- bench:end -->"

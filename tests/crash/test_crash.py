@@ -33,8 +33,8 @@ def test_every_operation_on_a_fresh_store(images: str):
 @pytest.mark.parametrize("images", IMAGES)
 def test_folds_in_all_their_crash_states(images: str):
     """The second lap brings the snapshot on; some openings in between are themselves cut."""
-    laps = [("fill", "snapshot", "fill"), ("fill", "fill"), ("fill", "again", "fill")]
-    held(bench.run_sequences(Plan(states=3, deep=0.2), images, laps, None, "fold"), 300)
+    laps = [("fill", "snapshot", "fill"), ("fill", "fill", "fill"), ("fill", "again", "fill")]
+    held(bench.run_sequences(Plan(states=4, deep=0.2), images, laps, None, "fold"), 200)
 
 
 def test_some_sequences_of_three_operations(seed: int):
