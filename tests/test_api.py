@@ -23,7 +23,7 @@ SIGNATURES = {
     "get_include": "",
     "Store.flush": "self",
     "Store.mark": "self, name=None",
-    "Store.snapshot": "self, name",
+    "Store.snapshot": "self, name, pinned=False",
     "Store.plan": "self, to, base=None",
     "Store.recover": "self, to, base=None",
     "Store.rewind": "self, to",

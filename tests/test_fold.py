@@ -264,7 +264,7 @@ def test_a_damaged_entry_stops_the_fold_until_the_snapshot_is_deleted(images):
     for k in range(5):
         volume.write(k % 2 * BLOCK, block(k))
     store._engine._damage_image(BLOCK * 2 + 100, 1)
-    with pytest.raises(CorruptionError, match="'s'.*delete the snapshot"):
+    with pytest.raises(CorruptionError, match=r"'s'.*delete the snapshot"):
         fill(store)
     seq, now, window = store.seq, volume.read(0, 8 * BLOCK), store.window
     was = content(snapshot)
@@ -476,6 +476,6 @@ def test_a_failed_write_into_the_snapshot_poisons_and_reopening_folds_again():
         store.volume.write(0, b"x")
     again = filestore.open_in(disk.survivor().place(), "s")
     snapshot = again.snapshots["s"]
-    assert 0 < snapshot.seq
+    assert snapshot.seq > 0
     assert content(snapshot) == states[snapshot.seq]
     assert again.verify().ok
