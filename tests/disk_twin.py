@@ -6,6 +6,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterable
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -92,7 +93,9 @@ class DiskTwin(Twin):
         self.overlay = overlay
         self.acked = 0
         self.opened_empty = 0  # the state that it was opened at, with nothing in the journal
-        self.kept: set[int] = set()  # recoveries that outlive the store's being killed
+        self.kept: dict[
+            int, OpenRecovery
+        ] = {}  # recoveries as they outlive the store's being killed
         self.named: dict[int, str] = {}
         clock = Clock()
         store = jrnl.create(
@@ -156,7 +159,7 @@ class DiskTwin(Twin):
     def kill(self, look: bool = False) -> None:
         """Go on with what another process would find if this one were killed now."""
         self.forget_open()
-        kept = [opened for opened in self.recoveries if opened.recovery.id in self.kept]
+        kept = [self.kept[number] for number in sorted(self.kept)]
         dead, dead_path = self.store, self.path
         self.lives += 1
         shutil.copytree(dead_path, self.path)
@@ -190,12 +193,11 @@ class DiskTwin(Twin):
         self.recoveries = []
         for opened in kept:
             again = there[opened.recovery.id]
-            assert again.base == opened.recovery.base
-            assert again.plan == opened.recovery.plan
-            fresh = OpenRecovery(again, opened.seq, opened.state, opened.base, pins=False)
+            assert again.seq == opened.seq
+            fresh = replace(opened, recovery=again, pins=False)
             self.recoveries.append(fresh)
             self.check_recovery(fresh)
-        self.kept = set(there)
+        self.kept = {opened.recovery.id: replace(opened) for opened in self.recoveries}
         self.opened_empty = 0 if len(self.store.journal.entries) else self.store.seq
         self._follow_marks()
         self._follow_time()
@@ -265,15 +267,15 @@ class DiskTwin(Twin):
         if self.model.seq != before:
             self.acked = self.model.seq
 
-    def restore(self, opened: OpenRecovery) -> bool:
-        done = super().restore(opened)
+    def restore(self, opened: OpenRecovery, volumes: list[int] | None = None) -> bool:
+        done = super().restore(opened, volumes)
         if done:
             self.acked = self.model.seq
-            self.kept.add(opened.recovery.id)
+            self.kept[opened.recovery.id] = replace(opened)
         return done
 
     def close_recovery(self, opened: OpenRecovery) -> None:
-        self.kept.discard(opened.recovery.id)
+        self.kept.pop(opened.recovery.id, None)
         super().close_recovery(opened)
 
     def edit(

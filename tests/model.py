@@ -172,15 +172,22 @@ class Model:
         after = self.images != "before" and kind == Kind.WRITE
         return line_up(length) * (before + after)
 
-    def moved(self, route: str, base: int, to: int) -> tuple[int, int]:
+    def moved(
+        self, route: str, base: int, to: int, volumes: list[int] | None = None
+    ) -> tuple[int, int]:
         """(entries, bytes): how many entries give how many distinct bytes on a route (I1 to I3)."""
+
+        def between(low: int, high: int) -> list[Entry]:
+            found = self.entries_in(low, high)
+            return [entry for entry in found if volumes is None or entry.volume in volumes]
+
         if route == "backward":
-            return self._first_bytes(self.entries_in(to, base), None)
-        written = self.entries_in(base, to)
+            return self._first_bytes(between(to, base), None)
+        written = between(base, to)
         if route == "forward":
             return self._first_bytes(written[::-1], None)
         wanted = self._cover(written)
-        entries, _ = self._first_bytes(self.entries_in(to, self.seq), wanted)
+        entries, _ = self._first_bytes(between(to, self.seq), wanted)
         return entries, sum(int(mask.sum()) for mask in wanted)
 
     def _cover(self, entries: list[Entry]) -> list[np.ndarray]:

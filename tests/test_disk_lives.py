@@ -253,3 +253,37 @@ def test_a_copy_that_went_with_one_recovery_is_made_again_for_another(tmp_path):
         (found,) = store.recoveries.values()
         assert found.read(4000, 4192) == bytes(4192)
         assert found.again().read(0, 3) == b"one"
+
+
+def test_a_recovery_that_cannot_be_taken_up_can_be_given_up(tmp_path):
+    path = tmp_path / "s.jrnl"
+    with jrnl.create(path, size=8192, journal="1MiB") as store:
+        for k in range(4):
+            store.volume.write(k * 100, bytes([k + 1]) * 150)
+        broken, whole = store.recover(1), store.recover(2)
+        broken.restore()
+        whole.restore()
+    patches = path / f"recovery-{broken.id}.patches"
+    content = bytearray(patches.read_bytes())
+    content[-1] ^= 1
+    patches.write_bytes(content)
+    with jrnl.open(path) as store:
+        assert list(store.recoveries) == [whole.id]
+        assert f"recovery {broken.id}" in store.problems[0]
+        with pytest.raises(jrnl.InvalidArgument, match=f"there is {whole.id}"):
+            store.delete_recovery(77)
+        store.delete_recovery(broken.id)
+        assert not patches.exists()
+        with pytest.raises(jrnl.InvalidArgument):
+            store.delete_recovery(broken.id)
+    with jrnl.open(path) as store:
+        assert not store.problems
+        store.delete_recovery(whole.id)
+        assert not store.recoveries
+    assert not [file for file in path.iterdir() if file.name.startswith(("recovery", "snapshot"))]
+    with jrnl.open(path) as store:
+        assert store.problems == []
+    with jrnl.create(size=4096) as store:
+        recovery = store.recover(0)
+        store.delete_recovery(recovery.id)
+        assert not store.recoveries

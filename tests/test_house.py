@@ -22,7 +22,7 @@ ORDER = [
     ["folder", "superblock", "document"],
     ["catalog"],
     ["plan"],
-    ["files", "sources", "journal", "copies", "patches"],
+    ["files", "sources", "journal", "copies", "patches", "shared"],
     ["options"],
     ["volume", "snapshot"],
     ["recovery", "view"],

@@ -35,7 +35,10 @@ class Player:
             (self.again, 4),
             (self.restore, 3),
             (self.close_recovery, 8),
+            (self.seek, 6),
             (self.view, 5),
+            (self.view_of_a_view, 3),
+            (self.write_view, 6),
             (self.close_view, 5),
             (self.rewind, 6),
             (self.enter_savepoint, 4),
@@ -75,6 +78,12 @@ class Player:
         choices += [*twin.marks(), *twin.snapshots.values(), twin.store.seq]
         choices += [EPOCH + timedelta(microseconds=twin.clock.now // 1000 - dice.randrange(60))]
         return dice.choice(choices)
+
+    def some(self) -> list[int] | None:
+        """Some of the volumes, or None: all."""
+        count = len(self.twin.sizes)
+        some = self.dice.sample(range(count), self.dice.randrange(1, count + 1))
+        return self.dice.choice([None, None, sorted(some)])
 
     # Moves.
 
@@ -122,7 +131,14 @@ class Player:
     def recover(self) -> None:
         if len(self.twin.recoveries) < 4:
             base = self.dice.choice([None, *sorted(self.twin.snapshots)])
-            self.twin.recover(self.point(), base)
+            undoable, some = self.dice.random() < 0.4, self.some()
+            self.twin.recover(self.point(), base, undoable, some)
+
+    def seek(self) -> None:
+        if self.twin.recoveries:
+            opened = self.dice.choice(self.twin.recoveries)
+            for _ in range(self.dice.randrange(1, 5)):
+                self.twin.seek(opened, self.point())
 
     def again(self) -> None:
         if self.twin.recoveries and len(self.twin.recoveries) < 6:
@@ -131,7 +147,9 @@ class Player:
 
     def restore(self) -> None:
         if self.twin.recoveries:
-            self.twin.restore(self.dice.choice(self.twin.recoveries))
+            opened, some = self.dice.choice(self.twin.recoveries), self.some()
+            fits = some is None or {*some} <= {*opened.volumes}
+            self.twin.restore(opened, some if fits else None)
 
     def close_recovery(self) -> None:
         if self.twin.recoveries:
@@ -139,7 +157,17 @@ class Player:
 
     def view(self) -> None:
         if len(self.twin.views) < 4:
-            self.twin.view(self.point())
+            self.twin.view(self.point(), self.dice.random() < 0.4, self.some())
+
+    def view_of_a_view(self) -> None:
+        if self.twin.views and len(self.twin.views) < 6:
+            self.twin.view_of(self.dice.choice(self.twin.views), self.dice.random() < 0.5)
+
+    def write_view(self) -> None:
+        if self.twin.views:
+            volume, offset, length = self.place()
+            opened = self.dice.choice(self.twin.views)
+            self.twin.write_view(opened, volume, offset, self.data(length))
 
     def close_view(self) -> None:
         if self.twin.views:

@@ -27,6 +27,7 @@ PLACES = st.integers(0, (1 << 18) - 1)
 BYTES = st.integers(0, 255)
 NAMES = st.sampled_from(["a", "b", "c"])
 PICKS = st.integers(0, 1 << 10)
+SOME = st.sampled_from([None, None, 0, 1])  # which volumes
 POINTS = st.sampled_from(
     ["kept", "kept", "kept", "near", "near", "any", "name", "snapshot", "time"]
 )
@@ -59,6 +60,10 @@ class StoreMachine(RuleBasedStateMachine):
 
     def pick(self, things, k: int):
         return things[k % len(things)]
+
+    def some(self, chosen: int | None) -> list[int] | None:
+        """Some of the volumes, or None: all."""
+        return None if chosen is None else [chosen % len(self.twin.sizes)]
 
     def point(self, kind: str, k: int) -> object:
         """A way to name a state; it need not be there."""
@@ -160,9 +165,17 @@ class StoreMachine(RuleBasedStateMachine):
     # Going back.
 
     @precondition(lambda self: len(self.twin.recoveries) < 5)
-    @rule(kind=POINTS, k=PICKS, base=PICKS)
-    def recover(self, kind, k, base):
-        self.twin.recover(self.point(kind, k), self.pick([None, *self.twin.snapshots], base))
+    @rule(kind=POINTS, k=PICKS, base=PICKS, undoable=st.booleans(), some=SOME)
+    def recover(self, kind, k, base, undoable, some):
+        base = self.pick([None, *self.twin.snapshots], base)
+        self.twin.recover(self.point(kind, k), base, undoable, self.some(some))
+
+    @precondition(lambda self: self.twin.recoveries)
+    @rule(which=PICKS, moves=st.lists(st.tuples(POINTS, PICKS), min_size=1, max_size=4))
+    def seek(self, which, moves):
+        opened = self.pick(self.twin.recoveries, which)
+        for kind, k in moves:
+            self.twin.seek(opened, self.point(kind, k))
 
     @precondition(lambda self: 0 < len(self.twin.recoveries) < 7)
     @rule(which=PICKS, own=st.booleans(), kind=POINTS, k=PICKS)
@@ -171,9 +184,13 @@ class StoreMachine(RuleBasedStateMachine):
         self.twin.again(opened, None if own else self.point(kind, k))
 
     @precondition(lambda self: self.twin.recoveries)
-    @rule(which=PICKS)
-    def restore(self, which):
-        self.twin.restore(self.pick(self.twin.recoveries, which))
+    @rule(which=PICKS, some=SOME)
+    def restore(self, which, some):
+        opened = self.pick(self.twin.recoveries, which)
+        volumes = self.some(some)
+        if volumes is not None and not {*volumes} <= {*opened.volumes}:
+            volumes = None
+        self.twin.restore(opened, volumes)
 
     @precondition(lambda self: self.twin.recoveries)
     @rule(which=PICKS)
@@ -181,9 +198,21 @@ class StoreMachine(RuleBasedStateMachine):
         self.twin.close_recovery(self.pick(self.twin.recoveries, which))
 
     @precondition(lambda self: len(self.twin.views) < 5)
-    @rule(kind=POINTS, k=PICKS)
-    def view(self, kind, k):
-        self.twin.view(self.point(kind, k))
+    @rule(kind=POINTS, k=PICKS, writable=st.booleans(), some=SOME)
+    def view(self, kind, k, writable, some):
+        self.twin.view(self.point(kind, k), writable, self.some(some))
+
+    @precondition(lambda self: 0 < len(self.twin.views) < 7)
+    @rule(which=PICKS, writable=st.booleans())
+    def view_of_a_view(self, which, writable):
+        self.twin.view_of(self.pick(self.twin.views, which), writable)
+
+    @precondition(lambda self: self.twin.views)
+    @rule(which=PICKS, place=PLACES, length=LENGTHS, byte=BYTES)
+    def write_view(self, which, place, length, byte):
+        volume, offset, length = self.range(place, length)
+        data = bytes(k * byte & 0xFF for k in range(length))
+        self.twin.write_view(self.pick(self.twin.views, which), volume, offset, data)
 
     @precondition(lambda self: self.twin.views)
     @rule(which=PICKS)

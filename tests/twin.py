@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ import xxhash
 
 import jrnl
 from jrnl import JournalFull, Kind, PinnedPoint, PointExpired, UnknownPoint
+from tests.fold_rules import FoldRules
 from tests.model import BYTE_KINDS, HEADER_BYTES, Entry, Model, State
 
 ZERO_KINDS = (Kind.DISCARD, Kind.ZEROES)
@@ -37,6 +39,9 @@ class OpenView:
     view: jrnl.View
     seq: int
     needs: int | None  # the state whose later entries it reads; None where it shows a snapshot
+    state: State
+    volumes: list[int]
+    scratch: bool  # it may hold bytes of its own
 
 
 @dataclass
@@ -46,6 +51,7 @@ class OpenRecovery:
     state: State
     base: int  # the state of the copy that it preserves
     pins: bool  # ... which is production's, kept through the journal
+    volumes: list[int]
 
 
 @dataclass
@@ -60,7 +66,7 @@ def same(one: State, other: State) -> bool:
     return one == other
 
 
-class Twin:
+class Twin(FoldRules):
     """Both of them, with what is open.
 
     Attributes
@@ -245,25 +251,32 @@ class Twin:
 
     # Going back.
 
-    def recover(self, to: object, base: str | None = None) -> OpenRecovery | None:
+    def recover(
+        self,
+        to: object,
+        base: str | None = None,
+        undoable: bool = False,
+        volumes: list[int] | None = None,
+    ) -> OpenRecovery | None:
         """Recover beside production; None where the state cannot be had any more."""
         seq = self.find(to)
         wanted = self.reachable(to, seq, base)
+        names = None if volumes is None else [f"v{k}" for k in volumes]
         if wanted is None:
             with pytest.raises((PointExpired, UnknownPoint)):
-                self.store.plan(to, base)
+                self.store.plan(to, base, volumes=names)
             with pytest.raises((PointExpired, UnknownPoint)):
-                self.store.recover(to, base)
+                self.store.recover(to, base, undoable, volumes=names)
             return None
-        plan = self.store.plan(to, base)
-        self._check_plan(plan, wanted, base)
-        recovery = self.store.recover(to, base)
+        plan = self.store.plan(to, base, volumes=names)
+        self._check_plan(plan, wanted, base, volumes)
+        recovery = self.store.recover(to, base, undoable, volumes=names)
         assert recovery.plan == plan
         assert recovery.base == plan.base
         assert recovery.seq == wanted
         return self._opened(recovery, wanted)
 
-    def _opened(self, recovery: jrnl.Recovery, seq: int, pins: bool | None = None) -> OpenRecovery:
+    def _opened(self, recovery: jrnl.Recovery, seq: int) -> OpenRecovery:
         from_production = recovery.base == "production"
         base = self.model.seq if from_production else self.model.snapshots[recovery.base]
         opened = OpenRecovery(
@@ -272,10 +285,36 @@ class Twin:
             self.model.states[seq],
             base,
             from_production and self.rewinds,
+            list(recovery.volumes.values()),
         )
         self.recoveries.append(opened)
         self.check_recovery(opened)
         return opened
+
+    def seek(self, opened: OpenRecovery, to: object) -> bool:
+        """Move a recovery; False where it cannot be moved there."""
+        recovery, seq = opened.recovery, self.find(to)
+        if not recovery.undoable:
+            self._changes_nothing(jrnl.InvalidArgument, lambda: recovery.seek(to))
+            return False
+        there = seq is not None and self.model.is_kept(seq, self.base)
+        if there:
+            there = self._leads(opened.seq, seq) or self._leads(opened.base, seq)
+            rebased = not there
+            there = there or self.rewinds or self.model.present(seq) == self.model.seq
+        if not there:
+            self._changes_nothing((PointExpired, UnknownPoint), lambda: recovery.seek(to))
+            self.check_recovery(opened)
+            return False
+        seq = self.model.present(seq)
+        recovery.seek(to)
+        assert recovery.seq == seq
+        opened.seq, opened.state = seq, self.model.states[seq]
+        if rebased:
+            opened.base, opened.pins = self.model.seq, self.rewinds
+            assert recovery.base == "production"
+        self.check_recovery(opened)
+        return True
 
     def again(self, opened: OpenRecovery, to: object = None) -> OpenRecovery | None:
         """Recover again from the copy that a recovery preserved."""
@@ -290,11 +329,14 @@ class Twin:
         assert recovery.seq == seq
         assert recovery.base == opened.recovery.base
         assert recovery.id != opened.recovery.id
-        fresh = OpenRecovery(recovery, seq, self.model.states[seq], opened.base, opened.pins)
+        fresh = OpenRecovery(
+            recovery, seq, self.model.states[seq], opened.base, opened.pins, opened.volumes
+        )
         if own:
             assert recovery.plan == opened.recovery.plan
         else:
-            self._check_moved(recovery.plan, self.model.present(opened.base), seq)
+            base = self.model.present(opened.base)
+            self._check_moved(recovery.plan, base, seq, volumes=opened.volumes)
         self.recoveries.append(fresh)
         self.check_recovery(fresh)
         return fresh
@@ -305,21 +347,28 @@ class Twin:
         with pytest.raises(jrnl.StoreClosed):
             opened.recovery.read(0, 1, "v0")
 
-    def restore(self, opened: OpenRecovery) -> bool:
+    def restore(self, opened: OpenRecovery, volumes: list[int] | None = None) -> bool:
         """Restore onto production; False where a journal that refuses has no room."""
-        before = self.model.now
+        before, recovery = self.model.now, opened.recovery
+        names = None if volumes is None else [f"v{k}" for k in volumes]
         try:
-            oldest = opened.recovery.plan.oldest_after_restore
+            oldest = recovery.plan.oldest_after_restore if volumes is None else None
+            planned = recovery.restore(volumes=names, dry_run=True)
         except JournalFull:
             assert self.refuses or self.pinned_at() is not None
-            self._changes_nothing(JournalFull, opened.recovery.restore)
+            self._changes_nothing(JournalFull, lambda: recovery.restore(volumes=names))
             return False
-        result = opened.recovery.restore()
+        self._changes_nothing(None, lambda: recovery.restore(volumes=names, dry_run=True))
+        result = recovery.restore(volumes=names)
+        assert result == planned
         assert result.first_seq == self.model.seq + 1
         assert self.store.seq == result.last_seq
-        self._follow_restore(result, before, opened.state)
+        taken = opened.volumes if volumes is None else volumes
+        wanted = tuple(opened.state[k] if k in taken else now for k, now in enumerate(before))
+        self._follow_restore(result, before, wanted)
         self.check_journal()
-        assert self.store.window.oldest == oldest, (self.store.window, oldest, result)
+        if oldest is not None:
+            assert self.store.window.oldest == oldest, (self.store.window, oldest, result)
         return True
 
     def _follow_restore(self, result: jrnl.Restore, before: State, wanted: State) -> None:
@@ -416,8 +465,11 @@ class Twin:
             self.model.rewind(seq, self.base, self.time_ns)
             self.check_journal()
 
-    def view(self, at: object) -> OpenView | None:
+    def view(
+        self, at: object, writable: bool = False, volumes: list[int] | None = None
+    ) -> OpenView | None:
         seq = self.find(at)
+        names = None if volumes is None else [f"v{k}" for k in volumes]
         from_snapshot = self._names_snapshot(at, seq)
         if seq is None or not (self.is_in_window(seq) or from_snapshot):
             with pytest.raises((PointExpired, UnknownPoint)):
@@ -429,13 +481,49 @@ class Twin:
             with pytest.raises(PointExpired):  # production moves on, and nothing keeps what it was
                 self.store.view(at)
             return None
-        view = self.store.view(at)
+        view = self.store.view(at, writable, volumes=names)
         assert view.seq == seq
         needs = seq if self.rewinds else max(self._snapshots_upto(seq), default=None)
-        opened = OpenView(view, seq, None if from_snapshot else needs)
+        state, shown = self.model.states[seq], list(view.volumes.values())
+        opened = OpenView(view, seq, None if from_snapshot else needs, state, shown, writable)
         self.views.append(opened)
         self.check_view(opened)
         return opened
+
+    def view_of(self, opened: OpenView, writable: bool) -> OpenView:
+        """A view of what a view shows now."""
+        view = opened.view.view(writable)
+        assert view.seq == opened.seq
+        scratch = writable or opened.scratch
+        fresh = OpenView(view, opened.seq, opened.needs, opened.state, opened.volumes, scratch)
+        self.views.append(fresh)
+        self.check_view(fresh)
+        return fresh
+
+    def write_view(self, opened: OpenView, volume: int, offset: int, data: bytes) -> None:
+        """Write to a view; all zeroes are written as such."""
+        view, name = opened.view, f"v{volume}"
+
+        def write() -> None:
+            if data and not any(data):
+                view.write_zeroes(offset, len(data), name)
+            else:
+                view.write(offset, data, name)
+
+        if not view.writable or volume not in opened.volumes:
+            error = jrnl.UnknownVolume if view.writable else jrnl.ReadOnlyStore
+            self._changes_nothing(error, write)
+            return
+        try:
+            self._changes_nothing(None, write)
+        except PointExpired:
+            assert opened.needs is not None
+            assert opened.needs < self.base
+            return
+        old = opened.state[volume]
+        new = old[:offset] + data + old[offset + len(data) :]
+        opened.state = (*opened.state[:volume], new, *opened.state[volume + 1 :])
+        self.check_view(opened)
 
     def close_view(self, opened: OpenView) -> None:
         self.views.remove(opened)
@@ -458,18 +546,6 @@ class Twin:
             return self.base
         kept = [seq for seq in self.model.snapshots.values() if seq >= self.base]
         return min(kept, default=self.model.seq)
-
-    def connected(self) -> dict[str, int]:
-        """The snapshots that the journal leads on from, and the seqs of their states now."""
-        kept = self.model.snapshots.items()
-        return {n: self.model.present(s) for n, s in kept if self.model.is_kept(s, self.base)}
-
-    def pinned_at(self) -> int | None:
-        """The state behind which nothing may leave; None where anything may."""
-        there = self.connected()
-        if not self.folds or not all(self.snapshots[name].pinned for name in there):
-            return None
-        return max(there.values(), default=None)
 
     def is_taken(self, name: str) -> bool:
         return name in self.model.snapshots or name in self.marks()
@@ -559,28 +635,6 @@ class Twin:
             self._check_much_left(slack)
         return True
 
-    def _check_much_left(self, slack: int) -> None:
-        """Entries have left: not more of them than had to, or where it folds, a sixteenth."""
-        slots, area = self.model.slots, self.model.area
-        if self.folds:
-            slots, area = slots - slots // 16, area - area // 16
-        full = len(self.store.journal.entries) >= slots
-        assert full or self._images_used() > area - slack, "too many entries left"
-
-    def _check_pinned_full(self, adds: list[tuple[int, int, int, int]], face: object) -> None:
-        """A journal that folds says that it is full: only a pinned snapshot can make it so."""
-        pinned_at = self.pinned_at()
-        assert pinned_at is not None
-        assert self._face() == face
-        kept = [
-            self.model.room(entry.kind, entry.length, entry.seq in self.model.idle)
-            for entry in self.model.entries_in(pinned_at, self.model.seq)
-        ]
-        rooms = self._rooms(adds)
-        slack = 2 * max([self.biggest, *rooms])
-        full = len(kept) + len(rooms) > self.model.slots
-        assert full or sum(kept) + sum(rooms) + slack > self.model.area
-
     def _rooms(self, adds: list[tuple[int, int, int, int]]) -> list[int]:
         return [
             self.model.room(
@@ -627,36 +681,6 @@ class Twin:
         assert store.seq == model.seq
         assert store.window == (self.oldest, model.seq)
         self.check_production()
-
-    def _follow_folds(self, there: dict[str, int]) -> None:
-        """Only the oldest snapshot that is not pinned goes on, and no further than it has to.
-
-        `there` are those that the journal led on from before.
-        """
-        found = {name: snapshot.seq for name, snapshot in self.store.snapshots.items()}
-        if not self.folds or found == self.model.snapshots:
-            return
-        self.folded += 1
-        new = found.keys() - self.model.snapshots.keys()
-        went_on = {name for name, seq in self.model.snapshots.items() if found[name] != seq}
-        if new:
-            assert not there, "a fold makes a snapshot although there is one"
-            assert not went_on
-            assert len(new) == 1
-            assert min(new).startswith("base")
-        free = {name: seq for name, seq in there.items() if not self.snapshots[name].pinned}
-        for name in went_on:
-            assert free.get(name) == min(free.values())
-            assert found[name] > free[name]
-        assert len(went_on) <= 1
-        for name in went_on | new:
-            snapshot = self.store.snapshots[name]
-            assert new or snapshot is self.snapshots[name]
-            self.snapshots[name] = snapshot
-            self.model.snapshots[name] = seq = found[name]
-            assert seq <= self.base or not self.rewinds
-            assert self.model.is_kept(seq, self.base), "the journal does not lead on from it"
-            assert same(self.read_all(snapshot), self.model.states[seq])
 
     def production(self) -> State:
         return tuple(volume.as_array().tobytes() for volume in self.volumes)
@@ -718,18 +742,33 @@ class Twin:
                 ask(seq)
 
     def check_view(self, opened: OpenView) -> None:
+        """An expired one may still show what was written to it; then that is right."""
         expired = opened.needs is not None and opened.needs < self.base
-        try:
-            state = self.read_all(opened.view)
-        except PointExpired:
-            assert expired
-            return
-        assert not expired
-        assert same(state, self.model.states[opened.seq]), f"open view of state {opened.seq}"
+        for k in range(len(self.sizes)):
+            if k not in opened.volumes:
+                with pytest.raises(jrnl.UnknownVolume):
+                    opened.view.read(0, 1, f"v{k}")
+                continue
+            try:
+                content = opened.view.read(0, self.sizes[k], f"v{k}")
+            except PointExpired:
+                assert expired
+                continue
+            assert not expired or opened.scratch
+            assert content == opened.state[k], f"open view of state {opened.seq}"
 
     def check_recovery(self, opened: OpenRecovery) -> None:
-        state = self.read_all(opened.recovery)
-        assert same(state, opened.state), f"open recovery of state {opened.seq}"
+        recovery = opened.recovery
+        for k, size in enumerate(self.sizes):
+            name = f"v{k}"
+            if k not in opened.volumes:
+                with pytest.raises(jrnl.UnknownVolume):
+                    recovery.read(0, 1, name)
+                continue
+            content = recovery.read(0, size, name)
+            assert content == opened.state[k], f"open recovery of state {opened.seq}"
+            if recovery.undoable:
+                assert Path(recovery.path(name)).read_bytes() == opened.state[k]
 
     def check_snapshot(self, name: str) -> None:
         snapshot = self.snapshots[name]
@@ -779,20 +818,31 @@ class Twin:
             self.check_lost(seq)
         assert self.store.verify().ok
 
-    def _check_plan(self, plan: jrnl.Plan, seq: int, base: str | None) -> None:
+    def _check_plan(
+        self, plan: jrnl.Plan, seq: int, base: str | None, volumes: list[int] | None = None
+    ) -> None:
         """A plan moves what the model counts on its route, and no other route moves less."""
         model = self.model
         assert base is None or plan.base == base
         here = model.seq if plan.base == "production" else model.snapshots[plan.base]
         # Where after-images are all there is, only a copy keeps what production moves on from.
         copied = sum(self.sizes) if plan.base == "production" and not self.rewinds else 0
-        self._check_moved(plan, model.present(here), seq, copied)
-        if base is None and model.is_kept(seq, self.base):
+        self._check_moved(plan, model.present(here), seq, copied, volumes)
+        if base is None and volumes is None and model.is_kept(seq, self.base):
             for name in model.snapshots:
                 if self._leads(model.snapshots[name], seq):
                     assert plan.bytes <= self.store.plan(seq, name).bytes
 
-    def _check_moved(self, plan: jrnl.Plan, base: int, seq: int, copied: int = 0) -> None:
-        entries, distinct = self.model.moved(plan.route, base, seq) if base != seq else (0, 0)
+    def _check_moved(
+        self,
+        plan: jrnl.Plan,
+        base: int,
+        seq: int,
+        copied: int = 0,
+        volumes: list[int] | None = None,
+    ) -> None:
+        entries = distinct = 0
+        if base != seq:
+            entries, distinct = self.model.moved(plan.route, base, seq, volumes)
         counted = entries, distinct + copied
         assert (plan.entries, plan.bytes) == counted, f"{plan} from {base} to {seq}: {counted}"

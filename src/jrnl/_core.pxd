@@ -198,6 +198,7 @@ cdef struct ExtentMapData:
     uint64_t capacity
     uint64_t bytes           # distinct bytes covered
     uint64_t entries         # entries that cover at least one of them
+    uint8_t* only            # one byte a volume: whether its entries count; NULL: all do
     Arena* arena
 
 # A range lent out for editing; its entry stands in the ring already.
@@ -299,6 +300,8 @@ cdef struct ImageData:
     ImageData* base
     Live* live
     ExtentMapData map
+    bint passes              # patched: it reads the journal, and expires
+    uint64_t needs           # ... once the entries after this state are not all there
     uint8_t** data           # frozen: a copy of each volume,
     uint64_t** sums          # XXH3-64 of each of its blocks,
     uint8_t** touched        # and which chunks it holds; the others are zeroes

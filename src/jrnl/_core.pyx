@@ -17,12 +17,15 @@
     _scan        file stores: what an opening finds
     _image       one read path: production, snapshots, patches, the bridge, differences
     _fold        snapshots go on over what leaves the journal
+    _scratch     images that are written to: copy on write
     _rewind      production goes back in place
     _lifetime    making a core, locking it, taking it down
     _arguments   from Python's arguments to C's, from status codes to exceptions
     _volume_io   a volume's reads and writes
     _engine      the engine as the Python layer sees it
+    _chains      from an entry to the next one that touches the same block
     _states      maps and images as the Python layer sees them
+    _state_io    what views and recoveries are read by
     _control     file stores: opening and closing their log
     _capi        the table of functions for C callers
     _describe    the numbers of the format, for Python to read
@@ -53,6 +56,7 @@ from jrnl.errors import (
     StoreLocked,
     StorePoisoned,
     UnknownPoint,
+    UnknownVolume,
     shown,
 )
 
@@ -99,12 +103,15 @@ include "_stored.pxi"
 include "_scan.pxi"
 include "_image.pxi"
 include "_fold.pxi"
+include "_scratch.pxi"
 include "_rewind.pxi"
 include "_lifetime.pxi"
 include "_arguments.pxi"
 include "_volume_io.pxi"
 include "_engine.pxi"
+include "_chains.pxi"
 include "_states.pxi"
+include "_state_io.pxi"
 include "_control.pxi"
 include "_capi.pxi"
 include "_describe.pxi"

@@ -39,6 +39,7 @@ cdef void map_destroy(ExtentMapData* map) noexcept nogil:
     if map.core is not NULL:
         arena_free(map)
         spare_put_tables(map)
+        free(map.only)
     memset(map, 0, sizeof(ExtentMapData))
 
 
@@ -359,6 +360,39 @@ cdef inline void bucket_prefetch(const ExtentMapData* map,
                                                            header.offset >> BLOCK_SHIFT)], 1)
 
 
+cdef bint fragment_of(Core* core, const ExtentMapData* map, const EntryHeader* header,
+                      uint64_t slot, bint after, Fragment* whole) noexcept nogil:
+    """One image of an entry as a fragment; False where a map has no use for it."""
+    if not changes_bytes(header) or (header.flags & FLAG_BEFORE_ZERO
+                                     and header.kind != KIND_WRITE):
+        return False    # zeroes over zeroes change nothing: a mkfs discards the whole disk
+    if map.only is not NULL and not map.only[header.volume]:
+        return False
+    whole.slot = slot
+    whole.seq = header.seq
+    whole.volume = header.volume
+    whole.offset = header.offset
+    whole.length = header.length
+    if header.flags & FLAG_SECTORS:
+        whole.offset = sector_start(header.offset)
+        whole.length = <uint32_t>image_length(header)
+        if whole.offset + whole.length > core.volumes[whole.volume].size:
+            whole.length = <uint32_t>(core.volumes[whole.volume].size - whole.offset)
+    if after:
+        whole.source = header.position + before_room(header)
+        whole.sum = header.after_sum
+        whole.flags = FRAGMENT_AFTER | FRAGMENT_WHOLE
+        if header.flags & FLAG_AFTER_ZERO:
+            whole.flags |= FRAGMENT_ZERO | FRAGMENT_VERIFIED
+    else:
+        whole.source = header.position
+        whole.sum = header.before_sum
+        whole.flags = FRAGMENT_WHOLE
+        if header.flags & FLAG_BEFORE_ZERO:
+            whole.flags |= FRAGMENT_ZERO | FRAGMENT_VERIFIED
+    return True
+
+
 cdef int map_scan(Core* core, ExtentMapData* map, uint64_t first, uint64_t last,
                   bint after) noexcept nogil:
     """Insert before-images of slots [first, last), oldest first; or after-images, newest first."""
@@ -377,31 +411,8 @@ cdef int map_scan(Core* core, ExtentMapData* map, uint64_t first, uint64_t last,
         status = header_check(core, header, slot)
         if status != OK:
             return status
-        if not changes_bytes(header) or (header.flags & FLAG_BEFORE_ZERO
-                                         and header.kind != KIND_WRITE):
-            continue    # zeroes over zeroes change nothing: a mkfs discards the whole disk
-        whole.slot = slot
-        whole.seq = header.seq
-        whole.volume = header.volume
-        whole.offset = header.offset
-        whole.length = header.length
-        if header.flags & FLAG_SECTORS:
-            whole.offset = sector_start(header.offset)
-            whole.length = <uint32_t>image_length(header)
-            if whole.offset + whole.length > core.volumes[whole.volume].size:
-                whole.length = <uint32_t>(core.volumes[whole.volume].size - whole.offset)
-        if after:
-            whole.source = header.position + before_room(header)
-            whole.sum = header.after_sum
-            whole.flags = FRAGMENT_AFTER | FRAGMENT_WHOLE
-            if header.flags & FLAG_AFTER_ZERO:
-                whole.flags |= FRAGMENT_ZERO | FRAGMENT_VERIFIED
-        else:
-            whole.source = header.position
-            whole.sum = header.before_sum
-            whole.flags = FRAGMENT_WHOLE
-            if header.flags & FLAG_BEFORE_ZERO:
-                whole.flags |= FRAGMENT_ZERO | FRAGMENT_VERIFIED
+        if not fragment_of(core, map, header, slot, after, &whole):
+            continue
         status = map_insert(map, &whole)
         if status != OK:
             return status

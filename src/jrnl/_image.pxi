@@ -22,6 +22,8 @@ cdef int image_fetch(ImageData* image, uint32_t volume, uint64_t offset, uint8_t
         if status != OK:
             return status
         return map_fetch(image, &image.live.map, volume, offset, target, length)
+    if image.passes and image.core.base_seq > image.needs:
+        return E_EXPIRED
     return map_fetch(image, &image.map, volume, offset, target, length)
 
 

@@ -1,17 +1,21 @@
 # Live states: an earlier state, or production as it was, followed while production moves on.
 
-cdef int live_open(Live** out, Core* core, uint64_t seq, bint keep) noexcept nogil:
-    cdef Live* live
+cdef int live_open(Live** out, Core* core, uint64_t seq, bint keep, uint8_t* only) noexcept nogil:
+    """Takes `only` over, which may be NULL: for each volume, whether it is asked for."""
+    cdef Live* live = NULL
     cdef uint64_t slot = 0
     cdef int status = find_slot_after(core, seq, False, &slot)
+    if status == OK:
+        live = <Live*>calloc(1, sizeof(Live))
+        if live is NULL:
+            status = E_NO_MEMORY
+        elif map_create(&live.map, core) != OK:
+            free(live)
+            status = E_NO_MEMORY
     if status != OK:
+        free(only)
         return status
-    live = <Live*>calloc(1, sizeof(Live))
-    if live is NULL:
-        return E_NO_MEMORY
-    if map_create(&live.map, core) != OK:
-        free(live)
-        return E_NO_MEMORY
+    live.map.only = only
     live.core = core
     live.seq = seq
     live.next_slot = slot

@@ -1,5 +1,18 @@
 # Maps and images as the Python layer sees them: where a state's bytes come from, and the state.
 
+cdef uint8_t* _only(Core* core, volumes) except? NULL:
+    """One byte a volume: whether its index is in `volumes`; NULL where that is None."""
+    cdef uint8_t* only
+    if volumes is None:
+        return NULL
+    only = <uint8_t*>calloc(core.volume_count, 1)
+    if only is NULL:
+        raise_status(E_NO_MEMORY, core)
+    for index in volumes:
+        only[<uint32_t>index] = 1
+    return only
+
+
 @cython.no_gc_clear
 cdef class ExtentMap:
     """Where the bytes of a target state come from: the plan of a recovery, in full.
@@ -30,30 +43,42 @@ cdef class ExtentMap:
         core_drop(self.engine.core, NULL, &self.later)
 
     @staticmethod
-    def backward(Engine engine not None, uint64_t target, uint64_t base):
+    def backward(Engine engine not None, uint64_t target, uint64_t base, volumes=None):
         """From state `base` back to `target`, by the before-images in between (I1)."""
         cdef ExtentMap result = ExtentMap(engine)
+        result.data.only = _only(engine.core, volumes)
         result._scan(&result.data, target, base, False)
         return result
 
     @staticmethod
-    def forward(Engine engine not None, uint64_t base, uint64_t target):
+    def forward(Engine engine not None, uint64_t base, uint64_t target, volumes=None):
         """From state `base` on to `target`, by the after-images in between (I3)."""
         cdef ExtentMap result = ExtentMap(engine)
+        result.data.only = _only(engine.core, volumes)
         result._scan(&result.data, base, target, True)
         return result
 
     @staticmethod
-    def bridge(Engine engine not None, uint64_t base, uint64_t target):
-        """From state `base` on to `target`, by before-images and production (I2)."""
+    def bridge(Engine engine not None, uint64_t base, uint64_t target, volumes=None,
+               Chains chains=None):
+        """From state `base` on to `target`, by before-images and production (I2).
+
+        With `chains` only the blocks that were written in between are looked at and cross-checked,
+        not all that was written later.
+        """
         cdef ExtentMap result = ExtentMap(engine)
         cdef Core* core = engine.core
         cdef int status
         raise_status(map_create(&result.written, core), core)
         raise_status(map_create(&result.later, core), core)
+        result.written.only = _only(core, volumes)
+        result.later.only = _only(core, volumes)
         result.bridged = True
         result._scan(&result.written, base, target, False)
-        result._scan(&result.later, target, core.seq, False)
+        if chains is None:
+            result._scan(&result.later, target, core.seq, False)
+        else:
+            result._scan_along(chains, base, target)
         with nogil:
             status = map_bridge(core, &result.data, &result.written, &result.later)
         raise_status(status, core)
@@ -106,13 +131,16 @@ cdef class ExtentMap:
             raise_status(map_insert(&result.data, &whole), core)
         return result
 
-    def settle(self):
-        """Copy the bytes out of the journal, verified. Raises CorruptionError."""
+    cdef int _scan_along(self, Chains chains, uint64_t base, uint64_t target) except -1:
+        cdef Core* core = self.engine.core
+        cdef uint64_t first = 0, last = 0
         cdef int status
+        raise_status(find_slot_after(core, base, False, &first), core)
+        raise_status(find_slot_after(core, target, False, &last), core)
         with nogil:
-            status = map_settle(self.engine.core, &self.data, 0, self.data.count,
-                                settled_room(&self.data))
-        raise_status(status, self.engine.core)
+            status = chains._scan(&self.later, first, last)
+        raise_status(status, core)
+        return 0
 
     cdef int _scan(self, ExtentMapData* map, uint64_t low, uint64_t high, bint after) except -1:
         cdef Core* core = self.engine.core
@@ -124,6 +152,39 @@ cdef class ExtentMap:
             status = map_scan(core, map, first, last, after)
         raise_status(status, core)
         return 0
+
+    def check(self, Image base not None):
+        """Hold a bridge against the image that it starts from (I2). Raises CorruptionError."""
+        cdef int status = E_CLOSED if self.engine.core.closed else OK
+        with nogil:
+            if status == OK and self.bridged:
+                status = bridge_check(self.engine.core, &base.data, &self.written, &self.later)
+                if status == OK:
+                    map_flag_verified(&self.data)
+                    self.bridged = False
+        raise_status(status, self.engine.core)
+
+    def settle(self, uint64_t first, uint64_t count):
+        """int: copy the bytes of `count` fragments out of the journal, verified; how many bytes."""
+        cdef uint64_t last = min(first + count, self.data.count), k, total = 0
+        cdef int status = E_CLOSED if self.engine.core.closed else OK
+        with nogil:
+            if status == OK and first < last:
+                status = map_settle(self.engine.core, &self.data, first, last,
+                                    settled_room(&self.data))
+            for k in range(first, last):
+                total += self.data.fragments[k].length
+        raise_status(status, self.engine.core)
+        return total
+
+    def ranges(self):
+        """(volumes, offsets, lengths), int64: what is covered, in pieces."""
+        return _ranges_of_map(&self.data)
+
+    @property
+    def count(self):
+        """int: fragments."""
+        return self.data.count
 
     @property
     def bytes(self):
@@ -268,10 +329,11 @@ cdef class Image:
         return image
 
     @staticmethod
-    def live(Engine engine not None, uint64_t seq, bint keep):
+    def live(Engine engine not None, uint64_t seq, bint keep, volumes=None):
         """State `seq` through the journal, without a copy.
 
-        With `keep`, ranges are copied before the journal lets them go, and it never expires.
+        With `keep`, ranges are copied before the journal lets them go, and it never expires. With
+        `volumes`, a collection of indices, only they are followed.
         """
         cdef Image image = Image(engine)
         cdef int status
@@ -279,7 +341,8 @@ cdef class Image:
         image.data.kind = IMAGE_LIVE
         image.data.base = &image.base.data
         image.seq = seq
-        status = live_open(&image.data.live, engine.core, seq, keep)
+        status = live_open(&image.data.live, engine.core, seq, keep,
+                           _only(engine.core, volumes))
         raise_status(status, engine.core)
         with nogil:
             status = live_ready(image.data.live)
@@ -317,19 +380,10 @@ cdef class Image:
         With `settle` the map's bytes are copied out of the journal, verified, so that the image
         depends on nothing but its base; else it holds only until the next write.
         """
-        cdef Engine engine = base.engine
-        cdef Core* core = engine.core
-        cdef Image image = Image(engine)
-        cdef int status = E_CLOSED if core.closed else OK
-        with nogil:
-            if status == OK and extents.bridged:
-                status = bridge_check(core, &base.data, &extents.written, &extents.later)
-                if status == OK:
-                    map_flag_verified(&extents.data)
-            if status == OK and settle:
-                status = map_settle(core, &extents.data, 0, extents.data.count,
-                                    settled_room(&extents.data))
-        raise_status(status, core)
+        cdef Image image = Image(base.engine)
+        extents.check(base)
+        if settle:
+            extents.settle(0, extents.data.count)
         image.data.kind = IMAGE_PATCHED
         image.base = base
         image.data.base = &base.data
@@ -337,6 +391,71 @@ cdef class Image:
         memset(&extents.data, 0, sizeof(ExtentMapData))
         image.seq = seq
         return image
+
+    @staticmethod
+    def scratch(Image base not None):
+        """What `base` shows, to be written to: copy on write."""
+        cdef Image image = Image(base.engine)
+        raise_status(map_create(&image.data.map, base.engine.core), base.engine.core)
+        image.data.kind = IMAGE_PATCHED
+        image.base = base
+        image.data.base = &base.data
+        image.seq = base.seq
+        return image
+
+    def apply(self, ExtentMap changes not None, uint64_t seq):
+        """A scratch image becomes state `seq`, which differs from its own by `changes`.
+
+        What a bridge starts from must have been checked. All of it is applied, or nothing.
+        """
+        cdef int status
+        with self.engine:
+            self._check()
+            with nogil:
+                status = scratch_apply(&self.data, &changes.data)
+            raise_status(status, self.data.core)
+            self.seq = seq
+
+    def write(self, offset, data, uint32_t volume=0):
+        """Write to a scratch image. Raises OutOfBounds, MemoryError, what `read` raises."""
+        cdef uint64_t size = self.data.core.volumes[volume].size
+        cdef uint64_t start = as_unsigned(offset, "offset", size)
+        cdef Py_buffer view
+        cdef int status
+        take_buffer(data, &view, 0)
+        try:
+            if start > size or <uint64_t>view.len > size - start:
+                raise_bounds(offset, view.len, size)
+            with self.engine:
+                with nogil:
+                    status = scratch_write(&self.data, volume, start, <const uint8_t*>view.buf,
+                                           view.len)
+                raise_status(status, self.data.core)
+        finally:
+            PyBuffer_Release(&view)
+
+    def write_zeroes(self, offset, length, uint32_t volume=0):
+        """Zero a range of a scratch image. Raises as `write`."""
+        cdef uint64_t size = self.data.core.volumes[volume].size
+        cdef uint64_t start = as_unsigned(offset, "offset", size)
+        cdef uint64_t count = as_unsigned(length, "length", size)
+        cdef int status
+        if start > size or count > size - start:
+            raise_bounds(offset, length, size)
+        with self.engine:
+            with nogil:
+                status = scratch_write(&self.data, volume, start, NULL, count)
+            raise_status(status, self.data.core)
+
+    def expires_after(self, uint64_t seq):
+        """A patched image reads the journal: it lasts while the entries after `seq` are there."""
+        self.data.passes = True
+        self.data.needs = seq
+
+    @property
+    def own_bytes(self):
+        """int: bytes that the image does not share with its base."""
+        return self.data.map.bytes
 
     @property
     def is_production(self):
@@ -374,15 +493,24 @@ cdef class Image:
 
     cdef int _fetch(self, uint32_t volume, uint64_t start, uint8_t* target,
                     uint64_t count) except -1:
-        cdef int status
-        with self.engine:
-            self._check()
-            if count < NOGIL_MIN_BYTES:
+        cdef Core* core = self.data.core
+        cdef int status = OK
+        enter(core)
+        if core.closed:
+            status = E_CLOSED
+        elif count < NOGIL_MIN_BYTES:
+            status = image_fetch(&self.data, volume, start, target, count)
+        else:
+            with nogil:
                 status = image_fetch(&self.data, volume, start, target, count)
-            else:
-                with nogil:
-                    status = image_fetch(&self.data, volume, start, target, count)
-            raise_status(status, self.data.core)
+        try:
+            if status == E_EXPIRED:
+                raise PointExpired(f"state {self.seq} can no longer be seen: the journal has let "
+                                   f"go of entry {core.base_seq}; pin it, recover it, or use a "
+                                   "larger journal")
+            raise_status(status, core)
+        finally:
+            core_unlock(core)
         return 0
 
     def materialise(self, uint32_t volume=0):
@@ -479,15 +607,7 @@ cdef class Image:
 
     def patches(self):
         """(volumes, offsets, lengths), int64: where a patched image differs from its base."""
-        cdef const ExtentMapData* map = &self.data.map
-        cdef uint64_t k
-        table = numpy.empty((3, map.count), numpy.int64)
-        cdef int64_t[:, ::1] rows = table
-        for k in range(map.count):
-            rows[0, k] = map.fragments[k].volume
-            rows[1, k] = <int64_t>map.fragments[k].offset
-            rows[2, k] = map.fragments[k].length
-        return table[0], table[1], table[2]
+        return _ranges_of_map(&self.data.map)
 
     def _stored_blocks(self, list files, uint32_t volume, uint64_t size):
         """Yield where the blocks start that may be anything but zeroes, or ought to be."""
@@ -543,6 +663,17 @@ def restore_outcome(Engine engine not None, const int64_t[::1] offsets,
                 status = restore_simulate(engine.core, &lengths[0], count, &oldest)
     raise_status(status, engine.core)
     return oldest
+
+
+cdef _ranges_of_map(const ExtentMapData* map):
+    cdef uint64_t k
+    table = numpy.empty((3, map.count), numpy.int64)
+    cdef int64_t[:, ::1] rows = table
+    for k in range(map.count):
+        rows[0, k] = map.fragments[k].volume
+        rows[1, k] = <int64_t>map.fragments[k].offset
+        rows[2, k] = map.fragments[k].length
+    return table[0], table[1], table[2]
 
 
 cdef void map_flag_verified(ExtentMapData* map) noexcept nogil:

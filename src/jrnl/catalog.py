@@ -35,7 +35,7 @@ class Keeps(Protocol):
     def make_base(self, name: str, seq: int) -> Image:
         """Take a snapshot of an earlier state."""
 
-    def restore_begins(self, recovery: Recovery) -> None:
+    def restore_begins(self, recovery: Recovery, volumes: list[int]) -> None:
         """Make a recovery and the intent to restore it durable."""
 
     def restore_ends(self) -> None:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 _BLOCK = FORMAT["constants"]["SNAPSHOT_BLOCK_BYTES"]
 _COVERED = FORMAT["constants"]["SUM_BLOCK_SUMS"] * _BLOCK
-NAME = re.compile(r"(snapshot|recovery)-(\d{1,18})(-\d{1,5}\.(img|sums)|\.patches)")
+NAME = re.compile(r"(snapshot|recovery)-(\d{1,18})(-\d{1,5}\.(img|sums)|(-\d{1,18})?\.patches)")
 
 
 def image_name(number: int, volume: int) -> str:
@@ -31,9 +31,9 @@ def sums_name(number: int, volume: int) -> str:
     return f"snapshot-{number}-{volume}.sums"
 
 
-def patches_name(number: int) -> str:
-    """Return the name of the file of a recovery's patches."""
-    return f"recovery-{number}.patches"
+def patches_name(number: int, version: int = 0) -> str:
+    """Return the name of the file of a recovery's patches; each move makes another version."""
+    return f"recovery-{number}-{version}.patches" if version else f"recovery-{number}.patches"
 
 
 def seed_of(key: int, number: int) -> int:

@@ -113,6 +113,7 @@ def _check_intents(document: Document) -> None:
         _numbers([to, seq, abs(time_ns), follows])
     if document["restore"] is not None:
         _numbers([document["restore"]["recovery"], document["restore"]["start"]])
+        _check_indices(document, document["restore"].get("volumes", [0]))
 
 
 def _check_copies(document: Document) -> None:
@@ -134,3 +135,14 @@ def _check_copies(document: Document) -> None:
         _numbers([fact[key] for key in ("id", "seq", "base_seq", "copy", "entries", "bytes")])
         if not isinstance(fact["base"], str) or not isinstance(fact["route"], str):
             raise TypeError("a recovery's base")
+        if not isinstance(fact.get("undoable", False), bool):
+            raise TypeError("whether a recovery is undoable")
+        _numbers([fact.get("version", 0)])
+        _check_indices(document, fact.get("volumes", [0]))
+
+
+def _check_indices(document: Document, indices: Any) -> None:
+    """Volumes by their indices, some of them."""
+    _numbers(indices)
+    if not indices or max(indices) >= len(document["volumes"]):
+        raise ValueError("a volume that there is not")

@@ -18,7 +18,7 @@ from jrnl.errors import (
     UnknownPoint,
 )
 from jrnl.plan import BEFORE, Base, Plan
-from jrnl.recovery import Recovery
+from jrnl.recovery import Recovery, Source, covered
 from jrnl.snapshot import Snapshot
 
 if TYPE_CHECKING:
@@ -75,6 +75,27 @@ def volume_file(index: int, name: str) -> str:
     return f"{name}.img" if own else f"volume-{index}.img"
 
 
+def _fact(recovery: Recovery, version: int) -> Document:
+    """Return what the superblocks say of a recovery."""
+    fact: Document = {
+        "id": recovery.id,
+        "seq": recovery.seq,
+        "base": recovery.base,
+        "base_seq": recovery.preserved.seq,
+        "copy": recovery.copy,
+        "route": recovery.plan.route,
+        "entries": recovery.plan.entries,
+        "bytes": recovery.plan.bytes,
+    }
+    if recovery.undoable:
+        fact["undoable"] = True
+    if version:
+        fact["version"] = version
+    if recovery.only is not None:
+        fact["volumes"] = sorted(recovery.only)
+    return fact
+
+
 class Keeper:
     """Writes the superblocks, and knows the store's files; callers hold the engine's lock."""
 
@@ -91,6 +112,7 @@ class Keeper:
         self.next_id = int(document.get("next_id", 1))
         self.clean = False
         self._preserved: set[int] = set()  # copies of production that no snapshot has
+        self._kept_moves: dict[int, int] = {}  # how often a recovery had moved when it was kept
         self.early_marks: list[list[Any]] = [list(mark) for mark in document["marks"]]
         self.problems: list[str] = []
         self.files: list[Device] = []
@@ -270,7 +292,7 @@ class Keeper:
             if not engine.base_seq <= start < seq <= engine.seq:
                 raise CorruptionError(f"the entries {start + 1} to {seq} are not there")
             extents = ExtentMap.forward(engine, start, seq)
-            extents.settle()
+            extents.settle(0, extents.count)
             if log.read_only:
                 image = image.advanced(extents, seq)
                 image.tag = fact["id"]
@@ -307,19 +329,22 @@ class Keeper:
 
     def _sweep(self, numbers: set[int]) -> None:
         """Remove copies that nobody refers to any more."""
+        for number in numbers - self._used():
+            copies.remove(self.place, number, len(self.fixed["volumes"]))
+            self._preserved.discard(number)
+
+    def _used(self) -> set[int | None]:
+        """Return the numbers of the copies that somebody refers to."""
         used = {fact["id"] for fact in self.snapshots}
         used |= {fact["copy"] for fact in self.recoveries}
         if self.catalog is not None:
             used |= {recovery.copy for recovery in self.catalog.recoveries().values()}
-        for number in numbers - used:
-            copies.remove(self.place, number, len(self.fixed["volumes"]))
-            self._preserved.discard(number)
+        return used
 
     def remove_strays(self) -> None:
-        """Remove files that an interrupted operation has left."""
-        used = {fact["id"] for fact in self.snapshots}
-        used |= {fact["copy"] for fact in self.recoveries}
-        kept = {copies.patches_name(fact["id"]) for fact in self.recoveries}
+        """Remove files that an interrupted operation has left, and patches of where one was."""
+        used = self._used()
+        kept = {copies.patches_name(fact["id"], fact.get("version", 0)) for fact in self.recoveries}
         for name in self.place.names():
             match = copies.NAME.fullmatch(name)
             if match is None or name in kept:
@@ -335,13 +360,18 @@ class Keeper:
         return not stored and copies.image_name(recovery.copy or 0, 0) not in self.place.names()
 
     def keep_recovery(self, recovery: Recovery) -> None:
-        """Make a recovery durable, but for the superblocks, which the caller writes."""
-        if any(fact["id"] == recovery.id for fact in self.recoveries):
+        """Make a recovery durable, but for the superblocks, which the caller writes.
+
+        One that has moved since gets other patches; the old ones are strays from then on.
+        """
+        before = self._fact_of(recovery.id)
+        if before is not None and self._kept_moves.get(recovery.id, 0) == recovery.moves:
             return
         if recovery.copy is None or self._is_swept(recovery):
             recovery.copy = self._copy(recovery.preserved, production=False).tag
             recovery.preserved.tag = recovery.copy  # for those that start from the same copy
-        name = copies.patches_name(recovery.id)
+        version = 0 if before is None else before.get("version", 0) + 1
+        name = copies.patches_name(recovery.id, version)
         if name in self.place.names():
             self.place.remove(name)
         seed = copies.seed_of(self.superblock.key, recovery.id)
@@ -351,40 +381,53 @@ class Keeper:
         except OSError as error:
             self.opened.poison(error.errno or 0)
             raise
-        self.recoveries.append({
-            "id": recovery.id,
-            "seq": recovery.seq,
-            "base": recovery.base,
-            "base_seq": recovery.preserved.seq,
-            "copy": recovery.copy,
-            "route": recovery.plan.route,
-            "entries": recovery.plan.entries,
-            "bytes": recovery.plan.bytes,
-        })  # fmt: skip
+        self.recoveries = [fact for fact in self.recoveries if fact is not before]
+        self.recoveries.append(_fact(recovery, version))
+        self._kept_moves[recovery.id] = recovery.moves
+
+    def _fact_of(self, number: int) -> Document | None:
+        return next((fact for fact in self.recoveries if fact["id"] == number), None)
 
     def recovery_closed(self, recovery: Recovery) -> None:
         """Forget a recovery that was kept."""
         if self.opened.engine.closed:
             return
-        if any(fact["id"] == recovery.id for fact in self.recoveries):
-            self.opened.check()
-            self.recoveries = [fact for fact in self.recoveries if fact["id"] != recovery.id]
-            self.opened.record()
-            self.place.remove(copies.patches_name(recovery.id))
+        self.delete_recovery(recovery.id)
         if recovery.copy is not None and self.writable:
             self._sweep({recovery.copy})
+
+    def delete_recovery(self, number: int) -> bool:
+        """Forget a recovery that was kept; False where there is none of that number."""
+        if self._fact_of(number) is None:
+            return False
+        self.opened.check()
+        self.recoveries = [fact for fact in self.recoveries if fact["id"] != number]
+        self.opened.record()
+        self.remove_strays()
+        return True
 
     def load_recovery(self, fact: Document, catalog: Catalog, resolve: Any) -> Recovery:
         """Take a recovery up again. Raises CorruptionError, OSError."""
         engine, key = self.opened.engine, self.superblock.key
         base = self._loaded_copy(fact["copy"], fact["base_seq"])
         extents = patches.load(
-            self.place, copies.patches_name(fact["id"]), engine, copies.seed_of(key, fact["id"])
+            self.place,
+            copies.patches_name(fact["id"], fact.get("version", 0)),
+            engine,
+            copies.seed_of(key, fact["id"]),
         )
-        image = Image.patched(base, extents, fact["seq"], True)
+        only = frozenset(fact["volumes"]) if "volumes" in fact else None
+        source = Source(resolve, only, fact.get("undoable", False))
+        if source.undoable:
+            image = Image.scratch(base)
+            image.apply(extents, fact["seq"])
+        else:
+            image = Image.patched(base, extents, fact["seq"], True)
         plan = Plan(fact["route"], fact["base"], fact["entries"], fact["bytes"], lambda: 0)
         start = Base(fact["base"], base.seq, base)
-        recovery = Recovery(catalog, resolve, start, image, plan, number=fact["id"])
+        volumes = covered(catalog, only)
+        image.hold()
+        recovery = Recovery(image, volumes, catalog, source, start, plan, number=fact["id"])
         recovery.copy = fact["copy"]
         return recovery
 
@@ -401,15 +444,19 @@ class Keeper:
 
     # Restore: image and intent are durable before the first entry.
 
-    def restore_begins(self, recovery: Recovery) -> None:
-        """Keep the recovery, and the intent to restore it."""
+    def restore_begins(self, recovery: Recovery, volumes: list[int]) -> None:
+        """Keep the recovery, and the intent to restore these of its volumes, by index."""
         log = self.opened
         log.check()
         log.write_back()  # so that what its entries push out depends on nothing but them
         self.keep_recovery(recovery)
         if self.restore is None:  # else this goes on with one that was interrupted
             self.restore = {"recovery": recovery.id, "start": log.engine.seq}
+            if len(volumes) < len(self.fixed["volumes"]):
+                self.restore["volumes"] = volumes
         log.record()
+        if recovery.moves:
+            self.remove_strays()
 
     def restore_ends(self) -> None:
         """All of its entries are there: make them durable, and drop the intent."""
@@ -454,7 +501,7 @@ class Keeper:
             if start not in (engine.seq, engine.newest_state):
                 rewind(start)
         except (PointExpired, UnknownPoint, JrnlError):
-            write(self.restore["recovery"])
+            write(self.restore["recovery"], self.restore.get("volumes"))
         self.restore = None
         self.opened.commit()
         self.opened.record()
@@ -476,6 +523,7 @@ class Keeper:
         log.save_index()
         self.clean = True
         log.record()
+        self.remove_strays()
 
     def let_go(self) -> None:
         """Close all files, and give up the lock."""

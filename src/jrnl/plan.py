@@ -8,15 +8,16 @@ before-image, or from production (I2; US 2009/0019308 A1).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 from operator import itemgetter
 from typing import Literal, NamedTuple
 
-from jrnl._core import Engine, ExtentMap, Image
+from jrnl._core import Chains, Engine, ExtentMap, Image
 from jrnl.errors import CorruptionError, PointExpired
 
 Route = Literal["backward", "bridge", "forward"]
+Volumes = Collection[int] | None  # indices; None: all
 
 PRODUCTION = "production"
 BEFORE, AFTER, BOTH = 1, 2, 3
@@ -80,8 +81,22 @@ class Way(NamedTuple):
         return self.extents.bytes + self.extra_bytes
 
 
-def choose(engine: Engine, bases: Iterable[Base], target: int) -> Way:
+def choose(
+    engine: Engine,
+    bases: Iterable[Base],
+    target: int,
+    volumes: Volumes = None,
+    *,
+    chains: Chains | None = None,
+) -> Way:
     """Return the way to state `target` that moves the fewest bytes. The caller holds the lock.
+
+    Parameters
+    ----------
+    volumes : collection of int, optional
+        The indices of the volumes that are asked for; all by default.
+    chains : Chains, optional
+        For a short step: take the first way that there is, and look at what lies between only.
 
     Raises
     ------
@@ -96,14 +111,16 @@ def choose(engine: Engine, bases: Iterable[Base], target: int) -> Way:
     tries: list[Callable[[], Way]] = []
     # Distinct bytes only grow with the distance, so the nearest base on each side is enough.
     if later:
-        tries += _ways_back(engine, *min(later, key=itemgetter(0)), target)
+        tries += _ways_back(engine, *min(later, key=itemgetter(0)), target, volumes)
     if earlier:
-        tries += _ways_on(engine, *max(earlier, key=itemgetter(0)), target)
+        tries += _ways_on(engine, *max(earlier, key=itemgetter(0)), target, volumes, chains)
     ways: list[Way] = []
     damage: CorruptionError | None = None
     for find in tries:
         try:
             ways.append(find())
+            if chains is not None:
+                break
         except CorruptionError as error:  # another way may do without the damaged entry
             damage = error
     if not ways and damage is not None:
@@ -117,22 +134,30 @@ def choose(engine: Engine, bases: Iterable[Base], target: int) -> Way:
     return min(ways, key=lambda way: way.bytes)
 
 
-def _ways_back(engine: Engine, seq: int, base: Base, target: int) -> list[Callable[[], Way]]:
+def _ways_back(
+    engine: Engine, seq: int, base: Base, target: int, volumes: Volumes
+) -> list[Callable[[], Way]]:
     if seq == target:
         copied = 0
         if base.image is None and engine.images == AFTER:
             copied = sum(engine.sizes)  # production moves on, and nothing keeps what it was
         return [lambda: Way("backward", base, ExtentMap(engine), copied)]
     if engine.images & BEFORE and target >= engine.base_seq:
-        return [lambda: Way("backward", base, ExtentMap.backward(engine, target, seq))]
+        return [lambda: Way("backward", base, ExtentMap.backward(engine, target, seq, volumes))]
     return []
 
 
-def _ways_on(engine: Engine, seq: int, base: Base, target: int) -> list[Callable[[], Way]]:
+def _ways_on(
+    engine: Engine, seq: int, base: Base, target: int, volumes: Volumes, chains: Chains | None
+) -> list[Callable[[], Way]]:
     tries: list[Callable[[], Way]] = []
     if seq >= engine.base_seq:
         if engine.images & AFTER:
-            tries.append(lambda: Way("forward", base, ExtentMap.forward(engine, seq, target)))
+            tries.append(
+                lambda: Way("forward", base, ExtentMap.forward(engine, seq, target, volumes))
+            )
         if engine.images & BEFORE:
-            tries.append(lambda: Way("bridge", base, ExtentMap.bridge(engine, seq, target)))
+            tries.append(
+                lambda: Way("bridge", base, ExtentMap.bridge(engine, seq, target, volumes, chains))
+            )
     return tries

@@ -2,33 +2,56 @@
 
 from __future__ import annotations
 
-import os
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from jrnl._core import Image, restore_outcome
+from jrnl._core import Chains, ExtentMap, Image, StateIO, restore_outcome
+from jrnl.catalog import volume_index
 from jrnl.closing import ClosesItself
-from jrnl.errors import CorruptionError, PointExpired, StoreClosed, UnknownPoint
-from jrnl.plan import BEFORE, Base, Plan, Way, choose
+from jrnl.errors import (
+    CorruptionError,
+    InvalidArgument,
+    InvalidType,
+    PointExpired,
+    StoreClosed,
+    UnknownPoint,
+)
+from jrnl.plan import BEFORE, PRODUCTION, Base, Plan, Way, choose
 from jrnl.points import Point, SeqPoint, parse_point
+from jrnl.shared import SharedFile
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from _typeshed import WriteableBuffer
     from numpy.typing import NDArray
 
     from jrnl._core import Engine
     from jrnl.catalog import Catalog
     from jrnl.snapshot import Snapshot
 
-    Resolve = Callable[[Point], int]
-
-_PIECE_BYTES = 1 << 20
 BLOCK_BYTES = 4096  # what the core counts changed bytes in
+_STEPS = 64  # in which a recovery tells of its progress
+
+Progress = Callable[[int, int], object] | None
+
+
+class Source(NamedTuple):
+    """What a recovery was asked for, beside its state.
+
+    Attributes
+    ----------
+    resolve : callable
+        ``resolve(point)`` gives the seq that a state is kept under now.
+    only : frozenset of int, optional
+        The indices of the volumes that it covers; None: all.
+    undoable : bool
+    """
+
+    resolve: Callable[[Point], int]
+    only: frozenset[int] | None = None
+    undoable: bool = False
 
 
 class Restore(NamedTuple):
@@ -43,12 +66,13 @@ class Restore(NamedTuple):
     bytes: int
 
 
-class Recovery(ClosesItself):
-    """A recovered state of all volumes, beside production; made by ``store.recover(to)``.
+class Recovery(StateIO, ClosesItself):
+    """A recovered state, beside production; made by ``store.recover(to)``.
 
     The image shares what is unchanged with its base, which is kept as it was: a snapshot, or
     production as of the recovery. It stays exact whatever happens to production, the journal or the
-    snapshot's name.
+    snapshot's name. ``read`` and ``readinto`` come straight from the compiled core. It takes over
+    one hold on its image.
 
     Attributes
     ----------
@@ -59,26 +83,33 @@ class Recovery(ClosesItself):
         What it was made from: a snapshot's name, or "production".
     plan : Plan
         What making it moved.
+    undoable : bool
+        Whether `seek` moves it.
+    volumes : dict of str to int
+        The volumes it covers.
     """
 
     def __init__(
         self,
-        catalog: Catalog,
-        resolve: Resolve,
-        base: Base,
         image: Image,
+        volumes: dict[str, int],
+        catalog: Catalog,
+        source: Source,
+        base: Base,
         plan: Plan,
         number: int | None = None,
     ) -> None:
+        super().__init__()  # the core took image and volumes already
         self._catalog = catalog
-        self._resolve = resolve
+        self._source = source
         self._base = base
-        self._image: Image | None = image
-        image.hold()
-        self._paths: dict[int, int] = {}
+        self._paths: dict[int, SharedFile] = {}
         self.seq = image.seq
         self.base = base.name
-        self.plan = replace(plan, _outcome=partial(_oldest_after_restore, catalog, image))
+        self.undoable = source.undoable
+        self.moves = 0  # by `seek`
+        self._chains = Chains(image.engine)
+        self.plan = replace(plan, _outcome=self._outcome_of(image))
         self.copy: int | None = base.image.tag if base.image is not None else None
         self.id = catalog.add_recovery(self) if number is None else catalog.add_loaded(self, number)
 
@@ -88,10 +119,13 @@ class Recovery(ClosesItself):
     def __del__(self) -> None:
         self._close_paths()
 
+    def _find(self, volume: object) -> int:
+        return volume_index(self.volumes, volume)
+
     @property
-    def image(self) -> Image:
-        """Its content. Raises StoreClosed once it is closed."""
-        return self._open()
+    def only(self) -> frozenset[int] | None:
+        """The indices of the volumes that it covers, or None: all."""
+        return self._source.only
 
     @property
     def preserved(self) -> Image:
@@ -100,80 +134,140 @@ class Recovery(ClosesItself):
             raise StoreClosed("the recovery is closed")
         return self._base.image
 
-    def read(self, offset: int, length: int, volume: str | None = None) -> bytes:
-        """Return `length` bytes of a volume at `offset`.
-
-        Raises
-        ------
-        OutOfBounds, UnknownVolume, CorruptionError, StoreClosed
-        """
-        return self._open().read(offset, length, self._catalog.volume_index(volume))
-
-    def readinto(self, offset: int, buffer: WriteableBuffer, volume: str | None = None) -> None:
-        """Fill `buffer`, writable and C-contiguous, from `offset` on. Raises as `read`."""
-        self._open().readinto(offset, buffer, self._catalog.volume_index(volume))
-
     def as_array(self, volume: str | None = None) -> NDArray[np.uint8]:
         """Return a copy of a whole volume: uint8[size], the caller's own."""
-        device = self._open().materialise(self._catalog.volume_index(volume))
+        device = self.image.materialise(self._find(volume))
         return np.frombuffer(memoryview(device), np.uint8)
 
     def path(self, volume: str | None = None) -> str:
-        """Return a path at which other programs can open a copy of a whole volume.
+        """Return a path at which other programs can open a whole volume.
 
         It is a file in memory, sparse, and gone when the recovery is closed. What is written to it
-        changes nothing here.
+        changes nothing here. That of an undoable recovery follows each `seek`, by what differs, and
+        can only be read.
         """
-        index = self._catalog.volume_index(volume)
+        index = self._find(volume)
         if index not in self._paths:
-            image = self._open()
-            descriptor = os.memfd_create(f"jrnl-{self.id}", os.MFD_CLOEXEC)
-            try:
-                _write_sparse(descriptor, image, index)
-            except BaseException:
-                os.close(descriptor)
-                raise
-            if self._paths.setdefault(index, descriptor) != descriptor:
-                os.close(descriptor)  # another thread was faster
-        return f"/proc/{os.getpid()}/fd/{self._paths[index]}"
+            with self.image.engine:
+                file = SharedFile(f"jrnl-{self.id}", self.image, index, follows=self.undoable)
+                if self._paths.setdefault(index, file) is not file:
+                    file.close()  # another thread was faster
+        return self._paths[index].path
 
-    def restore(self) -> Restore:
+    def seek(self, to: Point, progress: Progress = None) -> None:
+        """Move an undoable recovery to another state, earlier or later; ``path()`` follows.
+
+        It costs the distinct bytes that were written between the two states; the first way forward
+        in a store without after-images, a look at all headers, too. Where the way between them is
+        gone it starts again from the preserved copy. Where it fails, nothing has changed.
+
+        Parameters
+        ----------
+        to : point
+            Any state of the window.
+        progress : callable, optional
+            As for ``store.recover``.
+
+        Raises
+        ------
+        InvalidArgument
+            The recovery was not made with ``undoable=True``.
+        PointExpired, UnknownPoint, CorruptionError, InvalidType, StoreClosed, MemoryError
+        """
+        image = self.image
+        if not self.undoable:
+            raise InvalidArgument("only a recovery made with undoable=True can be moved")
+        with image.engine as engine:
+            engine.check_open()
+            here = Base("itself", present_seq(engine, self.seq), image)
+            seq = self._source.resolve(to)
+            if here.seq == seq:
+                self.moves += self.seq != seq
+                self.seq = seq
+                return
+            try:
+                way = choose(engine, [here], seq, self._source.only, chains=self._chains)
+                way.extents.check(image)
+                _settle(way, progress)
+                image.apply(way.extents, seq)
+            except (PointExpired, CorruptionError):
+                self._start_again(seq, progress)
+                return
+            self.seq = seq
+            self.moves += 1
+            for index, file in self._paths.items():
+                file.follow(image, ranges_of(way.extents, index))
+
+    def _start_again(self, seq: int, progress: Progress) -> None:
+        """Go to a state that no way leads to from here: from the preserved copy, or production."""
+        engine = self.image.engine
+        preserved = self._base._replace(seq=present_seq(engine, self._base.seq))
+        try:
+            way = choose(engine, [preserved], seq, self._source.only)
+        except PointExpired:
+            way = choose(engine, [Base(PRODUCTION, engine.seq, None)], seq, self._source.only)
+        base, image, plan = make(self._catalog, way, seq, self._source, progress)
+        before = self._show(image)
+        assert before is not None
+        before.let_go()
+        assert base.image is not None
+        self.moves += 1
+        self._base, self.base, self.seq, self.copy = base, base.name, seq, base.image.tag
+        self.plan = replace(plan, _outcome=self._outcome_of(image))
+        for file in self._paths.values():
+            file.write_all(image, fresh=False)
+
+    def restore(self, *, volumes: Iterable[str] | None = None, dry_run: bool = False) -> Restore:
         """Copy the image onto production: journaled writes of the ranges that differ.
 
-        Atomic for other threads, and undone by restoring the state before it.
+        Atomic for other threads, and undone by restoring the state before it. On disk a crash
+        leaves all of it or nothing.
+
+        Parameters
+        ----------
+        volumes : iterable of str, optional
+            Only these volumes are restored; all that the recovery covers by default.
+        dry_run : bool
+            Say what it would write, and write nothing.
 
         Raises
         ------
         JournalFull
-            ``overflow="refuse"`` and what differs does not fit; nothing has changed.
-        CorruptionError, EditOpen, StoreClosed
+            The journal may not let entries go, and what differs does not fit; nothing has changed.
+        UnknownVolume, CorruptionError, EditOpen, StoreClosed
         """
-        image = self._open()
+        image = self.image
+        indices = chosen(self.volumes, volumes)
         with image.engine as engine:
             engine.check_open()
-            ranges, oldest = differences(image)
+            ranges, oldest = differences(image, indices)
+            total = sum(int(lengths.sum()) for _, lengths in ranges.values())
+            if dry_run:
+                entries = sum(offsets.size for offsets, _ in ranges.values())
+                return Restore(engine.seq + 1, engine.seq + entries, total)
             if oldest > engine.base_seq:
                 engine.fold_up_to(min(oldest, engine.seq))  # what may fail comes first
             keeper = self._catalog.keeper
             if keeper is not None:
-                keeper.restore_begins(self)
+                keeper.restore_begins(self, indices)
             self._catalog.keep_recovery(self)
             first_seq = engine.seq + 1
-            for index, (offsets, lengths) in enumerate(ranges):
+            for index, (offsets, lengths) in ranges.items():
                 image.write_back(index, offsets, lengths)
-            total = sum(int(lengths.sum()) for _, lengths in ranges)
             result = Restore(first_seq, engine.seq, total)
             if keeper is not None:
                 keeper.restore_ends()
             return result
 
-    def again(self, to: Point | None = None) -> Recovery:
+    def again(self, to: Point | None = None, progress: Progress = None) -> Recovery:
         """Recover again from the preserved copy, to the same point or another.
 
         Parameters
         ----------
         to : point, optional
             This recovery's own by default, which never expires.
+        progress : callable, optional
+            As for ``store.recover``.
 
         Raises
         ------
@@ -181,19 +275,35 @@ class Recovery(ClosesItself):
             The entries between the preserved copy and `to` are no longer there.
         UnknownPoint, InvalidType, InvalidArgument, CorruptionError, StoreClosed
         """
-        image = self._open()
+        image = self.image
         with image.engine as engine:
             engine.check_open()
             if to is None or self._is_own(to):
-                return Recovery(self._catalog, self._resolve, self._base, image, self.plan)
-            seq = self._resolve(to)
+                if self.undoable:  # its own blocks stay its own
+                    image, seq = Image.scratch(self.preserved), image.seq
+                    image.apply(self._as_extents(), seq)
+                return self._another(self._base, image, self.plan)
+            seq = self._source.resolve(to)
             base = self._base._replace(seq=present_seq(engine, self._base.seq))
-            return recover(self._catalog, self._resolve, choose(engine, [base], seq), seq)
+            way = choose(engine, [base], seq, self._source.only)
+            return recover(self._catalog, self._source, way, seq, progress)
+
+    def _as_extents(self) -> ExtentMap:
+        """Return where the image differs from the preserved copy, with bytes of its own."""
+        image = self.image
+        volumes, offsets, lengths = (column.tolist() for column in image.patches())
+        pieces = zip(offsets, lengths, volumes, strict=True)
+        content = b"".join(image.read(*piece) for piece in pieces)
+        return ExtentMap.loaded(image.engine, volumes, offsets, lengths, content or b"\0")
+
+    def _another(self, base: Base, image: Image, plan: Plan) -> Recovery:
+        image.hold()
+        return Recovery(image, self.volumes, self._catalog, self._source, base, plan)
 
     def close(self) -> None:
         """Give up the image and the preserved copy. Closing twice is fine."""
         self._catalog.remove_recovery(self)
-        image, self._image = self._image, None
+        image = self._show(None)
         if image is not None and self._catalog.keeper is not None:
             with image.engine:
                 self._catalog.keeper.recovery_closed(self)
@@ -205,46 +315,104 @@ class Recovery(ClosesItself):
 
     def _close_paths(self) -> None:
         paths, self._paths = getattr(self, "_paths", {}), {}
-        for descriptor in paths.values():
-            os.close(descriptor)
-
-    def _open(self) -> Image:
-        if self._image is None:
-            raise StoreClosed("the recovery is closed")
-        return self._image
+        for file in paths.values():
+            file.close()
 
     def _is_own(self, to: Point) -> bool:
         parsed = parse_point(to)
         return isinstance(parsed, SeqPoint) and parsed.seq == self.seq
+
+    def _outcome_of(self, image: Image) -> Callable[[], int]:
+        # Without the recovery itself: what is dropped goes at once.
+        return partial(_oldest_after_restore, self._catalog, image, [*self.volumes.values()])
 
     @staticmethod
     def _closed_outcome() -> int:
         raise StoreClosed("the recovery is closed")
 
 
-def _oldest_after_restore(catalog: Catalog, image: Image) -> int:
+def _oldest_after_restore(catalog: Catalog, image: Image, indices: list[int]) -> int:
     with image.engine as engine:
         engine.check_open()
-        return _oldest_after(catalog, image)
+        return _oldest_after(catalog, image, indices)
 
 
-def recover(catalog: Catalog, resolve: Resolve, way: Way, seq: int) -> Recovery:
+def recover(
+    catalog: Catalog, source: Source, way: Way, seq: int, progress: Progress = None
+) -> Recovery:
     """Make the image of state `seq` the way that was chosen. The caller holds the lock."""
-    preserved = way.base.image or _preserve_production(catalog, way.extents.engine)
+    base, image, plan = make(catalog, way, seq, source, progress)
+    return Recovery(image, covered(catalog, source.only), catalog, source, base, plan)
+
+
+def covered(catalog: Catalog, only: Collection[int] | None) -> dict[str, int]:
+    """Return the volumes of these indices, or all of them, by name."""
+    return {name: index for name, index in catalog.volumes.items() if only is None or index in only}
+
+
+def make(
+    catalog: Catalog, way: Way, seq: int, source: Source, progress: Progress = None
+) -> tuple[Base, Image, Plan]:
+    """Return the base, the image over it, held, and what making it moved."""
+    preserved = way.base.image or _preserve_production(catalog, way.extents.engine, source.only)
     base = way.base._replace(image=preserved)
     plan = Plan(way.route, base.name, way.entries, way.bytes, lambda: 0)
     preserved.hold()
     try:
-        image = Image.patched(preserved, way.extents, seq, True)  # takes the map over
-        return Recovery(catalog, resolve, base, image, plan)
+        way.extents.check(preserved)
+        _settle(way, progress)
+        if source.undoable:
+            image = Image.scratch(preserved)
+            image.apply(way.extents, seq)
+        else:
+            image = Image.patched(preserved, way.extents, seq, True)  # takes the map over
+        image.hold()
+        return base, image, plan
     finally:
         preserved.let_go()  # where that failed it pins nothing
 
 
-def outcome_of(catalog: Catalog, way: Way, seq: int) -> int:
+def _settle(way: Way, progress: Progress) -> None:
+    """Copy the bytes out of the journal, a part at a time, and say how far it has got.
+
+    Raises what `progress` raises; then nothing of it is kept.
+    """
+    if progress is None:
+        return
+    engine, extents = way.extents.engine, way.extents
+    before = engine.seq, engine.base_seq
+    done, step = 0, max(64, -(-extents.count // _STEPS))
+    for first in range(0, extents.count, step):
+        done += extents.settle(first, step)
+        progress(done, extents.bytes)
+        if (engine.seq, engine.base_seq) != before:
+            raise InvalidArgument("progress must not write to the store that is being recovered")
+
+
+def ranges_of(extents: ExtentMap, index: int) -> list[tuple[int, int]]:
+    """Return (offset, length) of what a map covers of a volume."""
+    volumes, offsets, lengths = extents.ranges()
+    mine = volumes == index
+    return list(zip(offsets[mine].tolist(), lengths[mine].tolist(), strict=True))
+
+
+def chosen(known: dict[str, int], wanted: Iterable[str] | None) -> list[int]:
+    """Return the indices of the volumes that are named; of all by default. Raises UnknownVolume."""
+    if wanted is None:
+        return list(known.values())
+    if isinstance(wanted, str):
+        raise InvalidType(f"volumes are names in a list: [{wanted!r}]")
+    indices = sorted({volume_index(known, name) for name in wanted})
+    if not indices:
+        raise InvalidArgument(f"name at least one volume of {', '.join(map(repr, known))}")
+    return indices
+
+
+def outcome_of(catalog: Catalog, way: Way, seq: int, only: Collection[int] | None) -> int:
     """Return the oldest state after state `seq`, made this way, was restored. Uses the way up."""
     base = way.base.image or Image.production(way.extents.engine)
-    return _oldest_after(catalog, Image.patched(base, way.extents, seq, False))
+    indices = list(catalog.volumes.values()) if only is None else sorted(only)
+    return _oldest_after(catalog, Image.patched(base, way.extents, seq, False), indices)
 
 
 def oldest_state(catalog: Catalog, engine: Engine, base_seq: int, newest: int) -> int:
@@ -282,52 +450,32 @@ def present_seq(engine: Engine, seq: int | None) -> int | None:
         return None
 
 
-def differences(image: Image) -> tuple[list[tuple[NDArray[np.int64], NDArray[np.int64]]], int]:
+def differences(
+    image: Image, indices: list[int]
+) -> tuple[dict[int, tuple[NDArray[np.int64], NDArray[np.int64]]], int]:
     """Return what a restore has to write, and the state before the oldest entry after it.
 
-    What it has to write is (offsets, lengths) for each volume.
+    What it has to write is (offsets, lengths) for each volume's index.
 
     Raises
     ------
     JournalFull
         It does not fit a journal that may not evict.
     """
-    ranges = [image.differences(index) for index in range(len(image.engine.sizes))]
-    offsets, lengths = (np.concatenate([pair[k] for pair in ranges]) for k in (0, 1))
+    ranges = {index: image.differences(index) for index in indices}
+    offsets, lengths = (np.concatenate([pair[k] for pair in ranges.values()]) for k in (0, 1))
     return ranges, restore_outcome(image.engine, offsets, lengths)
 
 
-def _oldest_after(catalog: Catalog, image: Image) -> int:
+def _oldest_after(catalog: Catalog, image: Image, indices: list[int]) -> int:
     engine = image.engine
-    ranges, base_seq = differences(image)
-    newest = engine.seq + sum(offsets.size for offsets, _ in ranges)
+    ranges, base_seq = differences(image, indices)
+    newest = engine.seq + sum(offsets.size for offsets, _ in ranges.values())
     return oldest_state(catalog, engine, base_seq, newest)
 
 
-def _preserve_production(catalog: Catalog, engine: Engine) -> Image:
+def _preserve_production(catalog: Catalog, engine: Engine, only: Collection[int] | None) -> Image:
     """Production as it is now, kept: through the journal, or as a copy where that keeps no past."""
     if engine.images & BEFORE:
-        return Image.live(engine, engine.seq, True)
+        return Image.live(engine, engine.seq, True, only)
     return Image.frozen(engine) if catalog.keeper is None else catalog.keeper.preserve()
-
-
-def _pieces(image: Image, index: int) -> list[int]:
-    """Return where the pieces of a volume start that may hold anything but zeroes.
-
-    What is in any state was once written to production, which knows where it was written.
-    """
-    with image.engine as engine:
-        written = engine.write_kept(index) * BLOCK_BYTES
-        return [int(start) for start in np.unique(written // _PIECE_BYTES) * _PIECE_BYTES]
-
-
-def _write_sparse(descriptor: int, image: Image, index: int) -> None:
-    """Write a file of a volume's content that takes no room where it is zeroes."""
-    size = image.engine.sizes[index]
-    os.ftruncate(descriptor, size)
-    zeroes = bytes(_PIECE_BYTES)
-    with image.engine:
-        for start in _pieces(image, index):
-            piece = image.read(start, min(_PIECE_BYTES, size - start), index)
-            if piece != zeroes[: len(piece)]:
-                os.pwrite(descriptor, piece, start)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -35,7 +35,17 @@ from jrnl.points import (
     Window,
     parse_point,
 )
-from jrnl.recovery import Recovery, oldest_state, outcome_of, present_seq, recover
+from jrnl.recovery import (
+    Progress,
+    Recovery,
+    Source,
+    chosen,
+    covered,
+    oldest_state,
+    outcome_of,
+    present_seq,
+    recover,
+)
 from jrnl.snapshot import Report, Snapshot
 from jrnl.view import View
 from jrnl.volume import Volume
@@ -162,6 +172,24 @@ class Store(ClosesItself):
             engine.check_not_closed()
             return self._catalog.recoveries()
 
+    def delete_recovery(self, number: int) -> None:
+        """Give up a recovery by its id, with what it preserves; also one that cannot be taken up.
+
+        Raises
+        ------
+        InvalidArgument
+            There is none with that id.
+        ReadOnlyStore, EditOpen, StoreClosed
+        """
+        with self._engine as engine:
+            engine.check_open()
+            found = self._catalog.recoveries().get(number)
+            if found is not None:
+                found.close()
+            elif self._keeper is None or not self._keeper.delete_recovery(number):
+                known = ", ".join(map(str, self._catalog.recoveries())) or "none"
+                raise InvalidArgument(f"there is no recovery {number!r}; there is {known}")
+
     # Naming states.
 
     def flush(self) -> int:
@@ -226,16 +254,30 @@ class Store(ClosesItself):
 
     # Going back.
 
-    def plan(self, to: Point, base: str | Snapshot | None = None) -> Plan:
+    def plan(
+        self,
+        to: Point,
+        base: str | Snapshot | None = None,
+        *,
+        volumes: Iterable[str] | None = None,
+    ) -> Plan:
         """Say what `recover` would do, before anything moves. Takes and raises what it does."""
         with self._engine as engine:
             engine.check_open()
-            way, seq = self._choose(to, base)
-            return Plan(
-                way.route, way.base.name, way.entries, way.bytes, lambda: self._outcome(seq, base)
-            )
+            only = self._only(volumes, to)
+            way, seq = self._choose(to, base, only)
+            outcome = partial(self._outcome, seq, base, only)
+            return Plan(way.route, way.base.name, way.entries, way.bytes, outcome)
 
-    def recover(self, to: Point, base: str | Snapshot | None = None) -> Recovery:
+    def recover(
+        self,
+        to: Point,
+        base: str | Snapshot | None = None,
+        undoable: bool = False,
+        *,
+        volumes: Iterable[str] | None = None,
+        progress: Progress = None,
+    ) -> Recovery:
         """Rebuild an earlier state beside production, the cheapest way.
 
         Parameters
@@ -244,11 +286,20 @@ class Store(ClosesItself):
             A time means the last state at or before it.
         base : str or Snapshot, optional
             The snapshot to start from, or "production"; the planner's choice by default.
+        undoable : bool
+            Let `Recovery.seek` move it to other states, forward and back.
+        volumes : iterable of str, optional
+            Cover only these volumes; by default those of the mark that `to` names, or all.
+        progress : callable, optional
+            Called as ``progress(done, total)``, in bytes, while they are copied, with the store's
+            lock held. What it raises ends the recovery, and nothing of it is kept.
 
         Raises
         ------
         UnknownPoint
             `to` names no state.
+        UnknownVolume
+            There is no such volume.
         PointExpired
             The state has left the window, or `base` leads there no more.
         CorruptionError
@@ -257,37 +308,64 @@ class Store(ClosesItself):
         """
         with self._engine as engine:
             engine.check_open()
-            way, seq = self._choose(to, base)
-            return recover(self._catalog, self._resolve, way, seq)
+            only = self._only(volumes, to)
+            way, seq = self._choose(to, base, only)
+            source = Source(self._resolve, only, undoable)
+            return recover(self._catalog, source, way, seq, progress)
 
-    def view(self, at: Point) -> View:
+    def view(
+        self, at: Point, writable: bool = False, *, volumes: Iterable[str] | None = None
+    ) -> View:
         """Look at an earlier state without copying it.
+
+        Parameters
+        ----------
+        at : point
+            As for `recover`.
+        writable : bool
+            Let it be written to: copy on write, thrown away when it is closed.
+        volumes : iterable of str, optional
+            Show only these volumes; by default those of the mark that `at` names, or all.
 
         Raises
         ------
-        PointExpired, UnknownPoint, CorruptionError, InvalidArgument, InvalidType, EditOpen,
-        StoreClosed
+        PointExpired, UnknownPoint, UnknownVolume, CorruptionError, InvalidArgument, InvalidType,
+        EditOpen, StoreClosed
         """
         with self._engine as engine:
             engine.check_open()
             self._check_own(at)
-            snapshot = self._snapshot_of(at)
-            if snapshot is not None:
-                image = Image.patched(snapshot.image, ExtentMap(engine), snapshot.seq, False)
-                return View(self._catalog, image, snapshot.seq, None)
-            seq = self._resolve(at)
-            if engine.images & BEFORE:
-                return View(self._catalog, Image.live(engine, seq, False), seq, None)
-            try:
-                way = choose(engine, self._snapshot_bases(), seq)
-            except PointExpired as error:
-                raise PointExpired(
-                    f"with images='after' no view can follow state {seq} once it is overwritten; "
-                    "take a snapshot first, or recover it"
-                ) from error
-            assert way.base.image is not None
-            image = Image.patched(way.base.image, way.extents, seq, False)
-            return View(self._catalog, image, seq, way.base.seq)
+            only = self._only(volumes, at)
+            shown = covered(self._catalog, only)
+            return View(self._image_of(at, only), shown, writable=writable)
+
+    def _image_of(self, at: Point, only: frozenset[int] | None) -> Image:
+        """Return the image of a state that copies nothing."""
+        engine = self._engine
+        snapshot = self._snapshot_of(at)
+        if snapshot is not None:
+            return Image.patched(snapshot.image, ExtentMap(engine), snapshot.seq, False)
+        seq = self._resolve(at)
+        if engine.images & BEFORE:
+            return Image.live(engine, seq, False, only)
+        try:
+            way = choose(engine, self._snapshot_bases(), seq, only)
+        except PointExpired as error:
+            raise PointExpired(
+                f"with images='after' no view can follow state {seq} once it is overwritten; "
+                "take a snapshot first, or recover it"
+            ) from error
+        assert way.base.image is not None
+        image = Image.patched(way.base.image, way.extents, seq, False)
+        assert way.base.seq is not None
+        image.expires_after(way.base.seq)
+        return image
+
+    def _only(self, volumes: Iterable[str] | None, point: Point) -> frozenset[int] | None:
+        """Return the indices of the volumes that are asked for, None for all."""
+        if volumes is None:
+            return None
+        return frozenset(chosen(self._catalog.volumes, volumes))
 
     def rewind(self, to: Point) -> Rewind:
         """Put production itself back to an earlier state, and drop the entries after it.
@@ -430,10 +508,12 @@ class Store(ClosesItself):
         keeper.finish_restore(self._engine.rewind, self._restore_again)
         self._catalog.snapshots_changed()
 
-    def _restore_again(self, number: int) -> None:
+    def _restore_again(self, number: int, indices: list[int] | None) -> None:
         recovery = self._catalog.recoveries().get(number)
         if recovery is not None:
-            recovery.restore()
+            names = recovery.volumes
+            wanted = [name for name in names if indices is None or names[name] in indices]
+            recovery.restore(volumes=wanted)
 
     # Resolving points. Callers hold the lock.
 
@@ -471,7 +551,9 @@ class Store(ClosesItself):
                     return snapshot
         return None
 
-    def _choose(self, to: Point, base: str | Snapshot | None) -> tuple[Way, int]:
+    def _choose(
+        self, to: Point, base: str | Snapshot | None, only: frozenset[int] | None
+    ) -> tuple[Way, int]:
         """Return the way to `to`, and the seq of its state."""
         engine = self._engine
         self._check_own(to)
@@ -490,12 +572,12 @@ class Store(ClosesItself):
             own = Base(target.name, target.seq, target.image)
             return Way("backward", own, ExtentMap(engine)), target.seq
         seq = self._resolve(to)
-        return choose(engine, bases, seq), seq
+        return choose(engine, bases, seq, only), seq
 
-    def _outcome(self, seq: int, base: str | Snapshot | None) -> int:
+    def _outcome(self, seq: int, base: str | Snapshot | None, only: frozenset[int] | None) -> int:
         with self._engine as engine:
             engine.check_open()
-            return outcome_of(self._catalog, *self._choose(seq, base))
+            return outcome_of(self._catalog, *self._choose(seq, base, only), only)
 
     def _bases(self, base: str | Snapshot | None) -> list[Base]:
         """Return what an image may start from: all there is, or just the snapshot asked for."""

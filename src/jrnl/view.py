@@ -1,89 +1,135 @@
-"""Views: an earlier state, looked at without a copy."""
+"""Views: an earlier state, looked at without a copy, or written to and thrown away."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from jrnl._core import Image, StateIO
+from jrnl.catalog import volume_index
 from jrnl.closing import ClosesItself
-from jrnl.errors import PointExpired, StoreClosed
+from jrnl.errors import ReadOnlyStore
 from jrnl.files import VolumeFile
 
 if TYPE_CHECKING:
-    from _typeshed import WriteableBuffer
+    from collections.abc import Callable
 
-    from jrnl._core import Image
-    from jrnl.catalog import Catalog
+    from _typeshed import ReadableBuffer
+
+_WRITE_MAX = 1 << 30
 
 
-class View(ClosesItself):
-    """One state of all volumes, read through the journal; ``store.view(at)``.
+class View(StateIO, ClosesItself):
+    """One state, read through the journal; ``store.view(at)``.
 
     It is exact while production goes on being written, and raises `PointExpired` once the journal
-    has let go of an entry that it needs.
+    has let go of an entry that it needs. A writable one keeps what is written to it in blocks of
+    its own, which go with it; nothing else ever sees them.
+
+    ``read`` and ``readinto`` come straight from the compiled core.
 
     Attributes
     ----------
     seq : int
-        The state it shows.
+        The state it shows, or began with.
+    writable : bool
+    volumes : dict of str to int
+        The volumes it shows.
     """
 
-    def __init__(self, catalog: Catalog, image: Image, seq: int, needs: int | None) -> None:
-        self._catalog = catalog
-        self._image: Image | None = image
-        image.hold()
-        self._needs = needs
-        self.seq = seq
+    def __init__(
+        self,
+        image: Image,
+        volumes: dict[str, int],
+        *,
+        writable: bool,
+        release: Callable[[], object] | None = None,
+    ) -> None:
+        super().__init__()  # the core took image and volumes already
+        shown = Image.scratch(image) if writable else image
+        shown.hold()
+        self._show(shown)
+        self._release = release
+        self.seq = image.seq
+        self.writable = writable
 
     def __repr__(self) -> str:
-        return f"<jrnl.View at {self.seq}>"
+        return f"<jrnl.View at {self.seq}{', writable' if self.writable else ''}>"
 
-    def read(self, offset: int, length: int, volume: str | None = None) -> bytes:
-        """Return `length` bytes of a volume at `offset`.
+    def _find(self, volume: object) -> int:
+        return volume_index(self.volumes, volume)
+
+    def write(self, offset: int, data: ReadableBuffer, volume: str | None = None) -> None:
+        """Write `data` at `offset` to this view alone: all of it, or nothing.
 
         Raises
         ------
-        PointExpired, OutOfBounds, UnknownVolume, CorruptionError, StoreClosed
+        ReadOnlyStore
+            The view was not made with ``writable=True``.
+        OutOfBounds, UnknownVolume, PointExpired, CorruptionError, StoreClosed, MemoryError
         """
-        image = self._open()
-        with image.engine:
-            self._check(image)
-            return image.read(offset, length, self._catalog.volume_index(volume))
+        self._writable_image().write(offset, data, self._find(volume))
 
-    def readinto(self, offset: int, buffer: WriteableBuffer, volume: str | None = None) -> None:
-        """Fill `buffer`, writable and C-contiguous, from `offset` on. Raises as `read`."""
-        image = self._open()
-        with image.engine:
-            self._check(image)
-            image.readinto(offset, buffer, self._catalog.volume_index(volume))
+    def write_zeroes(self, offset: int, length: int, volume: str | None = None) -> None:
+        """Zero a range of this view alone. Raises as `write`."""
+        self._writable_image().write_zeroes(offset, length, self._find(volume))
 
-    def as_file(self, volume: str | None = None) -> VolumeFile:
-        """Return one volume of this state as a raw, read-only file object."""
-        index = self._catalog.volume_index(volume)
-        name = list(self._catalog.volumes)[index]
-        return VolumeFile(
-            self._open().engine.sizes[index],
-            lambda offset, buffer: self.readinto(offset, buffer, name),
-        )
-
-    def close(self) -> None:
-        """Give it up; it no longer stands in the way of a rewind."""
-        image, self._image = self._image, None
-        if image is not None:
-            image.let_go()
+    def discard(self, offset: int, length: int, volume: str | None = None) -> None:
+        """Discard a range of this view alone: it reads as zeroes. Raises as `write`."""
+        self.write_zeroes(offset, length, volume)
 
     @property
-    def image(self) -> Image:
-        """Its content. Raises StoreClosed once it is closed."""
-        return self._open()
+    def own_bytes(self) -> int:
+        """Bytes, in whole blocks of 4 KiB, that were written to this view and take memory."""
+        return self.image.own_bytes if self.writable else 0
 
-    def _open(self) -> Image:
-        if self._image is None:
-            raise StoreClosed("the view is closed")
-        return self._image
+    def view(self, writable: bool = False) -> View:
+        """Look at what this view shows now, from another view.
 
-    def _check(self, image: Image) -> None:
-        if self._needs is not None and image.engine.base_seq > self._needs:
-            raise PointExpired(
-                f"state {self.seq} can no longer be seen: the journal has let go of entry "
-                f"{image.engine.base_seq}; a larger journal or a recovery keeps it for longer"
-            )
+        Neither sees what is written to the other one later on. It needs what this one needs, and
+        stays when this one is closed.
+
+        Raises
+        ------
+        StoreClosed
+        """
+        with self.image.engine:
+            if self.writable and self.own_bytes:
+                # What was written so far becomes the ground that both of them stand on.
+                ground = self._show(Image.scratch(self.image))
+                assert ground is not None
+                self.image.hold()
+                ground.let_go()
+            image = self.image.base if self.writable else self.image
+            assert image is not None
+            return View(image, self.volumes, writable=writable)
+
+    def as_file(self, volume: str | None = None) -> VolumeFile:
+        """Return one volume of this state as a raw file object; a writable view's takes writes."""
+        index = self._find(volume)
+        name = list(self.volumes)[list(self.volumes.values()).index(index)]
+        size = self.image.engine.sizes[index]
+
+        def read(offset: int, buffer: memoryview) -> None:
+            self.readinto(offset, buffer, name)
+
+        def write(offset: int, data: memoryview) -> None:
+            self.write(offset, data, name)
+
+        if not self.writable:
+            return VolumeFile(size, read)
+        return VolumeFile(size, read, write, write_max=_WRITE_MAX)
+
+    def close(self) -> None:
+        """Give it up; it no longer stands in the way of a rewind. Closing twice is fine."""
+        image = self._show(None)
+        if image is not None:
+            image.let_go()
+        release, self._release = self._release, None
+        if release is not None:
+            release()
+
+    def _writable_image(self) -> Image:
+        image = self.image
+        if not self.writable:
+            raise ReadOnlyStore("this view is for reading; store.view(at, writable=True) is not")
+        return image

@@ -64,6 +64,8 @@ class World:
         The history ends with a restore of this, whose entries nobody has seen yet.
     recoveries : dict of int to (int, State)
         What may be taken up again, by id.
+    moving : dict of int to (int, State)
+        What some of them may be instead.
     untimed : int or None
         The seq of an entry whose time nobody knows: a rewind that opening may have finished.
     """
@@ -72,7 +74,15 @@ class World:
     low: int = 0
     wanted: State | None = None
     recoveries: dict[int, tuple[int, State]] = field(default_factory=dict)
+    moving: dict[int, tuple[int, State]] = field(default_factory=dict)
     untimed: int | None = None
+
+    def kept(self, recovery: jrnl.Recovery) -> tuple[int, State]:
+        """Return what a recovery must show."""
+        moved = self.moving.get(recovery.id)
+        if moved is not None and moved[0] == recovery.seq:
+            return moved
+        return self.recoveries[recovery.id]
 
 
 @dataclass
@@ -110,7 +120,7 @@ class Expectation:
                 continue
             found = cut(found, store.seq)
             ids = store.recoveries
-            recoveries = {k: kept for k, kept in world.recoveries.items() if k in ids}
+            recoveries = {k: world.kept(ids[k]) for k in world.recoveries if k in ids}
             return World(found, store.seq, None, recoveries)
         raise Failure("; ".join(reasons))
 
@@ -297,7 +307,7 @@ class Check:
         for number, recovery in list(self.store.recoveries.items()):
             if number not in self.world.recoveries:
                 raise Failure(f"recovery {number} is in no history")
-            seq, state = self.world.recoveries[number]
+            seq, state = self.world.kept(recovery)
             with recovery.again() as again:
                 found = tuple(again.read(0, size, name) for name, size in self.sizes.items())
             if recovery.seq != seq or found != state:

@@ -253,7 +253,7 @@ def fold_without_intent() -> Removed:
 
 
 def restore_without_intent() -> Removed:
-    def without(self: keeper.Keeper, recovery: object) -> None:
+    def without(self: keeper.Keeper, recovery: object, _volumes: list[int]) -> None:
         self.opened.commit()
         self.keep_recovery(recovery)
         self.opened.record()

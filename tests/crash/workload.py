@@ -26,7 +26,7 @@ from tests.crash.expect import (
     folded,
     follow,
 )
-from tests.model import Model
+from tests.model import Model, State
 
 STORE = "s"
 SECTOR = 512
@@ -261,11 +261,35 @@ class Host:
             first.close()
         self._look_at(recovery, state)
         self._tick()
-        after = self._branch(wanted=state)
-        kept = {recovery.id: (to, state)}
-        self.world.recoveries |= kept
+        self._restore(recovery, state)
+
+    def _restore(self, recovery: jrnl.Recovery, state: State, only: int | None = None) -> None:
+        """Restore all volumes, or one."""
+        kept = {recovery.id: (recovery.seq, state)}
+        wanted = state
+        if only is not None:
+            now = self.model.now
+            wanted = (*now[:only], state[only], *now[only + 1 :])
+        names = None if only is None else [self.shape.names[only]]
+        if recovery.id in self.world.recoveries:
+            self.world.moving |= kept  # as it was, or as it is now
+        else:
+            self.world.recoveries |= kept
+        after = self._branch(wanted=wanted)
         after.recoveries |= kept
-        self._atomic(after, recovery.restore)
+        after.moving = {}
+        self._atomic(after, lambda: recovery.restore(volumes=names))
+
+    def seek(self, to: int) -> None:
+        """Restore an undoable recovery, move it, and restore it again, one of its volumes."""
+        recovery = self.store.recover(to, undoable=True)
+        self._look_at(recovery, self.model.states[to])
+        self._restore(recovery, self.model.states[to])
+        then = self.rng.choice(self.kept()[-20:])
+        recovery.seek(then)
+        self._look_at(recovery, self.model.states[then])
+        self._tick()
+        self._restore(recovery, self.model.states[then], self.rng.randrange(len(self.shape.sizes)))
 
     def close_recoveries(self) -> None:
         for recovery in list(self.store.recoveries.values()):
@@ -400,6 +424,12 @@ def again(host: Host) -> None:
     host.close_recoveries()
 
 
+def seek(host: Host) -> None:
+    if host.shape.images == "both":
+        host.seek(host.rng.choice(host.kept()[-20:]))
+        host.close_recoveries()
+
+
 def rewind(host: Host) -> None:
     if host.shape.images == "both":
         host.rewind(host.rng.choice(host.kept()[-20:]))
@@ -451,6 +481,7 @@ OPERATIONS: dict[str, Callable[[Host], None]] = {
         delete_snapshot,
         restore,
         again,
+        seek,
         rewind,
         savepoint,
         reopen,
@@ -460,7 +491,7 @@ OPERATIONS: dict[str, Callable[[Host], None]] = {
 }
 WRITES = ("write_sectors", "write_inside", "write_across", "write_end", "write_many")
 COMMON = (*WRITES, *WRITES, "flush", "flush", "discard", "write_zeroes", "mark")
-RARE = ("snapshot", "delete_snapshot", "restore", "again", "rewind", "savepoint", "reopen")
+RARE = ("snapshot", "delete_snapshot", "restore", "again", "seek", "rewind", "savepoint", "reopen")
 # The kinds of life: all alike, much wrapping, back and forth.
 MIXES = (
     (*COMMON, *RARE, "read_only"),
@@ -471,7 +502,7 @@ MIXES = (
 
 def sequences(images: str = "both", length: int = 3) -> Iterator[tuple[str, ...]]:
     """Yield every sequence of up to `length` operations."""
-    idle = () if images == "both" else ("rewind", "savepoint")
+    idle = () if images == "both" else ("seek", "rewind", "savepoint")
     names = [name for name in OPERATIONS if name not in idle]
     for count in range(1, length + 1):
         yield from itertools.product(names, repeat=count)

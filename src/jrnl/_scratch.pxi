@@ -1,0 +1,92 @@
+# Scratch images: copy-on-write over a base, in whole blocks of their own. What an undoable recovery
+# moves about in, and what a writable view is written to. Its map holds one fragment a block.
+
+cdef uint8_t* scratch_block(ImageData* image, uint32_t volume, uint64_t block,
+                            int* status) noexcept nogil:
+    """The image's own copy of a block, made from its base where there is none yet."""
+    cdef ExtentMapData* map = &image.map
+    cdef uint32_t here = map_first(map, volume, block)
+    cdef Fragment whole
+    cdef uint8_t* own
+    if here:
+        return <uint8_t*>map.fragments[here - 1].source
+    memset(&whole, 0, sizeof(Fragment))
+    whole.volume = volume
+    whole.offset = block << BLOCK_SHIFT
+    whole.length = <uint32_t>min(image.core.volumes[volume].size - whole.offset,
+                                 <uint64_t>BLOCK_BYTES)
+    own = arena_take(map, BLOCK_BYTES, ARENA_MIN_BYTES)
+    if own is NULL:
+        status[0] = E_NO_MEMORY
+        return NULL
+    status[0] = image_fetch(image.base, volume, whole.offset, own, whole.length)
+    whole.source = <uint64_t>own
+    whole.flags = FRAGMENT_OWN
+    whole.slot = NO_SLOT
+    if status[0] == OK:
+        status[0] = map_insert(map, &whole)
+    return own if status[0] == OK else NULL
+
+
+cdef int scratch_ready(ImageData* image, uint32_t volume, uint64_t offset,
+                       uint64_t length) noexcept nogil:
+    """Have blocks for a range, with the content that they show already."""
+    cdef uint64_t block
+    cdef int status = OK
+    if length == 0:
+        return OK
+    for block in range(offset >> BLOCK_SHIFT, ((offset + length - 1) >> BLOCK_SHIFT) + 1):
+        if scratch_block(image, volume, block, &status) is NULL:
+            return status
+    return OK
+
+
+cdef void scratch_put(ImageData* image, uint32_t volume, uint64_t offset, const uint8_t* data,
+                      uint64_t length) noexcept nogil:
+    """Write to blocks that are there; without `data`, zeroes."""
+    cdef uint64_t end = offset + length, stop
+    cdef uint8_t* own
+    cdef int status = OK
+    while offset < end:
+        own = scratch_block(image, volume, offset >> BLOCK_SHIFT, &status)
+        stop = ((offset >> BLOCK_SHIFT) + 1) << BLOCK_SHIFT
+        if stop > end:
+            stop = end
+        own += offset & (BLOCK_BYTES - 1)
+        if data is NULL:
+            memset(own, 0, stop - offset)
+        else:
+            memmove(own, data, stop - offset)
+            data += stop - offset
+        offset = stop
+
+
+cdef int scratch_write(ImageData* image, uint32_t volume, uint64_t offset, const uint8_t* data,
+                       uint64_t length) noexcept nogil:
+    """Write a range that lies inside the volume: all of it, or nothing."""
+    cdef int status = E_CLOSED if image.core.closed else scratch_ready(image, volume, offset,
+                                                                       length)
+    if status == OK:
+        scratch_put(image, volume, offset, data, length)
+    return status
+
+
+cdef int scratch_apply(ImageData* image, ExtentMapData* changes) noexcept nogil:
+    """Lay a map over the image: all of it, or nothing."""
+    cdef Core* core = image.core
+    cdef Fragment* fragment
+    cdef uint64_t k
+    # In memory what has been verified can be copied; from disk it is read only once.
+    cdef int status = (map_verify(core, changes) if core.disk is NULL
+                       else map_settle(core, changes, 0, changes.count, settled_room(changes)))
+    for k in range(changes.count):
+        fragment = &changes.fragments[k]
+        if status == OK:
+            status = scratch_ready(image, fragment.volume, fragment.offset, fragment.length)
+    if status != OK:
+        return status
+    for k in range(changes.count):
+        fragment = &changes.fragments[k]
+        scratch_put(image, fragment.volume, fragment.offset, NULL if fragment.flags & FRAGMENT_ZERO
+                    else <uint8_t*>fragment_bytes(core, fragment), fragment.length)
+    return OK

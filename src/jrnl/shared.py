@@ -1,0 +1,86 @@
+"""Shared files: an image's volume as a file in memory, which other programs open by its path."""
+
+from __future__ import annotations
+
+import fcntl
+import mmap
+import os
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from jrnl._core import FORMAT
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from jrnl._core import Image
+
+_PIECE_BYTES = 1 << 20
+_BLOCK_BYTES = FORMAT["constants"]["SNAPSHOT_BLOCK_BYTES"]
+_F_ADD_SEALS = 1033  # linux/fcntl.h
+_F_SEAL_FUTURE_WRITE = 0x10
+
+
+class SharedFile:
+    """A sparse file in memory with a volume's content.
+
+    Parameters
+    ----------
+    follows : bool
+        Other programs can only read it, and `follow` brings it to another state.
+    """
+
+    def __init__(self, name: str, image: Image, index: int, *, follows: bool) -> None:
+        self._index = index
+        self._size = image.engine.sizes[index]
+        self._memory: mmap.mmap | None = None
+        self._descriptor = os.memfd_create(name, os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+        try:
+            os.ftruncate(self._descriptor, self._size)
+            if follows:
+                # Our mapping is made before the seal, and is the only way to write to it.
+                self._memory = mmap.mmap(self._descriptor, self._size)
+                fcntl.fcntl(self._descriptor, _F_ADD_SEALS, _F_SEAL_FUTURE_WRITE)
+            self.write_all(image, fresh=True)
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def path(self) -> str:
+        """Where other programs of this user can open it."""
+        return f"/proc/{os.getpid()}/fd/{self._descriptor}"
+
+    def write_all(self, image: Image, *, fresh: bool) -> None:
+        """Write what may be anything but zeroes; in a file that is not fresh, zeroes as well.
+
+        What is in any state was once written to production, which knows where it was written.
+        """
+        written = image.engine.write_kept(self._index) * _BLOCK_BYTES
+        pieces = np.unique(written // _PIECE_BYTES) * _PIECE_BYTES
+        zeroes = bytes(_PIECE_BYTES)
+        for start in pieces.tolist():
+            piece = image.read(start, min(_PIECE_BYTES, self._size - start), self._index)
+            if not fresh or piece != zeroes[: len(piece)]:
+                self._put(start, piece)
+
+    def follow(self, image: Image, ranges: Iterable[tuple[int, int]]) -> None:
+        """Write the ranges, (offset, length), in which the file's state and the image differ."""
+        for offset, length in ranges:
+            self._put(offset, image.read(offset, length, self._index))
+
+    def _put(self, offset: int, content: bytes) -> None:
+        if self._memory is not None:
+            self._memory[offset : offset + len(content)] = content
+        else:
+            os.pwrite(self._descriptor, content, offset)
+
+    def close(self) -> None:
+        """Give it up; a program that has it open keeps what it sees."""
+        memory, self._memory = self._memory, None
+        if memory is not None:
+            memory.close()
+        descriptor, self._descriptor = self._descriptor, -1
+        if descriptor >= 0:
+            os.close(descriptor)
