@@ -176,6 +176,7 @@ class Twin(FoldRules):
                 mem[:] = np.frombuffer(wanted, np.uint8)
                 self.model.write(volume, offset, wanted, self.time_ns)
                 if within is not None:
+                    self.check_journal()  # what has left by now did not leave in there
                     within()
                 if fails:
                     mem[:] = np.frombuffer(data, np.uint8)
