@@ -18,6 +18,10 @@ LATENCY = f"Latency of a 4 KiB write: {_EVICTING}"
 RECOVERY = f"Recovery of {_COUNT} skewed 4 KiB writes on {_SIZE} back to the middle"
 REWIND = f"Rewind of a {'64 MiB' if workload.SMALL else '4 GiB'} volume"
 SNAPSHOT = f"Snapshot of {size(workload.VOLUME)}"
+VIEW = "Views: making one, in memory"
+VIEW_READ = f"Views: reading at random offsets, aligned, {size(workload.VOLUME)} volume"
+SEEK = f"Seeking in an undoable recovery: {size(workload.VOLUME)} volume, 4 KiB an entry"
+HISTORY = f"What happened: {'10,000' if workload.SMALL else '1,000,000'} entries"
 REPLAY = "Replay of a recorded ext4 history"
 FOLD = f"Folding: {size(workload.VOLUME // 4)} volume, a full journal, random 4 KiB writes"
 MEMORY = "Peak RAM of a process, less what it had after its imports"
@@ -28,7 +32,8 @@ DISK_FLUSHES = f"Durable 4 KiB writes: {_ON_DISK}, both images"
 DISK_OPENING = "Opening a store on disk"
 DISK_STEADY = f"Steady state: {_ON_DISK}, wrapping, a flush every 64 random 4 KiB writes"
 
-ORDER = (WRITES, SIZES, LATENCY, RECOVERY, REWIND, SNAPSHOT, FOLD, REPLAY, MEMORY)
+ORDER = (WRITES, SIZES, LATENCY, RECOVERY, REWIND, SNAPSHOT, VIEW, VIEW_READ, SEEK, HISTORY, FOLD)
+ORDER += (REPLAY, MEMORY)
 ORDER += (DISK_WRITES, DISK_FLUSHES, DISK_OPENING, DISK_STEADY)
 
 BEGIN, END = "<!-- bench:begin -->", "<!-- bench:end -->"

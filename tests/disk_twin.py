@@ -77,6 +77,8 @@ class DiskTwin(Twin):
         The newest state that the store has promised to keep.
     """
 
+    on_disk = True
+
     def __init__(
         self,
         sizes: Iterable[int],
@@ -128,6 +130,8 @@ class DiskTwin(Twin):
         """What does not outlive an opening."""
         for view in [*self.views]:
             self.close_view(view)
+        for opened in [*self.pins]:
+            self.release(opened)
         self.savepoints.clear()
 
     def reopen(self, mode: str = "r+") -> None:
@@ -184,6 +188,7 @@ class DiskTwin(Twin):
         self._follow_time()
         self.check_journal()
         self.check_names()
+        self.check_pins()
 
     def _open(self, mode: str, kept: list[OpenRecovery]) -> None:
         self.store = jrnl.open(self.path, mode, overlay=self.overlay, clock=self.clock)
@@ -204,6 +209,7 @@ class DiskTwin(Twin):
         if self.store.seq == self.model.seq:
             self.check_journal()
             self.check_names()
+            self.check_pins()
 
     def _follow_marks(self) -> None:
         """A savepoint's name does not outlive the store; the marks are those in the journal."""
@@ -225,11 +231,18 @@ class DiskTwin(Twin):
             self.named[self.model.seq] = name
         return done
 
+    def pin_mark(self, name: str) -> bool:
+        done = super().pin_mark(name)
+        if done:
+            self.named[self.model.seq] = name
+            self.acked = self.model.seq
+        return done
+
     def flush(self) -> bool:
         if self.opened_empty and self.model.seq == self.opened_empty:
             assert self.store.flush() == self.model.seq  # nobody knows what the last entry was
             return True
-        if self.refuses or self.pinned_at() is not None:
+        if self.refuses or self.floor is not None:
             return self._flush_full()
         done = super().flush()
         if done:
@@ -292,6 +305,7 @@ class DiskTwin(Twin):
         try:
             mem = edit.__enter__()
         except JournalFull:
+            assert self.refuses or self.floor is not None
             self.check_full([(Kind.WRITE, volume, offset, len(data))])
             return False
         assert mem.tobytes() == before
@@ -318,10 +332,12 @@ class DiskTwin(Twin):
         adds: list[tuple[int, int, int, int]],
         more: bool = False,
     ) -> bool:
-        face, before = self._face() if self.refuses or self.folds else None, self.base
+        stays = self.refuses or self.floor is not None
+        face, before = self._face() if stays else None, self.base
         try:
             seq = on_store()
         except JournalFull:
+            assert stays
             assert self._face() == face
             self.check_full(adds)
             return False
@@ -342,15 +358,6 @@ class DiskTwin(Twin):
 
     def check_full(self, adds: list[tuple[int, int, int, int]]) -> None:
         """A journal that says that it is full is so, for what was asked."""
-        if not self.refuses:
-            pinned_at = self.pinned_at()
-            assert pinned_at is not None
-            left = len(self.model.entries_in(pinned_at, self.model.seq))
-            rooms = self.need([entry[2:] for entry in self.model.entries_in(0, self.model.seq)
-                               if entry.seq > pinned_at])  # fmt: skip
-            full = left + len(adds) > self.model.slots
-            assert full or rooms + self.need(adds) + 2 * BLOCK * left > self.model.area
-            return
         entries = len(self.store.journal.entries) + len(adds)
         full = entries > self.model.slots
         assert full or self.store.journal.used + self.need(adds) > self.model.area

@@ -4,7 +4,20 @@ from __future__ import annotations
 
 
 class FoldRules:
-    """Mixed into `Twin`, whose store and model it holds against each other."""
+    """Mixed into `Twin`, whose store and model it holds against each other.
+
+    Attributes
+    ----------
+    folded : int
+        How often a snapshot was seen to have gone on.
+    """
+
+    def _begin_folds(self) -> None:
+        self.folded = 0
+        self.snapshots = dict(self.store.snapshots)
+        self.model.snapshots = {name: snapshot.seq for name, snapshot in self.snapshots.items()}
+        first = {"base": 0} if self.folds and not self.rewinds else {}
+        assert self.model.snapshots == first
 
     def connected(self) -> dict[str, int]:
         """The snapshots that the journal leads on from, and the seqs of their states now."""
@@ -25,20 +38,6 @@ class FoldRules:
             slots, area = slots - slots // 16, area - area // 16
         full = len(self.store.journal.entries) >= slots
         assert full or self._images_used() > area - slack, "too many entries left"
-
-    def _check_pinned_full(self, adds: list[tuple[int, int, int, int]], face: object) -> None:
-        """A journal that folds says that it is full: only a pinned snapshot can make it so."""
-        pinned_at = self.pinned_at()
-        assert pinned_at is not None
-        assert self._face() == face
-        kept = [
-            self.model.room(entry.kind, entry.length, entry.seq in self.model.idle)
-            for entry in self.model.entries_in(pinned_at, self.model.seq)
-        ]
-        rooms = self._rooms(adds)
-        slack = 2 * max([self.biggest, *rooms])
-        full = len(kept) + len(rooms) > self.model.slots
-        assert full or sum(kept) + sum(rooms) + slack > self.model.area
 
     def _follow_folds(self, there: dict[str, int]) -> None:
         """Only the oldest snapshot that is not pinned goes on, and no further than it has to.

@@ -451,10 +451,10 @@ def with_value(document, path, value):
 
 def test_a_document_with_odd_values_is_refused_or_harmless(path):
     """Its checksums are right: somebody who can sum wrote it."""
-    filled(path)
+    filled(path, reclaim=(0.9, 0.5), low=0.1, keep_at_least=1, keep_at_most=1e9)
     with jrnl.open(path) as store:
         store.snapshot("s")
-        store.mark("m")
+        store.mark("m", pinned=True)
         store.volume.write(5, b"x")
         store.recover(3).restore()
         store.rewind(store.seq - 1)

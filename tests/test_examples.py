@@ -90,6 +90,25 @@ def test_a_bad_day_is_undone():
     assert shown["worse"] == "0"
 
 
+SHOWN = {
+    "diff_and_history": "changed changed history history stats repaired",
+    "digest_bisect": "end bisected good bad",
+    "reset_between_tests": "test_that_writes test_that_wipes_and_dies " * 3 + "afterwards",
+    "crash_safe_store": "killed reopened recovered",
+    "one_of_several": "plan log restored differs",
+    "scrub_both_ways": "good to",
+    "try_and_throw_away": "half two thrown",
+    "retire_a_day": "day " * 6 + "today day diff restored day",
+}
+
+
+@pytest.mark.parametrize("name", SHOWN)
+def test_an_example_runs_to_its_end_and_holds_what_it_asserts(name, tmp_path):
+    lines = run("-W", "error", EXAMPLES / f"{name}.py", cwd=tmp_path).splitlines()
+    assert [line.split()[0] for line in lines] == SHOWN[name].split()
+    assert not list(tmp_path.iterdir())
+
+
 def test_every_example_has_a_test():
     names = {path.name for path in EXAMPLES.iterdir() if path.name != "__pycache__"}
-    assert names == {"embed_c", "embed_cython", "undo_a_bad_day.py"}
+    assert names == {"embed_c", "embed_cython", "undo_a_bad_day.py"} | {f"{n}.py" for n in SHOWN}

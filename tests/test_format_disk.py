@@ -72,6 +72,20 @@ def test_every_key_of_the_document_is_described(example):
     assert sorted(described) == sorted(document_of((example / "super.0").read_bytes()))
 
 
+def test_every_optional_key_of_the_document_is_described(tmp_path):
+    plain, rich = tmp_path / "plain", tmp_path / "rich"
+    jrnl.create(plain, size=4096, journal="64KiB").close()
+    with jrnl.create(rich, size=4096, journal="64KiB", reclaim=(0.5, 0.25), low=0.1,
+                     keep_at_least=1, keep_at_most=2) as store:  # fmt: skip
+        store.mark("kept", pinned=True)
+    usual, more = (document_of((path / "super.0").read_bytes()) for path in (plain, rich))
+    described = [row["optional key"] for row in table("optional key", "is", "meaning")]
+    assert sorted(described) == sorted(more.keys() - usual.keys())
+    assert [pin[:2] for pin in more["pins"]] == [["kept", 1]]
+    assert (more["reclaim"], more["low"]) == ([0.5, 0.25], 0.1)
+    assert more["retain"] == [10**9, 2 * 10**9]
+
+
 def test_the_fields_of_a_group_are_where_the_compiler_puts_them(example):
     struct_ = FORMAT_PXD.partition("cdef struct GroupHeader:\n")[2].partition("\n\n")[0]
     fields = re.findall(r"^    uint64_t (\w+)", struct_, re.M)

@@ -158,6 +158,34 @@ class StoreMachine(RuleBasedStateMachine):
     def delete(self, k):
         self.twin.delete(self.pick(sorted(self.twin.snapshots), k))
 
+    # Keeping.
+
+    @precondition(lambda self: len(self.twin.pins) < 3)
+    @rule(kind=POINTS, k=PICKS)
+    def pin(self, kind, k):
+        self.twin.pin(self.point(kind, k))
+
+    @precondition(lambda self: self.twin.pins)
+    @rule(which=PICKS, drop=st.booleans())
+    def release(self, which, drop):
+        self.twin.release(self.pick(self.twin.pins, which), drop)
+
+    @rule(name=NAMES)
+    def pin_mark(self, name):
+        self.twin.pin_mark(name)
+
+    @rule(name=NAMES)
+    def unpin(self, name):
+        self.twin.unpin(name)
+
+    @precondition(lambda self: self.twin.open_pins())
+    @rule()
+    def let_all_go(self):
+        for opened in [*self.twin.pins]:
+            self.twin.release(opened)
+        for name in [*self.twin.pinned]:
+            self.twin.unpin(name)
+
     @rule(step=st.sampled_from([1, 999, 1000, 10**6, 10**12, -1, -1000, -(10**9)]))
     def wait(self, step):
         self.twin.clock.now += step

@@ -15,7 +15,9 @@ import xxhash
 import jrnl
 from jrnl import JournalFull, Kind, PinnedPoint, PointExpired, UnknownPoint
 from tests.fold_rules import FoldRules
+from tests.history_check import check_past
 from tests.model import BYTE_KINDS, HEADER_BYTES, Entry, Model, State
+from tests.twin_parts import Pins, Savepoints
 
 ZERO_KINDS = (Kind.DISCARD, Kind.ZEROES)
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -54,19 +56,12 @@ class OpenRecovery:
     volumes: list[int]
 
 
-@dataclass
-class OpenSavepoint:
-    savepoint: object
-    name: str | None
-    seq: int
-
-
 def same(one: State, other: State) -> bool:
     """Compare without showing: pytest would lay out the difference of two volumes."""
     return one == other
 
 
-class Twin(FoldRules):
+class Twin(FoldRules, Pins, Savepoints):
     """Both of them, with what is open.
 
     Attributes
@@ -77,6 +72,8 @@ class Twin(FoldRules):
     base : int
         The state before the oldest entry that the journal holds.
     """
+
+    on_disk = False
 
     def __init__(
         self,
@@ -111,12 +108,9 @@ class Twin(FoldRules):
         self.biggest = 0
         self.views: list[OpenView] = []
         self.recoveries: list[OpenRecovery] = []
-        self.savepoints: list[OpenSavepoint] = []
-        self.snapshots: dict[str, jrnl.Snapshot] = dict(store.snapshots)
-        self.model.snapshots = {name: snapshot.seq for name, snapshot in self.snapshots.items()}
-        first = {"base": 0} if self.folds and not self.rewinds else {}
-        assert self.model.snapshots == first
-        self.folded = 0  # how often a snapshot was seen to have gone on
+        self._begin_folds()
+        self._begin_pins()
+        self._begin_savepoints()
 
     # Changing bytes. Each gives whether it was done: a journal that refuses may be full.
 
@@ -246,10 +240,6 @@ class Twin(FoldRules):
         assert (snapshot.name, snapshot.seq) == (name, self.model.seq)
         return True
 
-    def delete(self, name: str) -> None:
-        self.snapshots.pop(name).delete()
-        del self.model.snapshots[name]
-
     # Going back.
 
     def recover(
@@ -356,7 +346,7 @@ class Twin(FoldRules):
             oldest = recovery.plan.oldest_after_restore if volumes is None else None
             planned = recovery.restore(volumes=names, dry_run=True)
         except JournalFull:
-            assert self.refuses or self.pinned_at() is not None
+            assert self.refuses or self.floor is not None
             self._changes_nothing(JournalFull, lambda: recovery.restore(volumes=names))
             return False
         self._changes_nothing(None, lambda: recovery.restore(volumes=names, dry_run=True))
@@ -426,45 +416,8 @@ class Twin(FoldRules):
         """Whether something open needs an entry after `to`."""
         pins = [opened.base for opened in self.recoveries if opened.pins]
         pins += [opened.seq for opened in self.views if opened.needs is not None]
+        pins += [self.model.present(opened.seq) for opened in self.open_pins()]
         return to != self.model.seq and any(pin > to for pin in pins)
-
-    def enter_savepoint(self, name: str | None = None) -> None:
-        if not self.rewinds:
-            self._changes_nothing(jrnl.InvalidArgument, lambda: self.store.savepoint(name))
-            return
-        savepoint = self.store.savepoint(name)
-        if name is not None and self.is_taken(name):
-            self._changes_nothing(jrnl.NameTaken, savepoint.__enter__)
-            return
-        start = savepoint.__enter__()
-        assert start == (name, self.model.seq, self.time_ns)
-        if name is not None:
-            self.model.marks[name] = start.seq
-        self.savepoints.append(OpenSavepoint(savepoint, name, start.seq))
-
-    def leave_savepoint(self, fails: bool) -> None:
-        """Leave the innermost one, as by an exception or not."""
-        opened = self.savepoints.pop()
-        if opened.name is not None and self.model.marks.get(opened.name) == opened.seq:
-            del self.model.marks[opened.name]
-        error = KeyError()
-
-        def leave() -> object:
-            if fails:
-                return opened.savepoint.__exit__(KeyError, error, None)
-            return opened.savepoint.__exit__(None, None, None)
-
-        seq = self.model.present(opened.seq)
-        if not fails:
-            self._changes_nothing(None, leave)
-        elif not self.model.is_kept(opened.seq, self.base):
-            self._changes_nothing(PointExpired, leave)
-        elif self.is_pinned(seq):
-            self._changes_nothing(PinnedPoint, leave)
-        else:
-            assert not leave()  # the exception goes on
-            self.model.rewind(seq, self.base, self.time_ns)
-            self.check_journal()
 
     def view(
         self, at: object, writable: bool = False, volumes: list[int] | None = None
@@ -615,13 +568,14 @@ class Twin(FoldRules):
             return False
         self.biggest = max([self.biggest, *rooms])
         slack = 2 * self.biggest
+        face = self._face() if self.floor is not None else None
         loose = loose and not more and used + sum(rooms) + slack <= self.model.area
         before = self.base
-        face = self._face() if self.folds else None
         try:
             seq = on_store()
         except JournalFull:
-            self._check_pinned_full(adds, face)
+            assert face == self._face()
+            self._check_pinned_full(rooms, slack)
             return False
         except jrnl.EditOpen:  # production is no state now, and nothing else leads to one
             assert self.folds
@@ -681,6 +635,7 @@ class Twin(FoldRules):
         self._follow_folds(there)
         assert store.seq == model.seq
         assert store.window == (self.oldest, model.seq)
+        assert self.floor is None or self.base <= self.floor, "a pinned entry has left"
         self.check_production()
 
     def production(self) -> State:
@@ -802,6 +757,7 @@ class Twin(FoldRules):
         self.check_images()
         self.check_names()
         self.check_open()
+        self.check_pins()
         for seq in self.kept_states():
             self.check_recovered(seq)
             self.check_viewed(seq)
@@ -817,6 +773,7 @@ class Twin(FoldRules):
             self.check_recovered(seq)
         for seq in self.lost_states():
             self.check_lost(seq)
+        check_past(self)
         assert self.store.verify().ok
 
     def _check_plan(

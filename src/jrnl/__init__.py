@@ -28,9 +28,12 @@ from jrnl.errors import (
     UnknownPoint,
     UnknownVolume,
 )
+from jrnl.history import Stats
 from jrnl.journal import Journal
+from jrnl.limits import WindowTime
 from jrnl.making import create, wrap
 from jrnl.making import open_store as open
+from jrnl.pins import Pin
 from jrnl.plan import Plan
 from jrnl.points import Mark, Window
 from jrnl.recovery import Recovery, Restore
@@ -75,6 +78,7 @@ __all__ = [
     "Mark",
     "NameTaken",
     "OutOfBounds",
+    "Pin",
     "PinnedPoint",
     "Plan",
     "PointExpired",
@@ -84,6 +88,7 @@ __all__ = [
     "Restore",
     "Rewind",
     "Snapshot",
+    "Stats",
     "Store",
     "StoreClosed",
     "StoreExists",
@@ -94,6 +99,7 @@ __all__ = [
     "View",
     "Volume",
     "Window",
+    "WindowTime",
     "__version__",
     "create",
     "get_include",

@@ -9,11 +9,7 @@ cdef int raise_status(int status, Core* core) except -1:
     if status == E_FOLD:
         raise_fold()
     if status == E_FULL:
-        raise JournalFull(
-            f"the journal ({core.capacity} bytes, {core.ring.slot_head - core.ring.slot_tail} "
-            "entries) has no room for this and its oldest entries may not leave; make the journal "
-            "larger, use overflow='evict', end the open edit, or take a snapshot that is not "
-            "pinned")
+        raise_full(core)
     if status == E_TOO_LARGE:
         raise EntryTooLarge(f"one write takes at most {core.write_max} bytes with a journal of "
                             f"{core.capacity}; split it, or make the journal larger")
@@ -48,6 +44,10 @@ cdef int raise_status(int status, Core* core) except -1:
         raise PointExpired(f"the state is no longer kept; the window is {core.base_seq}.."
                            f"{core.seq}, less what a rewind dropped; a larger journal or a "
                            "snapshot keeps states for longer")
+    if status == E_PINNED and core.reclaim.pins is not NULL \
+            and core.bad_seq == core.reclaim.pin_high:
+        raise PinnedPoint(f"state {core.bad_seq} is pinned, and this rewind would drop it; release "
+                          "the pin or unpin the mark first, or rewind no further than that")
     if status == E_PINNED:
         raise PinnedPoint(f"a view of state {core.bad_seq}, or a recovery made when production was "
                           "in it, is open and needs an entry that this rewind would drop; close "
@@ -63,6 +63,21 @@ cdef int raise_status(int status, Core* core) except -1:
         raise CorruptionError(f"the snapshot does not match its checksum at byte "
                               f"{core.bad_offset}; use another snapshot, or none")
     raise OutOfBounds("the range does not lie inside the volume")
+
+
+cdef int raise_full(Core* core) except -1:
+    cdef str why = "its oldest entries may not leave"
+    cdef str way = "use overflow='evict', or end the open edit"
+    if core.reclaim.full_by == FULL_PINNED:
+        why = f"{_lowest_pin(core)}, so no later entry may leave"
+        way = "release the pin or unpin the mark, or take a snapshot in its place"
+    elif core.reclaim.full_by == FULL_YOUNG:
+        why = (f"its oldest entries are younger than the {core.reclaim.least_ns / 1e9:g} seconds "
+               "that they are kept for at least")
+        way = "wait, or call retain() with less"
+    raise JournalFull(
+        f"the journal ({core.capacity} bytes, {core.ring.slot_head - core.ring.slot_tail} "
+        f"entries) has no room for this and {why}; make the journal larger, {way}")
 
 
 cdef int raise_bounds(object offset, object length, uint64_t size) except -1:

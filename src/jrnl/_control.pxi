@@ -263,12 +263,14 @@ cdef class Log:
         raise_status(self._stand_in(to), self.core)
 
     def evict_to(self, uint64_t number):
-        """Let the groups before `number` go."""
+        """Let the groups before `number` go, as far as they may."""
         cdef int status
         with nogil:
             status = disk_check(self.core)
             if status == OK:
                 status = log_commit(self.core)
+            if status == OK:
+                number = min(number, group_kept(self.core))
             if status == OK and number > self.disk.group_first:
                 status = disk_evict_to(self.core, min(number, self.disk.group_next))
         raise_status(status, self.core)

@@ -231,10 +231,37 @@ cdef struct AliasRun:
     uint64_t step            # 0 while there is only one
     uint64_t count
 
+# A state that is to stay: no entry after `needs` leaves while it is there.
+cdef struct PinData:
+    PinData* next
+    PinData* previous
+    Core* core
+    void* name               # a mark's, a Python str that its Hold keeps; NULL where it has none
+    uint64_t seq             # the state; a rewind that replaces its entry is followed
+    uint64_t needs           # the same, but with after-images alone a snapshot's that leads to it
+
+# What may leave the journal, and when, beside `refuse`; see _reclaim.pxi.
+cdef struct Reclaim:
+    PinData* pins            # the newest first
+    uint64_t pin_needs       # the lowest `needs` of all, NO_PIN where there is none
+    uint64_t pin_high        # the newest state that is pinned
+    int64_t least_ns         # younger entries stay; 0: no such rule
+    int64_t most_ns          # older entries leave; 0: no such rule
+    uint64_t start_slots     # beyond this the oldest leave ...; NO_SLOT: no such rule
+    uint64_t start_bytes
+    uint64_t stop_slots      # ... until this much is used
+    uint64_t stop_bytes
+    uint64_t low_slots       # with more than this in use the free room is low
+    uint64_t low_bytes
+    bint is_low
+    bint low_due             # it has become so, and nobody has been told yet
+    int full_by              # FullBy, of the last E_FULL
+
 # What the collector dropped while another thread had the lock: freed by the next who takes it.
 cdef struct Dropped:
     Dropped* next
     Live* live
+    PinData* pin
     ExtentMapData map
 
 cdef struct Core:
@@ -251,7 +278,12 @@ cdef struct Core:
     bint fold                # a snapshot is brought on over what leaves
     uint64_t fold_seq        # entries up to this state may leave without asking the hook
     uint64_t fold_pin_seq    # no entry after this state may leave; NO_SLOT: any may
+    bint folding             # the hook is running
     void* fold_hook          # a Python callable: have a snapshot at this state, or a later one
+    bint guarded             # `reclaim` says more than that about what leaves
+    bint watched             # ... and when somebody is to be told
+    uint64_t entered         # how often the thread that has the lock has entered the engine
+    Reclaim reclaim
     bint owns_volumes        # made from C: the volumes' memory is freed with the core
     bint closed
     bint unflushed           # an entry was added since the last FLUSH
@@ -312,6 +344,11 @@ cdef struct ImageData:
     uint64_t sum_number      # and which one it is, + 1
     uint32_t sum_volume
 
+cdef enum FullBy:
+    FULL_OTHERWISE = 0       # it refuses, or an edit is open
+    FULL_PINNED = 1
+    FULL_YOUNG = 2
+
 cdef struct RewindResult:
     uint64_t seq
     uint64_t entries
@@ -355,8 +392,10 @@ cdef class Engine:
     cdef object clock
     cdef object record
     cdef object fold_hook
+    cdef object on_low
     cdef tuple files
     cdef object __weakref__
+    cdef void _tell_low(self) noexcept
     cdef const EntryHeader* _entry(self, uint64_t seq) except NULL
     cdef _stored_bytes(self, const EntryHeader* header, int which)
 

@@ -6,10 +6,12 @@
     _device      files, and Python objects in their place
     _ring        where entries lie, how they enter and leave
     _write       the write path
+    _reclaim     what may leave the journal, and what has to
     _edit        a range lent out for writing in place
     _log         file stores: groups of entries, on disk and in memory
     _overlay     file stores: what their volumes have not got yet
     _log_run     file stores: a run of the log without the bytes
+    _log_keep    file stores: which groups may leave, and which have to
     _disk_write  file stores: the write path
     _extent_map  which bytes come from which entry
     _live        earlier states that follow production
@@ -26,6 +28,7 @@
     _chains      from an entry to the next one that touches the same block
     _states      maps and images as the Python layer sees them
     _state_io    what views and recoveries are read by
+    _history     who wrote where, what it cost, where two states differ
     _control     file stores: opening and closing their log
     _capi        the table of functions for C callers
     _describe    the numbers of the format, for Python to read
@@ -92,10 +95,12 @@ include "_memory.pxi"
 include "_device.pxi"
 include "_ring.pxi"
 include "_write.pxi"
+include "_reclaim.pxi"
 include "_edit.pxi"
 include "_log.pxi"
 include "_overlay.pxi"
 include "_log_run.pxi"
+include "_log_keep.pxi"
 include "_disk_write.pxi"
 include "_extent_map.pxi"
 include "_live.pxi"
@@ -112,6 +117,7 @@ include "_engine.pxi"
 include "_chains.pxi"
 include "_states.pxi"
 include "_state_io.pxi"
+include "_history.pxi"
 include "_control.pxi"
 include "_capi.pxi"
 include "_describe.pxi"

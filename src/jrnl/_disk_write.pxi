@@ -171,14 +171,16 @@ cdef int disk_write_many(Core* core, uint32_t volume, const int64_t* offsets, ui
     cdef LogRun run
     cdef uint64_t k
     cdef int status = disk_check(core)
-    if status == OK and may_fill_up(core):
+    core_tick(core)
+    if status == OK and core.guarded:
+        status = guarded_room_check(core, offsets, NULL, length, count)
+    elif status == OK and core.refuse:
         run_begin(core, &run)
         for k in range(count):
             if not run_take(core, &run, disk_room(core, <uint64_t>offsets[k], length)):
                 return E_FULL
     if status != OK:
         return status
-    core_tick(core)
     for k in range(count):
         status = disk_write_one(core, volume, <uint64_t>offsets[k], data + k * length, length)
         if status != OK:

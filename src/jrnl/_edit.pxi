@@ -77,6 +77,7 @@ cdef int edit_begin_on_disk(Core* core, uint32_t volume, uint64_t offset,
     cdef int64_t wanted = <int64_t>length
     cdef OpenEdit* edit
     cdef int status = disk_check(core)
+    core_tick(core)
     if status == OK:
         status = room_check(core, &wanted, 0, 1)
     if status != OK:

@@ -60,10 +60,64 @@ cdef class Engine:
 
     def __enter__(self):
         enter(self.core)
+        self.core.entered += 1
+        if self.core.entered == 1 and self.core.guarded:
+            self._settle()
         return self
 
     def __exit__(self, *exc):
+        cdef bint low
+        self.core.entered -= 1
+        low = take_low(self.core)
         core_unlock(self.core)
+        if low:
+            self._tell_low()
+
+    def _settle(self):
+        """Read the clock and let go what is too old, before an operation looks at anything."""
+        if self.core.edits is NULL and (self.core.reclaim.least_ns or self.core.reclaim.most_ns):
+            ask_clock(self.core)
+            core_tick(self.core)
+        if self.core.reclaim.most_ns and self.core.edits is NULL:
+            with nogil:
+                core_expire(self.core)
+
+    cdef void _tell_low(self) noexcept:
+        # Whatever it raises is reported as unraisable: what was done is done.
+        callback = self.on_low
+        if callback is not None:
+            callback()
+
+    def set_low(self, uint64_t slots, uint64_t byte_count, callback):
+        """Call `callback` once more header slots or bytes of images than these are in use."""
+        self.core.reclaim.low_slots = slots
+        self.core.reclaim.low_bytes = byte_count
+        self.core.watched = True
+        self.on_low = callback
+
+    def set_thresholds(self, starts, stops):
+        """Past `starts`, (slots, bytes) in use, the oldest leave until `stops` are."""
+        self.core.reclaim.start_slots, self.core.reclaim.start_bytes = starts
+        self.core.reclaim.stop_slots, self.core.reclaim.stop_bytes = stops
+        pins_count(self.core)
+
+    def set_retention(self, int64_t least_ns, int64_t most_ns):
+        """Keep entries that are younger; let go what is older. 0 for no such rule."""
+        self.core.reclaim.least_ns = least_ns
+        self.core.reclaim.most_ns = most_ns
+        pins_count(self.core)
+
+    @property
+    def ring_size(self):
+        """tuple of int: header slots, and bytes for images."""
+        return self.core.ring.slots, self.core.ring.area
+
+    def state_time(self, uint64_t seq):
+        """int: when a retained state began, in ns. Raises as `resolve`."""
+        cdef uint64_t state = self.resolve(seq)
+        if state == self.core.base_seq:
+            return self.core.base_time_ns
+        return self._entry(state).time_ns
 
     def close(self):
         """Give the journal back; the devices go when nothing exported from them is left."""
@@ -85,8 +139,7 @@ cdef class Engine:
         self.fold_hook = hook
         self.core.fold_hook = <void*>hook
         self.core.fold = True
-        if self.core.disk is not NULL:
-            self.core.disk.reserve = LOG_BLOCK_BYTES    # a full log can be rewound, too
+        pins_count(self.core)
 
     @property
     def folds(self):
@@ -104,7 +157,8 @@ cdef class Engine:
 
     def set_fold_pin(self, seq):
         """Let no entry leave that comes after state `seq`; None: any may."""
-        self.core.fold_pin_seq = NO_SLOT if seq is None else seq
+        self.core.fold_pin_seq = NO_PIN if seq is None else seq
+        pins_count(self.core)
 
     def fold_up_to(self, uint64_t seq):
         """Do what has to be done before the entries up to `seq` leave. Raises as the hook does."""

@@ -4,15 +4,11 @@
 cdef dict _fold_errors = {}     # what a hook raised, by the thread that it raised it on
 
 
-cdef inline bint may_fill_up(const Core* core) noexcept nogil:
-    """Whether there is a state behind which no entry may leave."""
-    return core.refuse or core.fold_pin_seq != NO_SLOT
-
-
 cdef void fold_forget(Core* core) noexcept nogil:
     """Ask again before anything leaves: snapshots were deleted, or states dropped."""
     core.fold_seq = 0
-    core.fold_pin_seq = NO_SLOT
+    core.fold_pin_seq = NO_PIN
+    pins_count(core)
 
 
 cdef int fold_ask(Core* core, uint64_t seq) noexcept nogil:
@@ -22,7 +18,11 @@ cdef int fold_ask(Core* core, uint64_t seq) noexcept nogil:
         return OK
     if seq > core.fold_pin_seq:
         return E_FULL
+    if core.folding:
+        return E_FULL
+    core.folding = True
     status = _call_fold(core.fold_hook, seq)
+    core.folding = False
     if status != OK:
         return status
     if core.closed:
@@ -47,115 +47,43 @@ cdef int raise_fold() except -1:
 
 # In memory: what leaves at once.
 
-cdef int ring_leave_one(Core* core, Ring* ring, const int64_t* lengths, const uint64_t* positions,
-                        uint64_t* seq, int64_t* time_ns) noexcept nogil:
-    """Let the oldest entry leave: one that there is, or one of a simulation's own."""
-    cdef uint64_t own
-    if ring.slot_tail < core.ring.slot_head:
-        return ring_evict(core, ring, seq, time_ns)
-    own = ring.slot_tail - core.ring.slot_head
-    seq[0] = core.seq + 1 + own
-    time_ns[0] = core.time_ns
-    ring_drop_oldest(ring, positions[own], write_room(core, <uint64_t>lengths[own]))
-    return OK
+cdef void ring_run_fold(Core* core, RingRun* run, const Ring* before) noexcept nogil:
+    """After an entry has left, let others follow, up to a sixteenth of the ring since `before`."""
+    cdef RingRun shorter
+    while (run.ring.slot_tail < run.ring.slot_head
+           and run.ring.slot_tail - before.slot_tail < run.ring.slots // 16):
+        shorter = run[0]
+        if (run.ring.slot_tail < core.ring.slot_head and header_check(
+                core, header_at(core, run.ring.slot_tail), run.ring.slot_tail) != OK):
+            return
+        if (ring_run_drop(core, run) != OK
+                or before.used - run.ring.used > run.ring.area // 16):
+            run[0] = shorter
+            return
 
 
-cdef int ring_leave(Core* core, Ring* ring, const int64_t* lengths, const uint64_t* positions,
-                    uint64_t* seq, int64_t* time_ns) noexcept nogil:
-    """Let the oldest entry leave `ring`; where snapshots fold, a sixteenth of it at once.
-
-    A simulation has entries of its own behind the core's, of lengths[k] at positions[k].
-    """
-    cdef uint64_t first = ring.slot_tail, used = ring.used, later = 0
-    cdef uint64_t end = ring.slot_head if lengths is not NULL else core.ring.slot_head
-    cdef int64_t later_ns = 0
-    cdef Ring next
-    cdef int status = ring_leave_one(core, ring, lengths, positions, seq, time_ns)
-    if status != OK or not core.fold:
-        return status
-    if seq[0] > core.fold_pin_seq:
-        return E_FULL
-    while ring.slot_tail < end and ring.slot_tail - first < ring.slots // 16:
-        if (ring.slot_tail < core.ring.slot_head
-                and header_check(core, header_at(core, ring.slot_tail), ring.slot_tail) != OK):
-            break
-        next = ring[0]
-        status = ring_leave_one(core, &next, lengths, positions, &later, &later_ns)
-        if (status != OK or next.slot_tail > core.edit_floor or later > core.fold_pin_seq
-                or used - next.used > ring.area // 16):
-            break
-        ring[0] = next
-        seq[0] = later
-        time_ns[0] = later_ns
-    return OK
-
-
-cdef int fold_ahead(Core* core, uint64_t volume, uint64_t offset, uint64_t length,
+cdef int fold_ahead(Core* core, uint32_t volume, uint64_t offset, uint64_t length,
                     uint64_t count) noexcept nogil:
     """Before the first of several entries: ask for all of those that will have to leave.
 
     `count` writes of `length`, or where that is 0, one range in pieces, discarded or zeroed. What
     it takes to fold may fail; then none of them is made.
     """
-    cdef Ring ring = core.ring
-    cdef uint64_t end = offset + length, seq = core.base_seq, room, position = 0, k = 0
-    cdef int64_t time_ns
-    cdef int status
-    while core.fold and (k < count or offset < end and count == 0):
-        room = write_room(core, length)
+    cdef RingRun run
+    cdef uint64_t end = offset + length, room = write_room(core, length), k = 0, piece
+    ring_run_begin(core, &run)
+    while k < count or count == 0 and offset < end:
         if count == 0:
-            length = end - offset if end - offset < core.piece_max else core.piece_max
+            piece = end - offset if end - offset < core.piece_max else core.piece_max
             room = 0
             if core.images_mode & IMAGES_BEFORE and not all_zero(&core.volumes[volume], offset,
-                                                                 length):
-                room = align_up(length)
-            offset += length
-        while not ring_place(&ring, room, &position):
-            if ring.slot_tail >= core.ring.slot_head:
-                return fold_ask(core, core.seq)
-            status = ring_leave(core, &ring, NULL, NULL, &seq, &time_ns)
-            if status != OK:
-                return status
-        ring_take(&ring, position, room)
+                                                                 piece):
+                room = align_up(piece)
+            offset += piece
+        if ring_run_add(core, &run, room) != OK:
+            break    # from here on the batch's own entries leave, or what is in the way is told
         k += 1
-    return fold_ask(core, seq) if seq > core.base_seq else OK
-
-
-# On disk: up to where groups may leave.
-
-cdef uint64_t pinned_slot(Core* core) noexcept nogil:
-    """The first slot that may not leave."""
-    cdef uint64_t slot = core.ring.slot_tail
-    if core.refuse:
-        return slot
-    if core.fold_pin_seq == NO_SLOT:
-        return NO_SLOT
-    if find_slot_after(core, core.fold_pin_seq, False, &slot) != OK:
-        return core.ring.slot_tail
-    return slot
-
-
-cdef uint64_t group_limit(Core* core, uint64_t number) noexcept nogil:
-    """The last group up to `number` that may be the oldest."""
-    cdef uint64_t limit = pinned_slot(core), slot
-    while number > core.disk.group_first:
-        slot = core.disk.first_slot
-        if number < core.disk.group_next:
-            slot = group_at(core.disk, number).slot
-        if slot <= limit:
-            break
-        number -= 1
-    return number
-
-
-cdef bint makes_room(const Core* core, uint64_t number, uint64_t end) noexcept nogil:
-    """Whether there is room up to position `end` once the group `number` is the oldest."""
-    cdef uint64_t slot = core.disk.first_slot, position = core.disk.start
-    if number < core.disk.group_next:
-        slot = group_at(core.disk, number).slot
-        position = group_at(core.disk, number).position
-    return (end <= position + core.ring.area - core.disk.reserve
-            and core.ring.slot_head - slot < core.ring.slots)
+    return fold_ask(core, run.oldest) if run.oldest > core.base_seq else OK
 
 
 # The map, and the snapshot that it is laid over.

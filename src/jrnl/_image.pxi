@@ -314,6 +314,8 @@ cdef int bridge_check(Core* core, ImageData* base, const ExtentMapData* written,
 cdef enum:
     COMPARE_BYTES = 64           # differences closer than this become one range
 
+cdef uint64_t UNLIMITED = <uint64_t>-1         # however long that gets
+
 cdef struct RangeList:
     int64_t* offsets
     int64_t* lengths
@@ -360,7 +362,6 @@ cdef int image_compare(ImageData* image, uint32_t volume, uint64_t offset, uint6
     cdef uint8_t[BLOCK_BYTES] wanted
     cdef uint8_t[BLOCK_BYTES] fetched
     cdef const uint8_t* present = fetched
-    cdef uint64_t k = 0, start, stop, line
     cdef int status = image_fetch(image, volume, offset, wanted, length)
     if image.core.disk is NULL:
         present = image.core.volumes[volume].data + offset
@@ -368,8 +369,18 @@ cdef int image_compare(ImageData* image, uint32_t volume, uint64_t offset, uint6
         status = volume_fetch(image.core, volume, offset, fetched, length)
         if status == E_LOST:    # whatever it was, the image's bytes go there
             return range_extend(ranges, offset, offset + length, image.core.write_max)
-    if status != OK or memcmp(wanted, present, length) == 0:
+    if status != OK:
         return status
+    return compare_lines(wanted, present, offset, length, image.core.write_max, ranges)
+
+
+cdef int compare_lines(const uint8_t* wanted, const uint8_t* present, uint64_t offset,
+                       uint64_t length, uint64_t longest, RangeList* ranges) noexcept nogil:
+    """Add to `ranges` where two pieces of content, which stand at `offset`, differ."""
+    cdef uint64_t k = 0, start, stop, line
+    cdef int status
+    if memcmp(wanted, present, length) == 0:
+        return OK
     while k < length:
         line = length - k
         if line > COMPARE_BYTES:
@@ -381,7 +392,7 @@ cdef int image_compare(ImageData* image, uint32_t volume, uint64_t offset, uint6
                 start += 1
             while wanted[stop - 1] == present[stop - 1]:
                 stop -= 1
-            status = range_extend(ranges, offset + start, offset + stop, image.core.write_max)
+            status = range_extend(ranges, offset + start, offset + stop, longest)
             if status != OK:
                 return status
         k += line
@@ -435,25 +446,20 @@ cdef int image_write_back(ImageData* image, uint32_t volume, const int64_t* offs
 cdef int restore_simulate(Core* core, const int64_t* lengths, uint64_t count,
                           uint64_t* oldest) noexcept nogil:
     """The oldest state after `count` writes of lengths[k]: a run of the ring without the bytes."""
-    cdef Ring ring = core.ring
+    cdef RingRun run
     cdef uint64_t* positions = <uint64_t*>malloc((count + 1) * sizeof(uint64_t))
-    cdef uint64_t k, room
-    cdef int64_t time_ns
+    cdef uint64_t k
     cdef int status = E_CLOSED if core.closed else OK
     if positions is NULL:
         return E_NO_MEMORY
-    oldest[0] = core.base_seq
-    for k in range(count if status == OK else 0):
-        room = write_room(core, <uint64_t>lengths[k])
-        while not ring_place(&ring, room, &positions[k]):
-            if core.refuse:
-                status = E_FULL
-                break
-            status = ring_leave(core, &ring, lengths, positions, oldest, &time_ns)
+    if status == OK:
+        ring_run_begin(core, &run)
+        run.positions = positions
+        run.lengths = lengths
+        for k in range(count):
+            status = ring_run_add(core, &run, write_room(core, <uint64_t>lengths[k]))
             if status != OK:
                 break
-        if status != OK:
-            break
-        ring_take(&ring, positions[k], room)
+        oldest[0] = run.oldest
     free(positions)
     return status

@@ -79,6 +79,8 @@ cdef void free_dropped(Core* core) noexcept nogil:
         next = dropped.next
         if dropped.live is not NULL:
             live_close(dropped.live)
+        if dropped.pin is not NULL:
+            pin_close(dropped.pin)
         map_destroy(&dropped.map)
         free(dropped)
         dropped = next
@@ -97,6 +99,7 @@ cdef void core_drop(Core* core, Live* live, ExtentMapData* map) noexcept:
         dropped = <Dropped*>malloc(sizeof(Dropped))
         if dropped is not NULL:
             dropped.live = live
+            dropped.pin = NULL
             dropped.map = map[0]
             memset(map, 0, sizeof(ExtentMapData))
             jrnl_push(<void**>&core.dropped, dropped)
@@ -141,6 +144,11 @@ cdef int core_make(Core** out, uint32_t volume_count, const uint64_t* sizes, uin
     core.piece_max -= core.piece_max % 512
     core.edit_floor = NO_SLOT
     core.fold_pin_seq = NO_SLOT
+    core.reclaim.pin_needs = NO_PIN
+    core.reclaim.start_slots = NO_SLOT
+    core.reclaim.start_bytes = NO_SLOT
+    core.reclaim.low_slots = NO_SLOT
+    core.reclaim.low_bytes = NO_SLOT
     core.mutex = jrnl_mutex_new()
     core.headers = <EntryHeader*>map_memory(core.ring.slots * HEADER_BYTES, True)
     if overlay == 0:

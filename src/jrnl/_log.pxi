@@ -380,6 +380,10 @@ cdef int disk_reserve(Core* core, uint64_t room, uint64_t* position) noexcept no
     cdef int status
     if room > disk.ram_size // 2 - 2 * LOG_BLOCK_BYTES:
         return E_TOO_LARGE
+    if core.guarded:
+        status = disk_reclaim(core, room)
+        if status != OK:
+            return status
     while True:
         count = open_count(core)
         cursor = disk.cursor if count else disk.start + GROUP_HEAD_BYTES
@@ -447,12 +451,11 @@ cdef int disk_evict(Core* core, uint64_t end) noexcept nogil:
     if status != OK:
         return status
     if core.refuse:
+        core.reclaim.full_by = FULL_OTHERWISE
         return E_FULL
+    if core.guarded:
+        return guarded_evict(core, end)
     number = evict_target(core, end)
-    if core.fold_pin_seq != NO_SLOT:
-        number = group_limit(core, number)
-        if not makes_room(core, number, end):
-            return E_FULL
     if number == core.disk.group_next and open_count(core):
         return log_commit(core)    # all closed groups would have to go: the open one is closed
     if number == core.disk.group_first and core.disk.tail_named == core.ring.tail:

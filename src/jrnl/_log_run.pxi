@@ -5,28 +5,13 @@ cdef struct LogRun:
     uint64_t cursor
     uint64_t count
     uint64_t slots
-    uint64_t tail                # where the log can begin, should the oldest entries leave
 
 
-cdef void run_begin(Core* core, LogRun* run) noexcept nogil:
+cdef void run_begin(const Core* core, LogRun* run) noexcept nogil:
     run.start = core.disk.start
     run.cursor = core.disk.cursor
     run.count = open_count(core)
     run.slots = core.ring.slot_head - core.ring.slot_tail
-    run.tail = core.ring.tail
-    if core.fold_pin_seq != NO_SLOT:
-        run_let_go(core, run)
-
-
-cdef void run_let_go(Core* core, LogRun* run) noexcept nogil:
-    """Count without the entries that may leave."""
-    cdef uint64_t number = group_limit(core, core.disk.group_next)
-    if number < core.disk.group_next:
-        run.tail = group_at(core.disk, number).position
-        run.slots = core.ring.slot_head - group_at(core.disk, number).slot
-    else:
-        run.tail = core.disk.start
-        run.slots = open_count(core)
 
 
 cdef bint run_take(const Core* core, LogRun* run, uint64_t room) noexcept nogil:
@@ -41,7 +26,7 @@ cdef bint run_take(const Core* core, LogRun* run, uint64_t room) noexcept nogil:
     run.cursor = cursor + room
     run.count += 1
     run.slots += 1
-    return (end <= run.tail + core.ring.area - core.disk.reserve
+    return (end <= core.ring.tail + core.ring.area - core.disk.reserve
             and run.slots <= core.ring.slots)
 
 
@@ -50,7 +35,9 @@ cdef int disk_room_check(Core* core, const int64_t* lengths, uint64_t length,
     """Whether so many writes fit, wherever they begin."""
     cdef LogRun run
     cdef uint64_t k
-    if not may_fill_up(core):
+    if core.guarded:
+        return guarded_room_check(core, NULL, lengths, length, count)
+    if not core.refuse:
         return OK
     run_begin(core, &run)
     for k in range(count):
@@ -64,7 +51,9 @@ cdef int disk_zero_room_check(Core* core, uint64_t offset, uint64_t length) noex
     """Whether a discard fits, whatever it discards."""
     cdef LogRun run
     cdef uint64_t piece
-    if not may_fill_up(core):
+    if core.guarded:
+        return guarded_zero_check(core, offset, length)
+    if not core.refuse:
         return OK
     run_begin(core, &run)
     while length:
@@ -79,15 +68,17 @@ cdef int disk_zero_room_check(Core* core, uint64_t offset, uint64_t length) noex
 # What a restore pushes out. Its groups are simulated behind those that there are.
 
 cdef struct LogPlan:
-    const Core* core
+    Core* core
     LogRun run
+    int64_t open_ns              # time of the open group's first entry
+    uint64_t slack               # bytes by which a guess at groups may be wrong
+    bint guess
     GroupRecord* groups          # the simulated ones
     uint64_t group_first
     uint64_t group_next
     uint64_t tail
     uint64_t slot_tail
     uint64_t slot_head
-    uint64_t pinned_slot         # it may not leave
     uint64_t synced_slot         # entries before it are in the volumes' files
     uint64_t ram_tail
     uint64_t recorded_number
@@ -95,6 +86,21 @@ cdef struct LogPlan:
     uint64_t frozen_end
     uint64_t frozen_number
     uint64_t frozen_slot
+
+
+cdef void plan_here(Core* core, LogPlan* plan) noexcept nogil:
+    """A plan that begins with the log as it is."""
+    memset(plan, 0, sizeof(LogPlan))
+    plan.core = core
+    run_begin(core, &plan.run)
+    plan.open_ns = core.time_ns
+    if plan.run.count:
+        plan.open_ns = header_at(core, core.disk.first_slot).time_ns
+    plan.group_first = core.disk.group_first
+    plan.group_next = core.disk.group_next
+    plan.tail = core.ring.tail
+    plan.slot_tail = core.ring.slot_tail
+    plan.slot_head = core.ring.slot_head
 
 
 cdef GroupRecord plan_group(const LogPlan* plan, uint64_t number) noexcept nogil:
@@ -109,6 +115,9 @@ cdef void plan_close(LogPlan* plan) noexcept nogil:
     group.position = plan.run.start
     group.slot = plan.slot_head - plan.run.count
     plan.group_next += 1
+    plan.open_ns = plan.core.time_ns
+    if plan.guess:
+        plan.slack += LOG_BLOCK_BYTES
     plan.run.start = plan.run.cursor = group_end(plan.run.cursor, plan.run.count)
     plan.run.count = 0
 
@@ -148,22 +157,6 @@ cdef void plan_tidy(LogPlan* plan) noexcept nogil:
         plan_freeze(plan)
 
 
-cdef uint64_t plan_slot(const LogPlan* plan, uint64_t number) noexcept nogil:
-    """The slot of a group's first entry."""
-    if number < plan.group_next:
-        return plan_group(plan, number).slot
-    return plan.slot_head - plan.run.count
-
-
-cdef bint plan_has_room(const LogPlan* plan, uint64_t number, uint64_t end) noexcept nogil:
-    """What makes_room says."""
-    cdef uint64_t position = plan.run.start
-    if number < plan.group_next:
-        position = plan_group(plan, number).position
-    return (end <= position + plan.core.ring.area - plan.core.disk.reserve
-            and plan.slot_head - plan_slot(plan, number) < plan.core.ring.slots)
-
-
 cdef int plan_evict(LogPlan* plan, uint64_t end) noexcept nogil:
     """What disk_evict does."""
     cdef uint64_t area = plan.core.ring.area, slots = plan.core.ring.slots
@@ -172,6 +165,8 @@ cdef int plan_evict(LogPlan* plan, uint64_t end) noexcept nogil:
     cdef GroupRecord group
     if plan.core.refuse:
         return E_FULL
+    if plan.core.guarded:
+        return plan_guarded_evict(plan, end)
     if end + plan.core.disk.reserve > area + tail:
         tail = end + plan.core.disk.reserve - area
     if plan.slot_head - plan.slot_tail >= slots:
@@ -181,15 +176,17 @@ cdef int plan_evict(LogPlan* plan, uint64_t end) noexcept nogil:
         if group.position >= tail and group.slot >= slot:
             break
         number += 1
-    while number > plan.group_first and plan_slot(plan, number) > plan.pinned_slot:
-        number -= 1
-    if plan.pinned_slot != NO_SLOT and not plan_has_room(plan, number, end):
-        return E_FULL
     if number == plan.group_next and plan.run.count:
         plan_commit(plan)
         return OK
     if number == plan.group_first:
         return E_TOO_LARGE
+    plan_leave(plan, number)
+    return OK
+
+
+cdef void plan_leave(LogPlan* plan, uint64_t number) noexcept nogil:
+    """What disk_evict_to does."""
     plan.tail = plan.run.start
     plan.slot_tail = plan.slot_head - plan.run.count
     if number < plan.group_next:
@@ -201,13 +198,14 @@ cdef int plan_evict(LogPlan* plan, uint64_t end) noexcept nogil:
             plan_write_back(plan)
         plan_write_back(plan)
     plan.recorded_number = plan.group_next
-    return OK
 
 
 cdef int plan_take(LogPlan* plan, uint64_t room) noexcept nogil:
     """What disk_reserve and disk_take do."""
     cdef uint64_t cursor, end
     cdef int status
+    if plan.core.guarded:
+        plan_reclaim(plan, room)
     while True:
         cursor = plan.run.cursor if plan.run.count else plan.run.start + GROUP_HEAD_BYTES
         end = group_end(cursor + room, plan.run.count + 1)
@@ -216,9 +214,9 @@ cdef int plan_take(LogPlan* plan, uint64_t room) noexcept nogil:
             plan_tidy(plan)
         elif end > plan.ram_tail + plan.core.disk.ram_size:
             plan_write_back(plan)
-        elif (end > plan.tail + plan.core.ring.area - plan.core.disk.reserve
+        elif (end + plan.slack > plan.tail + plan.core.ring.area - plan.core.disk.reserve
                 or plan.slot_head - plan.slot_tail >= plan.core.ring.slots):
-            status = plan_evict(plan, end)
+            status = plan_evict(plan, end + plan.slack)
             if status != OK:
                 return status
         else:
@@ -234,17 +232,10 @@ cdef int disk_restore_simulate(Core* core, const int64_t* offsets, const int64_t
     cdef LogPlan plan
     cdef uint64_t k
     cdef int status = E_CLOSED if core.closed else OK
-    plan.core = core
+    plan_here(core, &plan)
     plan.groups = <GroupRecord*>malloc((count + 2) * sizeof(GroupRecord))
     if plan.groups is NULL:
         return E_NO_MEMORY
-    run_begin(core, &plan.run)
-    plan.group_first = core.disk.group_first
-    plan.group_next = core.disk.group_next
-    plan.tail = core.ring.tail
-    plan.slot_tail = core.ring.slot_tail
-    plan.slot_head = core.ring.slot_head
-    plan.pinned_slot = NO_SLOT if core.fold_pin_seq == NO_SLOT else pinned_slot(core)
     plan.synced_slot = core.ring.slot_head    # a restore begins with a write-back
     plan.frozen = False
     if plan.run.count:

@@ -19,6 +19,9 @@ cdef int rewind_check(Core* core, uint64_t to, uint64_t* state) noexcept nogil:
             core.bad_seq = live.seq
             return E_PINNED
         live = live.next
+    if core.reclaim.pins is not NULL and core.reclaim.pin_high > state[0]:
+        core.bad_seq = core.reclaim.pin_high
+        return E_PINNED
     return OK
 
 
@@ -91,6 +94,7 @@ cdef int core_rewind(Core* core, uint64_t to, RewindResult* result) noexcept nog
     core.generation += 1
     fold_forget(core)
     core_note(core, KIND_REWIND, state, NULL, 0)   # cannot fail: a slot has just become free
+    pins_follow(core, state)
     core.since_rewind = 0
     result.seq = core.seq
     return OK
@@ -110,6 +114,8 @@ cdef int disk_rewind(Core* core, uint64_t state, RewindResult* result) noexcept 
         status = map_scan(core, &core.scratch, first, core.ring.slot_head, False)
     if status == OK:
         status = map_check(core, &core.scratch)    # all of it can be read, before anything changes
+    if status == OK and core.guarded:
+        status = rewind_room(core, first)
     if status == OK:
         core.disk.undo = True
         core.disk.undo_to = state
@@ -138,6 +144,8 @@ cdef int disk_rewind(Core* core, uint64_t state, RewindResult* result) noexcept 
     status = disk_record(core)
     if status == OK:
         status = note_rewind(core, state)
+    if status == OK:
+        pins_follow(core, state)
     core.since_rewind = 0
     result.seq = core.seq
     return status

@@ -172,26 +172,18 @@ cdef int ring_evict(Core* core, Ring* ring, uint64_t* seq, int64_t* time_ns) noe
 
 
 cdef int core_evict_oldest(Core* core) noexcept nogil:
-    """Let the oldest entry go, once every recovery that still needs it has its copy.
-
-    Where snapshots fold, it is some more, once one of them is brought on over them.
-    """
+    """Let the oldest entry go, once every recovery that still needs it has its copy."""
     cdef Ring ring = core.ring
-    cdef uint64_t seq = 0, tail
+    cdef uint64_t seq = 0
     cdef int64_t time_ns = 0
     cdef int status
     if ring.slot_tail == ring.slot_head:
         return E_TOO_LARGE
     if core.refuse:
+        core.reclaim.full_by = FULL_OTHERWISE
         return E_FULL
-    status = ring_leave(core, &ring, NULL, NULL, &seq, &time_ns)
+    status = ring_evict(core, &ring, &seq, &time_ns)
     if status != OK:
-        return status
-    if ring.slot_tail > core.edit_floor:
-        return E_FULL    # the entry of an open edit would have to go
-    tail = core.ring.slot_tail
-    status = fold_ask(core, seq)
-    if status != OK or core.ring.slot_tail != tail:
         return status
     if core.live is not NULL:
         live_keep_all(core, ring.slot_tail)
@@ -204,17 +196,11 @@ cdef int core_evict_oldest(Core* core) noexcept nogil:
 
 cdef int core_reserve(Core* core, uint64_t room, uint64_t* position) noexcept nogil:
     """Make room for one entry whose images take `room` bytes; nothing is claimed yet."""
-    cdef Ring ring
-    cdef uint64_t evicted
     cdef int status
     if core.disk is not NULL:
         return disk_reserve(core, room, position)
-    if core.edits is not NULL or core.fold_pin_seq != NO_SLOT:
-        # Eviction stops short of an open edit, or a pin: find out before the first entry leaves.
-        ring = core.ring
-        status = simulate_one(core, &ring, room, &evicted)
-        if status != OK:
-            return status
+    if core.guarded or core.edits is not NULL or core.fold:
+        return guarded_reserve(core, room, position)
     while not ring_place(&core.ring, room, position):
         status = core_evict_oldest(core)
         if status != OK:
@@ -240,6 +226,8 @@ cdef void core_append(Core* core, EntryHeader* entry, uint64_t room) noexcept no
     core.since_rewind += room
     core.unflushed = entry.kind != KIND_FLUSH
     core.seq += 1
+    if core.watched:
+        watch_room(core)
 
 
 # A Python clock may run anything, this store's own methods too. So an operation asks it before it

@@ -496,6 +496,8 @@ cdef class Image:
         cdef Core* core = self.data.core
         cdef int status = OK
         enter(core)
+        if core.guarded and core.entered == 0:
+            self.engine._settle()
         if core.closed:
             status = E_CLOSED
         elif count < NOGIL_MIN_BYTES:

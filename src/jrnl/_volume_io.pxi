@@ -57,6 +57,7 @@ cdef class VolumeIO:
         cdef const uint8_t* source
         cdef Py_buffer view
         cdef bint exported = not PyBytes_CheckExact(data)
+        cdef bint low
         cdef int status
         if exported:
             take_buffer(data, &view, 0)
@@ -72,9 +73,12 @@ cdef class VolumeIO:
             with nogil:
                 status = core_write(self.core, self.index, start, source, length)
         seq = self.core.seq
+        low = take_low(self.core)
         core_unlock(self.core)
         if exported:
             PyBuffer_Release(&view)
+        if low:
+            self.engine._tell_low()
         if status == E_BOUNDS:
             raise_bounds(offset, length, self.size)
         raise_status(status, self.core)
@@ -101,6 +105,7 @@ cdef class VolumeIO:
         """
         cdef Py_buffer places, view
         cdef uint64_t count, length, seq
+        cdef bint low
         cdef int status
         array = _as_offsets(offsets, self.size)
         take_buffer(array, &places, 0)
@@ -114,11 +119,14 @@ cdef class VolumeIO:
                     status = core_write_many(self.core, self.index, <const int64_t*>places.buf,
                                              count, <const uint8_t*>view.buf, length)
                 seq = self.core.seq
+                low = take_low(self.core)
                 core_unlock(self.core)
             finally:
                 PyBuffer_Release(&view)
         finally:
             PyBuffer_Release(&places)
+        if low:
+            self.engine._tell_low()
         if status == E_BOUNDS:
             bad = (array < 0) | (array > self.size) | (array > <int64_t>(self.size - length)
                                                        if length <= self.size else True)
@@ -189,12 +197,16 @@ cdef class VolumeIO:
         cdef uint64_t start = as_unsigned(offset, "offset", self.size)
         cdef uint64_t count = as_unsigned(length, "length", self.size)
         cdef uint64_t seq
+        cdef bint low
         cdef int status
         enter(self.core)
         with nogil:
             status = core_fill_zero(self.core, kind, self.index, start, count)
         seq = self.core.seq
+        low = take_low(self.core)
         core_unlock(self.core)
+        if low:
+            self.engine._tell_low()
         if status == E_BOUNDS:
             raise_bounds(offset, length, self.size)
         raise_status(status, self.core)
@@ -216,6 +228,7 @@ cdef class Edit:
     cdef MemoryDevice lent       # file stores: the copy
     cdef uint64_t start
     cdef bint locked
+    cdef bint low                # the callback at the low mark is due
     cdef unsigned long thread
 
     def __cinit__(self, VolumeIO volume not None, offset, length):
@@ -258,13 +271,18 @@ cdef class Edit:
         return self.array
 
     def __exit__(self, kind, error, trace):
+        cdef int status
         if self.array is None:
             return
         if self.thread != PyThread_get_thread_ident():
             raise InvalidArgument("an edit must be left on the thread that opened it")
         self.array.flags.writeable = False
         self.array = None
-        raise_status(self._leave(kind is None), self.volume.core)
+        status = self._leave(kind is None)
+        if self.low:
+            self.low = False
+            self.volume.engine._tell_low()
+        raise_status(status, self.volume.core)
 
     def __dealloc__(self):
         if self.locked and self.thread == PyThread_get_thread_ident():
@@ -278,8 +296,8 @@ cdef class Edit:
             if core.disk is not NULL:
                 status = edit_end_on_disk(core, self.volume.index, self.start,
                                           self.lent.data if keep else NULL)
-                core_unlock(core)
-                return status
-            status = edit_end(core, self.volume.index, self.start, keep)
+            else:
+                status = edit_end(core, self.volume.index, self.start, keep)
+            self.low = take_low(core)
             core_unlock(core)
         return status

@@ -144,12 +144,12 @@ cdef int core_write_many(Core* core, uint32_t volume, const int64_t* offsets, ui
         return OK
     if core.disk is not NULL:
         return disk_write_many(core, volume, offsets, count, data, length)
+    core_tick(core)
     status = room_check(core, NULL, length, count)
     if status == OK and core.fold:
         status = fold_ahead(core, volume, 0, length, count)
     if status != OK:
         return status
-    core_tick(core)
     base = core.volumes[volume].data
     ahead = length if length < PREFETCH_BYTES else PREFETCH_BYTES
     for k in range(count):
@@ -227,13 +227,13 @@ cdef int core_fill_zero(Core* core, int kind, uint32_t volume, uint64_t offset,
     if core.edits is not NULL and edit_overlaps(core, volume, offset, length):
         return E_EDIT
     status = OK if core.disk is NULL else disk_check(core)
+    core_tick(core)
     if status == OK:
         status = zero_room_check(core, volume, offset, length)
     if status == OK and core.fold and core.disk is NULL:
         status = fold_ahead(core, volume, offset, length, 0)
     if status != OK:
         return status
-    core_tick(core)
     while length:
         piece = length if length < core.piece_max else core.piece_max
         if core.disk is not NULL:
@@ -296,45 +296,26 @@ cdef int core_read(Core* core, uint32_t volume, uint64_t offset, uint8_t* data,
     return status
 
 
-# Will it fit? A journal that may not evict (it refuses, or an edit is open) refuses a batch whole.
+# Will it fit? A journal of which not all may leave refuses a batch whole.
 
 cdef inline bint may_not_evict(const Core* core) noexcept nogil:
-    return may_fill_up(core) or core.edits is not NULL
-
-
-cdef int simulate_one(Core* core, Ring* ring, uint64_t room, uint64_t* evicted) noexcept nogil:
-    """Place `room` bytes in a copy of the ring, evicting real entries; E_FULL where that ends."""
-    cdef uint64_t position
-    cdef int64_t time_ns
-    cdef int status
-    while not ring_place(ring, room, &position):
-        if core.refuse:
-            return E_FULL
-        if ring.slot_tail >= core.ring.slot_head:
-            return E_FULL if core.fold_pin_seq != NO_SLOT else E_TOO_LARGE
-        status = ring_leave(core, ring, NULL, NULL, evicted, &time_ns)
-        if status != OK:
-            return status
-        if ring.slot_tail > core.edit_floor:
-            return E_FULL
-    ring_take(ring, position, room)
-    return OK
+    return core.refuse or core.edits is not NULL or keeps_some(core)
 
 
 cdef int room_check(Core* core, const int64_t* lengths, uint64_t length,
                     uint64_t count) noexcept nogil:
     """Whether `count` writes (of lengths[k], or all of `length`) fit where none may be refused."""
-    cdef Ring ring
-    cdef uint64_t k, evicted
+    cdef RingRun run
+    cdef uint64_t k
     cdef int status
     if not may_not_evict(core):
         return OK
     if core.disk is not NULL:
         return disk_room_check(core, lengths, length, count)
-    ring = core.ring
+    ring_run_begin(core, &run)
     for k in range(count):
-        status = simulate_one(core, &ring, write_room(core, <uint64_t>lengths[k] if lengths
-                                                      is not NULL else length), &evicted)
+        status = ring_run_add(core, &run, write_room(core, <uint64_t>lengths[k] if lengths
+                                                     is not NULL else length))
         if status != OK:
             return status
     return OK
@@ -342,20 +323,20 @@ cdef int room_check(Core* core, const int64_t* lengths, uint64_t length,
 
 cdef int zero_room_check(Core* core, uint32_t volume, uint64_t offset,
                          uint64_t length) noexcept nogil:
-    cdef Ring ring
-    cdef uint64_t piece, room, evicted
+    cdef RingRun run
+    cdef uint64_t piece, room
     cdef int status
     if not may_not_evict(core):
         return OK
     if core.disk is not NULL:
         return disk_zero_room_check(core, offset, length)
-    ring = core.ring
+    ring_run_begin(core, &run)
     while length:
         piece = length if length < core.piece_max else core.piece_max
         room = 0
         if core.images_mode & IMAGES_BEFORE and not all_zero(&core.volumes[volume], offset, piece):
             room = align_up(piece)
-        status = simulate_one(core, &ring, room, &evicted)
+        status = ring_run_add(core, &run, room)
         if status != OK:
             return status
         offset += piece

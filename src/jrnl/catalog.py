@@ -76,6 +76,7 @@ class Catalog:
         self.keeper: Keeps | None = None
         self.folding: Folds | None = None
         self._awaited: str | None = None  # the name of a mark whose entry is being made
+        self.check_delete: Callable[[str], None] = _may_go
 
     def check_free(self, name: str) -> str:
         """Return `name` if it is valid and nobody's. Raises InvalidArgument, NameTaken."""
@@ -196,6 +197,10 @@ class Catalog:
     def volume_index(self, volume: object) -> int:
         """Return the index of a volume; see the function of that name."""
         return volume_index(self.volumes, volume)
+
+
+def _may_go(name: str) -> None:
+    """Whatever the snapshot, nothing needs it."""
 
 
 def volume_index(volumes: dict[str, int], volume: object) -> int:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from jrnl._core import FORMAT
 from jrnl.errors import FormatError
+from jrnl.limits import check_limits
 from jrnl.points import check_name
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ def checked(document: Document) -> Document:
     """Return the document if every value is one that a store writes. Raises FormatError."""
     checks: tuple[Callable[[Document], None], ...] = (
         _check_kinds, _check_options, _check_volumes, _check_positions, _check_tables,
-        _check_intents, _check_copies,
+        _check_intents, _check_copies, _check_pins, check_limits,
     )  # fmt: skip
     try:
         for check in checks:
@@ -114,6 +115,19 @@ def _check_intents(document: Document) -> None:
     if document["restore"] is not None:
         _numbers([document["restore"]["recovery"], document["restore"]["start"]])
         _check_indices(document, document["restore"].get("volumes", [0]))
+
+
+def _check_pins(document: Document) -> None:
+    pins = document.get("pins", [])
+    if not isinstance(pins, list):
+        raise TypeError("pins is no list")
+    for name, seq, time_ns in pins:
+        check_name(name)
+        _numbers([seq])
+        if type(time_ns) is not int or not -(1 << 63) <= time_ns < 1 << 63:
+            raise TypeError("a time")
+    if len({name for name, _, _ in pins}) != len(pins):
+        raise ValueError("two pins of one mark")
 
 
 def _check_copies(document: Document) -> None:

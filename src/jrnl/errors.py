@@ -56,7 +56,7 @@ class PointExpired(JrnlError, LookupError):
 
 
 class PinnedPoint(JrnlError):
-    """A rewind would drop entries that an open view or recovery needs."""
+    """What an open view or recovery needs, or a pin keeps, would go: by a rewind, say."""
 
 
 class EditOpen(JrnlError):

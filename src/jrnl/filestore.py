@@ -10,7 +10,9 @@ from jrnl import copies
 from jrnl._core import FORMAT, Engine, Log
 from jrnl.document import checked
 from jrnl.errors import CorruptionError, FormatError, InvalidArgument, ReadOnlyStore, StoreExists
+from jrnl.folding import Folding
 from jrnl.keeper import HEAD_BYTES, SLOT_BYTES, Keeper, check_head, head_bytes, volume_file
+from jrnl.limits import Limits, apply, limits_document, limits_of
 from jrnl.opening import Scan
 from jrnl.options import Options, overlay_size, parse
 from jrnl.plan import BOTH
@@ -64,7 +66,7 @@ def make_in(place: Place, name: str, options: Options, overlay: Size | None) -> 
         place.remove(temporary)
         raise StoreExists(f"there is something at {name!r} by now") from error
     place.sync()
-    return open_in(place, name, overlay=overlay, clock=options.clock)
+    return open_in(place, name, overlay=overlay, clock=options.clock, on_low=options.limits.on_low)
 
 
 def _write_files(folder: Place, options: Options) -> None:
@@ -78,6 +80,7 @@ def _write_files(folder: Place, options: Options) -> None:
         "overflow": options.overflow,
         "sync": "always" if options.always else "flush",
         "volumes": [[name, size] for name, size in options.sizes.items()],
+        **limits_document(options.limits),
     }
     created = (options.clock or time.time_ns)()
     document = {
@@ -138,6 +141,7 @@ def open_in(
     *,
     overlay: Size | None = None,
     clock: Callable[[], int] | None = None,
+    on_low: Callable[[Store], object] | None = None,
 ) -> Store:
     """Open the store `name` of a folder. Raises what `open` raises."""
     if mode not in ("r", "r+"):
@@ -148,7 +152,8 @@ def open_in(
     try:
         folder.lock(writable)
         keeper, document = _read_superblocks(folder, writable)
-        return _open(keeper, document, writable, overlay, clock)
+        limits = limits_of(document, on_low)
+        return _open(keeper, document, writable, overlay, clock, limits)
     except BaseException:
         if keeper is not None:
             keeper.let_go()
@@ -186,10 +191,13 @@ def _read_superblocks(folder: Place, writable: bool) -> tuple[Keeper, Document]:
             if device is not None:
                 device.close()
         raise
-    fixed = {
+    fixed: Document = {
         key: document[key]
-        for key in ("journal", "images", "overflow", "sync", "volumes", "created_ns")
-    }
+        for key in (
+            "journal", "images", "overflow", "sync", "volumes", "created_ns", "reclaim", "low",
+        )
+        if key in document
+    }  # fmt: skip
     return Keeper(folder, superblock, fixed, document), document
 
 
@@ -199,6 +207,7 @@ def _open(
     writable: bool,
     overlay: Size | None,
     clock: Callable[[], int] | None,
+    limits: Limits,
 ) -> Store:
     key = keeper.superblock.key
     journal = document["journal"]
@@ -236,8 +245,10 @@ def _open(
     log = Log(engine, log_file, index_file, key, keeper.record if writable else _nothing,
               document["sync"] == "always", not writable)  # fmt: skip
     keeper.log = log
+    keeper.hold_pins()
+    engine.set_retention(limits.least_ns, 0)
     _find_state(keeper, log, document)
-    return _start(keeper, log, document, names, writable)
+    return _start(keeper, log, document, names, writable, limits)
 
 
 def _nothing() -> None:
@@ -310,13 +321,22 @@ def _show(log: Log, document: Document) -> None:
     log.show_undone(restore["start"])
 
 
-def _start(keeper: Keeper, log: Log, document: Document, names: list[str], writable: bool) -> Store:
+def _start(
+    keeper: Keeper,
+    log: Log,
+    document: Document,
+    names: list[str],
+    writable: bool,
+    limits: Limits,
+) -> Store:
     """Finish what was interrupted, begin a new epoch, and accept writes."""
     engine = log.engine
     if document["undo"] is not None:
         log.set_undo(document["undo"])
     rewound = document["rewound"]
     if writable:
+        if document["undo"] is not None or rewound is not None:
+            keeper.read_marks()
         with engine:
             if document["undo"] is None and rewound is not None and engine.seq < rewound[1]:
                 log.put_rewound(*rewound)
@@ -329,8 +349,10 @@ def _start(keeper: Keeper, log: Log, document: Document, names: list[str], writa
     store = Store(engine, names, keeper)
     with engine:
         keeper.load(store._catalog, store._resolve)
+        store._pins.load(keeper.held_pins())
+        apply(engine, limits, store)
         if writable and document["overflow"] == "fold":
-            store._begin_folding()
+            Folding(store._catalog, engine).begin()
         if writable:
             keeper.bound_epochs()
         if keeper.restore is not None and writable:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import xxhash
 
 from jrnl import copies, patches
-from jrnl._core import FORMAT, ExtentMap, Image, Log
+from jrnl._core import FORMAT, ExtentMap, Hold, Image, Log
 from jrnl.errors import (
     CorruptionError,
     FormatError,
@@ -24,11 +24,13 @@ from jrnl.snapshot import Snapshot
 if TYPE_CHECKING:
     from jrnl.catalog import Catalog
     from jrnl.folder import Place
+    from jrnl.points import Mark
     from jrnl.superblock import Device, Document, Superblock
 
 HEAD_BYTES = FORMAT["constants"]["LOG_HEAD_BYTES"]
 SLOT_BYTES = FORMAT["header_sizes"]["EntryHeader"]
 EPOCHS_MAX = 4096
+EPOCHS_HELD = 4 * EPOCHS_MAX  # what a superblock surely takes, where nothing may leave
 _ALIASES_KEPT = 256
 _NAME_MAX = 64  # of a volume's file
 _HEAD = struct.Struct("<8sQQQ")  # magic, key, bytes of the ring, of the index
@@ -110,6 +112,9 @@ class Keeper:
         self.recoveries: list[Document] = list(document.get("recoveries", []))
         self.restore: Document | None = document.get("restore")
         self.next_id = int(document.get("next_id", 1))
+        self.pins: list[list[Any]] = [list(pin) for pin in document.get("pins", [])]
+        self.retain: list[int] = list(document.get("retain", (0, 0)))
+        self._held: dict[str, Hold] = {}  # while it is being opened
         self.clean = False
         self._preserved: set[int] = set()  # copies of production that no snapshot has
         self._kept_moves: dict[int, int] = {}  # how often a recovery had moved when it was kept
@@ -144,6 +149,8 @@ class Keeper:
             "recoveries": self.recoveries,
             "restore": self.restore,
             "next_id": self.next_id,
+            **({"pins": self.pins} if self.pins else {}),
+            **({"retain": self.retain} if any(self.retain) else {}),
         }
 
     def _marks_at_base(self, base_seq: int) -> list[list[Any]]:
@@ -178,6 +185,58 @@ class Keeper:
     def record(self) -> None:
         """Write the superblocks."""
         self.superblock.write(self.document())
+
+    def check_epochs(self) -> None:
+        """Raise JournalFull where pins have kept groups of too many epochs; a rewind adds one."""
+        if len(self.epochs) >= EPOCHS_HELD:
+            self.bound_epochs()
+        if len(self.epochs) >= EPOCHS_HELD:
+            raise JournalFull(
+                f"since the oldest state that is kept there were {len(self.epochs)} rewinds, and "
+                "it may not leave: release its pin or unpin its mark, or call retain() with less"
+            )
+
+    # What is kept.
+
+    def pin_mark(self, mark: Mark) -> None:
+        """Make a mark and its pin durable."""
+        self.opened.commit()
+        self.pins.append([mark.name, mark.seq, mark.time_ns])
+        self.opened.record()
+
+    def unpin_mark(self, name: str) -> None:
+        """Forget a mark's pin, durably."""
+        self.opened.check()
+        self.pins = [pin for pin in self.pins if pin[0] != name]
+        self.opened.record()
+
+    def set_retention(self, least_ns: int, most_ns: int) -> None:
+        """Remember how long states are kept, durably."""
+        self.opened.check()
+        self.retain = [least_ns, most_ns]
+        self.opened.record()
+
+    def hold_pins(self) -> None:
+        """Keep what is pinned, before anything is read or written."""
+        engine = self.opened.engine
+        states = [fact["seq"] for fact in self.snapshots]
+        for name, seq, _ in self.pins:
+            needs = seq if engine.images & BEFORE else max(
+                (state for state in states if state <= seq), default=seq
+            )  # fmt: skip
+            self._held[name] = Hold(engine, seq, needs, name)
+
+    def held_pins(self) -> dict[str, Hold]:
+        """Return what is pinned and there; what damage has taken becomes a problem."""
+        assert self.catalog is not None
+        held, self._held = self._held, {}
+        for name, hold in list(held.items()):
+            mark = self.catalog.find_mark(name)
+            if mark is None or mark.seq != hold.seq:
+                self.problems.append(f"the pinned mark {name!r}: its state {hold.seq} is lost")
+                held.pop(name).release()
+                self.pins = [pin for pin in self.pins if pin[0] != name]
+        return held
 
     # Copies: snapshots and what recoveries preserve.
 
@@ -466,6 +525,10 @@ class Keeper:
 
     # Opening and closing.
 
+    def read_marks(self) -> None:
+        """Know the marks before entries leave: a REWIND that is entered again may push them out."""
+        self.early_marks += [list(mark) for mark in self.opened.marks()]
+
     def load(self, catalog: Catalog, resolve: Any) -> None:
         """Fill the catalogue: snapshots, marks, recoveries; what is damaged becomes a problem."""
         engine, key = self.opened.engine, self.superblock.key
@@ -482,7 +545,8 @@ class Keeper:
             catalog.snapshots[fact["name"]] = Snapshot(
                 catalog, fact["name"], image, fact["time_ns"], fact.get("pinned", False)
             )
-        catalog.load_marks([*map(tuple, self.early_marks), *self.opened.marks()])
+        early = [*map(tuple, self.early_marks), *map(tuple, self.pins)]
+        catalog.load_marks([*early, *self.opened.marks()])
         for fact in self.recoveries:
             catalog.reserve_id(fact["id"])  # it stays its own, even where it cannot be taken up
             try:

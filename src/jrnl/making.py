@@ -10,6 +10,8 @@ from jrnl import filestore
 from jrnl._core import Engine, MemoryDevice
 from jrnl.errors import FormatError, InvalidArgument, InvalidType
 from jrnl.folder import Folder
+from jrnl.folding import Folding
+from jrnl.limits import Duration, parse_limits
 from jrnl.options import parse, parse_journal, parse_modes
 from jrnl.sizes import Size
 from jrnl.sources import Path, load
@@ -32,6 +34,11 @@ def create(
     sync: str | None = None,
     overlay: Size | None = None,
     clock: Callable[[], int] | None = None,
+    reclaim: tuple[float, float] | None = None,
+    low: float | None = None,
+    on_low: Callable[[Store], object] | None = None,
+    keep_at_least: Duration | None = None,
+    keep_at_most: Duration | None = None,
 ) -> Store:
     """Create a store: in memory, or with a `path`, on disk.
 
@@ -67,6 +74,19 @@ def create(
         64 KiB; 64 MiB by default, less for a smaller journal.
     clock : callable, optional
         Gives the time of an entry in nanoseconds since 1970-01-01 UTC; the system's by default.
+    reclaim : (float, float), optional
+        Two fractions of the journal, start and stop: an entry that would fill it beyond the first
+        has the oldest leave until it is filled to the second. It is as full as the fuller of its
+        two parts, headers and images. By default it is filled up, and then the oldest leave one by
+        one, on disk a sixteenth at a time.
+    low : float, optional
+        A fraction of the journal: with less free room than that it is low.
+    on_low : callable, optional
+        Called as ``on_low(store)`` by the writing thread, once the operation that made the room low
+        is done and the lock is let go, and again only after there was more. It may do anything.
+        What it raises is reported as unraisable (`sys.unraisablehook`): the write is done.
+    keep_at_least, keep_at_most : timedelta, or seconds as int or float, optional
+        What is younger never leaves, and what is older does; see `Store.retain`.
 
     Returns
     -------
@@ -86,6 +106,8 @@ def create(
     options = parse(
         on_disk=path is not None, size=size, volumes=volumes, source=source, journal=journal,
         images=images, overflow=overflow, checksum=checksum, sync=sync, clock=clock,
+        reclaim=reclaim, low=low, on_low=on_low, keep_at_least=keep_at_least,
+        keep_at_most=keep_at_most,
     )  # fmt: skip
     if path is not None:
         parent, name = _split(path)
@@ -100,12 +122,12 @@ def create(
     for index, name in enumerate(options.sizes):
         if name in options.sources:
             load(engine, index, options.sources[name])
-    return _begun(Store(engine, list(options.sizes)), overflow)
+    return _begun(Store(engine, list(options.sizes), None, options.limits), overflow)
 
 
 def _begun(store: Store, overflow: str) -> Store:
     if overflow == "fold":
-        store._begin_folding()
+        Folding(store._catalog, store._engine).begin()
     return store
 
 
@@ -126,6 +148,7 @@ def open_store(
     *,
     overlay: Size | None = None,
     clock: Callable[[], int] | None = None,
+    on_low: Callable[[Store], object] | None = None,
 ) -> Store:
     """Open a store on disk; ``jrnl.open``.
 
@@ -140,8 +163,8 @@ def open_store(
     mode : {"r+", "r"}
         For reading and writing, alone; or for reading only, beside other readers: then nothing is
         written, and what the log has and the volumes' files have not is kept in memory.
-    overlay, clock
-        As for `create`.
+    overlay, clock, on_low
+        As for `create`; `low` is as it was given there.
 
     Raises
     ------
@@ -162,7 +185,9 @@ def open_store(
         raise FormatError(f"{os.fspath(path)!r} is no store")
     with Folder(parent) as folder:
         try:
-            return filestore.open_in(folder, name, mode, overlay=overlay, clock=clock)
+            return filestore.open_in(
+                folder, name, mode, overlay=overlay, clock=clock, on_low=on_low
+            )
         except NotADirectoryError as error:
             raise FormatError(f"{os.fspath(path)!r} is a file, and no store") from error
 
@@ -175,6 +200,11 @@ def wrap(
     overflow: str = "evict",
     checksum: bool = True,
     clock: Callable[[], int] | None = None,
+    reclaim: tuple[float, float] | None = None,
+    low: float | None = None,
+    on_low: Callable[[Store], object] | None = None,
+    keep_at_least: Duration | None = None,
+    keep_at_most: Duration | None = None,
 ) -> Store:
     """Journal a caller's own memory: `buffer` becomes the volume "data", without a copy.
 
@@ -183,9 +213,13 @@ def wrap(
     buffer : writable, C-contiguous buffer
         Any shape and dtype; it stays exported until the store and all arrays from it are gone.
         What is written to it around the store is not journaled, and no checksum sees it.
-    journal, images, overflow, checksum, clock
+    journal, images, overflow, checksum, clock, reclaim, low, on_low, keep_at_least, keep_at_most
         As for `create`, whose exceptions it raises.
     """
+    limits = parse_limits(
+        overflow=overflow, reclaim=reclaim, low=low, on_low=on_low, keep_at_least=keep_at_least,
+        keep_at_most=keep_at_most,
+    )  # fmt: skip
     mode = parse_modes(images, overflow, clock)
     capacity = parse_journal(journal)
     device = MemoryDevice.adopt(buffer)
@@ -193,4 +227,4 @@ def wrap(
         raise InvalidArgument("the buffer is empty; a volume has at least one byte")
     engine = Engine([device], capacity, mode, bool(checksum), overflow == "refuse", clock)
     engine.mark_written(0, 0, device.size)
-    return _begun(Store(engine, ["data"]), overflow)
+    return _begun(Store(engine, ["data"], None, limits), overflow)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from jrnl.errors import InvalidArgument, InvalidType
+from jrnl.limits import Limits, parse_limits
 from jrnl.plan import AFTER, BEFORE, BOTH
 from jrnl.points import check_name
 from jrnl.sizes import Size, parse_size
@@ -37,6 +38,7 @@ class Options(NamedTuple):
     overflow : str
     always : bool
     clock : callable or None
+    limits : Limits
     """
 
     sizes: dict[str, int]
@@ -46,6 +48,7 @@ class Options(NamedTuple):
     overflow: str
     always: bool
     clock: Callable[[], int] | None
+    limits: Limits = Limits()
 
 
 def parse(
@@ -60,6 +63,7 @@ def parse(
     checksum: bool = True,
     sync: str | None = None,
     clock: Callable[[], int] | None = None,
+    **rules: Any,
 ) -> Options:
     """Check what `create` was given. Raises InvalidArgument, InvalidType, OSError."""
     if images is None and on_disk:
@@ -69,6 +73,7 @@ def parse(
         _check_on_disk(mode, checksum, sync)
     elif sync is not None:
         raise InvalidArgument("sync is for stores on disk; this one is in memory")
+    limits = parse_limits(overflow=overflow, **rules)
     capacity = parse_journal(journal)
     if volumes is not None and not isinstance(volumes, Mapping):
         raise InvalidType(f"volumes must map names to sizes, not be a {type(volumes).__name__}")
@@ -78,7 +83,7 @@ def parse(
     sizes = _parse_volumes(size, volumes, sources)
     if on_disk and max(sizes.values()) > _FILE_MAX_BYTES:
         raise InvalidArgument("a volume on disk has at most 1 EiB")
-    return Options(sizes, sources, capacity, mode, overflow, sync == "always", clock)
+    return Options(sizes, sources, capacity, mode, overflow, sync == "always", clock, limits)
 
 
 def _check_on_disk(mode: int, checksum: bool, sync: str | None) -> None:

@@ -104,12 +104,15 @@ class Snapshot:
         ------
         UnknownPoint
             It was deleted already.
+        PinnedPoint
+            With after-images alone, a pinned state is rebuilt from it.
         EditOpen, StoreClosed
         """
         with self.image.engine as engine:
             engine.check_open()
             catalog = self._catalog()
             if catalog is not None and catalog.snapshots.get(self.name) is self:
+                catalog.check_delete(self.name)
                 if catalog.keeper is not None:
                     catalog.keeper.snapshot_deleted(self.image)
                 del catalog.snapshots[self.name]

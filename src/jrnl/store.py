@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
+from weakref import ref
 
+from jrnl import history, limits
 from jrnl._core import Engine, ExtentMap, Image
 from jrnl.catalog import Catalog
 from jrnl.checking import (
@@ -23,8 +25,9 @@ from jrnl.errors import (
     PointExpired,
     UnknownPoint,
 )
-from jrnl.folding import Folding
+from jrnl.history import State, Stats
 from jrnl.journal import Journal
+from jrnl.pins import KeepsStates, Pins
 from jrnl.plan import BEFORE, PRODUCTION, Base, Plan, Way, choose
 from jrnl.points import (
     Mark,
@@ -52,6 +55,9 @@ from jrnl.volume import Volume
 
 if TYPE_CHECKING:
     from types import TracebackType
+
+    import numpy as np
+    from numpy.typing import NDArray
 
     from jrnl.keeper import Keeper
 
@@ -90,14 +96,20 @@ class Savepoint:
             self._store._close_savepoint(self, mark, failed=kind is not None)
 
 
-class Store(ClosesItself):
+class Store(KeepsStates, ClosesItself):
     """One or more volumes under one journal and one sequence; made by `create` and `wrap`.
 
     Any method may be called from any thread. As a context manager it closes itself; after that all
     but names, sizes and `problems` raises StoreClosed.
     """
 
-    def __init__(self, engine: Engine, names: list[str], keeper: Keeper | None = None) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        names: list[str],
+        keeper: Keeper | None = None,
+        rules: limits.Limits | None = None,
+    ) -> None:
         self._engine = engine
         self._keeper = keeper
         # Nothing here refers back to the store: dropped, it goes at once, and its memory with it.
@@ -109,6 +121,10 @@ class Store(ClosesItself):
         }
         self._catalog.keeper = keeper
         self._savepoints: set[Savepoint] = set()
+        self._pins = Pins(engine, self._catalog, keeper)
+        self._catalog.check_delete = _checker(ref(self._pins))
+        if rules is not None:
+            limits.apply(engine, rules, self)
         self.journal = Journal(engine)
 
     def __repr__(self) -> str:
@@ -211,15 +227,28 @@ class Store(ClosesItself):
         engine.commit(seq)
         return seq
 
-    def mark(self, name: str | None = None) -> Mark:
+    def mark(self, name: str | None = None, pinned: bool = False) -> Mark:
         """Name the present state, by a MARK entry; without a name, return a bookmark, no entry.
 
-        A mark lives as long as its state is in the window.
+        A mark lives as long as its state is in the window. A `pinned` one keeps it there, as `pin`
+        does, until `unpin`; on disk it is durable when this returns, and outlives closing.
 
         Raises
         ------
         NameTaken, InvalidArgument, InvalidType, JournalFull, StoreClosed
+        PointExpired
+            A pin with after-images alone, and no snapshot that leads to the state.
         """
+        if pinned and name is None:
+            raise InvalidArgument("a bookmark cannot be pinned; give it a name, or use pin()")
+        if pinned and name is not None:
+            with self._engine as engine:
+                engine.check_open()
+                self._catalog.check_free(name)
+                self._pins.check_markable()
+                mark = next(iter(self._volumes.values()))._mark(name)
+                self._pins.pin_mark(mark)
+                return mark
         if name is not None:
             return next(iter(self._volumes.values()))._mark(name)
         with self._engine as engine:
@@ -376,8 +405,11 @@ class Store(ClosesItself):
         Raises
         ------
         PinnedPoint
-            An open view or recovery needs an entry that would be dropped.
+            An open view or recovery needs an entry that would be dropped, or a later state is
+            pinned.
         UnknownPoint, PointExpired, CorruptionError, EditOpen, StoreClosed
+        JournalFull
+            On disk, what is pinned leaves no room for the REWIND entry.
         InvalidArgument
             ``images="after"``.
         """
@@ -406,6 +438,100 @@ class Store(ClosesItself):
         self._engine.check_not_closed()
         self._check_before_images("savepoint")
         return Savepoint(self, name)
+
+    # What has happened.
+
+    def diff(
+        self, a: Point, b: Point, volume: str | Volume | None = None, *, exact: bool = False
+    ) -> NDArray[np.void]:
+        """Say where two states differ. Their order does not matter.
+
+        By default that is told from the headers of the entries between them, and nothing is read:
+        the extents that these entries wrote. Outside of them the states are equal; inside, bytes
+        may be, since a write may write what was there already. Zeroes over zeroes do not count
+        where the journal says so.
+
+        With `exact` both states are read there and compared: an extent begins and ends with a byte
+        that differs, and between two such bytes runs of less than 64 equal ones are part of it.
+
+        A state that only a snapshot holds, and one that damaged headers lead to, is read and
+        compared in any case, wherever it may differ: the answer is exact then.
+
+        Parameters
+        ----------
+        a, b : point
+            As for `recover`. Without `exact`, their entries are enough: they need not be in the
+            window of a store with ``images="after"``.
+        volume : str or Volume, optional
+            Only this one; all of them by default.
+
+        Returns
+        -------
+        ndarray
+            Structured: volume (uint16, its index in ``store.volumes``), offset and length (uint64,
+            bytes), sorted by volume and offset; extents neither touch nor overlap.
+
+        Raises
+        ------
+        PointExpired, UnknownPoint, UnknownVolume, CorruptionError, InvalidArgument, InvalidType,
+        EditOpen, StoreClosed, MemoryError
+        """
+        with self._engine as engine:
+            engine.check_open()
+            index = None if volume is None else self._catalog.volume_index(volume)
+            only = None if index is None else frozenset({index})
+            states = self._state(a, only), self._state(b, only)
+            return history.diff(engine, states, index, exact)
+
+    def history(
+        self, offset: int, length: int, volume: str | Volume | None = None
+    ) -> NDArray[np.void]:
+        """Say who wrote in a range of a volume: the retained entries that did, oldest first.
+
+        They are rows of ``store.journal.entries``: writes, discards and zeroes whose range overlaps
+        it. What was there before entry `seq` is ``store.journal.before(seq)``. What a rewind
+        dropped is in no state and not in here. Nobody has written in an empty range.
+
+        Parameters
+        ----------
+        offset, length : int
+            Bytes.
+        volume : str or Volume, optional
+            Where there are several.
+
+        Raises
+        ------
+        OutOfBounds, UnknownVolume, InvalidType, StoreClosed
+        CorruptionError
+            A header is damaged: it could be of an entry that wrote there.
+        """
+        with self._engine as engine:
+            engine.check_not_closed()
+            return history.history(engine, offset, length, self._catalog.volume_index(volume))
+
+    def stats(self, since: Point | None = None, until: Point | None = None) -> Stats:
+        """Count what was written after state `since`, up to and including state `until`.
+
+        By default, all that the journal holds. A phase is what lies between two points: mark its
+        start and its end. What a rewind dropped counts nowhere.
+
+        Returns
+        -------
+        Stats
+
+        Raises
+        ------
+        InvalidArgument
+            `since` is the later one.
+        CorruptionError
+            A header among them is damaged.
+        PointExpired, UnknownPoint, InvalidType, StoreClosed
+        """
+        with self._engine as engine:
+            engine.check_not_closed()
+            first = engine.base_seq if since is None else self._resolve(since)
+            last = engine.seq if until is None else self._resolve(until)
+            return history.stats(engine, first, last)
 
     # Checking.
 
@@ -497,10 +623,6 @@ class Store(ClosesItself):
                 if self._keeper is not None:
                     self._keeper.let_go()
 
-    def _begin_folding(self) -> None:
-        """Bring snapshots on over what leaves the journal. Called by who makes or opens a store."""
-        Folding(self._catalog, self._engine).begin()
-
     def _finish_restore(self) -> None:
         """Take an interrupted restore back, or go on with it. Called by the opening."""
         keeper = self._keeper
@@ -574,6 +696,20 @@ class Store(ClosesItself):
         seq = self._resolve(to)
         return choose(engine, bases, seq, only), seq
 
+    def _state(self, point: Point, only: frozenset[int] | None) -> State:
+        """Return what `diff` has to know of a point, and of which volumes."""
+        self._check_own(point)
+        snapshot = self._snapshot_of(point)
+        if snapshot is not None and present_seq(self._engine, snapshot.seq) is None:
+            return State(None, lambda: snapshot.image)
+
+        def image() -> Image:
+            way, seq = self._choose(point, None, only)
+            base = way.base.image or Image.production(self._engine)
+            return Image.patched(base, way.extents, seq, False)
+
+        return State(self._resolve(point), image)
+
     def _outcome(self, seq: int, base: str | Snapshot | None, only: frozenset[int] | None) -> int:
         with self._engine as engine:
             engine.check_open()
@@ -611,6 +747,8 @@ class Store(ClosesItself):
             )
 
     def _rewind(self, seq: int) -> Rewind:
+        if self._keeper is not None:
+            self._keeper.check_epochs()
         result = Rewind(*self._engine.rewind(seq))
         self._catalog.snapshots_changed()  # some may be of states that were dropped
         if self._keeper is not None:
@@ -642,6 +780,15 @@ class Store(ClosesItself):
             if failed and not engine.closed:
                 engine.check_open()
                 self._rewind(engine.resolve(savepoint.start))
+
+
+def _checker(pins: ref[Pins]) -> Callable[[str], None]:
+    def check(name: str) -> None:
+        found = pins()
+        if found is not None:
+            found.check_delete(name)
+
+    return check
 
 
 def _is_in_window(engine: Engine, catalog: Catalog, seq: int) -> bool:

@@ -68,6 +68,10 @@ class World:
         What some of them may be instead.
     untimed : int or None
         The seq of an entry whose time nobody knows: a rewind that opening may have finished.
+    pinned : frozenset of str
+        Marks whose states stay, come what may.
+    half_pinned : frozenset of str
+        Marks that are just being pinned or unpinned.
     """
 
     model: Model
@@ -76,6 +80,8 @@ class World:
     recoveries: dict[int, tuple[int, State]] = field(default_factory=dict)
     moving: dict[int, tuple[int, State]] = field(default_factory=dict)
     untimed: int | None = None
+    pinned: frozenset[str] = frozenset()
+    half_pinned: frozenset[str] = frozenset()
 
     def kept(self, recovery: jrnl.Recovery) -> tuple[int, State]:
         """Return what a recovery must show."""
@@ -121,7 +127,8 @@ class Expectation:
             found = cut(found, store.seq)
             ids = store.recoveries
             recoveries = {k: world.kept(ids[k]) for k in world.recoveries if k in ids}
-            return World(found, store.seq, None, recoveries)
+            pinned = frozenset(pin.name for pin in store.pins)
+            return World(found, store.seq, None, recoveries, pinned=pinned)
         raise Failure("; ".join(reasons))
 
 
@@ -211,6 +218,7 @@ class Check:
         self.journal()
         self.snapshots()
         self.points()
+        self.pins()
         self.recoveries()
         told = self.store.verify().problems
         problems = [problem for problem in told if not problem.startswith(HEALED)]
@@ -266,6 +274,16 @@ class Check:
                         raise Failure(f"state {seq} was dropped and is back")
                 except PointExpired:
                     pass
+
+    def pins(self) -> None:
+        """Every pinned mark is there, and its state in the window; no other is pinned."""
+        found = {pin.name: pin.seq for pin in self.store.pins}
+        wanted, allowed = self.world.pinned, self.world.pinned | self.world.half_pinned
+        if not wanted <= found.keys() <= allowed:
+            raise Failure(f"pinned {sorted(found)}, expected {sorted(wanted)} of {sorted(allowed)}")
+        for name, seq in found.items():
+            if seq != self.model.marks[name] or seq not in self.kept:
+                raise Failure(f"the pinned mark {name} is at {seq}, not {self.model.marks[name]}")
 
     def _point(self, seq: int, base: str | None = None) -> None:
         state = self.model.states[seq]

@@ -11,6 +11,7 @@ from unittest import mock
 
 from jrnl import copies, filestore, keeper, opening, patches, superblock
 from jrnl._core import Image
+from jrnl.points import Mark
 from tests.crash.disk import IGNORED, Op, SimDisk
 from tests.crash.oracle import OTHER_IMAGES
 
@@ -280,6 +281,17 @@ def restore_forgotten() -> Removed:
 def snapshot_uncommitted() -> Removed:
     """A snapshot does not make durable what was written before it."""
     return log_with(write_back=nothing)
+
+
+def pinned_first() -> Removed:
+    """The superblocks name a pin before its mark's entry is durable."""
+
+    def pin(self: keeper.Keeper, mark: Mark) -> None:
+        self.pins.append([mark.name, mark.seq, mark.time_ns])
+        self.opened.record()
+        self.opened.commit()
+
+    return replaced(keeper.Keeper, "pin_mark", pin)
 
 
 def snapshot_named_first() -> Removed:

@@ -446,6 +446,18 @@ PYTHON = {
         "R10", "a recovery's patches are taken without their checksums",
         off.patches_sum,
         Directed(directed.damaged_patches), "a recovery of another state came back"),
+    "pin_commit": Switch(
+        "R10", "a mark is pinned before its entry is durable",
+        off.pinned_first,
+        Script("write_sectors pin"), "the pinned mark 'p-1': its state 2 is lost"),
+    "pin_record": Switch(
+        "R10", "a mark is pinned in memory only",
+        lambda: replaced(KEEPER, "pin_mark", nothing),
+        Script("write_sectors pin flush"), r"pinned \[\], expected \['p-1'\]"),
+    "pin_held": Switch(
+        "R10", "opening does not take the pins up",
+        lambda: replaced(KEEPER, "hold_pins", nothing),
+        Script("write_sectors pin reopen fill*3", states=4), r"pinned \[\], expected \['p-1'\]"),
     "lock": Switch(
         "R12", "the folder is not locked",
         lambda: replaced(folder.Folder, "lock", nothing),

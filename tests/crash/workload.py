@@ -14,7 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 import jrnl
-from jrnl import Kind
+from jrnl import JournalFull, Kind
 from tests.crash.disk import SimDisk
 from tests.crash.expect import (
     START_NS,
@@ -23,6 +23,7 @@ from tests.crash.expect import (
     Failure,
     World,
     copied,
+    cut,
     folded,
     follow,
 )
@@ -154,6 +155,9 @@ class Host:
         self.expectation = Expectation([self.world], oldest=self._promised())
         try:
             seq = act()
+        except JournalFull:
+            self._refused()
+            return
         finally:
             self.expectation.oldest = self._promised()
         if seq != self.model.seq:
@@ -185,6 +189,14 @@ class Host:
         self._settled(after)
         return result
 
+    def _refused(self) -> None:
+        """What is pinned was in the way: nothing has changed. Go on without it."""
+        if not self.world.pinned:
+            raise Failure("refused, though nothing is pinned")
+        self.world.model = cut(self.model, self.store.seq)
+        self._settled(self.world)
+        self.unpin()
+
     def _settled(self, world: World) -> None:
         with suppress(jrnl.StoreClosed):
             world.model = folded(world.model, self.store)
@@ -198,7 +210,8 @@ class Host:
         return self.expectation.oldest
 
     def _branch(self, **changes: object) -> World:
-        world = World(copied(self.model), self.world.low, None, dict(self.world.recoveries))
+        world = World(copied(self.model), self.world.low, None, dict(self.world.recoveries),
+                      pinned=self.world.pinned)  # fmt: skip
         for name, value in changes.items():
             setattr(world, name, value)
         return world
@@ -230,9 +243,36 @@ class Host:
 
     def flush(self) -> None:
         self.model.flush(self._tick())
-        self._simple(self.store.flush)
+        self._simple(lambda: self._flushed(self.store.flush()))
         self.world.low = self.model.seq
         self._settled(self.world)
+
+    def _flushed(self, seq: int) -> int:
+        """Beside what is pinned there may be no room for a FLUSH; all is durable without one."""
+        if self.world.pinned and seq == self.model.seq - 1:
+            self.world.model = cut(self.model, seq)
+        return seq
+
+    def pin(self) -> None:
+        """A mark that keeps its state; durable when the call returns."""
+        name = self._name("p")
+        self.model.mark(name, self._tick())
+        self.world.half_pinned = frozenset({name})
+        self._simple(lambda: self.store.mark(name, pinned=True).seq)
+        self.world.half_pinned = frozenset()
+        if name in self.model.marks:
+            self.world.pinned |= {name}
+            self.world.low = self.model.seq
+        self._settled(self.world)
+
+    def unpin(self) -> None:
+        """Let every pinned mark go."""
+        for name in sorted(self.world.pinned):
+            self.world.half_pinned, low = frozenset({name}), self.world.low
+            self.world.pinned -= {name}
+            self._simple(lambda name=name: self.store.unpin(name) or self.model.seq)
+            self.world.half_pinned, self.world.low = frozenset(), low
+            self._settled(self.world)
 
     def mark(self) -> None:
         name = self._name("m")
@@ -278,7 +318,10 @@ class Host:
         after = self._branch(wanted=wanted)
         after.recoveries |= kept
         after.moving = {}
-        self._atomic(after, lambda: recovery.restore(volumes=names))
+        try:
+            self._atomic(after, lambda: recovery.restore(volumes=names))
+        except JournalFull:
+            self._refused()
 
     def seek(self, to: int) -> None:
         """Restore an undoable recovery, move it, and restore it again, one of its volumes."""
@@ -401,6 +444,17 @@ def mark(host: Host) -> None:
     host.mark()
 
 
+def pin(host: Host) -> None:
+    """Pin a mark, or unpin the one that is."""
+    if host.world.pinned:
+        host.unpin()
+    elif (
+        host.shape.images == "both"
+        or host.store.window.oldest in host.model.snapshots.values()  # which leads to the state
+    ):
+        host.pin()
+
+
 def snapshot(host: Host) -> None:
     if len(host.model.snapshots) < 3:
         host.snapshot()
@@ -409,6 +463,8 @@ def snapshot(host: Host) -> None:
 
 
 def delete_snapshot(host: Host) -> None:
+    if host.shape.images == "after":
+        host.unpin()
     if host.model.snapshots:
         host.delete_snapshot(host.rng.choice(sorted(host.model.snapshots)))
 
@@ -432,7 +488,8 @@ def seek(host: Host) -> None:
 
 def rewind(host: Host) -> None:
     if host.shape.images == "both":
-        host.rewind(host.rng.choice(host.kept()[-20:]))
+        pinned = max((host.model.marks[name] for name in host.world.pinned), default=0)
+        host.rewind(host.rng.choice([seq for seq in host.kept()[-20:] if seq >= pinned]))
 
 
 def savepoint(host: Host) -> None:
@@ -477,6 +534,7 @@ OPERATIONS: dict[str, Callable[[Host], None]] = {
         write_zeroes,
         flush,
         mark,
+        pin,
         snapshot,
         delete_snapshot,
         restore,
@@ -491,7 +549,8 @@ OPERATIONS: dict[str, Callable[[Host], None]] = {
 }
 WRITES = ("write_sectors", "write_inside", "write_across", "write_end", "write_many")
 COMMON = (*WRITES, *WRITES, "flush", "flush", "discard", "write_zeroes", "mark")
-RARE = ("snapshot", "delete_snapshot", "restore", "again", "seek", "rewind", "savepoint", "reopen")
+BACK = ("restore", "again", "seek", "rewind", "savepoint", "reopen")
+RARE = ("pin", "snapshot", "delete_snapshot", *BACK)
 # The kinds of life: all alike, much wrapping, back and forth.
 MIXES = (
     (*COMMON, *RARE, "read_only"),

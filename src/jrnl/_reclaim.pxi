@@ -1,0 +1,356 @@
+# What may leave the journal, and what has to: pins, retention by time, two thresholds.
+#
+# A journal that knows none of these is not `guarded`: its oldest entries leave one by one, as room
+# is needed. With them, a run of the ring without the bytes says what leaves, and only when that is
+# known to be enough does the first entry go. The same run answers whether a batch fits, and what a
+# restore pushes out.
+
+cdef uint64_t NO_PIN = <uint64_t>0xFFFFFFFFFFFFFFFF
+
+cdef enum:
+    STEPS = 16               # on disk, retention by time goes in sixteenths of its duration
+
+
+cdef inline uint64_t age_of(const Core* core, int64_t time_ns) noexcept nogil:
+    """Nanoseconds; time never runs backwards, but the two may be far apart."""
+    return <uint64_t>core.time_ns - <uint64_t>time_ns
+
+
+cdef inline bint keeps_some(const Core* core) noexcept nogil:
+    """Whether some entries may not leave."""
+    return core.guarded and (core.reclaim.pin_needs != NO_PIN or core.reclaim.least_ns != 0
+                             or core.fold_pin_seq != NO_PIN)
+
+
+cdef inline bint may_leave(Core* core, uint64_t seq, int64_t time_ns) noexcept nogil:
+    """Whether the entries up to `seq`, made at `time_ns`, may leave."""
+    if seq > core.reclaim.pin_needs or seq > core.fold_pin_seq:
+        core.reclaim.full_by = FULL_PINNED
+        return False
+    if core.reclaim.least_ns and age_of(core, time_ns) < <uint64_t>core.reclaim.least_ns:
+        core.reclaim.full_by = FULL_YOUNG
+        return False
+    return True
+
+
+cdef inline bint must_leave(const Core* core, int64_t time_ns) noexcept nogil:
+    """Whether an entry is older than anything may be."""
+    return (core.reclaim.most_ns != 0
+            and age_of(core, time_ns) > <uint64_t>core.reclaim.most_ns)
+
+
+cdef inline bint is_beyond(uint64_t slots, uint64_t used, uint64_t slots_max,
+                           uint64_t bytes_max) noexcept nogil:
+    return slots > slots_max or used > bytes_max
+
+
+cdef void watch_room(Core* core) noexcept nogil:
+    """Note when the free room has become low."""
+    cdef uint64_t used = core.ring.used
+    cdef bint low
+    if core.disk is not NULL:
+        used = core.disk.cursor - core.ring.tail
+    low = is_beyond(core.ring.slot_head - core.ring.slot_tail, used, core.reclaim.low_slots,
+                    core.reclaim.low_bytes)
+    if low and not core.reclaim.is_low:
+        core.reclaim.low_due = True
+    core.reclaim.is_low = low
+
+
+cdef inline bint take_low(Core* core) noexcept nogil:
+    """Whether it is time to tell: for the last one out, before the lock is let go."""
+    if not core.reclaim.low_due or core.entered or core.edits is not NULL:
+        return False
+    core.reclaim.low_due = False
+    return True
+
+
+# In memory: a run of the ring.
+
+cdef struct RingRun:
+    Ring ring
+    uint64_t oldest              # the oldest state then, and its time
+    int64_t oldest_ns
+    uint64_t* positions          # of entries that the run adds itself; NULL where none may leave
+    const int64_t* lengths
+
+
+cdef void ring_run_begin(const Core* core, RingRun* run) noexcept nogil:
+    run.ring = core.ring
+    run.oldest = core.base_seq
+    run.oldest_ns = core.base_time_ns
+    run.positions = NULL
+    run.lengths = NULL
+
+
+cdef int ring_run_drop(Core* core, RingRun* run) noexcept nogil:
+    """Let the oldest entry go; where it may not, E_FULL, and nothing has gone."""
+    cdef Ring before = run.ring
+    cdef uint64_t seq = 0, own
+    cdef int64_t time_ns = core.time_ns
+    cdef int status
+    if run.ring.slot_tail < core.ring.slot_head:
+        status = ring_evict(core, &run.ring, &seq, &time_ns)
+        if status == OK and run.ring.slot_tail > core.edit_floor:
+            core.reclaim.full_by = FULL_OTHERWISE
+            status = E_FULL
+    else:
+        own = run.ring.slot_tail - core.ring.slot_head
+        seq = core.seq + 1 + own
+        status = E_TOO_LARGE
+        if run.positions is not NULL:
+            ring_drop_oldest(&run.ring, run.positions[own],
+                             write_room(core, <uint64_t>run.lengths[own]))
+            status = OK
+    if (status == OK or status == E_TOO_LARGE) and not may_leave(core, seq, time_ns):
+        status = E_FULL
+    if status != OK:
+        run.ring = before
+        return status
+    run.oldest = seq
+    run.oldest_ns = time_ns
+    return OK
+
+
+cdef void ring_run_expire(Core* core, RingRun* run) noexcept nogil:
+    """Let go what is too old."""
+    cdef RingRun before
+    while core.reclaim.most_ns and run.ring.slot_tail < core.ring.slot_head:
+        before = run[0]
+        if ring_run_drop(core, run) != OK or not must_leave(core, run.oldest_ns):
+            run[0] = before
+            return
+
+
+cdef int ring_run_place(Core* core, RingRun* run, uint64_t room, uint64_t* position) noexcept nogil:
+    """Make room for one more entry by the rules; nothing of it is claimed yet."""
+    cdef Ring* ring = &run.ring
+    cdef Ring before
+    cdef Reclaim* reclaim = &core.reclaim
+    cdef int status
+    ring_run_expire(core, run)
+    if (not is_beyond(ring.slot_head - ring.slot_tail + 1, ring.used + room, reclaim.start_slots,
+                      reclaim.start_bytes) and ring_place(ring, room, position)):
+        return OK
+    if reclaim.start_slots != NO_SLOT:
+        while (ring.slot_tail < ring.slot_head
+               and is_beyond(ring.slot_head - ring.slot_tail + 1, ring.used + room,
+                             reclaim.stop_slots, reclaim.stop_bytes)):
+            if ring_run_drop(core, run) != OK:
+                break        # what may not leave is in the way only where there is no room at all
+    while not ring_place(ring, room, position):
+        if ring.slot_tail == ring.slot_head:
+            return E_TOO_LARGE
+        if core.refuse:
+            reclaim.full_by = FULL_OTHERWISE
+            return E_FULL
+        before = run.ring
+        status = ring_run_drop(core, run)
+        if status != OK:
+            return status
+        if core.fold:
+            ring_run_fold(core, run, &before)
+    return OK
+
+
+cdef int ring_run_add(Core* core, RingRun* run, uint64_t room) noexcept nogil:
+    """Add an entry to the run."""
+    cdef uint64_t position = 0
+    cdef int status = ring_run_place(core, run, room, &position)
+    if status != OK:
+        return status
+    if run.positions is not NULL:
+        run.positions[run.ring.slot_head - core.ring.slot_head] = position
+    ring_take(&run.ring, position, room)
+    return OK
+
+
+cdef void ring_run_commit(Core* core, const RingRun* run) noexcept nogil:
+    """Let go what the run, which has added nothing, has let go."""
+    if run.ring.slot_tail == core.ring.slot_tail:
+        return
+    if core.live is not NULL:
+        live_keep_all(core, run.ring.slot_tail)
+    core.evictions += run.ring.slot_tail - core.ring.slot_tail
+    core.ring = run.ring
+    core.base_seq = run.oldest
+    core.base_time_ns = run.oldest_ns
+
+
+cdef int guarded_reserve(Core* core, uint64_t room, uint64_t* position) noexcept nogil:
+    """What core_reserve does, where not everything may leave or more than that has to."""
+    cdef RingRun run
+    cdef Ring before
+    cdef int status
+    ring_run_begin(core, &run)
+    status = ring_run_place(core, &run, room, position)
+    if status == OK and run.ring.slot_tail != core.ring.slot_tail:
+        before = core.ring
+        status = fold_ask(core, run.oldest)
+        if before.slot_tail != core.ring.slot_tail or before.slot_head != core.ring.slot_head:
+            return E_FULL    # whatever ran in there has used this journal
+    if status == OK:
+        ring_run_commit(core, &run)
+    return status
+
+
+cdef void core_expire(Core* core) noexcept nogil:
+    """Let go what is too old, before anybody is shown it."""
+    cdef RingRun run
+    if core.closed or core.folding:
+        return
+    if core.disk is not NULL:
+        if disk_check(core) == OK:
+            disk_expire(core)    # a failure poisons the store, which says so when it is written to
+        return
+    ring_run_begin(core, &run)
+    ring_run_expire(core, &run)
+    if run.ring.slot_tail == core.ring.slot_tail or fold_ask(core, run.oldest) == OK:
+        ring_run_commit(core, &run)
+
+
+# Pins.
+
+cdef void pins_count(Core* core) noexcept nogil:
+    """Bring up to date what follows from the list of pins, and from the other rules."""
+    cdef Reclaim* reclaim = &core.reclaim
+    cdef PinData* pin = reclaim.pins
+    reclaim.pin_needs = NO_PIN
+    reclaim.pin_high = 0
+    while pin is not NULL:
+        if pin.needs < reclaim.pin_needs:
+            reclaim.pin_needs = pin.needs
+        if pin.seq > reclaim.pin_high:
+            reclaim.pin_high = pin.seq
+        pin = pin.next
+    core.guarded = (reclaim.pins is not NULL or reclaim.least_ns != 0 or reclaim.most_ns != 0
+                    or reclaim.start_slots != NO_SLOT or core.fold_pin_seq != NO_PIN)
+    if core.disk is not NULL:
+        # A full log can be rewound, too.
+        core.disk.reserve = LOG_BLOCK_BYTES if core.refuse or core.fold or keeps_some(core) else 0
+
+
+cdef void pin_close(PinData* pin) noexcept nogil:
+    cdef Core* core = pin.core
+    if pin.previous is not NULL:
+        pin.previous.next = pin.next
+    else:
+        core.reclaim.pins = pin.next
+    if pin.next is not NULL:
+        pin.next.previous = pin.previous
+    free(pin)
+    pins_count(core)
+
+
+cdef void pins_follow(Core* core, uint64_t state) noexcept nogil:
+    """A rewind has put a new entry in the place of the one that stood for `state`, perhaps."""
+    cdef PinData* pin = core.reclaim.pins
+    cdef uint64_t now = state
+    if pin is NULL or core_resolve(core, state, &now) != OK or now == state:
+        return
+    while pin is not NULL:
+        if pin.needs == state:
+            pin.needs = now
+        if pin.seq == state:
+            pin.seq = now
+        pin = pin.next
+    pins_count(core)
+
+
+cdef void drop_pin(Core* core, PinData* pin) noexcept:
+    """Release a pin now, or when the lock is next taken; see core_drop."""
+    cdef Dropped* dropped
+    if pthread_mutex_trylock(core.mutex) != 0:
+        dropped = <Dropped*>calloc(1, sizeof(Dropped))
+        if dropped is not NULL:
+            pin.name = NULL
+            dropped.pin = pin
+            jrnl_push(<void**>&core.dropped, dropped)
+            return
+        enter(core)
+    pin_close(pin)
+    core_unlock(core)
+
+
+@cython.no_gc_clear
+cdef class Hold:
+    """Keeps state `seq`, and every later one, in the journal until it is released or dropped.
+
+    Parameters
+    ----------
+    engine : Engine
+    seq : int
+        A state of the window.
+    needs : int
+        No entry after this state leaves.
+    name : str, optional
+        The mark whose state it is; for messages.
+    """
+
+    cdef PinData* data
+    cdef readonly Engine engine
+    cdef readonly object name
+
+    def __cinit__(self, Engine engine not None, uint64_t seq, uint64_t needs, str name=None):
+        cdef Core* core = engine.core
+        self.engine = engine
+        self.name = name
+        self.data = <PinData*>calloc(1, sizeof(PinData))
+        if self.data is NULL:
+            raise_status(E_NO_MEMORY, core)
+        self.data.core = core
+        self.data.seq = seq
+        self.data.needs = needs
+        if name is not None:
+            self.data.name = <void*>name
+        enter(core)
+        self.data.next = core.reclaim.pins
+        if core.reclaim.pins is not NULL:
+            core.reclaim.pins.previous = self.data
+        core.reclaim.pins = self.data
+        pins_count(core)
+        core_unlock(core)
+
+    def __dealloc__(self):
+        if self.data is not NULL:
+            drop_pin(self.engine.core, self.data)
+
+    def release(self):
+        """Let the state go. Doing so twice is fine."""
+        cdef PinData* data
+        enter(self.engine.core)
+        data = self.data
+        self.data = NULL
+        if data is not NULL:
+            pin_close(data)
+        core_unlock(self.engine.core)
+
+    @property
+    def seq(self):
+        """int: the seq under which the state is kept now, or None once it is released."""
+        return None if self.data is NULL else self.data.seq
+
+    @property
+    def needs(self):
+        """int: no entry after this state leaves; None once it is released."""
+        return None if self.data is NULL else self.data.needs
+
+
+cdef str _lowest_pin(Core* core):
+    """What holds the oldest state of all that are pinned."""
+    cdef PinData* pin
+    cdef PinData* lowest
+    enter(core)
+    try:
+        pin = lowest = core.reclaim.pins
+        while pin is not NULL:
+            if pin.needs <= lowest.needs:
+                lowest = pin
+            pin = pin.next
+        if lowest is NULL:
+            return "a state was pinned"
+        if lowest.name is not NULL:
+            return f"state {lowest.seq} is pinned by the mark {<object>lowest.name!r}"
+        return f"state {lowest.seq} is pinned"
+    finally:
+        core_unlock(core)

@@ -1,0 +1,194 @@
+"""Limits: when the oldest entries leave the journal beside its being full, and who is told."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from typing import TYPE_CHECKING, Any, NamedTuple
+from weakref import ref
+
+from jrnl.errors import InvalidArgument, InvalidType
+
+if TYPE_CHECKING:
+    from jrnl._core import Engine
+
+Duration = timedelta | float
+_LONGEST_NS = 1 << 62
+_PAIR = 2
+_SECOND_NS = 1_000_000_000
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+class WindowTime(NamedTuple):
+    """When the oldest state of the window began, and when the newest entry was made."""
+
+    oldest: datetime
+    newest: datetime
+
+
+class Limits(NamedTuple):
+    """What `create` was given about this.
+
+    Attributes
+    ----------
+    reclaim : (float, float) or None
+        Fractions of the journal: where reclaiming starts, and where it stops.
+    low : float or None
+        The fraction of free room below which `on_low` is called.
+    on_low : callable or None
+    least_ns, most_ns : int
+        What is younger stays, what is older leaves; 0 for no such rule.
+    """
+
+    reclaim: tuple[float, float] | None = None
+    low: float | None = None
+    on_low: Callable[..., object] | None = None
+    least_ns: int = 0
+    most_ns: int = 0
+
+
+def parse_limits(
+    *,
+    overflow: str,
+    reclaim: tuple[float, float] | None = None,
+    low: float | None = None,
+    on_low: Callable[..., object] | None = None,
+    keep_at_least: Duration | None = None,
+    keep_at_most: Duration | None = None,
+) -> Limits:
+    """Check what `create` was given. Raises InvalidArgument, InvalidType."""
+    if reclaim is not None:
+        if overflow == "refuse":
+            raise InvalidArgument(
+                "reclaim lets the oldest entries go, and overflow='refuse' keeps them: pass one"
+            )
+        reclaim = _parse_thresholds(reclaim)
+    if low is not None:
+        low = as_fraction(low, "low")
+    check_callback(low, on_low)
+    return Limits(reclaim, low, on_low, *parse_retention(keep_at_least, keep_at_most))
+
+
+def _parse_thresholds(reclaim: object) -> tuple[float, float]:
+    if not isinstance(reclaim, tuple | list) or len(reclaim) != _PAIR:
+        raise InvalidType(f"reclaim must be two fractions, (start, stop), not {reclaim!r}")
+    start, stop = (as_fraction(part, "reclaim") for part in reclaim)
+    if stop > start:
+        raise InvalidArgument(f"reclaim must stop at or below its start, not {reclaim!r}")
+    return start, stop
+
+
+def as_fraction(value: object, what: str) -> float:
+    """Return `value` if it is above 0 and at most 1. Raises InvalidArgument, InvalidType."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise InvalidType(f"{what} takes fractions of the journal, not {type(value).__name__}")
+    if not 0 < value <= 1:
+        raise InvalidArgument(f"{what} takes fractions above 0 and up to 1, not {value!r}")
+    return float(value)
+
+
+def check_callback(low: float | None, on_low: object) -> None:
+    """Raise InvalidType, InvalidArgument where nobody could be called, or nothing calls."""
+    if on_low is not None and not callable(on_low):
+        raise InvalidType(f"on_low must be callable, not {type(on_low).__name__}")
+    if on_low is not None and low is None:
+        raise InvalidArgument("on_low needs low, the fraction of free room that is low")
+
+
+def parse_retention(at_least: Duration | None, at_most: Duration | None) -> tuple[int, int]:
+    """Return both durations in nanoseconds, 0 for None. Raises InvalidArgument, InvalidType."""
+    least_ns, most_ns = as_nanoseconds(at_least), as_nanoseconds(at_most)
+    if most_ns and least_ns > most_ns:
+        raise InvalidArgument(
+            f"what is kept for at least {at_least!r} cannot be let go after {at_most!r}"
+        )
+    return least_ns, most_ns
+
+
+def as_nanoseconds(duration: Duration | None) -> int:
+    """Return a duration in nanoseconds; 0 for None. Raises InvalidArgument, InvalidType."""
+    if duration is None:
+        return 0
+    if isinstance(duration, timedelta):
+        wanted = duration // timedelta(microseconds=1) * 1000
+    elif isinstance(duration, bool) or not isinstance(duration, int | float):
+        raise InvalidType(
+            f"a duration is a timedelta or a number of seconds, not {type(duration).__name__}"
+        )
+    elif not math.isfinite(duration):
+        raise InvalidArgument(f"{duration!r} is no number of seconds")
+    else:
+        wanted = int(duration * _SECOND_NS)
+    if not 0 < wanted < _LONGEST_NS:
+        raise InvalidArgument(f"a duration is above 0 and at most 146 years, not {duration!r}")
+    return wanted
+
+
+def apply(engine: Engine, limits: Limits, store: object) -> None:
+    """Have the engine follow the limits; what is called back holds the store weakly."""
+    slots, area = engine.ring_size
+    if limits.reclaim is not None:
+        starts, stops = ((int(slots * part), int(area * part)) for part in limits.reclaim)
+        engine.set_thresholds(starts, stops)
+    if limits.low is not None and limits.on_low is not None:
+        used = 1 - limits.low
+        engine.set_low(int(slots * used), int(area * used),
+                       partial(_call, ref(store), limits.on_low))  # fmt: skip
+    if limits.least_ns or limits.most_ns:
+        engine.set_retention(limits.least_ns, limits.most_ns)
+
+
+def _call(store: ref[object], on_low: Callable[..., object]) -> None:
+    found = store()
+    if found is not None:
+        on_low(found)
+
+
+def window_time(engine: Engine, oldest: int) -> WindowTime:
+    """Return when state `oldest` began, and when the newest entry was made."""
+    return WindowTime(
+        _as_datetime(engine.state_time(oldest)), _as_datetime(engine.state_time(engine.seq))
+    )
+
+
+def _as_datetime(time_ns: int) -> datetime:
+    return _EPOCH + timedelta(microseconds=time_ns // 1000)
+
+
+def limits_document(limits: Limits) -> dict[str, object]:
+    """Return what a superblock says of the limits: only what there is."""
+    document: dict[str, object] = {}
+    if limits.reclaim is not None:
+        document["reclaim"] = list(limits.reclaim)
+    if limits.low is not None:
+        document["low"] = limits.low
+    if limits.least_ns or limits.most_ns:
+        document["retain"] = [limits.least_ns, limits.most_ns]
+    return document
+
+
+def limits_of(document: dict[str, Any], on_low: Callable[..., object] | None) -> Limits:
+    """Return the limits that a superblock tells of. Raises InvalidArgument, InvalidType."""
+    check_callback(document.get("low"), on_low)
+    reclaim = document.get("reclaim")
+    thresholds = None if reclaim is None else (reclaim[0], reclaim[1])
+    return Limits(thresholds, document.get("low"), on_low, *document.get("retain", (0, 0)))
+
+
+def check_limits(document: dict[str, Any]) -> None:
+    """Raise KeyError, TypeError or ValueError where no store says this."""
+    if "reclaim" in document:
+        _parse_thresholds(document["reclaim"])
+        if document["overflow"] == "refuse":
+            raise ValueError("reclaim where nothing leaves")
+    if "low" in document:
+        as_fraction(document["low"], "low")
+    for wanted in document.get("retain", ()):
+        if type(wanted) is not int or not 0 <= wanted < _LONGEST_NS:
+            raise ValueError("a time to keep")
+    if "retain" in document:
+        least_ns, most_ns = document["retain"]
+        if most_ns and least_ns > most_ns:
+            raise ValueError("a time to keep")
