@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
 
 class FoldRules:
     """Mixed into `Twin`, whose store and model it holds against each other.
@@ -69,3 +71,14 @@ class FoldRules:
             assert self.model.is_kept(seq, self.base), "the journal does not lead on from it"
             right = self.read_all(snapshot) == self.model.states[seq]
             assert right, f"{name} is not state {seq}"
+
+    def _names_snapshot(self, point: object, seq: int | None) -> bool:
+        """Whether a point is a snapshot: by its name, or by its seq."""
+        if isinstance(point, str):
+            return point in self.model.snapshots
+        return not isinstance(point, datetime) and seq in self.model.snapshots.values()
+
+    def _snapshots_upto(self, seq: int) -> list[int]:
+        """The states of snapshots from which the journal leads forward to a state."""
+        kept = [s for s in self.model.snapshots.values() if self.model.is_kept(s, self.base)]
+        return [s for s in kept if s <= seq]

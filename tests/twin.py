@@ -531,12 +531,6 @@ class Twin(FoldRules, Pins, Savepoints):
             return None
         return self.model.present(seq)
 
-    def _names_snapshot(self, point: object, seq: int | None) -> bool:
-        """Whether a point is a snapshot: by its name, or by its seq."""
-        if isinstance(point, str):
-            return point in self.model.snapshots
-        return not isinstance(point, datetime) and seq in self.model.snapshots.values()
-
     def _leads(self, base: int, seq: int | None) -> bool:
         """Whether the journal has what lies between two states."""
         if seq is None or not self.model.is_kept(seq, self.base):
@@ -544,11 +538,6 @@ class Twin(FoldRules, Pins, Savepoints):
         there = self.model.present(seq)
         here = self.model.present(base)
         return self.model.is_kept(base, self.base) and (self.rewinds or here <= there)
-
-    def _snapshots_upto(self, seq: int) -> list[int]:
-        """The states of snapshots from which the journal leads forward to a state."""
-        kept = [s for s in self.model.snapshots.values() if self.model.is_kept(s, self.base)]
-        return [s for s in kept if s <= seq]
 
     # Both do it.
 

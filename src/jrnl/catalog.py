@@ -87,6 +87,11 @@ class Catalog:
             raise NameTaken(f"{name!r} is the name of a mark; use another name")
         return name
 
+    def add_snapshot(self, snapshot: Snapshot) -> None:
+        """Enter a snapshot under its name."""
+        self.snapshots[snapshot.name] = snapshot
+        self.snapshots_changed()
+
     def snapshots_changed(self) -> None:
         """Tell who must know that there is another snapshot, or one less."""
         if self.folding is not None:

@@ -277,8 +277,7 @@ class Store(KeepsStates, ClosesItself):
             else:
                 image, time_ns = keeper.take_snapshot(name, bool(pinned))
             snapshot = Snapshot(self._catalog, name, image, time_ns, bool(pinned))
-            self._catalog.snapshots[name] = snapshot
-            self._catalog.snapshots_changed()
+            self._catalog.add_snapshot(snapshot)
             return snapshot
 
     # Going back.
