@@ -47,7 +47,8 @@ cdef class VolumeIO:
         EntryTooLarge
             More than one entry takes: half the image area, a quarter with ``images="both"``.
         JournalFull
-            ``overflow="refuse"`` and no room is left.
+            No room is left, and what would have to leave may not: ``overflow="refuse"``, a pinned
+            state, or ``keep_at_least``.
         InvalidType, InvalidArgument
             `data` is no buffer, or not C-contiguous.
         StoreClosed

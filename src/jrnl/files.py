@@ -116,7 +116,7 @@ class VolumeFile(io.RawIOBase):
         OutOfBounds
             It would end past the volume, whose size is fixed.
         JournalFull
-            ``overflow="refuse"`` and no room is left for the first entry.
+            No room is left for the first entry; see `Volume.write`.
         ReadOnlyStore, InvalidType, InvalidArgument, StoreClosed
         """
         if self._write is None:

@@ -249,7 +249,7 @@ class KeepsStates(ABC):
             An older entry leaves even where there is room, at the next operation; pins hold it.
             So a state goes once what followed it is older than this. In memory that is exact. On
             disk whole groups leave, so that it may take an eighth of the duration longer; and a
-            store that is open for reading shows what is there.
+            store that is open for reading shows what is there. Snapshots are copies, and stay.
 
         Raises
         ------
