@@ -190,7 +190,7 @@ def test_where_all_are_pinned_the_journal_is_full(make, images):
         lambda: volume.edit(0, 3 * BLOCK).__enter__(),
         store.recover(window.oldest if images != "after" else "kept").restore,
     ):
-        with pytest.raises(JournalFull, match="snapshots.* are pinned, .* at state 2; .*delete"):
+        with pytest.raises(JournalFull, match=r"snapshots.* are pinned, .* at state 2; .*delete"):
             write()
         assert (store.seq, store.window) == (seq, window)
         assert volume.read(0, 8 * BLOCK) == states[-1]
