@@ -297,7 +297,7 @@ def pinned_first() -> Removed:
 def snapshot_named_first() -> Removed:
     """The superblocks name a snapshot before its copy is made."""
 
-    def take(self: keeper.Keeper, name: str) -> tuple[Image, int]:
+    def take(self: keeper.Keeper, name: str, pinned: bool) -> tuple[Image, int]:
         engine, number = self.opened.engine, self.next_id
         self.opened.commit()
         time_ns = engine.tick()
