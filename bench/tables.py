@@ -25,6 +25,7 @@ VIEW_READ = f"Views: reading at random offsets, aligned, {size(workload.VOLUME)}
 SEEK = f"Seeking in an undoable recovery: {size(workload.VOLUME)} volume, 4 KiB an entry"
 HISTORY = f"What happened: {'10,000' if workload.SMALL else '1,000,000'} entries"
 REPLAY = "Replay of a recorded ext4 history"
+FOLD = f"Folding: {size(workload.VOLUME // 4)} volume, a full journal, random 4 KiB writes"
 MEMORY = "Peak RAM of a process, less what it had after its imports"
 
 _ON_DISK = f"{size(workload.VOLUME)} volume on disk, {size(workload.DISK_JOURNAL)} journal"
@@ -46,6 +47,7 @@ ORDER = (
     VIEW_READ,
     SEEK,
     HISTORY,
+    FOLD,
 )
 ORDER += (REPLAY, MEMORY)
 ORDER += (DISK_WRITES, DISK_FLUSHES, DISK_OPENING, DISK_STEADY)

@@ -111,7 +111,7 @@ class DiskTwin(Twin):
             clock=clock,
         )
         model = DiskModel(sizes, journal, images, START_NS, overlay)
-        self._begin(store, model, clock, overflow == "refuse")
+        self._begin(store, model, clock, overflow)
 
     @property
     def path(self) -> Path:
@@ -261,8 +261,8 @@ class DiskTwin(Twin):
         self.check_journal()
         return True
 
-    def snapshot(self, name: str) -> bool:
-        done = super().snapshot(name)
+    def snapshot(self, name: str, pinned: bool = False) -> bool:
+        done = super().snapshot(name, pinned)
         if done:
             self.acked = self.model.seq
         return done

@@ -70,6 +70,7 @@ class Model:
         self.idle: set[int] = set()
         self.snapshots: dict[str, int] = {}
         self.marks: dict[str, int] = {}
+        self.folds = False
 
     @property
     def now(self) -> State:

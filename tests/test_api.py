@@ -28,7 +28,7 @@ SIGNATURES = {
     "Store.pin": "self, at",
     "Store.unpin": "self, name",
     "Store.retain": "self, at_least=None, at_most=None",
-    "Store.snapshot": "self, name, volumes=None",
+    "Store.snapshot": "self, name, volumes=None, pinned=False",
     "Store.plan": "self, to, base=None, *, volumes=None",
     "Store.recover": "self, to, base=None, undoable=False, *, volumes=None, progress=None",
     "Store.delete_recovery": "self, number",

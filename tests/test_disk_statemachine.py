@@ -18,7 +18,7 @@ class DiskMachine(StoreMachine):
         sizes=st.lists(SIZES, min_size=1, max_size=2),
         journal=st.sampled_from([16384, 16483, 20000, 32768, 65536, 1 << 18]),
         images=st.sampled_from(["both", "both", "after"]),
-        overflow=st.sampled_from(["evict", "evict", "evict", "refuse"]),
+        overflow=st.sampled_from(["evict", "evict", "fold", "fold", "refuse"]),
         sync=st.sampled_from(["flush", "flush", "always"]),
     )
     def create(self, sizes, journal, images, overflow, sync):

@@ -373,7 +373,7 @@ def test_a_volume_that_no_address_space_holds_is_a_memory_error(size):
         ({"size": 1, "images": ""}, jrnl.InvalidArgument, "''"),
         ({"size": 1, "images": ["both"]}, jrnl.InvalidArgument, "both"),
         ({"size": 1, "images": 3}, jrnl.InvalidArgument, "3"),
-        ({"size": 1, "overflow": "fold"}, jrnl.InvalidArgument, "'evict' or 'refuse', not 'fold'"),
+        ({"size": 1, "overflow": "wrap"}, jrnl.InvalidArgument, "'fold' or 'refuse', not 'wrap'"),
         ({"size": 1, "overflow": None}, jrnl.InvalidArgument, "None"),
         ({"size": 1, "clock": 5}, jrnl.InvalidType, "clock must be callable, not int"),
         ({"size": 1, "journal": None}, jrnl.InvalidType, "journal.*NoneType"),

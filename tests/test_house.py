@@ -28,7 +28,7 @@ ORDER = [
     ["options"],
     ["volume", "snapshot"],
     ["recovery", "view"],
-    ["pins"],
+    ["folding", "pins"],
     ["history"],
     ["keeper"],
     ["opening"],
@@ -155,7 +155,8 @@ def test_lines_have_at_most_100_columns(path):
 def test_a_kernel_never_touches_a_python_object():
     """Without the GIL, a function takes it only to call what Python has put in.
 
-    That is a hash (and the lock beside it), a clock, a device, and the writer of the superblocks.
+    That is a hash (and the lock beside it), a clock, a device, the writer of the superblocks, and
+    who brings a snapshot on.
     """
     taking = [
         (path.name, text.count("with gil"))
@@ -164,6 +165,7 @@ def test_a_kernel_never_touches_a_python_object():
     ]
     assert taking == [
         ("_device.pxi", 3),
+        ("_fold.pxi", 1),
         ("_hash.pxi", 1),
         ("_lifetime.pxi", 1),
         ("_log.pxi", 1),

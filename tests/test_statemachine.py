@@ -45,7 +45,7 @@ class StoreMachine(RuleBasedStateMachine):
         journal=st.sampled_from([16384, 16483, 20000, 32768, 65536]),
         images=st.sampled_from(["before", "before", "both", "both", "after"]),
         checksum=st.booleans(),
-        overflow=st.sampled_from(["evict", "evict", "evict", "refuse"]),
+        overflow=st.sampled_from(["evict", "evict", "fold", "fold", "refuse"]),
     )
     def create(self, sizes, journal, images, checksum, overflow):
         self.twin = Twin(sizes, journal, images, checksum, overflow)
@@ -149,9 +149,9 @@ class StoreMachine(RuleBasedStateMachine):
     def bookmark(self):
         self.twin.bookmark()
 
-    @rule(name=NAMES)
-    def snapshot(self, name):
-        self.twin.snapshot(name)
+    @rule(name=NAMES, pinned=st.sampled_from([False, False, False, True]))
+    def snapshot(self, name, pinned):
+        self.twin.snapshot(name, pinned)
 
     @precondition(lambda self: self.twin.snapshots)
     @rule(pieces=st.integers(1, 4))

@@ -14,6 +14,7 @@ import xxhash
 
 import jrnl
 from jrnl import JournalFull, Kind, PinnedPoint, PointExpired, UnknownPoint
+from tests.fold_rules import FoldRules
 from tests.history_check import check_past
 from tests.model import BYTE_KINDS, HEADER_BYTES, Entry, Model, State
 from tests.twin_parts import Pins, Savepoints
@@ -60,7 +61,7 @@ def same(one: State, other: State) -> bool:
     return one == other
 
 
-class Twin(Pins, Savepoints):
+class Twin(FoldRules, Pins, Savepoints):
     """Both of them, with what is open.
 
     Attributes
@@ -92,21 +93,22 @@ class Twin(Pins, Savepoints):
             overflow=overflow,
             clock=clock,
         )
-        self._begin(store, Model(sizes, journal, images, START_NS), clock, overflow == "refuse")
+        self._begin(store, Model(sizes, journal, images, START_NS), clock, overflow)
 
-    def _begin(self, store: jrnl.Store, model: Model, clock: Clock, refuses: bool) -> None:
+    def _begin(self, store: jrnl.Store, model: Model, clock: Clock, overflow: str) -> None:
         self.clock = clock
         self.store = store
         self.model = model
         self.volumes = list(store.volumes.values())
         self.sizes = [volume.size for volume in self.volumes]
-        self.refuses = refuses
+        self.refuses = overflow == "refuse"
+        self.folds = overflow == "fold"
         self.rewinds = model.images != "after"
         self.base = 0
         self.biggest = 0
         self.views: list[OpenView] = []
         self.recoveries: list[OpenRecovery] = []
-        self.snapshots: dict[str, jrnl.Snapshot] = {}
+        self._begin_folds()
         self._begin_pins()
         self._begin_savepoints()
 
@@ -168,6 +170,7 @@ class Twin(Pins, Savepoints):
                 mem[:] = np.frombuffer(wanted, np.uint8)
                 self.model.write(volume, offset, wanted, self.time_ns)
                 if within is not None:
+                    self.check_journal()  # what has left by now did not leave in there
                     within()
                 if fails:
                     mem[:] = np.frombuffer(data, np.uint8)
@@ -226,11 +229,12 @@ class Twin(Pins, Savepoints):
         assert self.store.seq == seq
         return mark
 
-    def snapshot(self, name: str) -> bool:
+    def snapshot(self, name: str, pinned: bool = False) -> bool:
         if self.is_taken(name):
-            self._changes_nothing(jrnl.NameTaken, lambda: self.store.snapshot(name))
+            self._changes_nothing(jrnl.NameTaken, lambda: self.store.snapshot(name, pinned))
             return False
-        snapshot = self.snapshots[name] = self.store.snapshot(name)
+        snapshot = self.snapshots[name] = self.store.snapshot(name, pinned)
+        assert snapshot.pinned == pinned
         self.model.snapshots[name] = self.model.seq
         self.model.marks.pop(name, None)
         assert (snapshot.name, snapshot.seq) == (name, self.model.seq)
@@ -527,12 +531,6 @@ class Twin(Pins, Savepoints):
             return None
         return self.model.present(seq)
 
-    def _names_snapshot(self, point: object, seq: int | None) -> bool:
-        """Whether a point is a snapshot: by its name, or by its seq."""
-        if isinstance(point, str):
-            return point in self.model.snapshots
-        return not isinstance(point, datetime) and seq in self.model.snapshots.values()
-
     def _leads(self, base: int, seq: int | None) -> bool:
         """Whether the journal has what lies between two states."""
         if seq is None or not self.model.is_kept(seq, self.base):
@@ -540,11 +538,6 @@ class Twin(Pins, Savepoints):
         there = self.model.present(seq)
         here = self.model.present(base)
         return self.model.is_kept(base, self.base) and (self.rewinds or here <= there)
-
-    def _snapshots_upto(self, seq: int) -> list[int]:
-        """The states of snapshots from which the journal leads forward to a state."""
-        kept = [s for s in self.model.snapshots.values() if self.model.is_kept(s, self.base)]
-        return [s for s in kept if s <= seq]
 
     # Both do it.
 
@@ -573,13 +566,17 @@ class Twin(Pins, Savepoints):
             assert face == self._face()
             self._check_pinned_full(rooms, slack)
             return False
+        except jrnl.EditOpen:  # production is no state now, and nothing else leads to one
+            assert self.folds
+            assert not self.rewinds
+            assert not self.connected()
+            return False
         assert seq == on_model()
         assert seq == self.store.seq
         self.check_journal()
         if self.base > before:
             assert not loose, "an entry left although there was room"
-            full = len(self.store.journal.entries) == self.model.slots
-            assert full or self._images_used() > self.model.area - slack, "too many entries left"
+            self._check_much_left(slack)
         return True
 
     def _rooms(self, adds: list[tuple[int, int, int, int]]) -> list[int]:
@@ -609,7 +606,7 @@ class Twin(Pins, Savepoints):
     def _face(self) -> tuple[object, ...]:
         store = self.store
         entries = store.journal.entries.tobytes()
-        names = sorted(store.snapshots), len(store.recoveries)
+        names = sorted((s.name, s.seq) for s in store.snapshots.values()), len(store.recoveries)
         return store.seq, store.window, store.journal.used, entries, names, self.production()
 
     # Checking.
@@ -623,7 +620,8 @@ class Twin(Pins, Savepoints):
         assert rows == [tuple(entry) for entry in model.entries[left:]]
         base = model.entries[left - 1].seq if left else 0
         assert base >= self.base, "what had left the window is back"
-        self.base = base
+        there, self.base = self.connected(), base
+        self._follow_folds(there)
         assert store.seq == model.seq
         assert store.window == (self.oldest, model.seq)
         assert self.floor is None or self.base <= self.floor, "a pinned entry has left"

@@ -90,7 +90,9 @@ class Pins:
     @property
     def floor(self) -> int | None:
         """No entry after this state may leave; None where all may."""
-        return min((self.model.present(opened.needs) for opened in self.open_pins()), default=None)
+        floors = [self.model.present(opened.needs) for opened in self.open_pins()]
+        folds = self.pinned_at()
+        return min(floors if folds is None else [*floors, folds], default=None)
 
     def _pin_needs(self, seq: int) -> int | None:
         """The state whose later entries a pin keeps; None where nothing leads to the state."""

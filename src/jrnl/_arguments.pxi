@@ -6,6 +6,8 @@ cdef int raise_status(int status, Core* core) except -1:
         return 0
     if status == E_CLOSED:
         raise StoreClosed("the store is closed; create another")
+    if status == E_FOLD:
+        raise_fold()
     if status == E_FULL:
         raise_full(core)
     if status == E_TOO_LARGE:
@@ -69,6 +71,10 @@ cdef int raise_full(Core* core) except -1:
     if core.reclaim.full_by == FULL_PINNED:
         why = f"{_lowest_pin(core)}, so no later entry may leave"
         way = "release the pin or unpin the mark, or take a snapshot in its place"
+        if core.fold_pin_seq < core.reclaim.pin_needs:
+            why = (f"all snapshots that it leads on from are pinned, the newest of them at state "
+                   f"{core.fold_pin_seq}")
+            way = "delete one, or take one that is not pinned"
     elif core.reclaim.full_by == FULL_YOUNG:
         why = (f"its oldest entries are younger than the {core.reclaim.least_ns / 1e9:g} seconds "
                "that they are kept for at least")

@@ -15,7 +15,8 @@ RULES = {
     "commit_first": RULE_COMMIT_FIRST, "poison": RULE_POISON, "undo_intent": RULE_UNDO_INTENT,
     "undo_sync": RULE_UNDO_SYNC, "ram_bound": RULE_RAM_BOUND, "log_bound": RULE_LOG_BOUND,
     "fork": RULE_FORK, "index_sum": RULE_INDEX_SUM, "copy_sum": RULE_COPY_SUM,
-    "sums_sum": RULE_SUMS_SUM, "entry_sum": RULE_ENTRY_SUM, "keep_copies": RULE_KEEP_COPIES,
+    "sums_sum": RULE_SUMS_SUM, "entry_sum": RULE_ENTRY_SUM, "fold_sync": RULE_FOLD_SYNC,
+    "keep_copies": RULE_KEEP_COPIES,
 }
 
 

@@ -181,7 +181,7 @@ cdef void piece_sum(const ImageData* image, Piece* piece) noexcept nogil:
 cdef int piece_next(ImageData* image, Piece* piece, bint more) noexcept nogil:
     """Enter a piece that was summed, and read the next one. The lock is held."""
     cdef uint8_t[COPY_BLOCKS] bad
-    cdef uint64_t k, first, blocks
+    cdef uint64_t k, first, blocks, chunks
     cdef int status = copy_ready(image)
     if status != COPY_MORE:
         return status
@@ -190,7 +190,8 @@ cdef int piece_next(ImageData* image, Piece* piece, bint more) noexcept nogil:
         blocks = (piece.length + SNAPSHOT_BLOCK_BYTES - 1) // SNAPSHOT_BLOCK_BYTES
         for k in range(blocks):
             image.sums[piece.volume][first + k] = piece.sums[k]
-        for k in range((piece.length + (1 << CHUNK_SHIFT) - 1) >> CHUNK_SHIFT):
+        chunks = (piece.length + (1 << CHUNK_SHIFT) - 1) >> CHUNK_SHIFT
+        for k in range(chunks):
             image.touched[piece.volume][piece.chunk + k] = 1
             image.copy_chunk = piece.chunk + k + 1
     if not piece_find(image, piece):

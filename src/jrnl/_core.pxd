@@ -31,6 +31,7 @@ cdef enum Status:
     E_READ_ONLY = -16
     E_FORKED = -17       # a child of the process that opened the store
     E_LOST = -18         # the newest bytes of a range were in an entry that is damaged
+    E_FOLD = -19         # folding raised an exception, which is kept for this thread
 
 # Rules of file stores that a test can switch off (Log._switch_off).
 cdef enum Rule:
@@ -56,6 +57,7 @@ cdef enum Rule:
     RULE_SUMS_SUM = 524288
     RULE_ENTRY_SUM = 1048576
     RULE_KEEP_COPIES = 2097152
+    RULE_FOLD_SYNC = 4194304
 
 cdef enum Images:
     IMAGES_BEFORE = 1
@@ -276,6 +278,11 @@ cdef struct Core:
     int images_mode          # Images
     bint checksum
     bint refuse              # a full journal refuses writes instead of evicting
+    bint fold                # a snapshot is brought on over what leaves
+    uint64_t fold_seq        # entries up to this state may leave without asking the hook
+    uint64_t fold_pin_seq    # no entry after this state may leave; NO_SLOT: any may
+    bint folding             # the hook is running
+    void* fold_hook          # a Python callable: have a snapshot at this state, or a later one
     bint guarded             # `reclaim` says more than that about what leaves
     bint watched             # ... and when somebody is to be told
     uint64_t entered         # how often the thread that has the lock has entered the engine
@@ -393,6 +400,7 @@ cdef class Engine:
     cdef object clock
     cdef object record
     cdef object finish_copy
+    cdef object fold_hook
     cdef object on_low
     cdef tuple files
     cdef object __weakref__

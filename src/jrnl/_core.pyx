@@ -18,6 +18,7 @@
     _stored      file stores: snapshots with their checksums
     _scan        file stores: what an opening finds
     _image       one read path: production, snapshots, patches, the bridge, differences
+    _fold        snapshots go on over what leaves the journal
     _scratch     images that are written to: copy on write
     _rewind      production goes back in place
     _lifetime    making a core, locking it, taking it down
@@ -107,6 +108,7 @@ include "_live.pxi"
 include "_stored.pxi"
 include "_scan.pxi"
 include "_image.pxi"
+include "_fold.pxi"
 include "_scratch.pxi"
 include "_rewind.pxi"
 include "_lifetime.pxi"

@@ -141,6 +141,43 @@ cdef class Engine:
             self.devices = ()
         core_unlock(self.core)
 
+    def set_fold(self, hook):
+        """Have ``hook(seq)`` called before an entry leaves that `fold_seq` does not cover.
+
+        When it returns, a snapshot is at state `seq` or a later one, all entries after it are
+        there, and `fold_seq` says so. It is called with the lock held, and writes no entry.
+        """
+        self.fold_hook = hook
+        self.core.fold_hook = <void*>hook
+        self.core.fold = True
+        pins_count(self.core)
+
+    @property
+    def folds(self):
+        """bool: whether snapshots are brought on over what leaves."""
+        return self.core.fold
+
+    @property
+    def fold_seq(self):
+        """int: entries up to this state may leave without asking."""
+        return self.core.fold_seq
+
+    @fold_seq.setter
+    def fold_seq(self, uint64_t seq):
+        self.core.fold_seq = seq
+
+    def set_fold_pin(self, seq):
+        """Let no entry leave that comes after state `seq`; None: any may."""
+        self.core.fold_pin_seq = NO_PIN if seq is None else seq
+        pins_count(self.core)
+
+    def fold_up_to(self, uint64_t seq):
+        """Do what has to be done before the entries up to `seq` leave. Raises as the hook does."""
+        cdef int status
+        with nogil:
+            status = fold_ask(self.core, seq)
+        raise_status(status, self.core)
+
     def mark_written(self, uint32_t volume, uint64_t offset, uint64_t length):
         """Content stands in this range of a device already, put there around the journal."""
         raise_status(range_check(self.core, volume, offset, length), self.core)

@@ -143,6 +143,7 @@ cdef int core_make(Core** out, uint32_t volume_count, const uint64_t* sizes, uin
         core.piece_max = PIECE_MAX_BYTES
     core.piece_max -= core.piece_max % 512
     core.edit_floor = NO_SLOT
+    core.fold_pin_seq = NO_SLOT
     core.reclaim.pin_needs = NO_PIN
     core.reclaim.start_slots = NO_SLOT
     core.reclaim.start_bytes = NO_SLOT

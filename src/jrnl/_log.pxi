@@ -430,8 +430,8 @@ cdef uint64_t evict_target(const Core* core, uint64_t end) noexcept nogil:
     cdef uint64_t number = disk.group_first
     cdef uint64_t tail = core.ring.tail + core.ring.area // 16
     cdef uint64_t slot = core.ring.slot_tail
-    if end > core.ring.area and end - core.ring.area > tail:
-        tail = end - core.ring.area
+    if end + disk.reserve > core.ring.area + tail:
+        tail = end + disk.reserve - core.ring.area
     if core.ring.slot_head - core.ring.slot_tail >= core.ring.slots:
         slot += core.ring.slots // 16 + 1
     while number < disk.group_next:
@@ -476,6 +476,8 @@ cdef int disk_evict_to(Core* core, uint64_t number) noexcept nogil:
             status = write_back_all(core)
     if status == OK and slot > core.ring.slot_tail:
         status = keep_copies(core, seq_before_slot(core, slot))
+        if status == OK:
+            status = fold_ask(core, seq_before_slot(core, slot))
     if status != OK:
         return status
     if core.live is not NULL:

@@ -167,8 +167,8 @@ cdef int plan_evict(LogPlan* plan, uint64_t end) noexcept nogil:
         return E_FULL
     if plan.core.guarded:
         return plan_guarded_evict(plan, end)
-    if end > area and end - area > tail:
-        tail = end - area
+    if end + plan.core.disk.reserve > area + tail:
+        tail = end + plan.core.disk.reserve - area
     if plan.slot_head - plan.slot_tail >= slots:
         slot += slots // 16 + 1
     while number < plan.group_next:

@@ -18,12 +18,13 @@ cdef inline uint64_t age_of(const Core* core, int64_t time_ns) noexcept nogil:
 
 cdef inline bint keeps_some(const Core* core) noexcept nogil:
     """Whether some entries may not leave."""
-    return core.guarded and (core.reclaim.pin_needs != NO_PIN or core.reclaim.least_ns != 0)
+    return core.guarded and (core.reclaim.pin_needs != NO_PIN or core.reclaim.least_ns != 0
+                             or core.fold_pin_seq != NO_PIN)
 
 
 cdef inline bint may_leave(Core* core, uint64_t seq, int64_t time_ns) noexcept nogil:
     """Whether the entries up to `seq`, made at `time_ns`, may leave."""
-    if seq > core.reclaim.pin_needs:
+    if seq > core.reclaim.pin_needs or seq > core.fold_pin_seq:
         core.reclaim.full_by = FULL_PINNED
         return False
     if core.reclaim.least_ns and age_of(core, time_ns) < <uint64_t>core.reclaim.least_ns:
@@ -124,6 +125,7 @@ cdef void ring_run_expire(Core* core, RingRun* run) noexcept nogil:
 cdef int ring_run_place(Core* core, RingRun* run, uint64_t room, uint64_t* position) noexcept nogil:
     """Make room for one more entry by the rules; nothing of it is claimed yet."""
     cdef Ring* ring = &run.ring
+    cdef Ring before
     cdef Reclaim* reclaim = &core.reclaim
     cdef int status
     ring_run_expire(core, run)
@@ -142,9 +144,12 @@ cdef int ring_run_place(Core* core, RingRun* run, uint64_t room, uint64_t* posit
         if core.refuse:
             reclaim.full_by = FULL_OTHERWISE
             return E_FULL
+        before = run.ring
         status = ring_run_drop(core, run)
         if status != OK:
             return status
+        if core.fold:
+            ring_run_fold(core, run, &before)
     return OK
 
 
@@ -175,9 +180,15 @@ cdef void ring_run_commit(Core* core, const RingRun* run) noexcept nogil:
 cdef int guarded_reserve(Core* core, uint64_t room, uint64_t* position) noexcept nogil:
     """What core_reserve does, where not everything may leave or more than that has to."""
     cdef RingRun run
+    cdef Ring before
     cdef int status
     ring_run_begin(core, &run)
     status = ring_run_place(core, &run, room, position)
+    if status == OK and run.ring.slot_tail != core.ring.slot_tail:
+        before = core.ring
+        status = fold_ask(core, run.oldest)
+        if before.slot_tail != core.ring.slot_tail or before.slot_head != core.ring.slot_head:
+            return E_FULL    # whatever ran in there has used this journal
     if status == OK:
         ring_run_commit(core, &run)
     return status
@@ -186,7 +197,7 @@ cdef int guarded_reserve(Core* core, uint64_t room, uint64_t* position) noexcept
 cdef void core_expire(Core* core) noexcept nogil:
     """Let go what is too old, before anybody is shown it."""
     cdef RingRun run
-    if core.closed:
+    if core.closed or core.folding:
         return
     if core.disk is not NULL:
         if disk_check(core) == OK:
@@ -194,7 +205,8 @@ cdef void core_expire(Core* core) noexcept nogil:
         return
     ring_run_begin(core, &run)
     ring_run_expire(core, &run)
-    ring_run_commit(core, &run)
+    if run.ring.slot_tail == core.ring.slot_tail or fold_ask(core, run.oldest) == OK:
+        ring_run_commit(core, &run)
 
 
 # Pins.
@@ -212,10 +224,10 @@ cdef void pins_count(Core* core) noexcept nogil:
             reclaim.pin_high = pin.seq
         pin = pin.next
     core.guarded = (reclaim.pins is not NULL or reclaim.least_ns != 0 or reclaim.most_ns != 0
-                    or reclaim.start_slots != NO_SLOT)
+                    or reclaim.start_slots != NO_SLOT or core.fold_pin_seq != NO_PIN)
     if core.disk is not NULL:
         # A full log can be rewound, too.
-        core.disk.reserve = LOG_BLOCK_BYTES if core.refuse or keeps_some(core) else 0
+        core.disk.reserve = LOG_BLOCK_BYTES if core.refuse or core.fold or keeps_some(core) else 0
 
 
 cdef void pin_close(PinData* pin) noexcept nogil:

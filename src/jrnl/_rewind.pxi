@@ -92,6 +92,7 @@ cdef int core_rewind(Core* core, uint64_t to, RewindResult* result) noexcept nog
         header = header_at(core, core.ring.slot_head - 1)
         ring_drop_newest(&core.ring, header.position, image_room(header))
     core.generation += 1
+    fold_forget(core)
     core_note(core, KIND_REWIND, state, NULL, 0)   # cannot fail: a slot has just become free
     pins_follow(core, state)
     core.since_rewind = 0
@@ -138,6 +139,7 @@ cdef int disk_rewind(Core* core, uint64_t state, RewindResult* result) noexcept 
     core.disk.rewound_time_ns = core.time_ns
     core.disk.rewound_follows = last_live_seq(core)
     core.generation += 1
+    fold_forget(core)
     core.disk.durable_seq = core.disk.synced_seq = core.seq + 1
     status = disk_record(core)
     if status == OK:

@@ -199,7 +199,7 @@ cdef int core_reserve(Core* core, uint64_t room, uint64_t* position) noexcept no
     cdef int status
     if core.disk is not NULL:
         return disk_reserve(core, room, position)
-    if core.guarded or core.edits is not NULL:
+    if core.guarded or core.edits is not NULL or core.fold:
         return guarded_reserve(core, room, position)
     while not ring_place(&core.ring, room, position):
         status = core_evict_oldest(core)

@@ -85,6 +85,28 @@ cdef class ExtentMap:
         return result
 
     @staticmethod
+    def fold(Engine engine not None, uint64_t base, uint64_t target):
+        """From state `base` on to `target`, as `bridge`, but of `target` only: nothing is compared.
+
+        What lies after `target` is looked at only as far as it tells what `base` lacks.
+        """
+        cdef ExtentMap result = ExtentMap(engine)
+        cdef Core* core = engine.core
+        cdef uint64_t first = 0
+        cdef int status
+        raise_status(map_create(&result.written, core), core)
+        raise_status(map_create(&result.later, core), core)
+        result._scan(&result.written, base, target, False)
+        raise_status(find_slot_after(core, target, False, &first), core)
+        with nogil:
+            status = map_scan_within(core, &result.later, &result.written, first,
+                                     core.ring.slot_head)
+            if status == OK:
+                status = map_bridge(core, &result.data, &result.written, &result.later)
+        raise_status(status, core)
+        return result
+
+    @staticmethod
     def loaded(Engine engine not None, volumes, offsets, lengths, const uint8_t[::1] data):
         """From bytes that lie one behind the other in `data`; the map has its own copy."""
         cdef ExtentMap result = ExtentMap(engine)
@@ -243,6 +265,49 @@ cdef class Image:
                 status = stored_write(&self.data, &source.data, volume, number, buffer.data, copy)
             raise_status(status, self.data.core)
 
+    def advance_check(self, ExtentMap extents not None):
+        """Hold what `advance` will read and write over against its checksums."""
+        cdef int status = OK
+        with self.engine:
+            self._check()
+            if self.data.kind == IMAGE_STORED:
+                with nogil:
+                    status = stored_advance_check(&self.data, &extents.data)
+            raise_status(status, self.data.core)
+
+    def advance(self, ExtentMap extents not None, uint64_t seq, bint again=False):
+        """Become state `seq` by laying `extents` over this copy, in memory or durably in files.
+
+        In memory nothing has changed where it raises. In files an error leaves a mixture, of which
+        `again` makes the state: it reads what is written over without its checksums.
+        """
+        cdef int status
+        with self.engine:
+            self._check()
+            with nogil:
+                if self.data.kind == IMAGE_STORED:
+                    status = stored_advance(&self.data, &extents.data, again)
+                else:
+                    status = frozen_advance(&self.data, &extents.data)
+            raise_status(status, self.data.core)
+            self.seq = seq
+
+    def advanced(self, ExtentMap extents not None, uint64_t seq):
+        """Image: what `advance` with `again` would make of this copy, whose files stay as is."""
+        cdef ExtentMap blocks = ExtentMap(self.engine)
+        cdef int status
+        with self.engine:
+            self._check()
+            with nogil:
+                status = stored_show(&self.data, &extents.data, &blocks.data)
+            raise_status(status, self.data.core)
+            return Image.patched(self, blocks, seq, True)
+
+    @property
+    def held(self):
+        """bool: whether a recovery or a view needs this image as it is, beside its snapshot."""
+        return self.holders > 1
+
     cdef void _drop(self) noexcept:
         cdef Live* live = self.data.live
         if self.data.core is NULL:
@@ -391,6 +456,18 @@ cdef class Image:
     def copy_damage(self):
         """tuple of int: blocks that could not be copied, and an entry that one of them needed."""
         return self.data.copy_bad, self.data.copy_bad_seq
+
+    @staticmethod
+    def frozen_of(Image source not None):
+        """The same of another state: a copy of what `source` shows."""
+        cdef Image image = Image(source.engine)
+        cdef int status
+        image.data.kind = IMAGE_FROZEN
+        image.seq = source.seq
+        with nogil:
+            status = frozen_from(&image.data, &source.data)
+        raise_status(status, image.data.core)
+        return image
 
     @staticmethod
     def patched(Image base not None, ExtentMap extents not None, uint64_t seq, bint settle):
@@ -616,7 +693,9 @@ cdef class Image:
         cdef uint32_t volume
         bad = []
         if self.data.kind == IMAGE_STORED:
-            return self._verify_stored()
+            return self._verify_stored(self.files)
+        if self.data.kind == IMAGE_PATCHED and self.base.data.kind == IMAGE_STORED:
+            return self._verify_stored(self.base.files)
         with self.engine:
             self._check()
             for volume in range(core.volume_count if self.data.kind == IMAGE_FROZEN else 0):
@@ -635,10 +714,10 @@ cdef class Image:
         """(volumes, offsets, lengths), int64: where a patched image differs from its base."""
         return _ranges_of_map(&self.data.map)
 
-    def _stored_blocks(self, uint32_t volume, uint64_t size):
+    def _stored_blocks(self, list files, uint32_t volume, uint64_t size):
         """Yield where the blocks start that may be anything but zeroes, or ought to be."""
         cdef uint64_t covered = SUM_BLOCK_SUMS * SNAPSHOT_BLOCK_BYTES
-        copy, sums = self.files[volume], self.files[self.data.core.volume_count + volume]
+        copy, sums = files[volume], files[self.data.core.volume_count + volume]
         numbers = [numpy.arange(start // covered, (stop + covered - 1) // covered)
                    for start, stop in copy.data_extents()]
         numbers += [numpy.arange(start // SUM_BLOCK_BYTES,
@@ -648,7 +727,7 @@ cdef class Image:
             begin = int(number) * covered
             yield from range(begin, min(begin + covered, size), SNAPSHOT_BLOCK_BYTES)
 
-    def _verify_stored(self):
+    def _verify_stored(self, list files):
         cdef Core* core = self.data.core
         cdef uint64_t start, size
         cdef uint32_t volume
@@ -659,15 +738,15 @@ cdef class Image:
             if self.files[volume] is None:
                 continue
             size = core.volumes[volume].size
-            if self.files[volume].size < size:
-                bad.append((volume, self.files[volume].size // SNAPSHOT_BLOCK_BYTES
+            if files[volume].size < size:
+                bad.append((volume, files[volume].size // SNAPSHOT_BLOCK_BYTES
                             * SNAPSHOT_BLOCK_BYTES))
-            for start in self._stored_blocks(volume, size):
+            for start in self._stored_blocks(files, volume, size):
                 with self.engine:
                     self._check()
                     with nogil:
-                        status = stored_fetch(&self.data, volume, start, content,
-                                              min(size - start, <uint64_t>SNAPSHOT_BLOCK_BYTES))
+                        status = image_fetch(&self.data, volume, start, content,
+                                             min(size - start, <uint64_t>SNAPSHOT_BLOCK_BYTES))
                     if status == E_CORRUPT or (status == E_IO
                                                and core.disk.error == ENDED_EARLY):
                         bad.append((volume, start))

@@ -146,6 +146,8 @@ cdef int core_write_many(Core* core, uint32_t volume, const int64_t* offsets, ui
         return disk_write_many(core, volume, offsets, count, data, length)
     core_tick(core)
     status = room_check(core, NULL, length, count)
+    if status == OK and core.fold:
+        status = fold_ahead(core, volume, 0, length, count)
     if status != OK:
         return status
     base = core.volumes[volume].data
@@ -228,6 +230,8 @@ cdef int core_fill_zero(Core* core, int kind, uint32_t volume, uint64_t offset,
     core_tick(core)
     if status == OK:
         status = zero_room_check(core, volume, offset, length)
+    if status == OK and core.fold and core.disk is NULL:
+        status = fold_ahead(core, volume, offset, length, 0)
     if status != OK:
         return status
     while length:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from itertools import count
 from typing import TYPE_CHECKING, Protocol
 from weakref import WeakValueDictionary
@@ -11,7 +12,7 @@ from jrnl.errors import NameTaken, UnknownPoint, UnknownVolume
 from jrnl.points import Mark, check_name
 
 if TYPE_CHECKING:
-    from jrnl._core import Image
+    from jrnl._core import ExtentMap, Image
     from jrnl.copier import Copier
     from jrnl.recovery import Recovery
     from jrnl.snapshot import Snapshot
@@ -29,6 +30,12 @@ class Keeps(Protocol):
     def snapshot_deleted(self, image: Image) -> None:
         """Forget a snapshot."""
 
+    def fold(self, image: Image, extents: ExtentMap, seq: int) -> Image:
+        """Bring a snapshot's copy on to state `seq`."""
+
+    def make_base(self, name: str, seq: int) -> Image:
+        """Take a snapshot of an earlier state."""
+
     def restore_begins(self, recovery: Recovery, volumes: list[int]) -> None:
         """Make a recovery and the intent to restore it durable."""
 
@@ -37,6 +44,13 @@ class Keeps(Protocol):
 
     def recovery_closed(self, recovery: Recovery) -> None:
         """Forget a recovery."""
+
+
+class Folds(Protocol):
+    """Who must know which snapshots there are; see `folding`."""
+
+    def refresh(self) -> None:
+        """Decide anew what may leave the journal."""
 
 
 class Catalog:
@@ -69,6 +83,8 @@ class Catalog:
         self._open_recoveries: WeakValueDictionary[int, Recovery] = WeakValueDictionary()
         self._kept_recoveries: dict[int, Recovery] = {}
         self.keeper: Keeps | None = None
+        self.folding: Folds | None = None
+        self._awaited: str | None = None  # the name of a mark whose entry is being made
         self.check_delete: Callable[[str], None] = _may_go
 
     def check_free(self, name: str) -> str:
@@ -79,6 +95,30 @@ class Catalog:
         if self.find_mark(name) is not None:
             raise NameTaken(f"{name!r} is the name of a mark; use another name")
         return name
+
+    def add_snapshot(self, snapshot: Snapshot) -> None:
+        """Enter a snapshot under its name."""
+        self.snapshots[snapshot.name] = snapshot
+        self.snapshots_changed()
+
+    def snapshots_changed(self) -> None:
+        """Tell who must know that there is another snapshot, or one less."""
+        if self.folding is not None:
+            self.folding.refresh()
+
+    @contextmanager
+    def awaiting(self, name: str) -> Iterator[None]:
+        """Keep a name free while the entry of its mark is made, which may fold."""
+        self._awaited = name
+        try:
+            yield
+        finally:
+            self._awaited = None
+
+    def is_free(self, name: str) -> bool:
+        """Whether nobody is called `name`, nor is about to be."""
+        taken = name in self.snapshots or self.find_mark(name) is not None
+        return not taken and name != self._awaited
 
     def add_mark(self, mark: Mark, *, journaled: bool = True) -> None:
         """Enter a named mark; a savepoint's has no entry in the journal."""

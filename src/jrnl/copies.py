@@ -131,6 +131,8 @@ def load(
     number: int,
     seq: int,
     covered: list[int] | None = None,
+    *,
+    writable: bool = False,
 ) -> tuple[Image, list[str]]:
     """Open a copy; return it, and what is wrong with its files: who reads that finds out."""
     copies: list[Device | None] = []
@@ -146,7 +148,7 @@ def load(
             (sums, sums_name(number, volume), sums_bytes(size)),
         ):
             try:
-                device: Device = place.open(name, False)
+                device: Device = place.open(name, writable)
             except FileNotFoundError:
                 problems.append(f"{name} is missing")
                 device = missing()

@@ -60,7 +60,7 @@ def _check_options(document: Document) -> None:
         raise ValueError("the journal's size")
     if document["images"] not in (_AFTER, _BOTH):
         raise ValueError("the images")
-    if document["overflow"] not in ("evict", "refuse"):
+    if document["overflow"] not in ("evict", "fold", "refuse"):
         raise ValueError("overflow")
     if document["sync"] not in ("flush", "always"):
         raise ValueError("sync")
@@ -143,6 +143,12 @@ def _check_copies(document: Document) -> None:
             raise TypeError("whether a snapshot is being copied")
         if "volumes" in fact:
             _check_covered(fact["volumes"], len(document["volumes"]))
+        if type(fact.get("pinned", True)) is not bool:
+            raise TypeError("a snapshot's pin")
+        if "fold" in fact:
+            _numbers([fact["fold"]])
+            if fact["fold"] <= fact["seq"]:
+                raise ValueError("a fold that leads nowhere")
     for fact in document["recoveries"]:
         _numbers([fact[key] for key in ("id", "seq", "base_seq", "copy", "entries", "bytes")])
         if not isinstance(fact["base"], str) or not isinstance(fact["route"], str):

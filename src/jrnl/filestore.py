@@ -10,6 +10,7 @@ from jrnl import copies
 from jrnl._core import FORMAT, Engine, Log
 from jrnl.document import checked
 from jrnl.errors import CorruptionError, FormatError, InvalidArgument, ReadOnlyStore, StoreExists
+from jrnl.folding import Folding
 from jrnl.keeper import HEAD_BYTES, SLOT_BYTES, Keeper, check_head, head_bytes, volume_file
 from jrnl.limits import Limits, apply, limits_document, limits_of
 from jrnl.opening import Scan
@@ -76,7 +77,7 @@ def _write_files(folder: Place, options: Options) -> None:
     fixed = {
         "journal": options.journal,
         "images": options.images,
-        "overflow": "refuse" if options.refuse else "evict",
+        "overflow": options.overflow,
         "sync": "always" if options.always else "flush",
         "volumes": [[name, size] for name, size in options.sizes.items()],
         **limits_document(options.limits),
@@ -343,7 +344,6 @@ def _start(
             if document["undo"] is not None:
                 log.undo(document["undo"])
             keeper.remove_strays()
-            keeper.bound_epochs()
     else:
         _show(log, document)
     store = Store(engine, names, keeper)
@@ -351,6 +351,10 @@ def _start(
         keeper.load(store._catalog, store._resolve)
         store._pins.load(keeper.held_pins())
         apply(engine, limits, store)
+        if writable and document["overflow"] == "fold":
+            Folding(store._catalog, engine).begin()
+        if writable:
+            keeper.bound_epochs()
         if keeper.restore is not None and writable:
             store._finish_restore()
     if writable:

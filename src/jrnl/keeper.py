@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import xxhash
 
 from jrnl import copies, patches
-from jrnl._core import FORMAT, Hold, Image, Log
+from jrnl._core import FORMAT, ExtentMap, Hold, Image, Log
 from jrnl.copier import Copy, FileCopy
 from jrnl.errors import (
     CorruptionError,
@@ -172,7 +172,10 @@ class Keeper:
         """Let the oldest groups go where the table of epochs has grown too long."""
         while len(self.epochs) > EPOCHS_MAX:
             before = len(self.epochs)
-            self.opened.evict_to(self.epochs[before - EPOCHS_MAX][1])
+            try:
+                self.opened.evict_to(self.epochs[before - EPOCHS_MAX][1])
+            except JournalFull:  # a pin keeps them
+                break
             if len(self.epochs) == before:
                 break
 
@@ -289,6 +292,8 @@ class Keeper:
             fact["copying"] = True
         if snapshot.covers is not None:
             fact["volumes"] = sorted(snapshot.covers)
+        if snapshot.pinned:
+            fact["pinned"] = True
         self.snapshots.append(fact)
         log.record()
 
@@ -305,6 +310,99 @@ class Keeper:
         for fact in self.snapshots:
             if fact["id"] == number and fact.pop("copying", False):
                 self.opened.record()
+
+    # Fold: what it takes is checked, the intent is durable, the sectors are written and synced. The
+    # record that lets the entries leave says that it is done; until then opening does it again.
+
+    def fold(self, image: Image, extents: ExtentMap, seq: int) -> Image:
+        """Bring a snapshot's copy on to state `seq`; who holds the copy keeps the old one."""
+        log, old = self.opened, int(image.tag)
+        log.check()
+        image.advance_check(extents)
+        fact = next(fact for fact in self.snapshots if fact["id"] == old)
+        held = image.held or any(kept["copy"] == old for kept in self.recoveries)
+        if held:
+            image = self._copy_again(image)
+        self.fold_begins(fact, image, seq)
+        try:
+            image.advance(extents, seq)
+        except BaseException as error:
+            log.poison(getattr(error, "errno", None) or 0)
+            raise
+        fact["seq"] = seq
+        del fact["fold"]
+        if held:
+            self._sweep({old})
+        return image
+
+    def fold_begins(self, fact: Document, image: Image, seq: int) -> None:
+        """Have it durable that a snapshot is being brought on to state `seq`."""
+        fact["id"], fact["fold"] = image.tag, seq
+        self.opened.record()
+
+    def _copy_again(self, image: Image) -> Image:
+        """Copy a copy."""
+        number, volumes = self._new_id(), len(self.fixed["volumes"])
+        clones = [copies.image_name(image.tag, k) for k in range(volumes)]
+        engine, key = self.opened.engine, self.superblock.key
+        try:
+            return copies.make(self.place, engine, key, number, image, clones)
+        except OSError as error:
+            self.opened.poison(error.errno or 0)
+            raise
+        except BaseException:
+            copies.remove(self.place, number, volumes)
+            raise
+
+    def make_base(self, name: str, seq: int) -> Image:
+        """Take a snapshot of state `seq`, or where that cannot be had, of the present one.
+
+        It is production, with the bytes that were overwritten since put back.
+        """
+        log = self.opened
+        engine = log.engine
+        log.check()
+        image = self._copy(Image.production(engine), production=True)
+        try:
+            if engine.images & BEFORE and seq < engine.seq:
+                extents = ExtentMap.backward(engine, seq, engine.seq)
+                image.advance_check(extents)
+                image.advance(extents, seq)
+        except CorruptionError:  # found before the first byte was changed
+            pass
+        except BaseException as error:
+            log.poison(getattr(error, "errno", None) or 0)
+            raise
+        self.snapshots.append(
+            {"id": image.tag, "name": name, "seq": image.seq, "time_ns": engine.time_ns}
+        )
+        log.record()
+        return image
+
+    def _finish_fold(self, fact: Document, image: Image) -> Image:
+        """Do an interrupted fold again; for reading only, show what it makes."""
+        log, engine = self.opened, self.opened.engine
+        start, seq = fact["seq"], fact["fold"]
+        try:
+            if not engine.base_seq <= start < seq <= engine.seq:
+                raise CorruptionError(f"the entries {start + 1} to {seq} are not there")
+            extents = ExtentMap.forward(engine, start, seq)
+            extents.settle(0, extents.count)
+            if log.read_only:
+                image = image.advanced(extents, seq)
+                image.tag = fact["id"]
+            else:
+                image.advance(extents, seq, True)
+        except CorruptionError as error:
+            self.problems.append(
+                f"snapshot {fact['name']!r} was being brought on from state {start} to {seq} when "
+                f"the store was interrupted, and is neither: {error}; delete it"
+            )
+            return copies.lost(engine, fact["id"], start)
+        if not log.read_only:
+            fact["seq"] = seq
+            del fact["fold"]
+        return image
 
     def preserve(self) -> Image:
         """Copy production as it is now; the copy lasts as long as a recovery needs it."""
@@ -476,11 +574,13 @@ class Keeper:
         self.catalog = catalog
         self.opened.finish_copies(catalog.copier.finish_oldest)
         catalog.copier.log = self.opened
+        folding = [fact for fact in self.snapshots if "fold" in fact]
         for fact in self.snapshots:
             image, copy = self._load_snapshot(fact, fact.get("volumes"))
             catalog.snapshots[fact["name"]] = Snapshot(
-                catalog, fact["name"], image, fact["time_ns"], copy, fact.get("volumes")
-            )
+                catalog, fact["name"], image, fact["time_ns"], copy, fact.get("volumes"),
+                fact.get("pinned", False),
+            )  # fmt: skip
             if copy is not None:
                 catalog.copier.add(copy)
         early = [*map(tuple, self.early_marks), *map(tuple, self.pins)]
@@ -491,6 +591,8 @@ class Keeper:
                 catalog.keep_recovery(self.load_recovery(fact, catalog, resolve))
             except (JrnlError, OSError) as error:
                 self.problems.append(f"recovery {fact['id']}: {error}")
+        if any("fold" not in fact for fact in folding):
+            self.opened.record()  # now that the catalogue has the marks that it speaks of
 
     def _load_snapshot(
         self, fact: Document, covered: list[int] | None
@@ -509,9 +611,12 @@ class Keeper:
                 return image, None
             every = list(range(len(engine.sizes)))
             return image, self._file_copy(fact["id"], image, covered or every)
-        image, problems = copies.load(self.place, engine, key, fact["id"], fact["seq"], covered)
+        writable = self.fixed["overflow"] == "fold" and not self.opened.read_only
+        image, problems = copies.load(
+            self.place, engine, key, fact["id"], fact["seq"], covered, writable=writable
+        )
         self.problems += [f"snapshot {fact['name']!r}: {problem}" for problem in problems]
-        return image, None
+        return self._finish_fold(fact, image) if "fold" in fact else image, None
 
     def _live_again(self, seq: int, covered: list[int] | None) -> Image:
         engine = self.opened.engine

@@ -10,6 +10,7 @@ from jrnl import filestore
 from jrnl._core import Engine, MemoryDevice
 from jrnl.errors import FormatError, InvalidArgument, InvalidType
 from jrnl.folder import Folder
+from jrnl.folding import Folding
 from jrnl.limits import Duration, parse_limits
 from jrnl.options import parse, parse_journal, parse_modes
 from jrnl.sizes import Size
@@ -58,8 +59,10 @@ def create(
     images : {"before", "after", "both"}, optional
         What an entry keeps: the bytes overwritten, the bytes written, or both. By default "before"
         in memory and "both" on disk, where "before" is refused: a crash needs the bytes written.
-    overflow : {"evict", "refuse"}
-        When the journal is full: let the oldest entries go, or raise JournalFull.
+    overflow : {"evict", "fold", "refuse"}
+        When the journal is full: let the oldest entries go; let them go once the oldest snapshot
+        that is not pinned has been brought on over them; or raise JournalFull. With "fold" and
+        without a snapshot, one called "base" is made; with ``images="after"`` at creation.
     checksum : bool
         Sum headers and images with XXH3-64, and hold them against it before they are applied. A
         store on disk needs it.
@@ -113,11 +116,19 @@ def create(
     if overlay is not None:
         raise InvalidArgument("overlay is for stores on disk; this one is in memory")
     devices = [MemoryDevice(length) for length in options.sizes.values()]
-    engine = Engine(devices, options.journal, options.images, bool(checksum), options.refuse, clock)
+    engine = Engine(
+        devices, options.journal, options.images, bool(checksum), overflow == "refuse", clock
+    )
     for index, name in enumerate(options.sizes):
         if name in options.sources:
             load(engine, index, options.sources[name])
-    return Store(engine, list(options.sizes), None, options.limits)
+    return _begun(Store(engine, list(options.sizes), None, options.limits), overflow)
+
+
+def _begun(store: Store, overflow: str) -> Store:
+    if overflow == "fold":
+        Folding(store._catalog, store._engine).begin()
+    return store
 
 
 def _split(path: Path) -> tuple[str, str]:
@@ -209,11 +220,11 @@ def wrap(
         overflow=overflow, reclaim=reclaim, low=low, on_low=on_low, keep_at_least=keep_at_least,
         keep_at_most=keep_at_most,
     )  # fmt: skip
-    mode, refuse = parse_modes(images, overflow, clock)
+    mode = parse_modes(images, overflow, clock)
     capacity = parse_journal(journal)
     device = MemoryDevice.adopt(buffer)
     if device.size == 0:
         raise InvalidArgument("the buffer is empty; a volume has at least one byte")
-    engine = Engine([device], capacity, mode, bool(checksum), refuse, clock)
+    engine = Engine([device], capacity, mode, bool(checksum), overflow == "refuse", clock)
     engine.mark_written(0, 0, device.size)
-    return Store(engine, ["data"], None, limits)
+    return _begun(Store(engine, ["data"], None, limits), overflow)

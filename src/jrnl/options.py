@@ -17,7 +17,7 @@ JOURNAL_MIN_BYTES = 16 * 1024
 OVERLAY_MIN_BYTES = 64 * 1024
 OVERLAY_DEFAULT_BYTES = 64 << 20
 IMAGES = {"before": BEFORE, "after": AFTER, "both": BOTH}
-_OVERFLOWS = ("evict", "refuse")
+_OVERFLOWS = ("evict", "fold", "refuse")
 _SYNCS = ("flush", "always")
 _VOLUMES_MAX = 65535
 _FILE_MAX_BYTES = 1 << 60
@@ -35,7 +35,8 @@ class Options(NamedTuple):
         Bytes.
     images : int
         1 before, 2 after, 3 both.
-    refuse, always : bool
+    overflow : str
+    always : bool
     clock : callable or None
     limits : Limits
     """
@@ -44,7 +45,7 @@ class Options(NamedTuple):
     sources: dict[str, Path]
     journal: int
     images: int
-    refuse: bool
+    overflow: str
     always: bool
     clock: Callable[[], int] | None
     limits: Limits = Limits()
@@ -67,7 +68,7 @@ def parse(
     """Check what `create` was given. Raises InvalidArgument, InvalidType, OSError."""
     if images is None and on_disk:
         images = "both"
-    mode, refuse = parse_modes(images, overflow, clock)
+    mode = parse_modes(images, overflow, clock)
     if on_disk:
         _check_on_disk(mode, checksum, sync)
     elif sync is not None:
@@ -82,7 +83,7 @@ def parse(
     sizes = _parse_volumes(size, volumes, sources)
     if on_disk and max(sizes.values()) > _FILE_MAX_BYTES:
         raise InvalidArgument("a volume on disk has at most 1 EiB")
-    return Options(sizes, sources, capacity, mode, refuse, sync == "always", clock, limits)
+    return Options(sizes, sources, capacity, mode, overflow, sync == "always", clock, limits)
 
 
 def _check_on_disk(mode: int, checksum: bool, sync: str | None) -> None:
@@ -97,15 +98,15 @@ def _check_on_disk(mode: int, checksum: bool, sync: str | None) -> None:
         raise InvalidArgument(f"sync must be 'flush' or 'always', not {sync!r}")
 
 
-def parse_modes(images: str | None, overflow: str, clock: object) -> tuple[int, bool]:
-    """Return the image mode, and whether a full journal refuses."""
+def parse_modes(images: str | None, overflow: str, clock: object) -> int:
+    """Return the image mode; check what does not need to be looked at further."""
     if images not in (None, *IMAGES):
         raise InvalidArgument(f"images must be 'before', 'after' or 'both', not {images!r}")
     if overflow not in _OVERFLOWS:
-        raise InvalidArgument(f"overflow must be 'evict' or 'refuse', not {overflow!r}")
+        raise InvalidArgument(f"overflow must be 'evict', 'fold' or 'refuse', not {overflow!r}")
     if clock is not None and not callable(clock):
         raise InvalidType(f"clock must be callable, not {type(clock).__name__}")
-    return IMAGES[images or "before"], overflow == "refuse"
+    return IMAGES[images or "before"]
 
 
 def parse_journal(journal: Size) -> int:

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     from jrnl._core import Engine
     from jrnl.catalog import Catalog
+    from jrnl.snapshot import Snapshot
 
 BLOCK_BYTES = 4096  # what the core counts changed bytes in
 _STEPS = 64  # in which a recovery tells of its progress
@@ -240,11 +241,13 @@ class Recovery(StateIO, ClosesItself):
         indices = chosen(self.volumes, volumes)
         with image.engine as engine:
             engine.check_open()
-            ranges, _ = differences(image, indices)
+            ranges, oldest = differences(image, indices)
             total = sum(int(lengths.sum()) for _, lengths in ranges.values())
             if dry_run:
                 entries = sum(offsets.size for offsets, _ in ranges.values())
                 return Restore(engine.seq + 1, engine.seq + entries, total)
+            if oldest > engine.base_seq:
+                engine.fold_up_to(min(oldest, engine.seq))  # what may fail comes first
             keeper = self._catalog.keeper
             if keeper is not None:
                 keeper.restore_begins(self, indices)
@@ -423,13 +426,24 @@ def oldest_state(catalog: Catalog, engine: Engine, base_seq: int, newest: int) -
     """
     if engine.images & BEFORE:
         return base_seq
-    snapshots = (
-        present_seq(engine, snapshot.seq)
+    there = connected(catalog, engine)
+    kept = [seq for seq, _ in there if seq >= base_seq]
+    if engine.folds and base_seq > engine.base_seq:  # before those entries leave, ...
+        if any(seq < base_seq and not snapshot.pinned for seq, snapshot in there):
+            kept.append(base_seq)  # ... the oldest snapshot is brought on over them
+        elif not there:
+            kept.append(max(base_seq, engine.seq))  # ... or one is taken
+    return min(kept, default=newest)
+
+
+def connected(catalog: Catalog, engine: Engine) -> list[tuple[int, Snapshot]]:
+    """Return the snapshots of all volumes that the journal leads on from, and their states."""
+    pairs = (
+        (present_seq(engine, snapshot.seq), snapshot)
         for snapshot in catalog.snapshots.values()
         if snapshot.covers is None
     )
-    kept = (seq for seq in snapshots if seq is not None and seq >= base_seq)
-    return min(kept, default=newest)
+    return [(seq, snapshot) for seq, snapshot in pairs if seq is not None]
 
 
 def present_seq(engine: Engine, seq: int | None) -> int | None:

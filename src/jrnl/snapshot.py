@@ -52,10 +52,13 @@ class Report(NamedTuple):
 
 
 class Snapshot:
-    """A copy of volumes at one state; made by ``store.snapshot(name)``, and never changed.
+    """A copy of volumes at one state; made by ``store.snapshot(name)``.
 
     It is exact from the start. Until it is `complete` it is read through the journal, which keeps
     what it needs, and it is copied in the background.
+
+    It never changes, but in a store with ``overflow="fold"``: there the oldest one that is not
+    pinned goes on to a later state when the journal is full.
 
     Attributes
     ----------
@@ -66,6 +69,8 @@ class Snapshot:
         When it was taken, in nanoseconds since 1970-01-01 UTC.
     volumes : tuple of str
         The volumes that it covers; by default all of the store's.
+    pinned : bool
+        Whether no fold ever touches it.
     """
 
     def __init__(
@@ -76,6 +81,7 @@ class Snapshot:
         time_ns: int,
         copy: Copy | None = None,
         covered: list[int] | None = None,
+        pinned: bool = False,
     ) -> None:
         self._indices = catalog.volumes
         self._catalog = ref(catalog)  # weakly: the catalogue holds the snapshot
@@ -88,6 +94,7 @@ class Snapshot:
         self.volumes = tuple(
             volume for volume, k in catalog.volumes.items() if covered is None or k in covered
         )
+        self.pinned = pinned
 
     def __repr__(self) -> str:
         return f"<jrnl.Snapshot {self.name!r} at {self.seq}>"
@@ -98,6 +105,15 @@ class Snapshot:
         if self._image is None:
             raise UnknownPoint(f"the snapshot {self.name!r} was deleted")
         return self._image
+
+    def follow(self, image: Image) -> None:
+        """Be what a fold has made of its copy. The engine is locked."""
+        before = self.image
+        if image is not before:
+            image.hold()
+            before.let_go()
+        self._image = image
+        self.seq = image.seq
 
     def read(self, offset: int, length: int, volume: str | None = None) -> bytes:
         """Return `length` bytes of a volume at `offset`.
@@ -207,6 +223,7 @@ class Snapshot:
                 if catalog.keeper is not None:
                     catalog.keeper.snapshot_deleted(image)
                 del catalog.snapshots[self.name]
+                catalog.snapshots_changed()
             self.let_go()
 
     def let_go(self) -> None:

@@ -514,6 +514,7 @@ class Store(TakesSnapshots, KeepsStates, TellsHistory, ClosesItself):
         keeper = self._keeper
         assert keeper is not None
         keeper.finish_restore(self._engine.rewind, self._restore_again)
+        self._catalog.snapshots_changed()
 
     def _restore_again(self, number: int, indices: list[int] | None) -> None:
         recovery = self._catalog.recoveries().get(number)
@@ -649,6 +650,7 @@ class Store(TakesSnapshots, KeepsStates, TellsHistory, ClosesItself):
             self._keeper.check_epochs()
         self._catalog.copier.finish_after(seq)
         result = Rewind(*self._engine.rewind(seq))
+        self._catalog.snapshots_changed()  # some may be of states that were dropped
         if self._keeper is not None:
             self._keeper.bound_epochs()
         # A start that was replaced goes by its successor's seq: the journal remembers such seqs for

@@ -25,7 +25,9 @@ class TakesSnapshots:
     _catalog: Catalog
     _keeper: Keeper | None
 
-    def snapshot(self, name: str, volumes: Iterable[str] | None = None) -> Snapshot:
+    def snapshot(
+        self, name: str, volumes: Iterable[str] | None = None, pinned: bool = False
+    ) -> Snapshot:
         """Take a copy of the volumes as they are now, with checksums.
 
         It costs nothing to take, whatever the volumes' size: it is read through the journal at
@@ -39,6 +41,8 @@ class TakesSnapshots:
         name : str
         volumes : iterable of str, optional
             The only volumes that it covers; all by default.
+        pinned : bool
+            No fold may touch it; see ``overflow="fold"`` of `create`.
 
         Raises
         ------
@@ -50,15 +54,16 @@ class TakesSnapshots:
         with self._engine as engine:
             engine.check_open()
             self._catalog.check_free(name)
-            snapshot = self._begin_snapshot(name, chosen(self._catalog.volumes, volumes))
+            covered = chosen(self._catalog.volumes, volumes)
+            snapshot = self._begin_snapshot(name, covered, bool(pinned))
             if self._keeper is None:
-                self._catalog.snapshots[name] = snapshot
+                self._catalog.add_snapshot(snapshot)
         if self._keeper is not None:
             self._make_durable(snapshot)
         copier.start()
         return snapshot
 
-    def _begin_snapshot(self, name: str, covered: list[int]) -> Snapshot:
+    def _begin_snapshot(self, name: str, covered: list[int], pinned: bool) -> Snapshot:
         engine, keeper = self._engine, self._keeper
         copy: Copy | None = None
         if keeper is not None:
@@ -68,7 +73,7 @@ class TakesSnapshots:
             copy = MemoryCopy(image, covered)
         else:
             image = Image.frozen(engine, covered)
-        snapshot = Snapshot(self._catalog, name, image, engine.tick(), copy, covered)
+        snapshot = Snapshot(self._catalog, name, image, engine.tick(), copy, covered, pinned)
         if copy is not None:
             self._catalog.copier.add(copy)
         return snapshot
@@ -86,7 +91,7 @@ class TakesSnapshots:
                 engine.check_open()
                 self._catalog.check_free(snapshot.name)
                 keeper.name_snapshot(snapshot)
-                self._catalog.snapshots[snapshot.name] = snapshot
+                self._catalog.add_snapshot(snapshot)
         except BaseException:
             with engine:
                 keeper.give_up_snapshot(snapshot)

@@ -100,7 +100,8 @@ class Volume(VolumeIO):
         with self.engine as engine:
             engine.check_open()
             self._catalog.check_free(name)
-            seq = engine.note(_KIND_MARK, name.encode())
+            with self._catalog.awaiting(name):
+                seq = engine.note(_KIND_MARK, name.encode())
             mark = Mark(name, seq, engine.time_ns)
             self._catalog.add_mark(mark)
             return mark

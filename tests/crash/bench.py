@@ -100,9 +100,10 @@ class Stop(Exception):
 
 
 def shape_of(seed: int) -> Shape:
-    """Return the store of a seed: most keep both images, every fifth syncs every write."""
+    """Return the store of a seed: most keep both images, some sync every write, or fold."""
     return Shape(images="after" if seed % 3 == 2 else "both",
-                 sync="always" if seed % 5 == 4 else "flush")  # fmt: skip
+                 sync="always" if seed % 5 == 4 else "flush",
+                 overflow="fold" if seed % 4 in (1, 2) else "evict")  # fmt: skip
 
 
 class Bench:
@@ -431,6 +432,8 @@ class Bench:
         what = f"--sequence {','.join(plan.sequence)}" if plan.sequence else f"--seed {plan.seed}"
         if plan.sequence and self.host.shape.images != "both":
             what += f" --images {self.host.shape.images}"
+        if plan.sequence and self.host.shape.overflow != "evict":
+            what += f" --overflow {self.host.shape.overflow}"
         for name in ("lives", "length", "fail"):
             if not plan.sequence and getattr(plan, name) != getattr(Plan, name):
                 what += f" --{name} {getattr(plan, name)}"
@@ -479,9 +482,13 @@ def run_seeds(plan: Plan, seeds: Iterator[int], seconds: float | None) -> Result
 
 
 def run_sequences(
-    plan: Plan, images: str, names: list[tuple[str, ...]], seconds: float | None = None
+    plan: Plan,
+    images: str,
+    names: list[tuple[str, ...]],
+    seconds: float | None = None,
+    overflow: str = "evict",
 ) -> Result:
-    result, shape = Result(), Shape(images=images)
+    result, shape = Result(), Shape(images=images, overflow=overflow)
     deadline = None if seconds is None else time.monotonic() + seconds
     base, world = fresh(shape)
     for sequence in names:
@@ -498,11 +505,13 @@ def run_sequences(
 def _job(arguments: tuple[argparse.Namespace, Plan, int]) -> Result:
     args, plan, job = arguments
     if args.sequence:
-        return run_sequences(plan, args.images, [tuple(args.sequence.split(","))])
+        return run_sequences(plan, args.images, [tuple(args.sequence.split(","))], None,
+                             args.overflow)  # fmt: skip
     if args.sequences:
         names = list(sequences(args.images, args.sequences))
         random.Random(args.seed).shuffle(names)
-        return run_sequences(plan, args.images, names[job :: args.jobs], args.seconds)
+        return run_sequences(plan, args.images, names[job :: args.jobs], args.seconds,
+                             args.overflow)  # fmt: skip
     if args.op is not None or args.seconds is None:
         return run_seeds(
             plan, iter(range(args.seed + job, args.seed + args.seeds, args.jobs)), None
@@ -525,6 +534,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--depth-of-crashes", type=int, default=Plan.depth)
     parser.add_argument("--failures", type=int, default=Plan.failures)
     parser.add_argument("--images", default="both", choices=("both", "after"))
+    parser.add_argument("--overflow", default="evict", choices=("evict", "fold"))
     parser.add_argument("--sequences", type=int, help="every sequence of up to so many operations")
     parser.add_argument("--sequence", help="this one, joined by commas")
     parser.add_argument("--fail", type=float, default=Plan.fail)

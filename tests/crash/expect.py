@@ -118,6 +118,7 @@ class Expectation:
         for world in self.worlds:
             try:
                 found = follow(world, store) if world.wanted else world.model
+                found = folded(found, store)
                 found = timed(found, world.untimed, store)
                 Check(store, found, world, rng).all()
             except (Failure, JrnlError) as failure:
@@ -167,6 +168,26 @@ def taken_back(model: Model, rewind: Entry) -> Model:
         model.successor[start] = model.seq
         del model.entries[-2]
     return model
+
+
+def folded(model: Model, store: jrnl.Store) -> Model:
+    """Return the model with the snapshot that a fold has brought on, or made. Raises Failure.
+
+    What it holds is looked at like any other snapshot.
+    """
+    found = {name: snapshot.seq for name, snapshot in store.snapshots.items()}
+    if not model.folds or found == model.snapshots:
+        return model
+    new = [name for name in found if name not in model.snapshots]
+    went_on = [name for name, seq in model.snapshots.items() if found.get(name, seq) != seq]
+    if len(new) + len(went_on) > 1 or any(name.split("-")[0] != "base" for name in new):
+        raise Failure(f"snapshots {found}, expected {model.snapshots} or a fold of one")
+    other = copied(model)
+    for name in (*new, *went_on):
+        if found[name] < model.snapshots.get(name, 0) or model.states.get(found[name]) is None:
+            raise Failure(f"a fold has made snapshot {name} state {found[name]}")
+        other.snapshots[name] = found[name]
+    return other
 
 
 def timed(model: Model, seq: int | None, store: jrnl.Store) -> Model:

@@ -53,8 +53,8 @@ class Fault:
 
     def command(self, shape: Shape) -> str:
         return (
-            f"python -m tests.crash.faults --images {shape.images} --number {self.number} "
-            f"--fault {self.how}" + " --forever" * self.forever
+            f"python -m tests.crash.faults --images {shape.images} --overflow {shape.overflow} "
+            f"--number {self.number} --fault {self.how}" + " --forever" * self.forever
         )
 
 
@@ -200,12 +200,13 @@ def main() -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--images", default="both", choices=("both", "after"))
+    parser.add_argument("--overflow", default="evict", choices=("evict", "fold"))
     parser.add_argument("--step", type=int, default=1, help="only every so many")
     parser.add_argument("--number", type=int)
     parser.add_argument("--fault", default="EIO")
     parser.add_argument("--forever", action="store_true")
     args = parser.parse_args()
-    shape = Shape(images=args.images)
+    shape = Shape(images=args.images, overflow=args.overflow)
     if args.number is not None:
         print(Run(shape, Fault(args.number, args.fault, args.forever)).run())
         return 0

@@ -243,6 +243,15 @@ def no_watermark() -> Removed:
     return replaced(opening.Scan, "__init__", without)
 
 
+def fold_without_intent() -> Removed:
+    """The snapshot's files are named as they were, and nothing says that they change."""
+
+    def begins(self: keeper.Keeper, fact: dict[str, int], image: Image, seq: int) -> None:
+        fact["id"], fact["fold"] = image.tag, seq
+
+    return replaced(keeper.Keeper, "fold_begins", begins)
+
+
 def restore_without_intent() -> Removed:
     def without(self: keeper.Keeper, recovery: object, _volumes: list[int]) -> None:
         self.opened.commit()

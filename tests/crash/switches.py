@@ -64,6 +64,7 @@ class Script:
 
     text: str
     always: bool = False  # sync="always"
+    fold: bool = False  # overflow="fold"
     states: int = 10
     damaged: float = Plan.damaged
     reads: float = Plan.reads
@@ -75,7 +76,9 @@ class Script:
         return tuple(name for name, _, times in words for _ in range(int(times or 1)))
 
     def run(self, removed: off.Removed, says: str = "") -> str:
-        shape, result = Shape(sync="always" if self.always else "flush"), Result()
+        shape = Shape(sync="always" if self.always else "flush",
+                      overflow="fold" if self.fold else "evict")  # fmt: skip
+        result = Result()
         plan = Plan(shape=shape, sequence=self.names, states=self.states, failures=30,
                     damaged=self.damaged, reads=self.reads, go_on=self.go_on)  # fmt: skip
         base, bench_run = fresh(shape), EveryStep(plan, result)
@@ -86,7 +89,8 @@ class Script:
 
     def __str__(self) -> str:
         always = 'sync="always"; ' if self.always else ""
-        return f"{always}`{self.text}`"
+        fold = 'overflow="fold"; ' if self.fold else ""
+        return f"{always}{fold}`{self.text}`"
 
 
 @dataclass(frozen=True)
@@ -178,6 +182,7 @@ class Switch:
 WRAPS = Script("fill*3", states=4)
 SNAPSHOT = Script("write_sectors snapshot")
 COPY = Script("write_sectors snapshot write_sectors copy")
+FOLDS = Script("fill snapshot fill", fold=True, states=6)
 STRICT = Script("write_sectors*3 flush restore", always=True)
 REWINDS = Script("write_inside flush " * 5 + "rewind flush")
 
@@ -328,6 +333,10 @@ CORE = {
         "R10", "rewind is recorded as done before the volumes are synced",
         lambda: core("undo_sync"),
         Script("write_sectors flush write_many flush rewind"), "production is not state 7"),
+    "fold_sync": Switch(
+        "R10", "a fold is recorded before what it writes is synced",
+        lambda: core("fold_sync"),
+        FOLDS, r"snapshot n-1 is not state|the snapshot does not match its checksum"),
     "poison": Switch(
         "R9", "a failed sync is tried again",
         lambda: core("poison"),
@@ -407,6 +416,14 @@ PYTHON = {
         "R10", "a restore's intent is dropped before its entries are durable",
         off.restore_ends_early,
         Script("write_sectors*3 flush restore"), "acknowledged 6, found 4"),
+    "fold_intent": Switch(
+        "R10", "fold writes over a snapshot without a durable intent",
+        off.fold_without_intent,
+        FOLDS, r"snapshot n-1 is not state|the snapshot does not match its checksum"),
+    "fold_resumed": Switch(
+        "R10", "opening leaves an interrupted fold as it is",
+        lambda: replaced(KEEPER, "_finish_fold", lambda self, fact, image: image),
+        FOLDS, r"snapshot n-1 is not state|the snapshot does not match its checksum"),
     "snapshot_commit": Switch(
         "R10", "a snapshot does not make durable what it is a copy of",
         off.snapshot_uncommitted,

@@ -30,13 +30,22 @@ def test_every_operation_on_a_fresh_store(images: str):
     held(bench.run_sequences(Plan(states=12), images, names), 200)
 
 
+@pytest.mark.parametrize("images", IMAGES)
+def test_folds_in_all_their_crash_states(images: str):
+    """The second lap brings the snapshot on; some openings in between are themselves cut."""
+    laps = [("fill", "snapshot", "fill"), ("fill", "fill", "fill"), ("fill", "again", "fill")]
+    held(bench.run_sequences(Plan(states=4, deep=0.2), images, laps, None, "fold"), 200)
+
+
 def test_some_sequences_of_three_operations(seed: int):
     names = random.Random(seed).sample(list(sequences("both", 3)), 40)
     held(bench.run_sequences(Plan(states=6), "both", names), 200)
 
 
 @pytest.mark.parametrize("images", IMAGES)
-def test_some_failing_calls(images: str, seed: int):
-    counts, failures = faults.run_all(Shape(images=images), step=149, first=seed % 149)
+@pytest.mark.parametrize("overflow", ["evict", "fold"])
+def test_some_failing_calls(images: str, overflow: str, seed: int):
+    shape = Shape(images=images, overflow=overflow)
+    counts, failures = faults.run_all(shape, step=211, first=seed % 211)
     assert not failures, "\n".join(failures)
-    assert counts["raised"] > 20
+    assert counts["raised"] > 15

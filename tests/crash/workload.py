@@ -24,6 +24,7 @@ from tests.crash.expect import (
     World,
     copied,
     cut,
+    folded,
     follow,
 )
 from tests.model import Model, State
@@ -65,7 +66,7 @@ class Host:
         self.shape, self.rng = shape, rng
         self.disk = SimDisk()
         self.store = None
-        self.world = World(Model(list(shape.sizes), shape.journal, shape.images, START_NS))
+        self.world = self._nothing()
         self.expectation = Expectation([], absent=True)
         self.generation = 0  # counts what makes another history out of the same seqs
         self.on_step: Callable[[], None] = lambda: None
@@ -78,6 +79,12 @@ class Host:
     @property
     def model(self) -> Model:
         return self.world.model
+
+    def _nothing(self) -> World:
+        shape = self.shape
+        model = Model(list(shape.sizes), shape.journal, shape.images, START_NS)
+        model.folds = shape.overflow == "fold"
+        return World(model)
 
     def clock(self) -> int:
         return self.now
@@ -116,8 +123,7 @@ class Host:
         self.disk, self.expectation = disk, expectation
         self.generation += 1
         if expectation.absent and not disk.exists(STORE):
-            self.world = World(Model(list(self.shape.sizes), self.shape.journal,
-                                     self.shape.images, START_NS))  # fmt: skip
+            self.world = self._nothing()
             self.create()
             return
         self.store = self.open_on(disk)
@@ -192,6 +198,8 @@ class Host:
         self.unpin()
 
     def _settled(self, world: World) -> None:
+        with suppress(jrnl.StoreClosed):
+            world.model = folded(world.model, self.store)
         self.world = world
         self.expectation = Expectation([world], oldest=self._promised())
 
