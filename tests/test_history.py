@@ -240,7 +240,7 @@ def test_a_snapshot_older_than_the_window_is_compared_to_the_byte(images):
 def test_damaged_headers_are_gone_round_by_comparing_content(exact):
     with jrnl.create(size=65536, journal="64KiB") as store:
         store.volume.write(0, b"1")
-        store.snapshot("s")
+        store.snapshot("s").wait()
         store.volume.write(0, b"1")
         store.volume.write(4096, b"2")
         store.volume.write(5000, b"3")

@@ -552,6 +552,20 @@ def test_the_store_can_end_while_it_is_copied(automatic, how, on_disk, tmp_path)
         assert in_time(lambda: reference() is None)
 
 
+def test_deleting_does_not_meet_the_thread_that_makes_the_files(automatic, tmp_path):
+    path = tmp_path / "s"
+    with jrnl.create(path, size="8MiB") as store:
+        for k in range(0, 8 << 20, 1 << 20):
+            store.volume.write(k, b"x" * (1 << 20))
+        for k in range(150):
+            snapshot = store.snapshot("s")
+            time.sleep(k % 10 / 10_000)
+            snapshot.delete()
+        assert in_time(lambda: not copier_threads())
+        assert store.volume.write(0, b"not poisoned")
+        assert not list(path.glob("snapshot-*"))
+
+
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 def test_a_forked_child_goes_on_by_itself(automatic):
     with jrnl.create(size="64MiB") as store:

@@ -336,6 +336,11 @@ def test_a_large_copy_lets_other_threads_run():
             call()
             return ticks[0] - before
 
+        def take() -> None:
+            snapshot = store.snapshot("large")
+            snapshot.wait()
+            snapshot.delete()
+
         sys.setswitchinterval(10)  # whoever holds the GIL keeps it: only letting go of it counts
         with crew() as threads:
             threads.start(tick)
@@ -347,7 +352,7 @@ def test_a_large_copy_lets_other_threads_run():
                     lambda: store.volume.read(0, 16 << 20),
                     lambda: store.volume.readinto(0, content),
                     lambda: store.volume.write_zeroes(0, 16 << 20),
-                    lambda: store.snapshot("large").delete(),
+                    take,
                     lambda: store.recover(1).read(0, 16 << 20),
                 ):
                     # Once is enough; on busy cores the other thread may miss its turn.

@@ -13,6 +13,7 @@ import os
 import threading
 import time
 from abc import ABC, abstractmethod
+from contextlib import suppress
 from typing import TYPE_CHECKING
 from weakref import WeakSet, ref
 
@@ -133,9 +134,10 @@ class FileCopy(Copy):
         self._synced = False
 
     def clean_up(self) -> None:
-        """Remove its files."""
+        """Remove its files; the next opening removes what cannot be removed now."""
         self._made = self._sums = []
-        copies.remove(self._place, self.number, len(self.image.engine.sizes))
+        with suppress(OSError):
+            copies.remove(self._place, self.number, len(self.image.engine.sizes))
 
     def step(self, pieces: int, *, gently: bool) -> None:
         """Make the files, or copy what one block of checksums covers, or end it."""
@@ -232,6 +234,7 @@ class Copier:
         self.log: Log | None = None
         self._mutex = threading.Lock()
         self._copies: list[Copy] = []
+        self._given_up: list[Copy] = []
         self._thread: threading.Thread | None = None
         self._stopped = False
         _copiers.add(self)
@@ -248,12 +251,24 @@ class Copier:
             if copy.image is image:
                 copy.given_up = True
                 self._remove(copy)
+                self._given_up.append(copy)
+        self._clean_up()
 
-    def give_up_number(self, number: int) -> None:
-        """Do so with the copy whose files are named after a number."""
-        for copy in self.pending():
-            if copy.image.tag == number:
-                self.give_up(copy.image)
+    def give_up_number(self, number: int) -> bool:
+        """Do so with the copy whose files are named after a number; return whether there is one."""
+        found = [copy.image for copy in self.pending() if copy.image.tag == number]
+        for image in found:
+            self.give_up(image)
+        return bool(found)
+
+    def _clean_up(self) -> None:
+        """Remove what was given up, unless a piece is being made: who makes it does so then."""
+        while self._given_up and self.gate.acquire(blocking=False):
+            try:
+                while self._given_up:
+                    self._given_up.pop().clean_up()
+            finally:
+                self.gate.release()
 
     def pending(self) -> list[Copy]:
         """Return what is under way, the oldest state first."""
@@ -282,7 +297,8 @@ class Copier:
             copy = self._next()
             if copy is not None:
                 self._advance(copy, 1, gently=False)
-            return copy is not None
+        self._clean_up()
+        return copy is not None
 
     def turn(self) -> bool:
         """Do the thread's share: a few pieces, with rests; False where it has to end."""
@@ -292,11 +308,11 @@ class Copier:
                 if copy is None:
                     self._thread = None
                     return False
-            try:
+            # What stops a copy is kept in it, and it is passed by from now on.
+            with suppress(JrnlError, OSError, MemoryError):
                 self._advance(copy, _PIECES, gently=True)
-            except (JrnlError, OSError, MemoryError):
-                return True  # the copy keeps it, and is passed by from now on
-            return True
+        self._clean_up()
+        return True
 
     def finish(self, copy: Copy, deadline: float | None = None) -> bool:
         """Make all of a copy now; False where that took too long. Raises what stopped it."""
@@ -308,6 +324,7 @@ class Copier:
                 self._advance(copy, 8 * _PIECES, gently=False)
             finally:
                 self.gate.release()
+                self._clean_up()
             if not copy.done:
                 if deadline is not None and time.monotonic() >= deadline:
                     return False
@@ -358,8 +375,6 @@ class Copier:
         except (JrnlError, MemoryError) as error:
             copy.error = error
             raise
-        if copy.given_up:
-            copy.clean_up()
         if copy.done:
             self._remove(copy)
         else:

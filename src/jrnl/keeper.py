@@ -425,10 +425,10 @@ class Keeper:
     def _sweep(self, numbers: set[int]) -> None:
         """Remove copies that nobody refers to any more."""
         for number in numbers - self._used():
-            if self.catalog is not None and number is not None:
-                self.catalog.copier.give_up_number(number)
-            copies.remove(self.place, number, len(self.fixed["volumes"]))
             self._preserved.discard(number)
+            # Where a copy is just being made, whoever makes it removes its files.
+            if self.catalog is None or not self.catalog.copier.give_up_number(number):
+                copies.remove(self.place, number, len(self.fixed["volumes"]))
 
     def _used(self) -> set[int | None]:
         """Return the numbers of the copies that somebody refers to."""
