@@ -292,6 +292,7 @@ def test_a_damaged_snapshot_is_not_written_over(make):
     store.volume.write(0, block(1) * 2)
     store.volume.write(2 * BLOCK, block(2) * 2)
     snapshot = store.snapshot("s")
+    snapshot.wait()
     if store._keeper is None:
         snapshot.image._damage(0, 3 * BLOCK + 5, 1)
     else:

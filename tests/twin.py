@@ -231,9 +231,9 @@ class Twin(FoldRules, Pins, Savepoints):
 
     def snapshot(self, name: str, pinned: bool = False) -> bool:
         if self.is_taken(name):
-            self._changes_nothing(jrnl.NameTaken, lambda: self.store.snapshot(name, pinned))
+            self._changes_nothing(jrnl.NameTaken, lambda: self.store.snapshot(name, pinned=pinned))
             return False
-        snapshot = self.snapshots[name] = self.store.snapshot(name, pinned)
+        snapshot = self.snapshots[name] = self.store.snapshot(name, pinned=pinned)
         assert snapshot.pinned == pinned
         self.model.snapshots[name] = self.model.seq
         self.model.marks.pop(name, None)

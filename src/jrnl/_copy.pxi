@@ -204,7 +204,7 @@ cdef int piece_next(ImageData* image, Piece* piece, bint more) noexcept nogil:
     status = copy_fetch(image, piece.volume, piece.chunk << CHUNK_SHIFT,
                         image.data[piece.volume] + (piece.chunk << CHUNK_SHIFT), piece.length, bad)
     piece.bad = 0
-    for k in range(COPY_BLOCKS):
+    for k in range(<uint64_t>COPY_BLOCKS):
         piece.bad |= <uint32_t>bad[k] << k
     return COPY_MORE if status == OK else status
 

@@ -27,7 +27,8 @@
     _volume_io   a volume's reads and writes
     _engine      the engine as the Python layer sees it
     _chains      from an entry to the next one that touches the same block
-    _states      maps and images as the Python layer sees them
+    _maps        maps as the Python layer sees them
+    _states      images as the Python layer sees them
     _state_io    what views and recoveries are read by
     _history     who wrote where, what it cost, where two states differ
     _control     file stores: opening and closing their log
@@ -117,6 +118,7 @@ include "_arguments.pxi"
 include "_volume_io.pxi"
 include "_engine.pxi"
 include "_chains.pxi"
+include "_maps.pxi"
 include "_states.pxi"
 include "_state_io.pxi"
 include "_history.pxi"
