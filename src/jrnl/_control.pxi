@@ -278,7 +278,7 @@ cdef class Log:
         raise_status(status, self.core)
 
     def marks(self):
-        """list of (name, seq, time_ns): the retained MARK entries whose names can be read."""
+        """list of (name, seq, time_ns, *volumes): the retained MARK entries that can be read."""
         cdef uint64_t slot
         cdef const EntryHeader* header
         cdef int status
@@ -289,8 +289,9 @@ cdef class Log:
                 status = OK
                 image = disk_image(self.core, header, FLAG_AFTER, &status)
                 if image is not NULL:
-                    name = PyBytes_FromStringAndSize(<const char*>image, header.length)
-                    found.append((name.decode(errors="replace"), header.seq, header.time_ns))
+                    text = PyBytes_FromStringAndSize(<const char*>image, header.length)
+                    name, *volumes = text.decode(errors="replace").split("\0")
+                    found.append((name, header.seq, header.time_ns, *volumes))
                 elif status != E_CORRUPT:
                     raise_status(status, self.core)
         return found

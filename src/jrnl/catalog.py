@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import count
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 from weakref import WeakValueDictionary
 
 from jrnl.errors import NameTaken, UnknownPoint, UnknownVolume
@@ -130,10 +130,11 @@ class Catalog:
             self._prune()
         self._marks[mark.name] = mark
 
-    def load_marks(self, marks: Iterable[tuple[str, int, int]]) -> None:
+    def load_marks(self, rows: Iterable[Sequence[Any]]) -> None:
         """Enter the marks that a log holds, oldest first."""
-        for name, seq, time_ns in marks:
-            self._marks[name] = Mark(name, seq, time_ns)
+        for name, seq, time_ns, *volumes in rows:
+            known = [volume for volume in volumes if volume in self.volumes]
+            self._marks[name] = Mark.of(name, seq, time_ns, *known)
 
     def marks_at(self, seq: int) -> list[Mark]:
         """Return the marks of one state."""

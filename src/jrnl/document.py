@@ -121,17 +121,19 @@ def _check_pins(document: Document) -> None:
     pins = document.get("pins", [])
     if not isinstance(pins, list):
         raise TypeError("pins is no list")
-    for name, seq, time_ns in pins:
+    for name, seq, time_ns, *volumes in pins:
         check_name(name)
+        _check_known(document, volumes)
         _numbers([seq])
         if type(time_ns) is not int or not -(1 << 63) <= time_ns < 1 << 63:
             raise TypeError("a time")
-    if len({name for name, _, _ in pins}) != len(pins):
+    if len({name for name, *_ in pins}) != len(pins):
         raise ValueError("two pins of one mark")
 
 
 def _check_copies(document: Document) -> None:
-    for name, seq, _ in document["marks"]:
+    for name, seq, _, *volumes in document["marks"]:
+        _check_known(document, volumes)
         check_name(name)
         _numbers([seq])
     for fact in document["snapshots"]:
@@ -157,6 +159,12 @@ def _check_copies(document: Document) -> None:
             raise TypeError("whether a recovery is undoable")
         _numbers([fact.get("version", 0)])
         _check_indices(document, fact.get("volumes", [0]))
+
+
+def _check_known(document: Document, volumes: list[Any]) -> None:
+    """Volumes by their names, any number of them."""
+    if not {*volumes} <= {name for name, _ in document["volumes"]}:
+        raise ValueError("a volume that there is not")
 
 
 def _check_indices(document: Document, indices: Any) -> None:

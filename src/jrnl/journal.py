@@ -42,7 +42,7 @@ class Journal:
 
         A structured array with the fields seq (uint64), time_ns (int64), kind (uint8, a `Kind`),
         volume (uint16, its index in ``store.volumes``), offset and length (uint64, bytes). A
-        REWIND's offset is the seq of the state it stands for; a MARK's length is its name's.
+        REWIND's offset is the seq of the state it stands for; a MARK's length is its text's.
 
         Raises
         ------
@@ -74,6 +74,8 @@ class Journal:
         with self._engine as engine:
             engine.check_open()
             image = engine.image_bytes(parsed.seq, after)
+            if image is not None and after and not engine.changes_bytes(parsed.seq):
+                return image.split(b"\0")[0]  # a mark's volumes follow its name
             if image is not None:
                 return image
             wanted = AFTER if after else BEFORE

@@ -158,7 +158,7 @@ class Keeper:
         """Return the marks of the oldest state, whose entries have left the log."""
         if self.catalog is None:
             return [mark for mark in self.early_marks if mark[1] == base_seq]
-        return [list(mark) for mark in self.catalog.marks_at(base_seq)]
+        return [mark.row for mark in self.catalog.marks_at(base_seq)]
 
     def _follow_epoch(self, epoch: int, head: int, tail: int) -> None:
         """Let a new epoch begin at the group `head`; what tells of groups before `tail` goes."""
@@ -202,7 +202,7 @@ class Keeper:
     def pin_mark(self, mark: Mark) -> None:
         """Make a mark and its pin durable."""
         self.opened.commit()
-        self.pins.append([mark.name, mark.seq, mark.time_ns])
+        self.pins.append(mark.row)
         self.opened.record()
 
     def unpin_mark(self, name: str) -> None:
@@ -221,7 +221,7 @@ class Keeper:
         """Keep what is pinned, before anything is read or written."""
         engine = self.opened.engine
         states = [fact["seq"] for fact in self.snapshots]
-        for name, seq, _ in self.pins:
+        for name, seq, *_ in self.pins:
             needs = seq if engine.images & BEFORE else max(
                 (state for state in states if state <= seq), default=seq
             )  # fmt: skip

@@ -17,7 +17,13 @@ _POINT_KINDS = (
 )
 
 
-class Mark(NamedTuple):
+class _Fields(NamedTuple):
+    name: str | None
+    seq: int
+    time_ns: int
+
+
+class Mark(_Fields):
     """A name for a state, or a bookmark of one.
 
     Attributes
@@ -28,11 +34,24 @@ class Mark(NamedTuple):
         The state it names.
     time_ns : int
         When it was made, in nanoseconds since 1970-01-01 UTC.
+    volumes : tuple of str or None
+        The only volumes that it is meant for; None: all.
     """
 
-    name: str | None
-    seq: int
-    time_ns: int
+    volumes: tuple[str, ...] | None = None
+
+    @classmethod
+    def of(cls, name: str | None, seq: int, time_ns: int, *volumes: str) -> Mark:
+        """Make a mark of some volumes, or without any, of all."""
+        mark = cls(name, seq, time_ns)
+        if volumes:
+            mark.volumes = volumes
+        return mark
+
+    @property
+    def row(self) -> list[str | int | None]:
+        """What `of` takes to make it again."""
+        return [*self, *(self.volumes or ())]
 
 
 class HasSeq(Protocol):

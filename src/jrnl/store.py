@@ -226,33 +226,50 @@ class Store(TakesSnapshots, KeepsStates, TellsHistory, ClosesItself):
         engine.commit(seq)
         return seq
 
-    def mark(self, name: str | None = None, pinned: bool = False) -> Mark:
+    def mark(
+        self,
+        name: str | None = None,
+        pinned: bool = False,
+        *,
+        volumes: Iterable[str] | None = None,
+    ) -> Mark:
         """Name the present state, by a MARK entry; without a name, return a bookmark, no entry.
 
         A mark lives as long as its state is in the window. A `pinned` one keeps it there, as `pin`
         does, until `unpin`; on disk it is durable when this returns, and outlives closing.
 
+        Parameters
+        ----------
+        name : str, optional
+        pinned : bool
+        volumes : iterable of str, optional
+            The only volumes that it is meant for: `recover`, `view` and `plan` to it cover these,
+            unless they are told otherwise. A `rewind` to it is one of all volumes, as ever.
+
         Raises
         ------
-        NameTaken, InvalidArgument, InvalidType, JournalFull, StoreClosed
+        NameTaken, UnknownVolume, InvalidArgument, InvalidType, JournalFull, StoreClosed
+        EntryTooLarge
+            The volumes' names take more than an entry may hold.
         PointExpired
             A pin with after-images alone, and no snapshot that leads to the state.
         """
-        if pinned and name is None:
-            raise InvalidArgument("a bookmark cannot be pinned; give it a name, or use pin()")
-        if pinned and name is not None:
-            with self._engine as engine:
-                engine.check_open()
-                self._catalog.check_free(name)
-                self._pins.check_markable()
-                mark = next(iter(self._volumes.values()))._mark(name)
-                self._pins.pin_mark(mark)
-                return mark
-        if name is not None:
-            return next(iter(self._volumes.values()))._mark(name)
+        known = self._catalog.volumes
+        indices = [] if volumes is None else chosen(known, volumes)
+        meant = [volume for volume, index in known.items() if index in indices]
         with self._engine as engine:
             engine.check_open()
-            return Mark(None, engine.seq, engine.tick())
+            if pinned and name is None:
+                raise InvalidArgument("a bookmark cannot be pinned; give it a name, or use pin()")
+            if name is None:
+                return Mark.of(None, engine.seq, engine.tick(), *meant)
+            if pinned:
+                self._catalog.check_free(name)
+                self._pins.check_markable()
+            mark = next(iter(self._volumes.values()))._mark(name, *meant)
+            if pinned:
+                self._pins.pin_mark(mark)
+            return mark
 
     # Going back.
 
@@ -316,7 +333,12 @@ class Store(TakesSnapshots, KeepsStates, TellsHistory, ClosesItself):
             return recover(self._catalog, source, way, seq, progress)
 
     def view(
-        self, at: Point, writable: bool = False, *, volumes: Iterable[str] | None = None
+        self,
+        at: Point,
+        writable: bool = False,
+        *,
+        volumes: Iterable[str] | None = None,
+        pinned: bool = False,
     ) -> View:
         """Look at an earlier state without copying it.
 
@@ -328,6 +350,8 @@ class Store(TakesSnapshots, KeepsStates, TellsHistory, ClosesItself):
             Let it be written to: copy on write, thrown away when it is closed.
         volumes : iterable of str, optional
             Show only these volumes; by default those of the mark that `at` names, or all.
+        pinned : bool
+            Keep its state in the window, as `pin` does, until it is closed.
 
         Raises
         ------
@@ -339,7 +363,10 @@ class Store(TakesSnapshots, KeepsStates, TellsHistory, ClosesItself):
             self._check_own(at)
             only = self._only(volumes, at)
             shown = covered(self._catalog, only)
-            return View(self._image_of(at, only), shown, writable=writable)
+            image, release = self._image_of(at, only), None
+            if pinned and self._snapshot_of(at, only) is None:  # that one needs no entry
+                release = self._pins.pin(self._resolve(at)).release
+            return View(image, shown, writable=writable, release=release)
 
     def _image_of(self, at: Point, only: frozenset[int] | None) -> Image:
         """Return the image of a state that copies nothing."""
@@ -365,6 +392,9 @@ class Store(TakesSnapshots, KeepsStates, TellsHistory, ClosesItself):
 
     def _only(self, volumes: Iterable[str] | None, point: Point) -> frozenset[int] | None:
         """Return the indices of the volumes that are asked for, None for all."""
+        if volumes is None:
+            mark = self._catalog.find_mark(point) if isinstance(point, str) else point
+            volumes = mark.volumes if isinstance(mark, Mark) else None
         if volumes is None:
             return None
         return frozenset(chosen(self._catalog.volumes, volumes))
@@ -425,7 +455,8 @@ class Store(TakesSnapshots, KeepsStates, TellsHistory, ClosesItself):
             if at is None:
                 return digest(engine, Image.production(engine))
             # With after-images alone, not every state that can be rebuilt can be viewed.
-            with self.view(at) if engine.images & BEFORE else self.recover(at) as shown:
+            look = self.view if engine.images & BEFORE else self.recover
+            with look(at, volumes=list(self)) as shown:
                 return digest(engine, shown.image)
 
     def verify(self, progress: Callable[[int, int], object] | None = None) -> Report:

@@ -96,12 +96,12 @@ class Volume(VolumeIO):
         engine.commit(seq)
         return seq
 
-    def _mark(self, name: str) -> Mark:
+    def _mark(self, name: str, *volumes: str) -> Mark:
         with self.engine as engine:
             engine.check_open()
             self._catalog.check_free(name)
             with self._catalog.awaiting(name):
-                seq = engine.note(_KIND_MARK, name.encode())
-            mark = Mark(name, seq, engine.time_ns)
+                seq = engine.note(_KIND_MARK, "\0".join((name, *volumes)).encode())
+            mark = Mark.of(name, seq, engine.time_ns, *volumes)
             self._catalog.add_mark(mark)
             return mark

@@ -10,6 +10,7 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 from unittest import mock
 
 from jrnl import copier, copies, filestore, keeper, opening, patches, superblock, taking
+from jrnl._core import Image
 from jrnl.points import Mark
 from tests.crash.disk import IGNORED, Op, SimDisk
 from tests.crash.oracle import OTHER_IMAGES
