@@ -95,6 +95,7 @@ SHOWN = {
     "digest_bisect": "end bisected good bad",
     "reset_between_tests": "test_that_writes test_that_wipes_and_dies " * 3 + "afterwards",
     "crash_safe_store": "killed reopened recovered",
+    "keep_and_fold": "pinned unpinned folded by",
     "one_of_several": "plan log restored differs",
     "scrub_both_ways": "good to",
     "try_and_throw_away": "half two thrown",
