@@ -94,7 +94,7 @@ FIELDS = {
         *("since", "until", "entries", "writes", "bytes", "distinct_bytes", "rewritten_bytes"),
         *("discards", "discarded_bytes", "zeroes", "zeroed_bytes", "flushes", "marks", "rewinds"),
         *("journal_bytes", "write_amplification", "seconds"),
-        *("evictions_since_opened", "used", "capacity", "occupancy"),
+        *("evictions", "used", "capacity", "occupancy"),
     ),
 }
 

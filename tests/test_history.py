@@ -333,7 +333,7 @@ def test_stats_count_a_phase(store):
     assert (stats.discards, stats.discarded_bytes) == (1, 5536)
     assert stats.journal_bytes == 64 + 64 + 64  # two headers, and ten bytes on a line of 64
     assert stats.write_amplification == (192 + 10) / 10
-    assert stats.evictions_since_opened == 0
+    assert stats.evictions == 0
     assert store.stats("marked", 5).discards == 0
     nothing = store.stats(6)
     assert (nothing.entries, nothing.write_amplification, nothing.seconds) == (0, 0.0, 0.0)

@@ -60,7 +60,7 @@ class Stats(NamedTuple):
         that is overwritten before it has reached the volume's file is written there once.
     seconds : float
         From the time of state `since` to that of state `until`.
-    evictions_since_opened : int
+    evictions : int
         Entries that have left the journal for want of room since the store was made or opened,
         whatever the phase.
     used, capacity : int
@@ -86,7 +86,7 @@ class Stats(NamedTuple):
     journal_bytes: int
     write_amplification: float
     seconds: float
-    evictions_since_opened: int
+    evictions: int
     used: int
     capacity: int
     occupancy: float
@@ -148,7 +148,7 @@ def stats(engine: Engine, since: int, until: int) -> Stats:
         journal_bytes=journal_bytes,
         write_amplification=(journal_bytes + written) / written if written else 0.0,
         seconds=span_ns / 1e9,
-        evictions_since_opened=evictions,
+        evictions=evictions,
         used=engine.used,
         capacity=engine.capacity,
         occupancy=engine.used / engine.capacity,
