@@ -270,6 +270,12 @@ def restore_ends_early() -> Removed:
     return replaced(keeper.Keeper, "restore_ends", ends)
 
 
+def patches_in_place() -> Removed:
+    """A recovery that has moved writes its patches where the old ones are."""
+    name = copies.patches_name
+    return replaced(copies, "patches_name", lambda number, _version=0: name(number))
+
+
 def restore_forgotten() -> Removed:
     def forget(self: keeper.Keeper, *_: object) -> None:
         self.restore = None

@@ -458,6 +458,10 @@ PYTHON = {
         "R10", "a recovery's patches are taken without their checksums",
         off.patches_sum,
         Directed(directed.damaged_patches), "a recovery of another state came back"),
+    "patches_moved": Switch(
+        "R10", "a recovery that has moved writes over the patches that it had",
+        off.patches_in_place,
+        Script("write_many*3 flush seek", states=12), "recovery 1"),
     "pin_commit": Switch(
         "R10", "a mark is pinned before its entry is durable",
         off.pinned_first,
