@@ -150,6 +150,12 @@ def test_a_view_expires_and_never_shows_wrong_bytes():
                 view.view().read(1 << 15, 1)
         with pytest.raises(PointExpired):
             child.write(1 << 15, b"x")  # what surrounds it is not known any more
+        with pytest.raises(PointExpired):
+            child.write(1 << 14, bytes(4097))  # one whole block, and a byte of the next: neither
+        with pytest.raises(PointExpired):
+            child.read(1 << 14, 1)
+        child.write(1 << 14, bytes([7]) * 4096)
+        assert child.read(1 << 14, 4096) == bytes([7]) * 4096
         assert child.read(0, 4096) == bytes([1] * 5) + b"mine" + bytes([1]) * 4087  # its own block
 
 

@@ -1,9 +1,12 @@
 # Scratch images: copy-on-write over a base, in whole blocks of their own. What an undoable recovery
 # moves about in, and what a writable view is written to. Its map holds one fragment a block.
 
-cdef uint8_t* scratch_block(ImageData* image, uint32_t volume, uint64_t block,
+cdef uint8_t* scratch_block(ImageData* image, uint32_t volume, uint64_t block, bint fill,
                             int* status) noexcept nogil:
-    """The image's own copy of a block, made from its base where there is none yet."""
+    """The image's own copy of a block, made from its base where there is none yet.
+
+    Without `fill` a new one has any content: all of it is about to be written.
+    """
     cdef ExtentMapData* map = &image.map
     cdef uint32_t here = map_first(map, volume, block)
     cdef Fragment whole
@@ -19,7 +22,9 @@ cdef uint8_t* scratch_block(ImageData* image, uint32_t volume, uint64_t block,
     if own is NULL:
         status[0] = E_NO_MEMORY
         return NULL
-    status[0] = image_fetch(image.base, volume, whole.offset, own, whole.length)
+    status[0] = OK
+    if fill:
+        status[0] = image_fetch(image.base, volume, whole.offset, own, whole.length)
     whole.source = <uint64_t>own
     whole.flags = FRAGMENT_OWN
     whole.slot = NO_SLOT
@@ -30,15 +35,24 @@ cdef uint8_t* scratch_block(ImageData* image, uint32_t volume, uint64_t block,
 
 cdef int scratch_ready(ImageData* image, uint32_t volume, uint64_t offset,
                        uint64_t length) noexcept nogil:
-    """Have blocks for a range, with the content that they show already."""
-    cdef uint64_t block
+    """Have blocks for a range that is about to be written."""
+    cdef uint64_t end = offset + length, start, stop, size = image.core.volumes[volume].size
+    cdef uint64_t block = offset >> BLOCK_SHIFT
     cdef int status = OK
-    if length == 0:
-        return OK
-    for block in range(offset >> BLOCK_SHIFT, ((offset + length - 1) >> BLOCK_SHIFT) + 1):
-        if scratch_block(image, volume, block, &status) is NULL:
+    while block << BLOCK_SHIFT < end:
+        start = block << BLOCK_SHIFT
+        stop = start + BLOCK_BYTES if start + BLOCK_BYTES < size else size
+        if scratch_block(image, volume, block, offset > start or end < stop, &status) is NULL:
             return status
+        block += 1
     return OK
+
+
+cdef int scratch_undone(ImageData* image, uint64_t count, int status) noexcept nogil:
+    """Take blocks out again that were made for nothing; they need not hold what they show."""
+    while image.map.count > count:
+        map_unlink_last(&image.map)
+    return status
 
 
 cdef void scratch_put(ImageData* image, uint32_t volume, uint64_t offset, const uint8_t* data,
@@ -48,7 +62,7 @@ cdef void scratch_put(ImageData* image, uint32_t volume, uint64_t offset, const 
     cdef uint8_t* own
     cdef int status = OK
     while offset < end:
-        own = scratch_block(image, volume, offset >> BLOCK_SHIFT, &status)
+        own = scratch_block(image, volume, offset >> BLOCK_SHIFT, False, &status)
         stop = ((offset >> BLOCK_SHIFT) + 1) << BLOCK_SHIFT
         if stop > end:
             stop = end
@@ -64,18 +78,23 @@ cdef void scratch_put(ImageData* image, uint32_t volume, uint64_t offset, const 
 cdef int scratch_write(ImageData* image, uint32_t volume, uint64_t offset, const uint8_t* data,
                        uint64_t length) noexcept nogil:
     """Write a range that lies inside the volume: all of it, or nothing."""
-    cdef int status = E_CLOSED if image.core.closed else scratch_ready(image, volume, offset,
-                                                                       length)
-    if status == OK:
-        scratch_put(image, volume, offset, data, length)
-    return status
+    cdef uint64_t count = image.map.count
+    cdef int status = E_CLOSED
+    if not image.core.closed and length:
+        status = scratch_ready(image, volume, offset, length)
+    elif not image.core.closed:
+        return OK
+    if status != OK:
+        return scratch_undone(image, count, status)
+    scratch_put(image, volume, offset, data, length)
+    return OK
 
 
 cdef int scratch_apply(ImageData* image, ExtentMapData* changes) noexcept nogil:
     """Lay a map over the image: all of it, or nothing."""
     cdef Core* core = image.core
     cdef Fragment* fragment
-    cdef uint64_t k
+    cdef uint64_t k, count = image.map.count
     # In memory what has been verified can be copied; from disk it is read only once.
     cdef int status = (map_verify(core, changes) if core.disk is NULL
                        else map_settle(core, changes, 0, changes.count, settled_room(changes)))
@@ -84,7 +103,7 @@ cdef int scratch_apply(ImageData* image, ExtentMapData* changes) noexcept nogil:
         if status == OK:
             status = scratch_ready(image, fragment.volume, fragment.offset, fragment.length)
     if status != OK:
-        return status
+        return scratch_undone(image, count, status)
     for k in range(changes.count):
         fragment = &changes.fragments[k]
         scratch_put(image, fragment.volume, fragment.offset, NULL if fragment.flags & FRAGMENT_ZERO
