@@ -101,6 +101,12 @@ class Catalog:
         self.snapshots[snapshot.name] = snapshot
         self.snapshots_changed()
 
+    def drop_snapshot(self, snapshot: Snapshot) -> None:
+        """Take a snapshot out again, if it is there."""
+        if self.snapshots.get(snapshot.name) is snapshot:
+            del self.snapshots[snapshot.name]
+            self.snapshots_changed()
+
     def snapshots_changed(self) -> None:
         """Tell who must know that there is another snapshot, or one less."""
         if self.folding is not None:

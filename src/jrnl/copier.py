@@ -104,7 +104,8 @@ class FileCopy(Copy):
     clones : list of str
         The volumes' files: shared, but for what differs, where the file system can.
     settle : callable
-        ``settle(number)``: have the superblocks say that it is whole. The engine is locked.
+        ``settle(number)``: return what has the superblocks say that it is whole, or None. The
+        engine is locked; what is returned is called without that.
     """
 
     def __init__(
@@ -115,7 +116,7 @@ class FileCopy(Copy):
         image: Image,
         covered: list[int],
         clones: list[str],
-        settle: Callable[[int], None],
+        settle: Callable[[int], Callable[[], None] | None],
     ) -> None:
         super().__init__(image)
         image.tag = number
@@ -132,6 +133,7 @@ class FileCopy(Copy):
         self._todo: list[tuple[int, int]] | None = None
         self._at = 0
         self._synced = False
+        self._settled = False
 
     def clean_up(self) -> None:
         """Remove its files; the next opening removes what cannot be removed now."""
@@ -199,7 +201,7 @@ class FileCopy(Copy):
                 device.sync()
 
     def _end(self) -> None:
-        """Make it durable, and have the superblocks say so."""
+        """Make it durable, and have the superblocks say so; from then on it is what is read."""
         engine = self.image.engine
         if not self._synced:
             self._sync()
@@ -207,15 +209,21 @@ class FileCopy(Copy):
             self._synced = True
         if not engine.enter_soon():
             return
+        write, settles = None, not self._settled and self.image.is_needed
         try:
             engine.check_not_closed()
-            if self.image.is_needed:
-                self._settle(self.number)
-                self.image.end_stored()
-            self._finish()
-            self._made = self._sums = []
+            if settles:
+                write = self._settle(self.number)
+            else:
+                if self.image.is_needed:
+                    self.image.end_stored()
+                self._finish()
+                self._made = self._sums = []
         finally:
             engine.leave()
+        if write is not None:
+            write()
+        self._settled = settles or self._settled
 
 
 class Copier:

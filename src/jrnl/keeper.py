@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import threading
 from typing import TYPE_CHECKING, Any
 
 import xxhash
@@ -23,6 +24,8 @@ from jrnl.recovery import Recovery, Source, covered
 from jrnl.snapshot import Snapshot
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from jrnl.catalog import Catalog
     from jrnl.folder import Place
     from jrnl.points import Mark
@@ -117,6 +120,7 @@ class Keeper:
         self.retain: list[int] = list(document.get("retain", (0, 0)))
         self._held: dict[str, Hold] = {}  # while it is being opened
         self.clean = False
+        self._gate = threading.Lock()  # of whoever writes the superblocks
         self._preserved: set[int] = set()  # copies of production that no snapshot has
         self._kept_moves: dict[int, int] = {}  # how often a recovery had moved when it was kept
         self.early_marks: list[list[Any]] = [list(mark) for mark in document["marks"]]
@@ -185,7 +189,34 @@ class Keeper:
 
     def record(self) -> None:
         """Write the superblocks."""
-        self.superblock.write(self.document())
+        with self._gate:
+            self.superblock.write(self.document())
+
+    def record_apart(self) -> Callable[[], None]:
+        """Return what writes the superblocks as they ought to be now, without the engine's lock.
+
+        It must be called: whoever records meanwhile waits for it.
+        """
+        log = self.opened
+        log.check()
+        log.wait()
+        self._gate.acquire()
+        try:
+            document = self.document()
+        except BaseException:
+            self._gate.release()
+            raise
+
+        def write() -> None:
+            try:
+                self.superblock.write(document)
+            except BaseException as error:
+                log.poison(getattr(error, "errno", None) or 0)
+                raise
+            finally:
+                self._gate.release()
+
+        return write
 
     def check_epochs(self) -> None:
         """Raise JournalFull where pins have kept groups of too many epochs; a rewind adds one."""
@@ -282,10 +313,9 @@ class Keeper:
     def _volume_files(self) -> list[str]:
         return [volume_file(k, name) for k, (name, _) in enumerate(self.fixed["volumes"])]
 
-    def name_snapshot(self, snapshot: Snapshot) -> None:
-        """Have the superblocks name a snapshot whose state is durable."""
-        log = self.opened
-        log.check()
+    def name_snapshot(self, snapshot: Snapshot) -> Callable[[], None]:
+        """Return what has the superblocks name a snapshot, whose state is durable."""
+        self.opened.check()
         fact = {"id": snapshot.image.tag, "name": snapshot.name, "seq": snapshot.seq,
                 "time_ns": snapshot.time_ns}  # fmt: skip
         if snapshot.image.is_live:
@@ -295,21 +325,22 @@ class Keeper:
         if snapshot.pinned:
             fact["pinned"] = True
         self.snapshots.append(fact)
-        log.record()
+        return self.record_apart()
 
     def give_up_snapshot(self, snapshot: Snapshot) -> None:
-        """Forget a snapshot that the catalogue does not have."""
+        """Forget a snapshot that could not be made durable."""
         image = snapshot.image
         self.snapshots = [fact for fact in self.snapshots if fact["id"] != image.tag]
         snapshot.let_go()
         if self.writable and not self.opened.engine.closed:
             self._sweep({int(image.tag)})
 
-    def _copy_settled(self, number: int) -> None:
-        """Have the superblocks say that a snapshot's copy is whole; it is durable."""
+    def _copy_settled(self, number: int) -> Callable[[], None] | None:
+        """Return what has the superblocks say that a snapshot's copy is whole; it is durable."""
         for fact in self.snapshots:
             if fact["id"] == number and fact.pop("copying", False):
-                self.opened.record()
+                return self.record_apart()
+        return None
 
     # Fold: what it takes is checked, the intent is durable, the sectors are written and synced. The
     # record that lets the entries leave says that it is done; until then opening does it again.

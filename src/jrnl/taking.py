@@ -90,9 +90,11 @@ class TakesSnapshots:
             with engine:
                 engine.check_open()
                 self._catalog.check_free(snapshot.name)
-                keeper.name_snapshot(snapshot)
+                write = keeper.name_snapshot(snapshot)
                 self._catalog.add_snapshot(snapshot)
+            write()
         except BaseException:
             with engine:
+                self._catalog.drop_snapshot(snapshot)
                 keeper.give_up_snapshot(snapshot)
             raise

@@ -289,7 +289,7 @@ def snapshot_uncommitted() -> Removed:
 
     def named(self: taking.TakesSnapshots, snapshot: object) -> None:
         with self._engine:
-            self._keeper.name_snapshot(snapshot)
+            self._keeper.name_snapshot(snapshot)()
             self._catalog.snapshots[snapshot.name] = snapshot
 
     return replaced(taking.TakesSnapshots, "_make_durable", named)
@@ -312,7 +312,9 @@ def copy_whole_first() -> Removed:
 
     def end(self: copier.FileCopy) -> None:
         with self.image.engine:
-            self._settle(self.number)
+            write = self._settle(self.number)
+            if write is not None:
+                write()
         ends(self)
 
     return replaced(copier.FileCopy, "_end", end)
