@@ -24,6 +24,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
 import jrnl
+from jrnl import CorruptionError, FormatError, superblock
 from tests.crash.disk import CHANGING, SYNC_FAILURES, Moment, Op, SimDisk
 from tests.crash.expect import Expectation, Failure
 from tests.crash.oracle import OrderOracle
@@ -448,9 +449,17 @@ class Bench:
 
 
 def damage_super(disk: SimDisk, number: int) -> bool:
-    """Flip a bit of one superblock copy; return whether there is one."""
+    """Flip a bit of one superblock copy; return whether there is one, and the other one is whole.
+
+    A failed sync may have torn that before: two copies of two are more than a store survives.
+    """
     path = f"{STORE}/{SUPERS[number % 2]}"
     if not all(disk.exists(f"{STORE}/{name}") for name in SUPERS):
+        return False
+    other = 1 - number % 2
+    try:
+        superblock.unpack(other, disk.place().folder(STORE).file(SUPERS[other]))
+    except (CorruptionError, FormatError):
         return False
     data = bytearray(disk.read(path))
     used = len(data.rstrip(b"\0"))
