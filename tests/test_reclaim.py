@@ -739,3 +739,54 @@ def test_a_rewind_that_opening_finishes_loses_no_mark_of_the_oldest_state(folder
             assert store.marks.keys() == kept
             moved += marks.get("m0", 0) < oldest
     assert moved > 10
+
+
+def test_a_pinned_mark_that_cannot_be_had_changes_nothing(make):
+    store = make(journal=16384, images="after", size=1 << 14)
+    store.snapshot("s")
+    while store._engine.entry_count == store.seq and store.window.oldest == 0:
+        before = store.seq, store.window
+        try:
+            mark = store.mark(f"m{store.seq}", pinned=True)
+        except JournalFull:
+            assert (store.seq, store.window) == before
+            assert not store.pins
+            break
+        assert store.recover(mark).read(0, 1)
+        store.unpin(mark.name)
+    else:
+        raise AssertionError("a pinned mark has pushed out what it is rebuilt from")
+
+
+@pytest.mark.parametrize("writable", [False, True])
+def test_a_pinned_view_stays_with_its_state_where_a_rewind_replaces_its_entry(make, writable):
+    store = make(size=4096, journal=65536)
+    store.volume.write(0, b"a" * 100)
+    store.rewind(0)
+    with store.view(store.seq, writable, pinned=True) as view:
+        store.volume.write(0, b"b" * 100)
+        store.rewind(view.seq)  # its REWIND entry takes the place of the one before
+        fill_small(store)
+        assert view.read(0, 100) == bytes(100)
+
+
+def fill_small(store: jrnl.Store) -> None:
+    """Write until that is refused."""
+    with pytest.raises(JournalFull):
+        for k in range(10_000):
+            store.volume.write(k % 40 * 100, bytes([k % 251 + 1]) * 100)
+
+
+@pytest.mark.parametrize("start", [0.3, 0.9])
+def test_a_rewind_is_whole_where_thresholds_meet_snapshots_that_no_fold_may_touch(make, start):
+    store = make(size=4096, journal=65536, images="both", overflow="fold", reclaim=(start, 0.2))
+    store.snapshot("s", pinned=True).wait()
+    fill_small(store)
+    target = store.seq - 1
+    with store.view(target) as view:
+        state = view.read(0, 4096)
+    result = store.rewind(target)
+    assert store.seq == result.seq == target + 2
+    assert store.volume.read(0, 4096) == state
+    with pytest.raises(PointExpired):
+        store.view(target + 1)

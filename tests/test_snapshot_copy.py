@@ -601,3 +601,30 @@ def test_an_error_in_the_thread_is_kept(automatic, tmp_path, monkeypatch):
     assert "No space" in store.problems[0]
     assert not snapshot.complete
     store.close()
+
+
+def test_two_threads_may_list_a_folder(tmp_path):
+    (tmp_path / "one").touch()
+    with Folder(tmp_path) as folder, os.scandir(folder._descriptor) as other:
+        next(other)  # who reads it has moved the descriptor's place in the list
+        assert folder.names() == ["one"]
+
+
+def test_what_is_made_of_a_snapshot_before_it_is_named_is_no_stray(tmp_path, monkeypatch):
+    store = jrnl.create(tmp_path / "s", size="1MiB")
+    store.volume.write(0, b"old" * 5000)
+    name = store._keeper.name_snapshot
+
+    def late(snapshot: jrnl.Snapshot) -> object:
+        while not snapshot.complete:  # by the thread that copies, or one that needs the room
+            assert stepper(store).step()
+            store._keeper.remove_strays()  # by one that closes a recovery
+        return name(snapshot)
+
+    monkeypatch.setattr(store._keeper, "name_snapshot", late)
+    store.snapshot("s")
+    store.volume.write(0, b"new")
+    store.close()
+    with jrnl.open(tmp_path / "s") as store:
+        assert not store.problems
+        assert store.snapshots["s"].read(0, 15000) == b"old" * 5000

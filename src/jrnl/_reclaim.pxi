@@ -245,9 +245,14 @@ cdef void pin_close(PinData* pin) noexcept nogil:
 cdef void pins_follow(Core* core, uint64_t state) noexcept nogil:
     """A rewind has put a new entry in the place of the one that stood for `state`, perhaps."""
     cdef PinData* pin = core.reclaim.pins
+    cdef Live* live = core.live
     cdef uint64_t now = state
-    if pin is NULL or core_resolve(core, state, &now) != OK or now == state:
+    if core_resolve(core, state, &now) != OK or now == state:
         return
+    while live is not NULL:
+        if live.seq == state:
+            live.seq = now    # so that it expires no sooner than its state does
+        live = live.next
     while pin is not NULL:
         if pin.needs == state:
             pin.needs = now

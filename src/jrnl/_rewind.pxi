@@ -152,12 +152,20 @@ cdef int disk_rewind(Core* core, uint64_t state, RewindResult* result) noexcept 
 
 
 cdef int note_rewind(Core* core, uint64_t state) noexcept nogil:
-    """The REWIND entry, which has room even where a log that refuses is full."""
-    cdef uint64_t reserve = core.disk.reserve
+    """The REWIND entry, which has room even where a log that refuses is full.
+
+    What leaves though there is room waits for the next entry: the rewind is done, and cannot fail.
+    """
+    cdef uint64_t reserve = core.disk.reserve, start_slots = core.reclaim.start_slots
+    cdef int64_t most_ns = core.reclaim.most_ns
     cdef int status
     core.disk.reserve = 0
+    core.reclaim.most_ns = 0
+    core.reclaim.start_slots = NO_SLOT
     status = note_now(core, KIND_REWIND, state, NULL, 0)
     core.disk.reserve = reserve
+    core.reclaim.start_slots = start_slots
+    core.reclaim.most_ns = most_ns
     return status
 
 

@@ -72,7 +72,12 @@ class Folder:
 
     def names(self) -> list[str]:
         """Return the names of the files and folders in it."""
-        return os.listdir(self._descriptor)
+        # Of its own: a descriptor has one place in the list, whoever reads it.
+        own = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=self._descriptor)
+        try:
+            return os.listdir(own)
+        finally:
+            os.close(own)
 
     def make(self, name: str) -> Folder:
         """Make a folder. Raises FileExistsError."""

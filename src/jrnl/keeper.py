@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 import threading
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import xxhash
@@ -121,6 +122,7 @@ class Keeper:
         self._held: dict[str, Hold] = {}  # while it is being opened
         self.clean = False
         self._gate = threading.Lock()  # of whoever writes the superblocks
+        self._begun: set[int | None] = set()  # copies of snapshots that are not named yet
         self._preserved: set[int] = set()  # copies of production that no snapshot has
         self._kept_moves: dict[int, int] = {}  # how often a recovery had moved when it was kept
         self.early_marks: list[list[Any]] = [list(mark) for mark in document["marks"]]
@@ -302,9 +304,13 @@ class Keeper:
         log, engine = self.opened, self.opened.engine
         log.check()
         if not engine.images & BEFORE:
-            return self._copy(Image.production(engine), production=True, covered=covered), None
+            image = self._copy(Image.production(engine), production=True, covered=covered)
+            self._begun.add(image.tag)
+            return image, None
         image = Image.live(engine, engine.seq, True, covered)
-        return image, self._file_copy(self._new_id(), image, covered)
+        copy = self._file_copy(self._new_id(), image, covered)
+        self._begun.add(image.tag)
+        return image, copy
 
     def _file_copy(self, number: int, image: Image, covered: list[int]) -> FileCopy:
         return FileCopy(self.place, self.superblock.key, number, image, covered,
@@ -325,11 +331,13 @@ class Keeper:
         if snapshot.pinned:
             fact["pinned"] = True
         self.snapshots.append(fact)
+        self._begun.discard(snapshot.image.tag)
         return self.record_apart()
 
     def give_up_snapshot(self, snapshot: Snapshot) -> None:
         """Forget a snapshot that could not be made durable."""
         image = snapshot.image
+        self._begun.discard(image.tag)
         self.snapshots = [fact for fact in self.snapshots if fact["id"] != image.tag]
         snapshot.let_go()
         if self.writable and not self.opened.engine.closed:
@@ -463,7 +471,7 @@ class Keeper:
 
     def _used(self) -> set[int | None]:
         """Return the numbers of the copies that somebody refers to."""
-        used = {fact["id"] for fact in self.snapshots}
+        used = self._begun | {fact["id"] for fact in self.snapshots}
         used |= {fact["copy"] for fact in self.recoveries}
         if self.catalog is not None:
             used |= {recovery.copy for recovery in self.catalog.recoveries().values()}
@@ -478,7 +486,8 @@ class Keeper:
             if match is None or name in kept:
                 continue
             if match[1] == "recovery" or int(match[2]) not in used:
-                self.place.remove(name)
+                with suppress(FileNotFoundError):  # whoever was making it may be faster
+                    self.place.remove(name)
 
     # Recoveries.
 

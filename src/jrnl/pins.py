@@ -146,9 +146,15 @@ class Pins:
 
     # Marks.
 
-    def check_markable(self) -> None:
-        """Raise PointExpired where a new mark's state could not be pinned."""
-        self._needs(self._engine.seq)
+    def hold_for_mark(self, name: str) -> Hold:
+        """Keep what a new mark's state is rebuilt from, while its entry is made.
+
+        A fold keeps a snapshot that leads to it anyway. Raises PointExpired where the state could
+        not be pinned.
+        """
+        seq = self._engine.seq
+        needs = self._needs(seq)
+        return Hold(self._engine, seq, seq if self._engine.folds else needs, name)
 
     def pin_mark(self, mark: Mark) -> None:
         """Keep a mark's state until it is unpinned; on disk durably so."""

@@ -263,12 +263,15 @@ class Store(TakesSnapshots, KeepsStates, TellsHistory, ClosesItself):
                 raise InvalidArgument("a bookmark cannot be pinned; give it a name, or use pin()")
             if name is None:
                 return Mark.of(None, engine.seq, engine.tick(), *meant)
-            if pinned:
-                self._catalog.check_free(name)
-                self._pins.check_markable()
-            mark = next(iter(self._volumes.values()))._mark(name, *meant)
-            if pinned:
+            if not pinned:
+                return next(iter(self._volumes.values()))._mark(name, *meant)
+            self._catalog.check_free(name)
+            hold = self._pins.hold_for_mark(name)
+            try:
+                mark = next(iter(self._volumes.values()))._mark(name, *meant)
                 self._pins.pin_mark(mark)
+            finally:
+                hold.release()
             return mark
 
     # Going back.
