@@ -135,12 +135,8 @@ def mutate(path: Path, rng: random.Random) -> None:
         resum(log, at, key)
     (path / "log").write_bytes(log)
     if rng.random() < 0.3:
-        name = rng.choice(["tail", "head", "index", "durable_number", "synced_seq", "epochs"])
-        value = document[name]
-        if isinstance(value, list) and value and isinstance(value[0], int):
-            value[rng.randrange(len(value))] = odd(rng, 3, 40)
-        elif isinstance(value, int):
-            document[name] = odd(rng, value, 40)
+        for _ in range(rng.randrange(1, 3)):
+            change(document, rng)
         document["clean"] = rng.random() < 0.3
         for copy, name in enumerate(superblock.NAMES):
             with open(path / name, "r+b") as file:
@@ -149,6 +145,84 @@ def mutate(path: Path, rng: random.Random) -> None:
         index = bytearray((path / "index").read_bytes())
         index[rng.randrange(HEAD, len(index))] ^= 1 << rng.randrange(8)
         (path / "index").write_bytes(index)
+
+
+def any_value(rng: random.Random) -> object:
+    """Mostly what is right in kind: what is not, is refused early."""
+    return rng.choice([
+        *range(5), rng.randrange(60), odd(rng, 3, 40), -1, True, False, None, 0.5, 1e-9, 1.0,
+        "s", "m", "a", "", [], [0], [1], [0, 1], [1, 0], [0, 10**9], [0.9, 0.2], [2], ["a"], {},
+    ])  # fmt: skip
+
+
+def change(document: dict, rng: random.Random) -> None:
+    """Change one thing that the superblocks say."""
+    name = rng.choice(["tail", "head", "index", "durable_number", "synced_seq", "epochs", *RULES])
+    if name in RULES:
+        document[name] = RULES[name](rng)
+        if name in ("snapshots", "recoveries", "pins") and rng.random() < 0.5:
+            document[name] *= 2
+        return
+    value = document[name]
+    if isinstance(value, list) and value and isinstance(value[0], int):
+        value[rng.randrange(len(value))] = odd(rng, 3, 40)
+    elif isinstance(value, int):
+        document[name] = odd(rng, value, 40)
+
+
+def some_of(rng: random.Random, right: dict, optional: dict) -> dict:
+    """A record with some of the keys that it may have, and a value or two that are any."""
+    made = {**right, **{key: value for key, value in optional.items() if rng.random() < 0.4}}
+    for _ in range(rng.randrange(3)):
+        made[rng.choice([*made])] = any_value(rng)
+    return made
+
+
+def a_snapshot(rng: random.Random) -> list:
+    seq = rng.randrange(50)
+    right = {"id": rng.randrange(3), "name": rng.choice("st"), "seq": seq, "time_ns": 1}
+    optional = {"copying": True, "volumes": rng.choice([[0], [1], [0, 1]]), "pinned": True,
+                "fold": seq + rng.randrange(1, 20)}  # fmt: skip
+    return [some_of(rng, right, optional)]
+
+
+def a_recovery(rng: random.Random) -> list:
+    right = {"id": rng.randrange(3), "seq": rng.randrange(50), "base": rng.choice(["s", "t"]),
+             "base_seq": rng.randrange(50), "copy": rng.randrange(3), "route": "forward",
+             "entries": 1, "bytes": 1}  # fmt: skip
+    optional = {"undoable": True, "version": rng.randrange(3), "volumes": rng.choice([[0], [1]])}
+    return [some_of(rng, right, optional)]
+
+
+def a_pin(rng: random.Random) -> list:
+    row = [rng.choice(["m", "other"]), rng.randrange(60), rng.choice([0, 1, -1]), "a"]
+    row = row[: rng.choice([3, 3, 4])]
+    if rng.random() < 0.3:
+        row[rng.randrange(len(row))] = any_value(rng)
+    return [row]
+
+
+def a_restore(rng: random.Random) -> dict:
+    right = {"recovery": rng.randrange(3), "start": rng.randrange(60)}
+    return some_of(rng, right, {"volumes": rng.choice([[0], [1], [0, 1]])})
+
+
+def a_pair(rng: random.Random) -> object:
+    return rng.choice([[0.9, 0.2], [1e-9, 1e-9], [0, 5], [10**9, 10**18], any_value(rng)])
+
+
+RULES = {
+    "snapshots": a_snapshot,
+    "recoveries": a_recovery,
+    "pins": a_pin,
+    "restore": a_restore,
+    "retain": a_pair,
+    "reclaim": a_pair,
+    "low": any_value,
+    "overflow": lambda rng: rng.choice(["evict", "fold", "refuse"]),
+    "undo": any_value,
+    "next_id": any_value,
+}
 
 
 def use(path: Path, mode: str, rng: random.Random) -> None:
@@ -163,12 +237,32 @@ def use(path: Path, mode: str, rng: random.Random) -> None:
             lambda: store.recover(rng.randrange(store.seq + 1)).read(0, 100, "a"),
             lambda: store.snapshots["s"].read(0, 100, "a"),
             store.digest,
-            *((lambda: store["a"].write(0, b"x" * 600), store.flush) if mode == "r+" else ()),
+            lambda: [found.read(0, 100, "a") for found in store.snapshots.values()],
+            lambda: [found.read(0, 100, "a") for found in store.recoveries.values()],
+            lambda: (store.pins, store.window_time, store.stats(), store.problems),
+            *(
+                (*writes(store, rng), lambda: store["a"].write(0, b"x" * 600), store.flush)
+                if mode == "r+"
+                else ()
+            ),
         ):
             try:
                 act()
             except (jrnl.JrnlError, KeyError):
                 continue
+
+
+def writes(store: jrnl.Store, rng: random.Random) -> list:
+    return [
+        lambda: [found.wait() for found in store.snapshots.values()],
+        lambda: store.snapshot("new"),
+        lambda: [found.restore() for found in store.recoveries.values()],
+        lambda: [store["a"].write(0, bytes([k]) * 2000) for k in range(40)],
+        lambda: store.rewind(rng.randrange(store.seq + 1)),
+        lambda: store.unpin("m"),
+        lambda: [found.delete() for found in store.snapshots.values()],
+        lambda: [found.close() for found in store.recoveries.values()],
+    ]
 
 
 def run(seed: int, count: int) -> None:

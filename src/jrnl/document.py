@@ -151,6 +151,8 @@ def _check_copies(document: Document) -> None:
             _numbers([fact["fold"]])
             if fact["fold"] <= fact["seq"]:
                 raise ValueError("a fold that leads nowhere")
+            if document["overflow"] != "fold" or not {"copying", "volumes"}.isdisjoint(fact):
+                raise ValueError("a fold into what is never folded")
     for fact in document["recoveries"]:
         _numbers([fact[key] for key in ("id", "seq", "base_seq", "copy", "entries", "bytes")])
         if not isinstance(fact["base"], str) or not isinstance(fact["route"], str):

@@ -305,9 +305,10 @@ class Recovery(StateIO, ClosesItself):
         """Give up the image and the preserved copy. Closing twice is fine."""
         self._catalog.remove_recovery(self)
         image = self._show(None)
-        if image is not None and self._catalog.keeper is not None:
+        if image is not None:
             with image.engine:
-                self._catalog.keeper.recovery_closed(self)
+                if self._catalog.keeper is not None:
+                    self._catalog.keeper.recovery_closed(self)
         if image is not None:
             image.let_go()
             self.plan = replace(self.plan, _outcome=self._closed_outcome)
