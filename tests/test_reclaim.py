@@ -766,11 +766,11 @@ def test_a_pinned_view_stays_with_its_state_where_a_rewind_replaces_its_entry(ma
     with store.view(store.seq, writable, pinned=True) as view:
         store.volume.write(0, b"b" * 100)
         store.rewind(view.seq)  # its REWIND entry takes the place of the one before
-        fill_small(store)
+        fill_until_refused(store)
         assert view.read(0, 100) == bytes(100)
 
 
-def fill_small(store: jrnl.Store) -> None:
+def fill_until_refused(store: jrnl.Store) -> None:
     """Write until that is refused."""
     with pytest.raises(JournalFull):
         for k in range(10_000):
@@ -781,7 +781,7 @@ def fill_small(store: jrnl.Store) -> None:
 def test_a_rewind_is_whole_where_thresholds_meet_snapshots_that_no_fold_may_touch(make, start):
     store = make(size=4096, journal=65536, images="both", overflow="fold", reclaim=(start, 0.2))
     store.snapshot("s", pinned=True).wait()
-    fill_small(store)
+    fill_until_refused(store)
     target = store.seq - 1
     with store.view(target) as view:
         state = view.read(0, 4096)
