@@ -514,8 +514,7 @@ def test_signals_leave_each_call_done_or_undone_and_nothing_locked():
 def test_a_recovery_may_be_closed_while_another_thread_closes_the_store(tmp_path):
     store = jrnl.create(tmp_path / "s", size=8 * BLOCK, journal="256KiB")
     recovery = store.recover(0)
-    with crew() as threads:
-        with store._engine:
-            threads.start(recovery.close)
-            time.sleep(0.05)  # by now it waits for the lock
-            store.close()
+    with crew() as threads, store._engine:
+        threads.start(recovery.close)
+        time.sleep(0.05)  # by now it waits for the lock
+        store.close()
