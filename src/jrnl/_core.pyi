@@ -59,6 +59,18 @@ class CallbackDevice:
     def close(self) -> None: ...
 
 @disjoint_base
+class Trying:
+    def __new__(cls, lock: Any, seconds: float = 0) -> Self: ...
+    def __enter__(self) -> bool: ...
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+        /,
+    ) -> None: ...
+
+@disjoint_base
 class Engine:
     def __new__(
         cls,

@@ -1,5 +1,46 @@
 # The engine as the Python layer sees it.
 
+cdef class Trying:
+    """``with Trying(lock, seconds) as taken``: a lock, where it can be had in time.
+
+    A signal's handler runs between two steps of Python, so that ``acquire`` and a ``try`` of their
+    own may leave a lock taken for good. Entering a block of this class is one step.
+
+    Parameters
+    ----------
+    lock : threading.Lock or RLock, or Engine
+        An engine's is tried for a few milliseconds, whatever `seconds` says.
+    seconds : float
+        0: at once; negative: however long it takes.
+    """
+
+    cdef object lock
+    cdef double seconds
+    cdef bint taken
+
+    def __cinit__(self, lock, double seconds=0):
+        self.lock = lock
+        self.seconds = seconds
+
+    def __enter__(self):
+        if isinstance(self.lock, Engine):
+            self.taken = self.lock.enter_soon()
+        elif self.seconds == 0:
+            self.taken = self.lock.acquire(False)
+        else:
+            self.taken = self.lock.acquire(True, self.seconds)
+        return self.taken
+
+    def __exit__(self, *exc):
+        if not self.taken:
+            return
+        self.taken = False
+        if isinstance(self.lock, Engine):
+            self.lock.leave()
+        else:
+            self.lock.release()
+
+
 cdef class Engine:
     """Volumes in memory, one journal, one sequence, one re-entrant lock.
 

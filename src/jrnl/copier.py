@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 from weakref import WeakSet, ref
 
 from jrnl import copies
+from jrnl._core import Trying
 from jrnl.errors import CorruptionError, JrnlError
 
 if TYPE_CHECKING:
@@ -207,10 +208,10 @@ class FileCopy(Copy):
             self._sync()
             self._place.sync()
             self._synced = True
-        if not engine.enter_soon():
-            return
         write, settles = None, not self._settled and self.image.is_needed
-        try:
+        with Trying(engine) as taken:
+            if not taken:
+                return
             engine.check_not_closed()
             if settles:
                 write = self._settle(self.number)
@@ -219,8 +220,6 @@ class FileCopy(Copy):
                     self.image.end_stored()
                 self._finish()
                 self._made = self._sums = []
-        finally:
-            engine.leave()
         if write is not None:
             write()
         self._settled = settles or self._settled
@@ -271,12 +270,12 @@ class Copier:
 
     def _clean_up(self) -> None:
         """Remove what was given up, unless a piece is being made: who makes it does so then."""
-        while self._given_up and self.gate.acquire(blocking=False):
-            try:
+        while self._given_up:
+            with Trying(self.gate) as taken:
+                if not taken:
+                    return
                 while self._given_up:
                     self._given_up.pop().clean_up()
-            finally:
-                self.gate.release()
 
     def pending(self) -> list[Copy]:
         """Return what is under way, the oldest state first."""
@@ -326,12 +325,12 @@ class Copier:
         """Make all of a copy now; False where that took too long. Raises what stopped it."""
         while not copy.done:
             rest = -1.0 if deadline is None else max(deadline - time.monotonic(), 0.0)
-            if not self.gate.acquire(timeout=rest):
-                return False
             try:
-                self._advance(copy, 8 * _PIECES, gently=False)
+                with Trying(self.gate, rest) as taken:
+                    if not taken:
+                        return False
+                    self._advance(copy, 8 * _PIECES, gently=False)
             finally:
-                self.gate.release()
                 self._clean_up()
             if not copy.done:
                 if deadline is not None and time.monotonic() >= deadline:

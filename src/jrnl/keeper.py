@@ -122,6 +122,7 @@ class Keeper:
         self._held: dict[str, Hold] = {}  # while it is being opened
         self.clean = False
         self._gate = threading.Lock()  # of whoever writes the superblocks
+        self._captures = self._put_number = 0
         self._begun: set[int | None] = set()  # copies of snapshots that are not named yet
         self._preserved: set[int] = set()  # copies of production that no snapshot has
         self._kept_moves: dict[int, int] = {}  # how often a recovery had moved when it was kept
@@ -191,34 +192,36 @@ class Keeper:
 
     def record(self) -> None:
         """Write the superblocks."""
-        with self._gate:
-            self.superblock.write(self.document())
+        self._put(self._captured())
 
     def record_apart(self) -> Callable[[], None]:
-        """Return what writes the superblocks as they ought to be now, without the engine's lock.
-
-        It must be called: whoever records meanwhile waits for it.
-        """
+        """Return what writes the superblocks as they ought to be now, without the engine's lock."""
         log = self.opened
         log.check()
         log.wait()
-        self._gate.acquire()
-        try:
-            document = self.document()
-        except BaseException:
-            self._gate.release()
-            raise
+        captured = self._captured()
 
         def write() -> None:
             try:
-                self.superblock.write(document)
+                self._put(captured)
             except BaseException as error:
                 log.poison(getattr(error, "errno", None) or 0)
                 raise
-            finally:
-                self._gate.release()
 
         return write
+
+    def _captured(self) -> tuple[int, Document]:
+        """Return what the superblocks ought to say now, numbered. The engine is locked."""
+        self._captures += 1
+        return self._captures, self.document()
+
+    def _put(self, captured: tuple[int, Document]) -> None:
+        """Write what was captured, unless something newer, which says it too, is there already."""
+        number, document = captured
+        with self._gate:
+            if number > self._put_number:
+                self.superblock.write(document)
+                self._put_number = number
 
     def check_epochs(self) -> None:
         """Raise JournalFull where pins have kept groups of too many epochs; a rewind adds one."""
