@@ -325,18 +325,28 @@ class Copier:
     def finish(self, copy: Copy, deadline: float | None = None) -> bool:
         """Make all of a copy now; False where that took too long. Raises what stopped it."""
         while not copy.done:
-            rest = -1.0 if deadline is None else max(deadline - time.monotonic(), 0.0)
-            if not self.gate.acquire(timeout=rest):
-                return False
             try:
-                self._advance(copy, 8 * _PIECES, gently=False)
+                if deadline is None:  # whoever else has the gate makes a piece, and no more
+                    with self.gate:  # which an exception from a signal cannot leave locked
+                        self._advance(copy, 8 * _PIECES, gently=False)
+                elif not self._advance_until(copy, deadline):
+                    return False
             finally:
-                self.gate.release()
                 self._clean_up()
             if not copy.done:
                 if deadline is not None and time.monotonic() >= deadline:
                     return False
                 time.sleep(_REST_SECONDS / 2)  # others may wait for the gate
+        return True
+
+    def _advance_until(self, copy: Copy, deadline: float) -> bool:
+        """Make a part of a copy; False where the gate is not to be had in time."""
+        if not self.gate.acquire(timeout=max(deadline - time.monotonic(), 0.0)):
+            return False
+        try:
+            self._advance(copy, 8 * _PIECES, gently=False)
+        finally:
+            self.gate.release()
         return True
 
     def finish_after(self, seq: int) -> None:
