@@ -173,15 +173,19 @@ def taken_back(model: Model, rewind: Entry) -> Model:
 def folded(model: Model, store: jrnl.Store) -> Model:
     """Return the model with the snapshot that a fold has brought on, or made. Raises Failure.
 
-    What it holds is looked at like any other snapshot.
+    One call may fold twice: another snapshot goes on once the first has come to where that stands.
+    What they hold is looked at like any other snapshot.
     """
     found = {name: snapshot.seq for name, snapshot in store.snapshots.items()}
     if not model.folds or found == model.snapshots:
         return model
     new = [name for name in found if name not in model.snapshots]
     went_on = [name for name, seq in model.snapshots.items() if found.get(name, seq) != seq]
-    if len(new) + len(went_on) > 1 or any(name.split("-")[0] != "base" for name in new):
-        raise Failure(f"snapshots {found}, expected {model.snapshots} or a fold of one")
+    went_on.sort(key=lambda name: found[name])
+    in_turn = all(found[one] >= model.snapshots[other] for one, other in pairwise(went_on))
+    made = len(new) == 1 and not went_on and new[0].split("-")[0] == "base"
+    if not (made or (in_turn and not new)):
+        raise Failure(f"snapshots {found}, expected {model.snapshots} or folds of the oldest")
     other = copied(model)
     for name in (*new, *went_on):
         if found[name] < model.snapshots.get(name, 0) or model.states.get(found[name]) is None:
