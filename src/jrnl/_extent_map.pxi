@@ -360,8 +360,8 @@ cdef inline void bucket_prefetch(const ExtentMapData* map,
                                                            header.offset >> BLOCK_SHIFT)], 1)
 
 
-cdef bint fragment_of(Core* core, const ExtentMapData* map, const EntryHeader* header,
-                      uint64_t slot, bint after, Fragment* whole) noexcept nogil:
+cdef inline bint fragment_of(Core* core, const ExtentMapData* map, const EntryHeader* header,
+                             uint64_t slot, bint after, Fragment* whole) noexcept nogil:
     """One image of an entry as a fragment; False where a map has no use for it."""
     if not changes_bytes(header) or (header.flags & FLAG_BEFORE_ZERO
                                      and header.kind != KIND_WRITE):
