@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import json
 import os
 import random
 import shutil
@@ -628,3 +629,22 @@ def test_what_is_made_of_a_snapshot_before_it_is_named_is_no_stray(tmp_path, mon
     with jrnl.open(tmp_path / "s") as store:
         assert not store.problems
         assert store.snapshots["s"].read(0, 15000) == b"old" * 5000
+
+
+def test_what_is_written_apart_is_what_was_captured(tmp_path):
+    """What the superblocks are to say is fixed under the lock; others go on changing the facts."""
+    with jrnl.create(tmp_path / "s", size=9000, journal="64KiB") as store:
+        store.volume.write(0, b"x")
+        store.snapshot("s").wait()
+        keeper, said = store._keeper, []
+        with store._engine:
+            write = keeper.record_apart()
+            wanted = json.dumps(keeper.document())
+            keeper.snapshots[0]["seq"] += 1000
+            keeper.epochs.append([1000, 1000])
+        put, keeper.superblock.write = keeper.superblock.write, said.append
+        write()
+        keeper.superblock.write = put
+        assert [json.dumps(document) for document in said] == [wanted]
+        keeper.snapshots[0]["seq"] -= 1000
+        keeper.epochs.pop()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import marshal
 import struct
 import threading
 from contextlib import suppress
@@ -199,11 +200,12 @@ class Keeper:
         log = self.opened
         log.check()
         log.wait()
-        captured = self._captured()
+        number, document = self._captured()
+        frozen = marshal.dumps(document)  # its lists and facts change before it is written
 
         def write() -> None:
             try:
-                self._put(captured)
+                self._put((number, marshal.loads(frozen)))
             except BaseException as error:
                 log.poison(getattr(error, "errno", None) or 0)
                 raise
