@@ -286,7 +286,13 @@ def run(seed: int, count: int) -> None:
         shutil.rmtree(folder)
 
 
-@pytest.mark.parametrize("seed_once_failed", [361769])  # a group that begins at seq 0
+@pytest.mark.parametrize(
+    "seed_once_failed",
+    [
+        361769,  # a group that begins at seq 0
+        799363,  # a copy's number that is to be given out again
+    ],
+)
 def test_once_failed_mutations(seed_once_failed):
     run(seed_once_failed, 1)
 

@@ -68,6 +68,10 @@ def do_anything(twin, rng: random.Random, names: list[str]) -> None:
     elif what < 0.85 and len(names) < 4:
         names.append(f"s{twin.newest}-{len(names)}-{rng.random()}")
         twin.snapshot(names[-1])
+    elif what < 0.86 and names and len(twin.views) < 3:
+        twin.view(rng.choice(names))
+    elif what < 0.87 and twin.views:
+        twin.close_view(rng.choice(twin.views))
     elif what < 0.88 and names:
         twin.delete(names.pop(rng.randrange(len(names))))
     elif what < 0.92 and names and len(twin.recoveries) < 3:
@@ -98,6 +102,8 @@ def test_a_snapshot_is_its_state_at_every_step_of_its_copy(on_disk, dice, overfl
                 twin.check_snapshot(name)
             for opened in twin.recoveries:
                 twin.check_recovery(opened)
+            for opened in twin.views:
+                twin.check_view(opened)
         for snapshot in twin.snapshots.values():
             assert snapshot.wait()
             assert snapshot.complete
@@ -198,6 +204,37 @@ def test_deleting_a_snapshot_gives_up_its_copy(on_disk, tmp_path):
             snapshot.wait()
     if on_disk:
         assert not list(path.glob("snapshot-*"))
+
+
+@pytest.mark.parametrize("on_disk", [False, True])
+@pytest.mark.parametrize("first", ["rewind", "wrap", "copy", "close"])
+def test_a_view_keeps_the_copy_of_a_deleted_snapshot_going(on_disk, first, tmp_path):
+    path = tmp_path / "s" if on_disk else None
+    with jrnl.create(path, size="1MiB", journal="64KiB") as store:
+        store.volume.write(0, b"one")
+        before = store.seq
+        store.volume.write(0, b"two")
+        snapshot = store.snapshot("s")
+        view = store.view("s")
+        store.volume.write(0, b"three")
+        stepper(store).step()
+        snapshot.delete()
+        assert len(stepper(store).pending()) == 1
+        if first == "close":
+            view.close()
+        else:
+            if first == "rewind":
+                store.rewind(before)
+            for _ in range(60 if first == "wrap" else 0):
+                store.volume.write(8192, b"x" * 4096)
+            assert view.read(0, 3) == b"two"
+        while stepper(store).step():
+            pass
+        assert stepper(store).pending() == []
+        if on_disk:
+            assert not list(path.glob("snapshot-*"))
+        if first != "close":
+            assert view.read(0, 3) == b"two"
 
 
 # What is damaged.

@@ -107,6 +107,9 @@ class FileCopy(Copy):
     settle : callable
         ``settle(number)``: return what has the superblocks say that it is whole, or None. The
         engine is locked; what is returned is called without that.
+    is_used : callable
+        ``is_used(number)``: whether somebody will look for the files. Where a snapshot was deleted,
+        who has it open reads on, from files without a name. The engine is locked.
     """
 
     def __init__(
@@ -118,6 +121,7 @@ class FileCopy(Copy):
         covered: list[int],
         clones: list[str],
         settle: Callable[[int], Callable[[], None] | None],
+        is_used: Callable[[int], bool],
     ) -> None:
         super().__init__(image)
         image.tag = number
@@ -127,6 +131,7 @@ class FileCopy(Copy):
         self._covered = covered
         self._clones = clones
         self._settle = settle
+        self._is_used = is_used
         self._made: list[Device | None] = []
         self._sums: list[Device | None] = []
         self._begun = False
@@ -148,7 +153,7 @@ class FileCopy(Copy):
             return
         self.image.engine.check_not_closed()
         if self.given_up or not self.image.is_needed:
-            self._finish()
+            self._drop()
         elif self._todo is None:
             self._begin()
         elif not self._begun:
@@ -190,11 +195,16 @@ class FileCopy(Copy):
         volume, number = self._todo[self._at]
         stored = self.image.store_on(volume, number, gently, self._fresh[volume])
         if stored is None:
-            self._finish()
+            self._drop()
         elif stored:
             self._at += 1
             if gently and self._at % _SYNC_EVERY == 0:
                 self._sync()  # so that the end has little left to sync
+
+    def _drop(self) -> None:
+        """End it half way: nobody needs it any more."""
+        self._finish()
+        self.clean_up()
 
     def _sync(self) -> None:
         for device in (*self._made, *self._sums):
@@ -219,6 +229,8 @@ class FileCopy(Copy):
                 if self.image.is_needed:
                     self.image.end_stored()
                 self._finish()
+                if not self._is_used(self.number):
+                    self.clean_up()
                 self._made = self._sums = []
         if write is not None:
             write()
@@ -261,12 +273,9 @@ class Copier:
                 self._given_up.append(copy)
         self._clean_up()
 
-    def give_up_number(self, number: int) -> bool:
-        """Do so with the copy whose files are named after a number; return whether there is one."""
-        found = [copy.image for copy in self.pending() if copy.image.tag == number]
-        for image in found:
-            self.give_up(image)
-        return bool(found)
+    def is_making(self, number: int) -> bool:
+        """Whether the copy whose files are named after a number is under way."""
+        return any(copy.image.tag == number for copy in self.pending())
 
     def _clean_up(self) -> None:
         """Remove what was given up, unless a piece is being made: who makes it does so then."""

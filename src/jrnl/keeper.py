@@ -117,7 +117,7 @@ class Keeper:
         self.snapshots: list[Document] = list(document.get("snapshots", []))
         self.recoveries: list[Document] = list(document.get("recoveries", []))
         self.restore: Document | None = document.get("restore")
-        self.next_id = int(document.get("next_id", 1))
+        self.next_id = self._beyond(int(document.get("next_id", 1)))
         self.pins: list[list[Any]] = [list(pin) for pin in document.get("pins", [])]
         self.retain: list[int] = list(document.get("retain", (0, 0)))
         self._held: dict[str, Hold] = {}  # while it is being opened
@@ -279,6 +279,15 @@ class Keeper:
 
     # Copies: snapshots and what recoveries preserve.
 
+    def _beyond(self, number: int) -> int:
+        """Return the first number from there on that no copy and no recovery has, or ever had.
+
+        A superblock that somebody forged need not know it.
+        """
+        numbers = [fact["id"] for fact in (*self.snapshots, *self.recoveries)]
+        numbers += [fact["copy"] for fact in self.recoveries]
+        return max([number, *(taken + 1 for taken in numbers)])
+
     def _new_id(self) -> int:
         number = self.next_id
         self.next_id += 1
@@ -319,7 +328,7 @@ class Keeper:
 
     def _file_copy(self, number: int, image: Image, covered: list[int]) -> FileCopy:
         return FileCopy(self.place, self.superblock.key, number, image, covered,
-                        self._volume_files(), self._copy_settled)  # fmt: skip
+                        self._volume_files(), self._copy_settled, self._is_used)  # fmt: skip
 
     def _volume_files(self) -> list[str]:
         return [volume_file(k, name) for k, (name, _) in enumerate(self.fixed["volumes"])]
@@ -470,9 +479,12 @@ class Keeper:
         """Remove copies that nobody refers to any more."""
         for number in numbers - self._used():
             self._preserved.discard(number)
-            # Where a copy is just being made, whoever makes it removes its files.
-            if self.catalog is None or not self.catalog.copier.give_up_number(number):
+            # Where a copy is being made, it is given up with the last who holds it, files and all.
+            if self.catalog is None or not self.catalog.copier.is_making(number):
                 copies.remove(self.place, number, len(self.fixed["volumes"]))
+
+    def _is_used(self, number: int) -> bool:
+        return number in self._used()
 
     def _used(self) -> set[int | None]:
         """Return the numbers of the copies that somebody refers to."""
