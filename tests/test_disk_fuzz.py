@@ -20,7 +20,7 @@ import pytest
 import xxhash
 
 import jrnl
-from jrnl import superblock
+from jrnl import copier, superblock
 from jrnl._core import FORMAT, FileDevice
 from tests.disk_twin import folder_in_memory
 
@@ -307,4 +307,5 @@ def test_many_mutated_stores_are_refused_or_answer(seed):
 
 
 if __name__ == "__main__":
+    copier.automatic = False  # as tests/conftest.py says
     run(int(sys.argv[1]), int(sys.argv[2]))
