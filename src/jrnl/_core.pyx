@@ -4,6 +4,7 @@
     _hash        XXH3 without the GIL
     _memory      mappings and callers' buffers
     _device      files, and Python objects in their place
+    _signals     what a signal must not break off
     _ring        where entries lie, how they enter and leave
     _write       the write path
     _reclaim     what may leave the journal, and what has to
@@ -40,6 +41,7 @@ re-entrant. Whoever holds the GIL waits for that lock only after letting go of t
 """
 
 import os
+from threading import get_ident, main_thread
 
 cimport cython
 import numpy
@@ -53,6 +55,7 @@ from jrnl.errors import (
     InvalidArgument,
     InvalidType,
     JournalFull,
+    JrnlError,
     OutOfBounds,
     PinnedPoint,
     PointExpired,
@@ -85,6 +88,7 @@ from cpython.memoryview cimport PyMemoryView_FromMemory
 from cpython.number cimport PyNumber_Index
 from cpython.pycapsule cimport PyCapsule_New
 from cpython.pythread cimport PyThread_get_thread_ident
+from cpython.ref cimport Py_DECREF, Py_INCREF
 from libc.errno cimport EINTR, EIO, ENXIO, errno
 from libc.stdlib cimport calloc, free, malloc, qsort, realloc
 from libc.string cimport memcmp, memcpy, memmove, memset
@@ -95,6 +99,7 @@ from jrnl._format cimport *
 include "_hash.pxi"
 include "_memory.pxi"
 include "_device.pxi"
+include "_signals.pxi"
 include "_ring.pxi"
 include "_write.pxi"
 include "_reclaim.pxi"

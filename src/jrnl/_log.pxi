@@ -507,6 +507,7 @@ cdef int keep_copies(Core* core, uint64_t seq) noexcept nogil:
         floor = core.disk.copy_floor
         status = _call_record(core.disk.finish_copy, &core.disk.error)
         if status == OK and core.disk.copy_floor == floor:
+            core.reclaim.full_by = FULL_OTHERWISE
             return E_FULL
     return status
 
@@ -539,7 +540,7 @@ cdef int disk_record(Core* core) noexcept nogil:
 cdef int _call_record(void* record, int* error) noexcept nogil:
     with gil:
         try:
-            (<object>record)()
+            _to_the_end(<object>record)
             return OK
         except BaseException as problem:
             return _keep_error(problem, error)

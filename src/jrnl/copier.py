@@ -332,7 +332,7 @@ class Copier:
 
     def finish(self, copy: Copy, deadline: float | None = None) -> bool:
         """Make all of a copy now; False where that took too long. Raises what stopped it."""
-        while not copy.done:
+        while not copy.done or copy in self._copies:  # a signal may leave it there
             rest = -1.0 if deadline is None else max(deadline - time.monotonic(), 0.0)
             try:
                 with Trying(self.gate, rest) as taken:
@@ -371,6 +371,8 @@ class Copier:
                     self.finish(copy)
                 except CorruptionError:
                     self._remove(copy)
+        with self._mutex:
+            self._changed()  # a signal may have broken off what changed the list
 
     def finish_all(self) -> None:
         """Finish all copies. The lock is held."""

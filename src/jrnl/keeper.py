@@ -6,12 +6,13 @@ import marshal
 import struct
 import threading
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import xxhash
 
 from jrnl import copies, patches
-from jrnl._core import FORMAT, ExtentMap, Hold, Image, Log
+from jrnl._core import FORMAT, ExtentMap, Hold, Image, Log, to_the_end
 from jrnl.copier import Copy, FileCopy
 from jrnl.errors import (
     CorruptionError,
@@ -203,14 +204,13 @@ class Keeper:
         number, document = self._captured()
         frozen = marshal.dumps(document)  # its lists and facts change before it is written
 
-        def write() -> None:
-            try:
-                self._put((number, marshal.loads(frozen)))
-            except BaseException as error:
-                log.poison(getattr(error, "errno", None) or 0)
-                raise
+        def put() -> None:
+            self._put((number, marshal.loads(frozen)))
 
-        return write
+        def failed(error: BaseException) -> None:
+            log.poison(getattr(error, "errno", None) or 0)
+
+        return partial(to_the_end, put, failed)
 
     def _captured(self) -> tuple[int, Document]:
         """Return what the superblocks ought to say now, numbered. The engine is locked."""
@@ -284,9 +284,9 @@ class Keeper:
 
         A superblock that somebody forged need not know it.
         """
-        numbers = [fact["id"] for fact in (*self.snapshots, *self.recoveries)]
-        numbers += [fact["copy"] for fact in self.recoveries]
-        return max([number, *(taken + 1 for taken in numbers)])
+        taken: list[int] = [fact["id"] for fact in (*self.snapshots, *self.recoveries)]
+        taken += [fact["copy"] for fact in self.recoveries]
+        return max(number, 1 + max(taken, default=0))
 
     def _new_id(self) -> int:
         number = self.next_id
@@ -350,11 +350,13 @@ class Keeper:
 
     def give_up_snapshot(self, snapshot: Snapshot) -> None:
         """Forget a snapshot that could not be made durable."""
-        image = snapshot.image
+        image, before = snapshot.image, len(self.snapshots)
         self._begun.discard(image.tag)
         self.snapshots = [fact for fact in self.snapshots if fact["id"] != image.tag]
         snapshot.let_go()
         if self.writable and not self.opened.engine.closed:
+            if len(self.snapshots) < before:  # the superblocks may name it already
+                self.opened.record()
             self._sweep({int(image.tag)})
 
     def _copy_settled(self, number: int) -> Callable[[], None] | None:
