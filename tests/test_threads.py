@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import itertools
+import os
 import random
 import shutil
 import signal
@@ -464,6 +465,32 @@ def test_several_stores_do_not_wait_for_each_other():
         threads.start(lambda: second.volume.write(0, b"goes on"))
         threads.join()
     assert second.volume.read(0, 7) == b"goes on"
+
+
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+@pytest.mark.parametrize("on_disk", [False, True])
+def test_a_child_forked_while_others_write_never_waits_for_them(on_disk, tmp_path):
+    path = tmp_path / "store" if on_disk else None
+    with jrnl.create(path, size=8 * BLOCK, journal="256KiB") as store, crew() as threads:
+        do = Everything(store)
+        for task in (do.write, do.write, do.take):
+            threads.again_and_again(task)
+        for _ in range(12):
+            child = os.fork()
+            if child == 0:
+                signal.alarm(20)  # where it hangs, it dies
+                try:
+                    is_whole(store.volume.read(0, 8 * BLOCK))
+                    store.volume.write(0, b"c" * BLOCK)
+                    with store.view(store.seq - 1) as view:
+                        is_whole(view.read(0, 8 * BLOCK))
+                    os._exit(1 if on_disk else 9)
+                except jrnl.StoreLocked:
+                    os._exit(9 if on_disk else 1)
+                finally:
+                    os._exit(1)
+            assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9
+        threads.stop.set()
 
 
 class Alarm(Exception):

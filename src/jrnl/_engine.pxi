@@ -171,6 +171,13 @@ cdef class Engine:
         """Let go of the lock."""
         core_unlock(self.core)
 
+    def renew_lock(self):
+        """In a forked child: let go of the lock, which its parent's thread had taken.
+
+        It was taken under that thread's number in the parent.
+        """
+        jrnl_mutex_init(self.core.mutex)
+
     def close(self):
         """Give the journal back; the devices go when nothing exported from them is left."""
         enter(self.core)

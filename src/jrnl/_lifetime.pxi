@@ -2,16 +2,20 @@
 
 cdef extern from *:
     """
-    static pthread_mutex_t *jrnl_mutex_new(void)
+    static void jrnl_mutex_init(pthread_mutex_t *mutex)
     {
-        pthread_mutex_t *mutex = malloc(sizeof *mutex);
         pthread_mutexattr_t kind;
-        if (!mutex)
-            return NULL;
         pthread_mutexattr_init(&kind);
         pthread_mutexattr_settype(&kind, PTHREAD_MUTEX_RECURSIVE);
         pthread_mutex_init(mutex, &kind);
         pthread_mutexattr_destroy(&kind);
+    }
+
+    static pthread_mutex_t *jrnl_mutex_new(void)
+    {
+        pthread_mutex_t *mutex = malloc(sizeof *mutex);
+        if (mutex)
+            jrnl_mutex_init(mutex);
         return mutex;
     }
 
@@ -30,6 +34,7 @@ cdef extern from *:
         return __atomic_exchange_n(list, NULL, __ATOMIC_ACQUIRE);
     }
     """
+    void jrnl_mutex_init(pthread_mutex_t* mutex) noexcept nogil
     pthread_mutex_t* jrnl_mutex_new() noexcept nogil
     void jrnl_push(void** list, void* item) noexcept nogil
     void* jrnl_take_all(void** list) noexcept nogil

@@ -14,6 +14,7 @@ import threading
 import time
 from abc import ABC, abstractmethod
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING
 from weakref import WeakSet, ref
 
@@ -24,7 +25,7 @@ from jrnl.errors import CorruptionError, JrnlError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from jrnl._core import CallbackDevice, FileDevice, Image, Log
+    from jrnl._core import CallbackDevice, Engine, FileDevice, Image, Log
     from jrnl.folder import Place
 
     Device = FileDevice | CallbackDevice
@@ -34,7 +35,7 @@ automatic = True  # tests that make each piece by hand set this to False: then t
 _PIECES = 32  # 128 KiB each, of a copy in memory
 _REST_SECONDS = 0.0001
 _SYNC_EVERY = 16  # blocks of checksums, 2 MiB of content each
-_GATES_SECONDS = 5.0
+_FORK_SECONDS = 2.0
 
 
 class Copy(ABC):
@@ -242,13 +243,15 @@ class Copier:
 
     Attributes
     ----------
+    engine : Engine
     gate : RLock
         Held by whoever makes a piece.
     log : Log or None
         A store's on disk: it lets no entry go that a copy needs.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
         self.gate = threading.RLock()
         self.log: Log | None = None
         self._mutex = threading.Lock()
@@ -419,24 +422,34 @@ def _work(reference: ref[Copier]) -> None:
         time.sleep(_REST_SECONDS)
 
 
-# A forked child has the locks as they were, and no thread that would let go of them.
+# A forked child has the locks as they were, and no thread that would let go of them. Whoever forks
+# takes them before, and what they guard is as it should be; unless somebody keeps one for too long.
 
 _copiers: WeakSet[Copier] = WeakSet()
-_held: dict[int, list[Copier]] = {}
+_held: dict[int, list[tuple[Copier, bool, bool]]] = {}
 
 
 def _before_fork() -> None:
     held = _held.setdefault(threading.get_ident(), [])
     for copier in list(_copiers):
-        if copier.gate.acquire(timeout=_GATES_SECONDS):
+        until = time.monotonic() + _FORK_SECONDS
+        while not (locked := copier.engine.enter_soon()) and time.monotonic() < until:
+            pass
+        gated = copier.gate.acquire(timeout=_FORK_SECONDS)
+        if gated:
             copier._mutex.acquire()
-            held.append(copier)
+        held.append((copier, locked, gated))
 
 
-def _after_fork() -> None:
-    for copier in _held.pop(threading.get_ident(), []):
-        copier._mutex.release()
-        copier.gate.release()
+def _after_fork(child: bool) -> None:
+    for copier, locked, gated in _held.pop(threading.get_ident(), []):
+        if gated:
+            copier._mutex.release()
+            copier.gate.release()
+        if locked and child:
+            copier.engine.renew_lock()
+        elif locked:
+            copier.engine.leave()
 
 
 def _at_exit() -> None:
@@ -444,5 +457,9 @@ def _at_exit() -> None:
         copier.stop()
 
 
-os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_after_fork)
+os.register_at_fork(
+    before=_before_fork,
+    after_in_parent=partial(_after_fork, False),
+    after_in_child=partial(_after_fork, True),
+)
 atexit.register(_at_exit)

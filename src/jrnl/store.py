@@ -112,9 +112,8 @@ class Store(TakesSnapshots, KeepsStates, TellsHistory, ClosesItself):
         self._engine = engine
         self._keeper = keeper
         # Nothing here refers back to the store: dropped, it goes at once, and its memory with it.
-        self._catalog = Catalog(
-            {name: k for k, name in enumerate(names)}, Copier(), partial(_is_in_window, engine)
-        )
+        indices = {name: k for k, name in enumerate(names)}
+        self._catalog = Catalog(indices, Copier(engine), partial(_is_in_window, engine))
         self._volumes = {
             name: Volume(engine, k, name, self._catalog) for k, name in enumerate(names)
         }
