@@ -671,3 +671,30 @@ def test_guest_data_that_looks_like_the_log_is_never_taken_for_it(path):
         assert store.seq == seq
         assert store.volume.read(0, 256 << 10) == content
         assert store.verify().ok
+
+
+WRAPPING = """
+import jrnl, sys
+
+def bytes_held():
+    lines = open("/proc/self/status").read().splitlines()
+    return next(int(line.split()[1]) << 10 for line in lines if line.startswith("RssAnon"))
+
+with jrnl.create(sys.argv[1], size="1MiB", journal="64MiB", images="after") as store:
+    block = b"x" * 4096
+    for k in range(20_000):  # the ring has wrapped by then
+        store.volume.write(k % 256 * 4096, block)
+    before = bytes_held()
+    for k in range(120_000):  # every slot for a header is used
+        store.volume.write(k % 256 * 4096, block)
+    print(bytes_held() - before)
+    assert store.verify().ok
+"""
+
+
+def test_headers_that_have_left_hold_no_memory(path):
+    """There are slots for 8 MiB of headers; an eighth of them at a time has entries."""
+    done = subprocess.run(
+        [sys.executable, "-c", WRAPPING, path], check=True, capture_output=True, text=True
+    )
+    assert int(done.stdout) < 4 << 20

@@ -466,7 +466,7 @@ cdef int disk_evict(Core* core, uint64_t end) noexcept nogil:
 cdef int disk_evict_to(Core* core, uint64_t number) noexcept nogil:
     """Let the groups before `number` go. None is on its way."""
     cdef Disk* disk = core.disk
-    cdef uint64_t slot = disk.first_slot, position = disk.start
+    cdef uint64_t slot = disk.first_slot, position = disk.start, before = core.ring.slot_tail
     cdef int status = OK
     if number < disk.group_next:
         slot = group_at(disk, number).slot
@@ -493,10 +493,31 @@ cdef int disk_evict_to(Core* core, uint64_t number) noexcept nogil:
     status = index_save(core)
     if status != OK:
         return poison(core, status)
+    headers_free(core, before)
     if not holds(core, RULE_TAIL_FIRST):
         disk.tail_named = core.ring.tail
         return OK
     return disk_record(core)
+
+
+cdef void headers_free(const Core* core, uint64_t before) noexcept nogil:
+    """Give back the memory of headers that have left since the tail was at slot `before`.
+
+    There are slots for entries without images; with images, most of them are long idle.
+    """
+    cdef uint64_t slots = core.ring.slots, length
+    cdef uint64_t chunk = page_bytes(slots * HEADER_BYTES) // HEADER_BYTES
+    cdef uint64_t k = before % slots // chunk * chunk, lap = before - before % slots
+    while True:
+        length = min(chunk, slots - k)
+        if lap + k + length >= core.ring.slot_tail:
+            return
+        if core.ring.slot_head <= lap + k + slots:    # not in use again
+            madvise(core.headers + k, length * HEADER_BYTES, MADV_DONTNEED)
+        k += length
+        if k == slots:
+            k = 0
+            lap += slots
 
 
 cdef int keep_copies(Core* core, uint64_t seq) noexcept nogil:

@@ -11,6 +11,7 @@ cdef extern from "<sys/mman.h>" nogil:
     int MAP_NORESERVE
     int MADV_HUGEPAGE
     int MADV_FREE
+    int MADV_DONTNEED
     void* MAP_FAILED
 
 cdef extern from "<unistd.h>" nogil:
@@ -20,6 +21,7 @@ cdef extern from "<unistd.h>" nogil:
 
 cdef enum:
     HUGE_MIN_BYTES = 4194304     # below this a mapping gains nothing from huge pages
+    HUGE_BYTES = 2097152
 
 
 cdef uint8_t* map_memory(uint64_t size, bint huge) noexcept nogil:
@@ -33,6 +35,11 @@ cdef uint8_t* map_memory(uint64_t size, bint huge) noexcept nogil:
     if huge and size >= HUGE_MIN_BYTES:
         madvise(memory, size, MADV_HUGEPAGE)
     return <uint8_t*>memory
+
+
+cdef inline uint64_t page_bytes(uint64_t size) noexcept nogil:
+    """How much of a mapping of `size` bytes it is best to touch, or to give back, at once."""
+    return HUGE_BYTES if size >= HUGE_MIN_BYTES else <uint64_t>sysconf(_SC_PAGESIZE)
 
 
 cdef void unmap_memory(uint8_t* memory, uint64_t size) noexcept nogil:
