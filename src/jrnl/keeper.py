@@ -547,8 +547,8 @@ class Keeper:
         return next((fact for fact in self.recoveries if fact["id"] == number), None)
 
     def recovery_closed(self, recovery: Recovery) -> None:
-        """Forget a recovery that was kept."""
-        if self.opened.engine.closed:
+        """Forget a recovery that was kept; for reading only, it stays on disk."""
+        if self.opened.engine.closed or self.opened.read_only:
             return
         self.delete_recovery(recovery.id)
         if recovery.copy is not None and self.writable:
