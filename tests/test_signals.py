@@ -7,6 +7,7 @@ and what it shows then is what the next opening finds.
 from __future__ import annotations
 
 import dis
+import gc
 import os
 import shutil
 import sys
@@ -45,6 +46,8 @@ class Strike:
         self._last: dict[FrameType, int] = {}
 
     def run(self, task: Callable[[], object]) -> None:
+        gc.collect()  # what others have left would be counted
+        gc.disable()
         sys.settrace(self._enter)
         try:
             task()
@@ -52,6 +55,7 @@ class Strike:
             pass
         finally:
             sys.settrace(None)
+            gc.enable()
             self._last.clear()
 
     def _enter(self, frame: FrameType, event: str, argument: object) -> Any:
