@@ -2,12 +2,14 @@
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from types import TracebackType
-from typing import Any, Final, Self, SupportsIndex
+from typing import Any, Final, Self, SupportsIndex, TypeVar
 
 import numpy as np
 from _typeshed import ReadableBuffer, StrPath, WriteableBuffer
 from numpy.typing import NDArray
 from typing_extensions import disjoint_base
+
+_Result = TypeVar("_Result")
 
 hash_in_use: str  # the C function of xxhash that serves, or "call": its Python function
 stream_in_use: str  # "avx512", "avx2" or "plain"
@@ -449,4 +451,6 @@ def compare_images(
 def _as_offsets(offsets: object, size: int) -> NDArray[np.int64]: ...
 def _check_offsets_fit(lowest: int, highest: int, size: int) -> None: ...
 def _resolve_hash(path: StrPath | None) -> str: ...
-def to_the_end(call: Callable[[], object], failed: Callable[[BaseException], object]) -> None: ...
+def to_the_end(
+    call: Callable[[], _Result], failed: Callable[[BaseException], object] | None = None
+) -> _Result: ...
