@@ -37,14 +37,17 @@ def main() -> None:
         return good.digest(seq) != bad.digest(seq)
 
     # From the glitch on, the states differ: the first one that does is found by halves.
-    first = bisect_left(range(WRITES + 1), True, key=differs)
+    # Not in range(seq + 1): old states leave the journal, and a rewind leaves out seqs.
+    oldest, seqs = bad.window.oldest, bad.journal.entries["seq"]
+    states = [oldest, *seqs[seqs > oldest].tolist()]
+    first = states[bisect_left(states, True, key=differs)]
     print(
-        f"bisected   {len(asked)} of {WRITES + 1} states looked at, the first to differ is {first}"
+        f"bisected   {len(asked)} of {len(states)} states looked at, the first to differ is {first}"
     )
     assert first == GLITCH
 
     # Entry `first` made it. Views of that state show what each run wrote.
-    entry = bad.journal.entries[first - 1]
+    (entry,) = bad.journal.entries[seqs == first]
     offset, length = int(entry["offset"]), int(entry["length"])
     with good.view(first) as wanted, bad.view(first) as got:
         print(f"good       entry {first} at {offset}: {wanted.read(offset, length).hex()}")

@@ -29,11 +29,14 @@ def main() -> None:
     # Fast to a state that is surely good, undoable from there: the latest good state is wanted.
     recovery = store.recover("day 40", undoable=True)
     path = recovery.path()
-    steps = 0
+    seqs = store.journal.entries["seq"]
+    later = seqs[seqs > recovery.seq].tolist()  # the states after it; a rewind leaves out seqs
+    before, steps = recovery.seq, 0
     while content_with(path):
-        recovery.seek(recovery.seq + 1)  # the file at `path` follows, by what differs
+        before = recovery.seq
+        recovery.seek(later[steps])  # the file at `path` follows, by what differs
         steps += 1
-    recovery.seek(recovery.seq - 1)  # one too far
+    recovery.seek(before)  # one too far
     print(f"good up to  state {recovery.seq}, {steps} steps after 'day 40'")
     assert content_with(path)
     assert steps == 2

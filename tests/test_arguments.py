@@ -283,7 +283,7 @@ def test_offsets_may_have_any_integer_dtype_and_any_stride(store):
         (np.zeros((2, 1), int), jrnl.InvalidArgument, "one dimension, not 2"),
         (np.array(5), jrnl.InvalidArgument, "one dimension, not 0"),
         (5, jrnl.InvalidArgument, "one dimension, not 0"),
-        (None, jrnl.InvalidArgument, "one dimension, not 0"),
+        (None, jrnl.InvalidType, "NoneType"),
         ([[0], [1, 2]], jrnl.InvalidArgument, "one dimension"),
         ([0, 2**63], jrnl.OutOfBounds, "9223372036854775808"),
         ([-1, 2**64], jrnl.OutOfBounds, "18446744073709551616"),

@@ -93,7 +93,9 @@ def test_a_bad_day_is_undone():
 SHOWN = {
     "diff_and_history": "changed changed history history stats repaired",
     "digest_bisect": "end bisected good bad",
-    "reset_between_tests": "test_that_writes test_that_wipes_and_dies " * 3 + "afterwards",
+    "reset_between_tests": "test_that_writes test_that_wipes_and_dies test_that_writes_too_much "
+    * 2
+    + "afterwards",
     "crash_safe_store": "killed reopened recovered",
     "keep_and_fold": "pinned unpinned folded by",
     "one_of_several": "plan log restored differs",

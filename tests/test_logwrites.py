@@ -219,6 +219,7 @@ def test_a_log_of_no_entries_replays_to_the_seq_before_it(save):
         (b"", "mark"),
         (b"\0tail", "mark"),
         (b"up to\0here", "up to"),
+        (b"production", "mark-production"),
         (b"17", "mark-17"),
         (b"-1.5", "mark--1.5"),
         (b"0x1F", "mark-0x1F"),

@@ -5,7 +5,8 @@ cdef int raise_status(int status, Core* core) except -1:
     if status == OK:
         return 0
     if status == E_CLOSED:
-        raise StoreClosed("the store is closed; create another")
+        raise StoreClosed("the store is closed; " + ("create another" if core.disk is NULL
+                                                     else "open it again"))
     if status == E_FOLD:
         raise_fold()
     if status == E_FULL:
@@ -47,11 +48,13 @@ cdef int raise_status(int status, Core* core) except -1:
     if status == E_PINNED and core.reclaim.pins is not NULL \
             and core.bad_seq == core.reclaim.pin_high:
         raise PinnedPoint(f"state {core.bad_seq} is pinned, and this rewind would drop it; release "
-                          "the pin or unpin the mark first, or rewind no further than that")
+                          "the pin, unpin the mark or close the pinned view first, or rewind no "
+                          "further than that")
     if status == E_PINNED:
         raise PinnedPoint(f"a view of state {core.bad_seq}, or a recovery made when production was "
                           "in it, is open and needs an entry that this rewind would drop; close "
-                          "it first")
+                          "it first: store.recoveries has the open recoveries, and "
+                          "store.delete_recovery(id) closes one")
     if status == E_DISAGREE:
         raise CorruptionError(f"entry {core.bad_seq} and the snapshot disagree on byte "
                               f"{core.bad_offset}, which was not written in between: one of the "
@@ -67,10 +70,11 @@ cdef int raise_status(int status, Core* core) except -1:
 
 cdef int raise_full(Core* core) except -1:
     cdef str why = "its oldest entries may not leave"
-    cdef str way = "use overflow='evict', or end the open edit"
+    cdef str way = "write less at a time, or use overflow='evict'"
     if core.reclaim.full_by == FULL_PINNED:
         why = f"{_lowest_pin(core)}, so no later entry may leave"
-        way = "release the pin or unpin the mark, or take a snapshot in its place"
+        way = "unpin the mark" if "the mark" in why else "release the pin or close the pinned view"
+        way += ", or take a snapshot in its place"
         if core.fold_pin_seq < core.reclaim.pin_needs:
             why = (f"all snapshots that it leads on from are pinned, the newest of them at state "
                    f"{core.fold_pin_seq}")
@@ -79,6 +83,13 @@ cdef int raise_full(Core* core) except -1:
         why = (f"its oldest entries are younger than the {core.reclaim.least_ns / 1e9:g} seconds "
                "that they are kept for at least")
         way = "wait, or call retain() with less"
+    elif core.edits is not NULL:
+        way = "or end the open edit"
+    elif core.refuse:
+        why = "overflow='refuse' lets none of its oldest entries leave"
+        way = "or create the store with overflow='evict' or 'fold'"
+        if core.images_mode & FLAG_BEFORE:
+            way = f"rewind to an earlier state, which drops the entries after it, {way}"
     raise JournalFull(
         f"the journal ({core.capacity} bytes, {core.ring.slot_head - core.ring.slot_tail} "
         f"entries) has no room for this and {why}; make the journal larger, {way}")
@@ -102,26 +113,38 @@ cdef uint64_t as_unsigned(object value, str name, uint64_t size) except? 0xFFFFF
             raise InvalidType(f"{name} must be an int (bytes), not "
                               f"{type(value).__name__}") from error
     number = PyLong_AsLongLongAndOverflow(value, &overflow)
-    if overflow or number < 0:
+    if overflow < 0 or (number < 0 and not overflow):
+        raise OutOfBounds(f"{name} {shown(value)} is below 0; the volume has {size} bytes")
+    if overflow:
         raise OutOfBounds(f"{name} {shown(value)} is outside the volume, which has {size} bytes")
     return <uint64_t>number
 
 
 cdef int take_buffer(object data, Py_buffer* view, int flags) except -1:
     """Export `data` as C-contiguous bytes; release `view` afterwards."""
+    cdef str wanted = "data must be bytes or another C-contiguous buffer"
+    if flags & PyBUF_WRITABLE:
+        wanted = "what is read into must be a bytearray or another writable, C-contiguous buffer"
     try:
         PyObject_GetBuffer(data, view, flags | PyBUF_C_CONTIGUOUS | PyBUF_FORMAT)
     except TypeError as error:
-        raise InvalidType(f"data must be bytes or another C-contiguous buffer, not "
-                          f"{type(data).__name__}") from error
+        raise InvalidType(f"{wanted}, not {type(data).__name__}") from error
     except (BufferError, ValueError) as error:
-        raise InvalidArgument(f"the buffer cannot be used: {error}; it must be C-contiguous "
-                              f"{'and writable' if flags & PyBUF_WRITABLE else ''}"
-                              " (numpy.ascontiguousarray makes a copy that is)") from error
+        raise InvalidArgument(f"the buffer cannot be used: {error}; "
+                              + _buffer_advice(data, flags)) from error
     if _holds_objects(view):
         PyBuffer_Release(view)
         raise InvalidType("the buffer holds Python objects, not bytes")
     return 0
+
+
+cdef str _buffer_advice(data, int flags):
+    """What to do about an array that cannot be used as a buffer."""
+    if getattr(getattr(data, "dtype", None), "kind", None) in ("M", "m"):
+        return "NumPy lends no times as bytes: pass array.view('i8'), the same bytes as integers"
+    if flags & PyBUF_WRITABLE:
+        return "pass a writable, C-contiguous one, such as a bytearray or numpy.empty(n, 'u1')"
+    return "it must be C-contiguous (numpy.ascontiguousarray makes a copy that is)"
 
 
 cdef class FlatBuffer:
@@ -152,6 +175,9 @@ def _as_offsets(offsets, uint64_t size):
         array = numpy.asarray(offsets)
     except ValueError as error:
         raise InvalidArgument(f"offsets must have one dimension: {error}") from error
+    if array.ndim == 0 and array.dtype.kind not in "iu":
+        raise InvalidType("offsets must be an array or a list of ints (bytes), not "
+                          f"{type(offsets).__name__}")
     if array.ndim != 1:
         raise InvalidArgument(f"offsets must have one dimension, not {array.ndim}")
     if array.size == 0:

@@ -310,15 +310,21 @@ cdef class Engine:
         core_tick(self.core)
         return self.core.time_ns
 
-    def resolve(self, uint64_t seq):
-        """int: the seq under which state `seq` is kept.
+    def resolve(self, number):
+        """int: the seq under which state `number` is kept.
 
         Raises UnknownPoint, PointExpired, StoreClosed.
         """
-        cdef uint64_t state = 0
-        cdef int status = core_resolve(self.core, seq, &state)
+        cdef uint64_t seq, state = 0
+        cdef int status
+        if number < 0:
+            raise UnknownPoint(f"there is no state {shown(number)}; states are numbered from 0, "
+                               f"and the newest is {self.core.seq}")
+        seq = min(number, 0xFFFFFFFFFFFFFFFF)
+        status = core_resolve(self.core, seq, &state)
         if status == E_UNKNOWN:
-            raise UnknownPoint(f"state {seq} does not exist yet; the newest is {self.core.seq}")
+            raise UnknownPoint(f"state {shown(number)} does not exist yet; the newest is "
+                               f"{self.core.seq}")
         if status == E_EXPIRED and seq < self.core.base_seq:
             raise PointExpired(f"state {seq} has left the window, which is {self.core.base_seq}.."
                                f"{self.core.seq}; a larger journal or a snapshot keeps states "
@@ -329,7 +335,7 @@ cdef class Engine:
         raise_status(status, self.core)
         return state
 
-    def seq_at(self, int64_t time_ns):
+    def seq_at(self, time_ns):
         """int: the last retained state at or before a time in ns. Raises as `resolve`."""
         cdef uint64_t slot = 0
         if time_ns < self.core.created_ns:
@@ -340,7 +346,8 @@ cdef class Engine:
                                f"{self.core.base_seq}..{self.core.seq} and begins at "
                                f"{_as_text(self.core.base_time_ns)}; a larger journal or a "
                                "snapshot keeps states for longer")
-        raise_status(find_slot_after(self.core, <uint64_t>time_ns, True, &slot), self.core)
+        time_ns = min(time_ns, 0x7FFFFFFFFFFFFFFF)    # an entry's has no more
+        raise_status(find_slot_after(self.core, <uint64_t><int64_t>time_ns, True, &slot), self.core)
         if slot == self.core.ring.slot_tail:
             return self.core.base_seq
         return header_at(self.core, slot - 1).seq
@@ -521,8 +528,8 @@ cdef class Engine:
         return blocks[blocks < (memory.size + BLOCK_BYTES - 1) // BLOCK_BYTES]
 
 
-cdef str _as_text(int64_t time_ns):
-    return f"{numpy.datetime64(time_ns, 'ns').astype('M8[us]')} UTC"
+cdef str _as_text(time_ns):
+    return f"{numpy.datetime64(time_ns // 1000, 'us')} UTC"
 
 
 cdef packed struct EntryRow:

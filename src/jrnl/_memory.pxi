@@ -87,8 +87,10 @@ cdef class MemoryDevice:
             raise InvalidType(f"{type(buffer).__name__} has no buffer to adopt; pass a bytearray, "
                               "a writable memoryview or a NumPy array") from error
         except (BufferError, ValueError) as error:
-            raise InvalidArgument(f"the buffer cannot be adopted: {error}; it must be writable and "
-                                  "C-contiguous") from error
+            advice = "it must be writable and C-contiguous"
+            if getattr(getattr(buffer, "dtype", None), "kind", None) in ("M", "m"):
+                advice = _buffer_advice(buffer, PyBUF_WRITABLE)
+            raise InvalidArgument(f"the buffer cannot be adopted: {error}; {advice}") from error
         device.owner = buffer
         device.data = <uint8_t*>device.view.buf
         device.length = device.view.len

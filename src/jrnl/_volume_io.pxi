@@ -33,7 +33,8 @@ cdef class VolumeIO:
         offset : int
             Bytes from the start of the volume.
         data : C-contiguous buffer
-            Any shape and dtype; its bytes are written. Nothing is done for an empty one.
+            Any shape and dtype; its bytes are written. Nothing is done for an empty one. NumPy
+            lends no bytes of datetime64 and timedelta64: pass ``array.view("i8")``.
 
         Returns
         -------
@@ -51,6 +52,8 @@ cdef class VolumeIO:
             state, or ``keep_at_least``.
         InvalidType, InvalidArgument
             `data` is no buffer, or not C-contiguous.
+        EditOpen
+            The range overlaps one that this thread has lent out by ``edit``.
         StoreClosed
         """
         cdef uint64_t start = as_unsigned(offset, "offset", self.size)
@@ -101,7 +104,7 @@ cdef class VolumeIO:
 
         Raises
         ------
-        OutOfBounds, EntryTooLarge, JournalFull, InvalidType, InvalidArgument, StoreClosed
+        OutOfBounds, EntryTooLarge, JournalFull, InvalidType, InvalidArgument, EditOpen, StoreClosed
             As `write`, before anything has changed.
         """
         cdef Py_buffer places, view
@@ -186,7 +189,7 @@ cdef class VolumeIO:
 
         Raises
         ------
-        OutOfBounds, JournalFull, InvalidType, StoreClosed
+        OutOfBounds, JournalFull, InvalidType, EditOpen, StoreClosed
         """
         return self._fill_zero(KIND_DISCARD, offset, length)
 

@@ -8,8 +8,8 @@ from itertools import count
 from typing import TYPE_CHECKING, Any, Protocol
 from weakref import WeakValueDictionary
 
-from jrnl.errors import NameTaken, UnknownPoint, UnknownVolume
-from jrnl.points import Mark, check_name
+from jrnl.errors import InvalidArgument, NameTaken, UnknownPoint, UnknownVolume
+from jrnl.points import PRODUCTION, Mark, check_name
 
 if TYPE_CHECKING:
     from jrnl._core import ExtentMap, Image
@@ -93,6 +93,8 @@ class Catalog:
     def check_free(self, name: str) -> str:
         """Return `name` if it is valid and nobody's. Raises InvalidArgument, NameTaken."""
         check_name(name)
+        if name == PRODUCTION:
+            raise InvalidArgument(f"{name!r} names a base that is no snapshot; use another name")
         if name in self.snapshots:
             raise NameTaken(f"{name!r} is the name of a snapshot; delete it or use another name")
         if self.find_mark(name) is not None:
@@ -182,9 +184,26 @@ class Catalog:
             shown = ", ".join(repr(other) for other in known[:_NAMES_SHOWN]) or "none"
             more = f" and {len(known) - _NAMES_SHOWN} more" if known[_NAMES_SHOWN:] else ""
             raise UnknownPoint(
-                f"no mark or snapshot in the window is called {name!r}; there is {shown}{more}"
+                f"no mark or snapshot in the window is called {name!r}; there is {shown}{more}. A "
+                "mark is forgotten once its state has left the window: pin it, mark(name, "
+                "pinned=True), or take a snapshot"
             )
         return found
+
+    def find_base(self, name: str) -> Snapshot:
+        """Return the snapshot to start from. Raises UnknownPoint, InvalidArgument."""
+        found = self.snapshots.get(name)
+        if found is not None:
+            return found
+        known = ", ".join(repr(other) for other in [PRODUCTION, *self.snapshots][:_NAMES_SHOWN])
+        more = len(self.snapshots) + 1 - _NAMES_SHOWN
+        if more > 0:
+            known += f" and {more} more"
+        if self.find_mark(name) is not None:
+            raise InvalidArgument(
+                f"{name!r} is a mark; a base must be a snapshot or 'production': there is {known}"
+            )
+        raise UnknownPoint(f"no base is called {name!r}; there is {known}")
 
     def add_recovery(self, recovery: Recovery) -> int:
         """Give a new recovery its number; it is listed while its caller holds it."""

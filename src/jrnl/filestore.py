@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import secrets
 import time
 from typing import TYPE_CHECKING, Any
@@ -46,7 +47,9 @@ def make_in(place: Place, name: str, options: Options, overlay: Size | None) -> 
     prefix = f".{name}.new-"
     there = place.names()
     if name in there:
-        raise StoreExists(f"there is something at {name!r} already; open it, or use another path")
+        raise StoreExists(
+            errno.EEXIST, "there is something there already; open it, or use another path", name
+        )
     for stray in there:
         if stray.startswith(prefix):  # an interrupted creation
             place.remove(stray)
@@ -64,7 +67,7 @@ def make_in(place: Place, name: str, options: Options, overlay: Size | None) -> 
         place.rename(temporary, name)
     except FileExistsError as error:
         place.remove(temporary)
-        raise StoreExists(f"there is something at {name!r} by now") from error
+        raise StoreExists(errno.EEXIST, "there is something there by now", name) from error
     place.sync()
     return open_in(place, name, overlay=overlay, clock=options.clock, on_low=options.limits.on_low)
 

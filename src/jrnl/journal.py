@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from jrnl.errors import InvalidArgument, InvalidType
+from jrnl.errors import InvalidArgument, InvalidType, UnknownPoint, shown
 from jrnl.plan import AFTER, BEFORE
 from jrnl.points import SeqPoint, parse_point
 
@@ -73,6 +73,10 @@ class Journal:
             raise InvalidType(f"an entry is named by its seq (int), not {type(seq).__name__}")
         with self._engine as engine:
             engine.check_open()
+            if not 0 <= parsed.seq <= engine.seq:
+                raise UnknownPoint(
+                    f"there is no entry {shown(parsed.seq)}; the newest is {engine.seq}"
+                )
             image = engine.image_bytes(parsed.seq, after)
             if image is not None and after and not engine.changes_bytes(parsed.seq):
                 return image.split(b"\0")[0]  # a mark's volumes follow its name

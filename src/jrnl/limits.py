@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from weakref import ref
 
 from jrnl.errors import InvalidArgument, InvalidType
+from jrnl.sizes import check_callable
 
 if TYPE_CHECKING:
     from jrnl._core import Engine
@@ -91,8 +92,7 @@ def as_fraction(value: object, what: str) -> float:
 
 def check_callback(low: float | None, on_low: object) -> None:
     """Raise InvalidType, InvalidArgument where nobody could be called, or nothing calls."""
-    if on_low is not None and not callable(on_low):
-        raise InvalidType(f"on_low must be callable, not {type(on_low).__name__}")
+    check_callable(on_low, "on_low")
     if on_low is not None and low is None:
         raise InvalidArgument("on_low needs low, the fraction of free room that is low")
 

@@ -33,7 +33,8 @@ import numpy as np
 import numpy.typing as npt
 
 from jrnl.errors import FormatError, InvalidType, NameTaken
-from jrnl.points import NAME_MAX_BYTES, looks_like_number, looks_like_time
+from jrnl.points import NAME_MAX_BYTES, PRODUCTION, looks_like_number, looks_like_time
+from jrnl.sizes import check_callable
 
 if TYPE_CHECKING:
     from jrnl.volume import Volume
@@ -201,8 +202,7 @@ def replay(
     """
     if not hasattr(volume, "_max_write"):
         raise InvalidType(f"expected a volume (store.volume), got {type(volume).__name__}")
-    if progress is not None and not callable(progress):
-        raise InvalidType(f"progress must be callable, not {type(progress).__name__}")
+    check_callable(progress, "progress")
     with _open_log(path, volume.size) as log:
         return _apply(log, volume, progress)
 
@@ -478,7 +478,7 @@ def _mark_name(text: str) -> str:
         "_" if char in "/@\ufffd" or unicodedata.category(char) == "Cc" else char for char in text
     )
     name = _cut(name, NAME_MAX_BYTES) or "mark"
-    if looks_like_number(name) or looks_like_time(name):
+    if name == PRODUCTION or looks_like_number(name) or looks_like_time(name):
         name = _cut(f"mark-{name}", NAME_MAX_BYTES)
     return name
 

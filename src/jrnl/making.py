@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from jrnl import filestore
 from jrnl._core import Engine, MemoryDevice
-from jrnl.errors import FormatError, InvalidArgument, InvalidType
+from jrnl.errors import (
+    CorruptionError,
+    FormatError,
+    InvalidArgument,
+    InvalidType,
+    ReadOnlyStore,
+    StoreLocked,
+    shown,
+)
 from jrnl.folder import Folder
 from jrnl.folding import Folding
 from jrnl.limits import Duration, parse_limits
 from jrnl.options import parse, parse_journal, parse_modes
-from jrnl.sizes import Size
+from jrnl.sizes import Size, check_callable, parse_size
 from jrnl.sources import Path, load
 from jrnl.store import Store
 
@@ -74,6 +83,8 @@ def create(
         64 KiB; 64 MiB by default, less for a smaller journal.
     clock : callable, optional
         Gives the time of an entry in nanoseconds since 1970-01-01 UTC; the system's by default.
+        What it raises at creation ends that. Later it is reported as unraisable
+        (`sys.unraisablehook`), and the entry has the time of the one before.
     reclaim : (float, float), optional
         Two fractions of the journal, start and stop: an entry that would fill it beyond the first
         has the oldest leave until it is filled to the second. It is as full as the fuller of its
@@ -103,6 +114,8 @@ def create(
     MemoryError
         There is no address space for that much.
     """
+    if path is not None and size is None and volumes is None and source is None:
+        _refuse_path_alone(path)
     options = parse(
         on_disk=path is not None, size=size, volumes=volumes, source=source, journal=journal,
         images=images, overflow=overflow, checksum=checksum, sync=sync, clock=clock,
@@ -111,7 +124,7 @@ def create(
     )  # fmt: skip
     if path is not None:
         parent, name = _split(path)
-        with Folder(parent) as folder:
+        with _telling(path, name), Folder(parent) as folder:
             return filestore.make_in(folder, name, options, overlay)
     if overlay is not None:
         raise InvalidArgument("overlay is for stores on disk; this one is in memory")
@@ -129,6 +142,33 @@ def _begun(store: Store, overflow: str) -> Store:
     if overflow == "fold":
         Folding(store._catalog, store._engine).begin()
     return store
+
+
+def _refuse_path_alone(path: object) -> None:
+    size = "64MiB"
+    with suppress(InvalidArgument, InvalidType):
+        parse_size(path)  # type: ignore[arg-type]
+        size = path  # type: ignore[assignment]
+    raise InvalidArgument(
+        f"the first argument, {shown(path)}, is the path of a store on disk: pass size, volumes "
+        f"or source, too; for a store in memory pass no path: create(size={shown(size)})"
+    )
+
+
+@contextmanager
+def _telling(path: Path, name: str) -> Iterator[None]:
+    """Have errors name the path that the caller gave; below it is its name in a folder."""
+    given = os.fsdecode(path)
+    try:
+        yield
+    except OSError as error:
+        failed = os.fsdecode(error.filename) if isinstance(error.filename, str | bytes) else ""
+        if failed == name or failed.startswith(f".{name}.new-"):
+            error.filename = given
+        raise
+    except (FormatError, CorruptionError, StoreLocked, ReadOnlyStore) as error:
+        error.args = (f"{given!r}: {error}",)
+        raise
 
 
 def _split(path: Path) -> tuple[str, str]:
@@ -180,16 +220,18 @@ def open_store(
         a restore whose entries can't be taken back.
     InvalidArgument, InvalidType
     """
+    check_callable(clock, "clock")
+    check_callable(on_low, "on_low")
     parent, name = _split(path)
     if not name:
         raise FormatError(f"{os.fspath(path)!r} is no store")
-    with Folder(parent) as folder:
+    with _telling(path, name), Folder(parent) as folder:
         try:
             return filestore.open_in(
                 folder, name, mode, overlay=overlay, clock=clock, on_low=on_low
             )
         except NotADirectoryError as error:
-            raise FormatError(f"{os.fspath(path)!r} is a file, and no store") from error
+            raise FormatError("this is a file, and no store") from error
 
 
 def wrap(
@@ -211,7 +253,8 @@ def wrap(
     Parameters
     ----------
     buffer : writable, C-contiguous buffer
-        Any shape and dtype; it stays exported until the store and all arrays from it are gone.
+        Any shape, and any dtype but datetime64 and timedelta64, which lend no bytes: pass
+        ``array.view("i8")``. It stays exported until the store and all arrays from it are gone.
         What is written to it around the store is not journaled, and no checksum sees it.
     journal, images, overflow, checksum, clock, reclaim, low, on_low, keep_at_least, keep_at_most
         As for `create`, whose exceptions it raises.

@@ -10,7 +10,7 @@ from jrnl.errors import InvalidArgument, InvalidType
 from jrnl.limits import Limits, parse_limits
 from jrnl.plan import AFTER, BEFORE, BOTH
 from jrnl.points import check_name
-from jrnl.sizes import Size, parse_size
+from jrnl.sizes import Size, check_callable, parse_size
 from jrnl.sources import Path, file_size
 
 JOURNAL_MIN_BYTES = 16 * 1024
@@ -104,8 +104,7 @@ def parse_modes(images: str | None, overflow: str, clock: object) -> int:
         raise InvalidArgument(f"images must be 'before', 'after' or 'both', not {images!r}")
     if overflow not in _OVERFLOWS:
         raise InvalidArgument(f"overflow must be 'evict', 'fold' or 'refuse', not {overflow!r}")
-    if clock is not None and not callable(clock):
-        raise InvalidType(f"clock must be callable, not {type(clock).__name__}")
+    check_callable(clock, "clock")
     return IMAGES[images or "before"]
 
 

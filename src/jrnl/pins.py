@@ -9,7 +9,7 @@ from weakref import WeakSet, ref
 
 from jrnl._core import Hold, to_the_end
 from jrnl.closing import ClosesItself
-from jrnl.errors import PinnedPoint, PointExpired, UnknownPoint
+from jrnl.errors import InvalidType, PinnedPoint, PointExpired, UnknownPoint
 from jrnl.limits import Duration, WindowTime, parse_retention, window_time
 from jrnl.plan import BEFORE
 from jrnl.recovery import present_seq
@@ -146,7 +146,7 @@ class Pins:
             if pin.needs is not None and pin.needs not in others:
                 raise PinnedPoint(
                     f"state {pin.seq} is pinned, and the snapshot {name!r} leads to it; release "
-                    "the pin or unpin the mark first"
+                    "the pin, unpin the mark or close the pinned view first"
                 )
 
     # Marks.
@@ -240,18 +240,21 @@ class KeepsStates(ABC):
             engine.check_open()
             return self._pins.pin(self._resolve(at))
 
-    def unpin(self, name: str) -> None:
-        """Let a pinned mark go on as an ordinary one.
+    def unpin(self, name: str | Mark) -> None:
+        """Let a pinned mark, given by its name or as a Mark, go on as an ordinary one.
 
         Raises
         ------
         UnknownPoint
             No pinned mark has that name.
-        OSError, EditOpen, ReadOnlyStore, StorePoisoned, StoreClosed
+        InvalidType, OSError, EditOpen, ReadOnlyStore, StorePoisoned, StoreClosed
         """
         with self._engine as engine:
             engine.check_open()
-            self._pins.unpin(name)
+            wanted = getattr(name, "name", name)
+            if not isinstance(wanted, str):
+                raise InvalidType(f"unpin takes a mark or its name, not {wanted!r}")
+            self._pins.unpin(wanted)
 
     def retain(self, at_least: Duration | None = None, at_most: Duration | None = None) -> None:
         """Set how long states are kept, in place of what was set before; None for no such rule.

@@ -19,7 +19,6 @@ from jrnl.errors import CorruptionError, PointExpired
 Route = Literal["backward", "bridge", "forward"]
 Volumes = Collection[int] | None  # indices; None: all
 
-PRODUCTION = "production"
 BEFORE, AFTER, BOTH = 1, 2, 3
 
 
@@ -89,6 +88,7 @@ def choose(
     volumes: Volumes = None,
     *,
     chains: Chains | None = None,
+    advice: str | None = None,
 ) -> Way:
     """Return the way to state `target` that moves the fewest bytes. The caller holds the lock.
 
@@ -98,6 +98,8 @@ def choose(
         The indices of the volumes that are asked for; all by default.
     chains : Chains, optional
         For a short step: take the first way that there is, and look at what lies between only.
+    advice : str, optional
+        What an error says is to be done.
 
     Raises
     ------
@@ -128,9 +130,13 @@ def choose(
         raise damage
     if not ways:
         kept = ", ".join(f"{base.name!r} (state {base.seq})" for _, base in usable)
+        if advice is None:
+            advice = "use a snapshot before it that the journal leads on from"
+            if engine.images == AFTER:
+                advice += "; with images='before' or 'both' none is needed"
         raise PointExpired(
             f"no entries lead to state {target} from {kept or 'the base asked for'}: the journal "
-            f"holds those after {engine.base_seq}; leave base out, or use a later snapshot"
+            f"holds those after {engine.base_seq}; {advice}"
         )
     return min(ways, key=lambda way: way.bytes)
 

@@ -6,12 +6,12 @@ import unicodedata
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple, Protocol, SupportsIndex
 
-from jrnl.errors import InvalidArgument, InvalidType, UnknownPoint, shown
+from jrnl.errors import InvalidArgument, InvalidType
 from jrnl.sizes import as_int
 
 NAME_MAX_BYTES = 255
+PRODUCTION = "production"  # what a base is called that is no snapshot
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_TIME_MAX_NS = 2**63 - 1
 _POINT_KINDS = (
     "a seq (int), the name of a mark or snapshot, a Mark, a Snapshot or an aware datetime"
 )
@@ -103,8 +103,6 @@ def parse_point(point: Point) -> SeqPoint | NamePoint | TimePoint:
         A bool, a float, or anything else that names no state.
     InvalidArgument
         A datetime without a zone.
-    UnknownPoint
-        A negative number.
     """
     if isinstance(point, str):
         return NamePoint(point)
@@ -115,10 +113,7 @@ def parse_point(point: Point) -> SeqPoint | NamePoint | TimePoint:
     seq = getattr(point, "seq", None)
     if isinstance(seq, int) and hasattr(point, "name"):
         return SeqPoint(seq)
-    number = as_int(point, f"a point is {_POINT_KINDS}")
-    if not 0 <= number < 2**64:
-        raise UnknownPoint(f"there is no state {shown(number)}; states are numbered from 0")
-    return SeqPoint(number)
+    return SeqPoint(as_int(point, f"a point is {_POINT_KINDS}"))
 
 
 def _as_nanoseconds(time: datetime) -> int:
@@ -127,8 +122,7 @@ def _as_nanoseconds(time: datetime) -> int:
             f"the time {time.isoformat()} has no zone; "
             "use datetime.now(timezone.utc) or .astimezone()"
         )
-    time_ns = (time - _EPOCH) // timedelta(microseconds=1) * 1000 + 999
-    return max(-_TIME_MAX_NS, min(time_ns, _TIME_MAX_NS))  # an entry's time has 64 bits
+    return (time - _EPOCH) // timedelta(microseconds=1) * 1000 + 999
 
 
 def check_name(name: str) -> str:

@@ -21,9 +21,10 @@ from jrnl.errors import (
     UnknownPoint,
     shown,
 )
-from jrnl.plan import BEFORE, PRODUCTION, Base, Plan, Way, choose
-from jrnl.points import Point, SeqPoint, parse_point
+from jrnl.plan import BEFORE, Base, Plan, Way, choose
+from jrnl.points import PRODUCTION, Point, SeqPoint, parse_point
 from jrnl.shared import SharedFile
+from jrnl.sizes import check_callable
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -166,7 +167,8 @@ class Recovery(StateIO, ClosesItself):
         Parameters
         ----------
         to : point
-            Any state of the window.
+            Any state of the window. These are ``store.window.oldest``, and the seqs above it in
+            ``store.journal.entries["seq"]``; a rewind leaves out the seqs between them.
         progress : callable, optional
             As for ``store.recover``.
 
@@ -176,6 +178,7 @@ class Recovery(StateIO, ClosesItself):
             The recovery was not made with ``undoable=True``.
         PointExpired, UnknownPoint, CorruptionError, InvalidType, StoreClosed, MemoryError
         """
+        check_callable(progress, "progress")
         image = self.image
         if not self.undoable:
             raise InvalidArgument("only a recovery made with undoable=True can be moved")
@@ -286,6 +289,7 @@ class Recovery(StateIO, ClosesItself):
             The entries between the preserved copy and `to` are no longer there.
         UnknownPoint, InvalidType, InvalidArgument, CorruptionError, StoreClosed
         """
+        check_callable(progress, "progress")
         image = self.image
         with image.engine as engine:
             engine.check_open()
@@ -296,7 +300,8 @@ class Recovery(StateIO, ClosesItself):
                 return self._another(self._base, image, self.plan)
             seq = self._source.resolve(to)
             base = self._base._replace(seq=present_seq(engine, self._base.seq))
-            way = choose(engine, [base], seq, self._source.only)
+            advice = "store.recover() may find another way"
+            way = choose(engine, [base], seq, self._source.only, advice=advice)
             return recover(self._catalog, self._source, way, seq, progress)
 
     def _as_extents(self) -> ExtentMap:

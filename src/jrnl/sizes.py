@@ -31,6 +31,12 @@ def as_int(value: object, expected: str) -> int:
         raise InvalidType(f"{expected}, not {type(value).__name__}") from error
 
 
+def check_callable(value: object, name: str) -> None:
+    """Raise InvalidType where the argument `name` is neither None nor callable."""
+    if value is not None and not callable(value):
+        raise InvalidType(f"{name} must be callable, not {type(value).__name__}")
+
+
 def parse_size(size: Size, what: str = "size") -> int:
     """Turn a size into bytes.
 

@@ -30,8 +30,9 @@ from jrnl.errors import (
 from jrnl.history import State, TellsHistory
 from jrnl.journal import Journal
 from jrnl.pins import KeepsStates, Pin, Pins
-from jrnl.plan import BEFORE, PRODUCTION, Base, Plan, Way, choose
+from jrnl.plan import BEFORE, Base, Plan, Way, choose
 from jrnl.points import (
+    PRODUCTION,
     Mark,
     NamePoint,
     Point,
@@ -51,6 +52,7 @@ from jrnl.recovery import (
     present_seq,
     recover,
 )
+from jrnl.sizes import check_callable
 from jrnl.snapshot import Report, Snapshot, covers
 from jrnl.taking import TakesSnapshots
 from jrnl.view import View
@@ -213,13 +215,15 @@ class Store(TakesSnapshots, KeepsStates, TellsHistory, ClosesItself):
 
         Adds one FLUSH entry if any entry was added since the last one. On disk, all that was
         written before the call survives any crash once it has returned; threads that flush at the
-        same time share a sync.
+        same time share a sync. On a store that is open for reading there is nothing to do.
 
         Raises
         ------
         OSError
             It could not be written or synced; from then on the store is poisoned.
-        StorePoisoned, StoreClosed, EditOpen, ReadOnlyStore, JournalFull
+        StorePoisoned, StoreClosed, EditOpen
+        JournalFull
+            In memory: the FLUSH entry has no room.
         """
         with self._engine as engine:
             engine.check_open()
@@ -249,7 +253,7 @@ class Store(TakesSnapshots, KeepsStates, TellsHistory, ClosesItself):
 
         Raises
         ------
-        NameTaken, UnknownVolume, InvalidArgument, InvalidType, JournalFull, StoreClosed
+        NameTaken, UnknownVolume, InvalidArgument, InvalidType, JournalFull, EditOpen, StoreClosed
         EntryTooLarge
             The volumes' names take more than an entry may hold.
         PointExpired
@@ -329,6 +333,7 @@ class Store(TakesSnapshots, KeepsStates, TellsHistory, ClosesItself):
             An image that would be applied is damaged, or the bridge's cross-check fails.
         InvalidArgument, InvalidType, EditOpen, StoreClosed, MemoryError
         """
+        check_callable(progress, "progress")
         with self._engine as engine:
             engine.check_open()
             only = self._only(volumes, to)
@@ -384,9 +389,12 @@ class Store(TakesSnapshots, KeepsStates, TellsHistory, ClosesItself):
         try:
             way = choose(engine, self._snapshot_bases(only), seq, only)
         except PointExpired as error:
+            advice = "take a snapshot before"
+            if seq == engine.seq:  # which `recover` would copy
+                advice += ", or recover it"
             raise PointExpired(
-                f"with images='after' no view can follow state {seq} once it is overwritten; "
-                "take a snapshot first, or recover it"
+                f"with images='after' no view can follow state {seq} once it is overwritten, but "
+                f"from a snapshot at or before it that the journal leads on from; {advice}"
             ) from error
         assert way.base.image is not None
         image = Image.patched(way.base.image, way.extents, seq, False)
@@ -473,7 +481,8 @@ class Store(TakesSnapshots, KeepsStates, TellsHistory, ClosesItself):
         Parameters
         ----------
         progress : callable, optional
-            Called as ``progress(done, total)``, in entries and snapshots.
+            Called as ``progress(done, total)``, in entries and snapshots; at the end both are
+            equal.
 
         Returns
         -------
@@ -483,8 +492,9 @@ class Store(TakesSnapshots, KeepsStates, TellsHistory, ClosesItself):
         ------
         OSError
             A file cannot be read.
-        EditOpen, StoreClosed
+        InvalidType, EditOpen, StoreClosed
         """
+        check_callable(progress, "progress")
         with self._engine as engine:
             engine.check_open()
             problems = self.problems
@@ -501,6 +511,7 @@ class Store(TakesSnapshots, KeepsStates, TellsHistory, ClosesItself):
             problems += compare_newest(engine, self._volumes)
             read, unread = read_production(engine, self._volumes)
             problems += unread
+            tell(engine.entry_count + len(snapshots))
             return Report(not problems, problems, engine.entry_count, len(snapshots), read)
 
     @property
@@ -649,7 +660,8 @@ class Store(TakesSnapshots, KeepsStates, TellsHistory, ClosesItself):
             own = Base(target.name, target.seq, target.image, target.covers)
             return Way("backward", own, ExtentMap(engine)), target.seq
         seq = self._resolve(to)
-        return choose(engine, bases, seq, only), seq
+        advice = None if base is None else "leave base out, or use a later snapshot"
+        return choose(engine, bases, seq, only, advice=advice), seq
 
     def _state(self, point: Point, only: frozenset[int] | None) -> State:
         """Return what `diff` has to know of a point, and of which volumes."""
@@ -681,9 +693,7 @@ class Store(TakesSnapshots, KeepsStates, TellsHistory, ClosesItself):
             self._check_own(base)
             if base == PRODUCTION and base not in self._catalog.snapshots:
                 return [Base(PRODUCTION, engine.seq, None)]
-            found = base if isinstance(base, Snapshot) else self._catalog.find_name(base)
-            if not isinstance(found, Snapshot):
-                raise InvalidArgument(f"{base!r} is a mark; a base must be a snapshot")
+            found = base if isinstance(base, Snapshot) else self._catalog.find_base(base)
             if not covers(found, only):
                 raise InvalidArgument(
                     f"the snapshot {found.name!r} covers only the volumes "
