@@ -266,7 +266,8 @@ class TellsHistory(ABC):
             As for `recover`. Without `exact`, their entries are enough: they need not be in the
             window of a store with ``images="after"``.
         volume : str or Volume, optional
-            Only this one; all of them by default.
+            Only this one; all of them by default, also where a point is a snapshot of some. Once
+            that is all that holds its state, name one that it covers.
 
         Returns
         -------

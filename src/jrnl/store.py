@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 from weakref import ref
@@ -243,7 +244,8 @@ class Store(TakesSnapshots, KeepsStates, TellsHistory, ClosesItself):
         pinned : bool
         volumes : iterable of str, optional
             The only volumes that it is meant for: `recover`, `view` and `plan` to it cover these,
-            unless they are told otherwise. A `rewind` to it is one of all volumes, as ever.
+            unless they are told otherwise. A `rewind` to it is one of all volumes, as ever, and
+            `digest` is over all of them.
 
         Raises
         ------
@@ -310,7 +312,8 @@ class Store(TakesSnapshots, KeepsStates, TellsHistory, ClosesItself):
         undoable : bool
             Let `Recovery.seek` move it to other states, forward and back.
         volumes : iterable of str, optional
-            Cover only these volumes; by default those of the mark that `to` names, or all.
+            Cover only these volumes; by default those of the mark or
+            snapshot that `to` names, or all.
         progress : callable, optional
             Called as ``progress(done, total)``, in bytes, while they are copied, with the store's
             lock held. What it raises ends the recovery, and nothing of it is kept.
@@ -351,7 +354,8 @@ class Store(TakesSnapshots, KeepsStates, TellsHistory, ClosesItself):
         writable : bool
             Let it be written to: copy on write, thrown away when it is closed.
         volumes : iterable of str, optional
-            Show only these volumes; by default those of the mark that `at` names, or all.
+            Show only these volumes; by default those of the mark or
+            snapshot that `at` names, or all.
         pinned : bool
             Keep its state in the window, as `pin` does, until it is closed.
 
@@ -376,7 +380,8 @@ class Store(TakesSnapshots, KeepsStates, TellsHistory, ClosesItself):
         snapshot = self._snapshot_of(at, only)
         if snapshot is not None:
             return Image.patched(snapshot.image, ExtentMap(engine), snapshot.seq, False)
-        seq = self._resolve(at)
+        with self._telling_of_parts(at, only):
+            seq = self._resolve(at)
         if engine.images & BEFORE:
             return Image.live(engine, seq, False, only)
         try:
@@ -395,11 +400,20 @@ class Store(TakesSnapshots, KeepsStates, TellsHistory, ClosesItself):
     def _only(self, volumes: Iterable[str] | None, point: Point) -> frozenset[int] | None:
         """Return the indices of the volumes that are asked for, None for all."""
         if volumes is None:
-            mark = self._catalog.find_mark(point) if isinstance(point, str) else point
-            volumes = mark.volumes if isinstance(mark, Mark) else None
+            named = self._named(point)
+            if isinstance(named, Snapshot):
+                return named.covers
+            volumes = None if named is None else named.volumes
         if volumes is None:
             return None
         return frozenset(chosen(self._catalog.volumes, volumes))
+
+    def _named(self, point: Point) -> Mark | Snapshot | None:
+        """Return the mark or snapshot that a point is, or is the name of."""
+        self._check_own(point)
+        if isinstance(point, str):
+            return self._catalog.snapshots.get(point) or self._catalog.find_mark(point)
+        return point if isinstance(point, Mark | Snapshot) else None
 
     def rewind(self, to: Point) -> Rewind:
         """Put production itself back to an earlier state, and drop the entries after it.
@@ -424,7 +438,7 @@ class Store(TakesSnapshots, KeepsStates, TellsHistory, ClosesItself):
             try:
                 return self._rewind(self._resolve(to))
             except PointExpired as error:
-                snapshot = self._snapshot_of(to)
+                snapshot = self._snapshot_of(to, self._only(None, to))
                 if snapshot is None:
                     raise
                 raise PointExpired(
@@ -449,8 +463,9 @@ class Store(TakesSnapshots, KeepsStates, TellsHistory, ClosesItself):
     def digest(self, at: Point | None = None) -> str:
         """Return one XXH3-128, as 32 hex digits, over all volumes one after the other.
 
-        Equal digests mean equal states. `at` is any point; the present state by default.
-        Takes and raises what `recover` does.
+        Equal digests mean equal states. `at` is any point; the present state by default. Of a
+        snapshot of some volumes the digest is over these alone. Takes and raises what `recover`
+        does.
         """
         with self._engine as engine:
             engine.check_open()
@@ -458,8 +473,10 @@ class Store(TakesSnapshots, KeepsStates, TellsHistory, ClosesItself):
                 return digest(engine, Image.production(engine))
             # With after-images alone, not every state that can be rebuilt can be viewed.
             look = self.view if engine.images & BEFORE else self.recover
-            with look(at, volumes=list(self)) as shown:
-                return digest(engine, shown.image)
+            named = self._named(at)
+            names = named.volumes if isinstance(named, Snapshot) else self
+            with look(at, volumes=names) as shown:
+                return digest(engine, shown.image, shown.volumes.values())
 
     def verify(self, progress: Callable[[int, int], object] | None = None) -> Report:
         """Read everything, and check it, two ways where there are two.
@@ -597,6 +614,25 @@ class Store(TakesSnapshots, KeepsStates, TellsHistory, ClosesItself):
                 return snapshot
         return None
 
+    @contextmanager
+    def _telling_of_parts(self, point: Point, only: frozenset[int] | None) -> Iterator[None]:
+        """Where a state has expired, and a snapshot holds a part of what is asked for, say so."""
+        try:
+            yield
+        except PointExpired as error:
+            parsed = parse_point(point)
+            snapshots = self._catalog.snapshots
+            seq = parsed.seq if isinstance(parsed, SeqPoint) else None
+            if isinstance(parsed, NamePoint) and parsed.name in snapshots:
+                seq = snapshots[parsed.name].seq
+            for part in snapshots.values():
+                if part.seq == seq and not covers(part, only):
+                    raise PointExpired(
+                        f"state {seq} is only in the snapshot {part.name!r} now, which covers only "
+                        f"{', '.join(map(repr, part.volumes))}; ask for no other volumes"
+                    ) from error
+            raise
+
     def _choose(
         self, to: Point, base: str | Snapshot | None, only: frozenset[int] | None
     ) -> tuple[Way, int]:
@@ -617,13 +653,14 @@ class Store(TakesSnapshots, KeepsStates, TellsHistory, ClosesItself):
                 target = asked
             own = Base(target.name, target.seq, target.image, target.covers)
             return Way("backward", own, ExtentMap(engine)), target.seq
-        seq = self._resolve(to)
-        return choose(engine, bases, seq, only), seq
+        with self._telling_of_parts(to, only) if base is None else nullcontext():
+            seq = self._resolve(to)
+            return choose(engine, bases, seq, only), seq
 
     def _state(self, point: Point, only: frozenset[int] | None) -> State:
         """Return what `diff` has to know of a point, and of which volumes."""
         self._check_own(point)
-        snapshot = self._snapshot_of(point)
+        snapshot = self._snapshot_of(point, only)
         if snapshot is not None and present_seq(self._engine, snapshot.seq) is None:
             return State(None, lambda: snapshot.image)
 
@@ -632,7 +669,8 @@ class Store(TakesSnapshots, KeepsStates, TellsHistory, ClosesItself):
             base = way.base.image or Image.production(self._engine)
             return Image.patched(base, way.extents, seq, False)
 
-        return State(self._resolve(point), image)
+        with self._telling_of_parts(point, only):
+            return State(self._resolve(point), image)
 
     def _outcome(self, seq: int, base: str | Snapshot | None, only: frozenset[int] | None) -> int:
         with self._engine as engine:

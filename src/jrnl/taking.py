@@ -40,7 +40,9 @@ class TakesSnapshots:
         ----------
         name : str
         volumes : iterable of str, optional
-            The only volumes that it covers; all by default.
+            The only volumes that it covers; all by default. `recover`, `view` and `plan` to it
+            cover these, too, unless they are told otherwise, and `digest` is over these alone. A
+            `rewind` to it is one of all volumes, as ever.
         pinned : bool
             No fold may touch it; see ``overflow="fold"`` of `create`.
 
@@ -73,7 +75,7 @@ class TakesSnapshots:
             copy = MemoryCopy(image, covered)
         else:
             image = Image.frozen(engine, covered)
-        snapshot = Snapshot(self._catalog, name, image, engine.tick(), copy, covered, pinned)
+        snapshot = Snapshot(self._catalog, name, image, engine.tick(), copy, covered, bool(pinned))
         if copy is not None:
             self._catalog.copier.add(copy)
         return snapshot
