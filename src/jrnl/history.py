@@ -15,6 +15,7 @@ import numpy as np
 from jrnl._core import compare_images, entries_over, tally, written_ranges
 from jrnl.errors import CorruptionError, InvalidArgument
 from jrnl.recovery import BLOCK_BYTES
+from jrnl.sizes import as_flag
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -280,6 +281,7 @@ class TellsHistory(ABC):
         PointExpired, UnknownPoint, UnknownVolume, CorruptionError, InvalidArgument, InvalidType,
         EditOpen, StoreClosed, MemoryError
         """
+        exact = as_flag(exact, "exact")
         with self._engine as engine:
             engine.check_open()
             index = None if volume is None else self._catalog.volume_index(volume)

@@ -13,7 +13,7 @@ from jrnl.folder import Folder
 from jrnl.folding import Folding
 from jrnl.limits import Duration, parse_limits
 from jrnl.options import parse, parse_journal, parse_modes
-from jrnl.sizes import Size
+from jrnl.sizes import Size, as_flag
 from jrnl.sources import Path, load
 from jrnl.store import Store
 
@@ -220,11 +220,11 @@ def wrap(
         overflow=overflow, reclaim=reclaim, low=low, on_low=on_low, keep_at_least=keep_at_least,
         keep_at_most=keep_at_most,
     )  # fmt: skip
-    mode = parse_modes(images, overflow, clock)
+    mode, checksum = parse_modes(images, overflow, clock), as_flag(checksum, "checksum")
     capacity = parse_journal(journal)
     device = MemoryDevice.adopt(buffer)
     if device.size == 0:
         raise InvalidArgument("the buffer is empty; a volume has at least one byte")
-    engine = Engine([device], capacity, mode, bool(checksum), overflow == "refuse", clock)
+    engine = Engine([device], capacity, mode, checksum, overflow == "refuse", clock)
     engine.mark_written(0, 0, device.size)
     return _begun(Store(engine, ["data"], None, limits), overflow)

@@ -24,6 +24,7 @@ from jrnl.errors import (
 from jrnl.plan import BEFORE, PRODUCTION, Base, Plan, Way, choose
 from jrnl.points import Point, SeqPoint, parse_point
 from jrnl.shared import SharedFile
+from jrnl.sizes import as_flag
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -235,9 +236,9 @@ class Recovery(StateIO, ClosesItself):
         ------
         JournalFull
             The journal may not let entries go, and what differs does not fit; nothing has changed.
-        UnknownVolume, CorruptionError, EditOpen, StoreClosed
+        UnknownVolume, InvalidArgument, InvalidType, CorruptionError, EditOpen, StoreClosed
         """
-        image = self.image
+        image, dry_run = self.image, as_flag(dry_run, "dry_run")
         indices = chosen(self.volumes, volumes)
         with image.engine as engine:
             engine.check_open()

@@ -51,6 +51,7 @@ from jrnl.recovery import (
     present_seq,
     recover,
 )
+from jrnl.sizes import as_flag
 from jrnl.snapshot import Report, Snapshot, covers
 from jrnl.taking import TakesSnapshots
 from jrnl.view import View
@@ -255,6 +256,7 @@ class Store(TakesSnapshots, KeepsStates, TellsHistory, ClosesItself):
         PointExpired
             A pin with after-images alone, and no snapshot that leads to the state.
         """
+        pinned = as_flag(pinned, "pinned")
         known = self._catalog.volumes
         indices = [] if volumes is None else chosen(known, volumes)
         meant = [volume for volume, index in known.items() if index in indices]
@@ -330,6 +332,7 @@ class Store(TakesSnapshots, KeepsStates, TellsHistory, ClosesItself):
             An image that would be applied is damaged, or the bridge's cross-check fails.
         InvalidArgument, InvalidType, EditOpen, StoreClosed, MemoryError
         """
+        undoable = as_flag(undoable, "undoable")
         with self._engine as engine:
             engine.check_open()
             only = self._only(volumes, to)
@@ -364,6 +367,7 @@ class Store(TakesSnapshots, KeepsStates, TellsHistory, ClosesItself):
         PointExpired, UnknownPoint, UnknownVolume, CorruptionError, InvalidArgument, InvalidType,
         EditOpen, StoreClosed
         """
+        writable, pinned = as_flag(writable, "writable"), as_flag(pinned, "pinned")
         with self._engine as engine:
             engine.check_open()
             self._check_own(at)

@@ -8,6 +8,7 @@ from jrnl._core import Image
 from jrnl.copier import Copy, MemoryCopy
 from jrnl.plan import BEFORE
 from jrnl.recovery import chosen
+from jrnl.sizes import as_flag
 from jrnl.snapshot import Snapshot
 
 if TYPE_CHECKING:
@@ -52,12 +53,12 @@ class TakesSnapshots:
         OSError, StorePoisoned, ReadOnlyStore
             On disk.
         """
-        copier = self._catalog.copier
+        copier, pinned = self._catalog.copier, as_flag(pinned, "pinned")
         with self._engine as engine:
             engine.check_open()
             self._catalog.check_free(name)
             covered = chosen(self._catalog.volumes, volumes)
-            snapshot = self._begin_snapshot(name, covered, bool(pinned))
+            snapshot = self._begin_snapshot(name, covered, pinned)
             if self._keeper is None:
                 self._catalog.add_snapshot(snapshot)
         if self._keeper is not None:
@@ -75,7 +76,7 @@ class TakesSnapshots:
             copy = MemoryCopy(image, covered)
         else:
             image = Image.frozen(engine, covered)
-        snapshot = Snapshot(self._catalog, name, image, engine.tick(), copy, covered, bool(pinned))
+        snapshot = Snapshot(self._catalog, name, image, engine.tick(), copy, covered, pinned)
         if copy is not None:
             self._catalog.copier.add(copy)
         return snapshot

@@ -9,6 +9,7 @@ from jrnl.catalog import volume_index
 from jrnl.closing import ClosesItself
 from jrnl.errors import ReadOnlyStore
 from jrnl.files import VolumeFile
+from jrnl.sizes import as_flag
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -90,8 +91,9 @@ class View(StateIO, ClosesItself):
 
         Raises
         ------
-        StoreClosed
+        InvalidType, StoreClosed
         """
+        writable = as_flag(writable, "writable")
         with self.image.engine:
             if self.writable and self.own_bytes:
                 # What was written so far becomes the ground that both of them stand on.
