@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import jrnl
+from tests.fingerprint import unchanged
 
 KINDS = ["memory", "disk"]
 SIZES = {"a": 8192, "b": 8192, "c": 4096}
@@ -254,3 +255,36 @@ def test_snapshots_of_any_volumes_hold_what_they_cover(kind, images, tmp_path):
                     continue
                 assert not set(asked) <= set(covered)
             assert store.digest(point) == digest_of({n: then[n] for n in covered})
+
+
+def test_a_volume_is_given_by_its_name_or_as_itself_and_never_as_another_stores():
+    with jrnl.create(volumes=SIZES) as store, jrnl.create(volumes=SIZES) as other:
+        store["a"].write(0, b"one")
+        own, foreign = store["a"], other["a"]
+        taken, view, recovery = store.snapshot("taken"), store.view(1), store.recover(1)
+        calls: list[Callable[[jrnl.Volume], object]] = [
+            lambda volume: store.diff(0, 1, volume).size,
+            lambda volume: store.history(0, 1, volume).size,
+            lambda volume: store.plan(0, volumes=[volume]).bytes,
+            lambda volume: [*store.recover(0, volumes=[volume]).volumes],
+            lambda volume: [*store.view(0, volumes=["b", volume]).volumes],
+            lambda volume: recovery.restore(volumes=[volume]).bytes,
+            lambda volume: view.read(0, 3, volume),
+            lambda volume: recovery.read(0, 3, volume),
+            lambda volume: recovery.as_array(volume)[:3].tobytes(),
+            lambda volume: taken.read(0, 3, volume),
+            lambda volume: store[volume],
+            lambda volume: store.mark("mark", volumes=[volume]).volumes,
+            lambda volume: store.snapshot("part", volumes=[volume]).volumes,
+        ]
+        for call in calls:
+            with unchanged(store), pytest.raises(jrnl.InvalidArgument, match="of another store"):
+                call(foreign)
+        answers = [call(own) for call in calls]
+        assert answers == [1, 1, 3, ["a"], ["a", "b"], 0, b"one", b"one", b"one", b"one", own,
+                           ("a",), ("a",)]  # fmt: skip
+        with pytest.raises(jrnl.UnknownVolume), store.view(0, volumes=["b"]) as some:
+            some.read(0, 3, own)
+        for nobody in (store.mark("b"), taken, 0, b"a"):  # what has a name is not a volume yet
+            with pytest.raises(jrnl.UnknownVolume):
+                store.diff(0, 1, nobody)

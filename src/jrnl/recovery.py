@@ -122,7 +122,7 @@ class Recovery(StateIO, ClosesItself):
         self._close_paths()
 
     def _find(self, volume: object) -> int:
-        return volume_index(self.volumes, volume)
+        return volume_index(self.volumes, volume, self.image.engine)
 
     @property
     def only(self) -> frozenset[int] | None:
@@ -239,7 +239,7 @@ class Recovery(StateIO, ClosesItself):
         UnknownVolume, InvalidArgument, InvalidType, CorruptionError, EditOpen, StoreClosed
         """
         image, dry_run = self.image, as_flag(dry_run, "dry_run")
-        indices = chosen(self.volumes, volumes)
+        indices = chosen(self.volumes, volumes, image.engine)
         with image.engine as engine:
             engine.check_open()
             ranges, oldest = differences(image, indices)
@@ -399,14 +399,19 @@ def ranges_of(extents: ExtentMap, index: int) -> list[tuple[int, int]]:
     return list(zip(offsets[mine].tolist(), lengths[mine].tolist(), strict=True))
 
 
-def chosen(known: dict[str, int], wanted: Iterable[str] | None) -> list[int]:
-    """Return the indices of the volumes that are named; of all by default. Raises UnknownVolume."""
+def chosen(known: dict[str, int], wanted: Iterable[str] | None, engine: Engine) -> list[int]:
+    """Return the indices of the volumes that are named; of all by default.
+
+    Raises
+    ------
+    UnknownVolume, InvalidArgument, InvalidType
+    """
     if wanted is None:
         return list(known.values())
     if isinstance(wanted, str):
         raise InvalidType(f"volumes are names in a list: [{wanted!r}]")
     try:
-        indices = sorted({volume_index(known, name) for name in wanted})
+        indices = sorted({volume_index(known, name, engine) for name in wanted})
     except TypeError as error:
         raise InvalidType(f"volumes are names in a list, not {shown(wanted)}") from error
     if not indices:

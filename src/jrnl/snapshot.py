@@ -128,7 +128,7 @@ class Snapshot:
         """
         if volume is None and len(self.volumes) == 1:
             volume = self.volumes[0]
-        index = volume_index(self._indices, volume)
+        index = volume_index(self._indices, volume, self.image.engine)
         if list(self._indices)[index] not in self.volumes:
             raise UnknownVolume(
                 f"the snapshot {self.name!r} covers only {', '.join(map(repr, self.volumes))}, "

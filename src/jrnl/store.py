@@ -258,7 +258,7 @@ class Store(TakesSnapshots, KeepsStates, TellsHistory, ClosesItself):
         """
         pinned = as_flag(pinned, "pinned")
         known = self._catalog.volumes
-        indices = [] if volumes is None else chosen(known, volumes)
+        indices = [] if volumes is None else chosen(known, volumes, self._engine)
         meant = [volume for volume, index in known.items() if index in indices]
         with self._engine as engine:
             engine.check_open()
@@ -410,7 +410,7 @@ class Store(TakesSnapshots, KeepsStates, TellsHistory, ClosesItself):
             volumes = None if named is None else named.volumes
         if volumes is None:
             return None
-        return frozenset(chosen(self._catalog.volumes, volumes))
+        return frozenset(chosen(self._catalog.volumes, volumes, self._engine))
 
     def _named(self, point: Point) -> Mark | Snapshot | None:
         """Return the mark or snapshot that a point is, or is the name of."""

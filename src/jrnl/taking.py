@@ -57,7 +57,7 @@ class TakesSnapshots:
         with self._engine as engine:
             engine.check_open()
             self._catalog.check_free(name)
-            covered = chosen(self._catalog.volumes, volumes)
+            covered = chosen(self._catalog.volumes, volumes, engine)
             snapshot = self._begin_snapshot(name, covered, pinned)
             if self._keeper is None:
                 self._catalog.add_snapshot(snapshot)

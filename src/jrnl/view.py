@@ -57,7 +57,7 @@ class View(StateIO, ClosesItself):
         return f"<jrnl.View at {self.seq}{', writable' if self.writable else ''}>"
 
     def _find(self, volume: object) -> int:
-        return volume_index(self.volumes, volume)
+        return volume_index(self.volumes, volume, self.image.engine)
 
     def write(self, offset: int, data: ReadableBuffer, volume: str | None = None) -> None:
         """Write `data` at `offset` to this view alone: all of it, or nothing.
