@@ -232,7 +232,7 @@ def test_entries_are_a_structured_copy(store):
     assert (store.journal.before(2), store.journal.after(2)) == (b"", b"named")
 
 
-def test_mappings_are_copies_in_order(store):
+def test_mappings_are_read_only_and_in_order(store):
     store.mark("b")
     store.mark("a")
     store.snapshot("y")
@@ -246,6 +246,10 @@ def test_mappings_are_copies_in_order(store):
     ]:
         assert isinstance(mapping, Mapping)
         assert list(mapping) == names
+        with pytest.raises(TypeError):
+            mapping["new"] = None
+        with pytest.raises(AttributeError):
+            mapping.pop(names[0])
     assert store.recoveries[kept.id] is kept
     assert list(store) == ["data"]
     assert store["data"] is store.volume is store.volumes["data"]

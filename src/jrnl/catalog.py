@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import count
 from typing import TYPE_CHECKING, Any, Protocol
@@ -161,7 +161,7 @@ class Catalog:
             return None
         return mark
 
-    def marks(self) -> Mapping[str, Mark]:
+    def marks(self) -> dict[str, Mark]:
         """Return all marks whose states are in the window."""
         self._prune()
         return dict(self._marks)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from functools import partial
+from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
 from weakref import ref
 
@@ -144,7 +145,7 @@ class Store(TakesSnapshots, KeepsStates, TellsHistory, ClosesItself):
     @property
     def volumes(self) -> Mapping[str, Volume]:
         """All volumes by name, in the order of their creation."""
-        return dict(self._volumes)
+        return MappingProxyType(self._volumes)
 
     @property
     def volume(self) -> Volume:
@@ -169,14 +170,14 @@ class Store(TakesSnapshots, KeepsStates, TellsHistory, ClosesItself):
         """Marks whose states are in the window, by name."""
         with self._engine as engine:
             engine.check_not_closed()
-            return self._catalog.marks()
+            return MappingProxyType(self._catalog.marks())
 
     @property
     def snapshots(self) -> Mapping[str, Snapshot]:
         """Snapshots by name."""
         with self._engine as engine:
             engine.check_not_closed()
-            return dict(self._catalog.snapshots)
+            return MappingProxyType(dict(self._catalog.snapshots))
 
     @property
     def recoveries(self) -> Mapping[int, Recovery]:
@@ -186,7 +187,7 @@ class Store(TakesSnapshots, KeepsStates, TellsHistory, ClosesItself):
         """
         with self._engine as engine:
             engine.check_not_closed()
-            return self._catalog.recoveries()
+            return MappingProxyType(self._catalog.recoveries())
 
     def delete_recovery(self, number: int) -> None:
         """Give up a recovery by its id, with what it preserves; also one that cannot be taken up.
