@@ -80,7 +80,8 @@ PROPERTIES = {
     "Store": "volumes volume seq window window_time marks pins snapshots recoveries",
     "Pin": "seq held needs",
     "Journal": "capacity used entries",
-    "Volume": "size",
+    "Volume": "name size",
+    "Snapshot": "name seq time_ns volumes pinned complete",
     "Plan": "oldest_after_restore",
 }
 FIELDS = {
@@ -190,6 +191,18 @@ def test_star_import_and_plain_import_are_quiet():
         [sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=True
     )
     assert done.stderr == ""
+
+
+def test_facts_cannot_be_assigned(store):
+    taken = store.snapshot("taken")
+    for thing, attribute in [
+        *((taken, attribute) for attribute in PROPERTIES["Snapshot"].split()),
+        *((store.volume, attribute) for attribute in PROPERTIES["Volume"].split()),
+        *((store, attribute) for attribute in PROPERTIES["Store"].split()),
+    ]:
+        before = getattr(thing, attribute)
+        with pytest.raises(AttributeError):
+            setattr(thing, attribute, before)
 
 
 def test_kinds_are_the_numbers_of_the_entries(store):

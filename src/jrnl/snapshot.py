@@ -59,18 +59,6 @@ class Snapshot:
 
     It never changes, but in a store with ``overflow="fold"``: there the oldest one that is not
     pinned goes on to a later state when the journal is full.
-
-    Attributes
-    ----------
-    name : str
-    seq : int
-        The state it holds.
-    time_ns : int
-        When it was taken, in nanoseconds since 1970-01-01 UTC.
-    volumes : tuple of str
-        The volumes that it covers; by default all of the store's.
-    pinned : bool
-        Whether no fold ever touches it.
     """
 
     def __init__(
@@ -88,16 +76,41 @@ class Snapshot:
         self._image: Image | None = image
         self._copy = copy
         image.hold()
-        self.name = name
-        self.seq = image.seq
-        self.time_ns = time_ns
-        self.volumes = tuple(
+        self._name = name
+        self._seq = image.seq
+        self._time_ns = time_ns
+        self._volumes = tuple(
             volume for volume, k in catalog.volumes.items() if covered is None or k in covered
         )
-        self.pinned = pinned
+        self._pinned = pinned
 
     def __repr__(self) -> str:
         return f"<jrnl.Snapshot {self.name!r} at {self.seq}>"
+
+    @property
+    def name(self) -> str:
+        """What it is called."""
+        return self._name
+
+    @property
+    def seq(self) -> int:
+        """The state it holds."""
+        return self._seq
+
+    @property
+    def time_ns(self) -> int:
+        """When it was taken, in nanoseconds since 1970-01-01 UTC."""
+        return self._time_ns
+
+    @property
+    def volumes(self) -> tuple[str, ...]:
+        """The volumes that it covers; by default all of the store's."""
+        return self._volumes
+
+    @property
+    def pinned(self) -> bool:
+        """Whether no fold ever touches it."""
+        return self._pinned
 
     @property
     def image(self) -> Image:
@@ -113,7 +126,7 @@ class Snapshot:
             image.hold()
             before.let_go()
         self._image = image
-        self.seq = image.seq
+        self._seq = image.seq
 
     def read(self, offset: int, length: int, volume: str | None = None) -> bytes:
         """Return `length` bytes of a volume at `offset`.
