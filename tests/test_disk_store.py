@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
+import resource
 import shutil
 import struct
 import subprocess
 import sys
 import threading
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -625,6 +628,7 @@ def test_a_failed_sync_poisons_and_reopening_redoes(tmp_path):
     disk.before = None
     for act in (lambda: store.volume.write(0, b"x"), store.flush, lambda: store.mark("m"),
                 lambda: store.rewind(0), lambda: store.snapshot("s")):  # fmt: skip
+        assert "a write or sync failed" in store.problems[-1]
         with pytest.raises(jrnl.StorePoisoned, match="open it again"):
             act()
     assert store.volume.read(0, 4) == b"kept"
@@ -700,3 +704,61 @@ def test_headers_that_have_left_hold_no_memory(path):
         check=True, capture_output=True, text=True,
     )  # fmt: skip
     assert int(done.stdout) < 4 << 20
+
+
+DROPPED = """
+import jrnl, sys
+
+store = jrnl.create(sys.argv[1], size="64KiB")
+store.volume.write(0, b"first")
+store.flush()
+store.volume.write(0, b"later")
+if sys.argv[2] == "dropped":
+    del store
+elif sys.argv[2] == "in a cycle":
+    store.itself = store
+"""
+
+
+@pytest.mark.parametrize("how", ["dropped", "in a cycle", "at the end"])
+def test_what_was_written_to_a_store_that_nobody_closed_is_flushed(path, how):
+    command = [sys.executable, "-X", "dev", "-c", DROPPED, path, how]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    assert "ResourceWarning" in done.stderr
+    assert "without being closed" in done.stderr
+    with jrnl.open(path) as store:
+        assert store.volume.read(0, 5) == b"later"
+        assert not store.problems
+
+
+def test_too_many_open_files_stop_a_snapshot_and_nothing_else(path):
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    held = []
+    with jrnl.create(path, size=65536, journal="4MiB") as store:
+        store.volume.write(0, b"one")
+        store.snapshot("first").wait()
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (256, before[1]))
+            with pytest.raises(OSError, match="ulimit -n") as caught:
+                for k in range(256):
+                    store.volume.write(0, b"%d" % k)
+                    store.snapshot(f"{k} more")
+            assert caught.value.errno == errno.EMFILE
+            assert f"{k} more" not in store.snapshots
+            with suppress(OSError):
+                while True:
+                    held.append(os.open(os.devnull, os.O_RDONLY))
+            with pytest.raises(OSError, match="Too many open files"):
+                store.recover(1).restore()
+            store.volume.write(0, b"goes on")
+            assert not store.problems
+        finally:
+            for descriptor in held:
+                os.close(descriptor)
+            resource.setrlimit(resource.RLIMIT_NOFILE, before)
+        store.flush()
+        assert store.verify().ok
+    with jrnl.open(path) as store:
+        assert len(store.snapshots) == k + 1
+        assert store.volume.read(0, 7) == b"goes on"
+        assert store.verify().ok

@@ -171,6 +171,11 @@ def test_a_path_follows_and_cannot_be_written_to(seed):
         assert file.read(100) == twin.model.states[51][0][:100]
     with pytest.raises(PermissionError), open(path, "r+b") as file:
         os.pwrite(file.fileno(), b"x", 0)
+    for size in (0, 1 << 30):
+        with pytest.raises(PermissionError):
+            os.truncate(path, size)
+    recovery.seek(7)
+    assert path.read_bytes() == twin.model.states[7][0]
     recovery.close()
     assert not path.exists()
 

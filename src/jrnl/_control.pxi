@@ -383,8 +383,11 @@ cdef class Log:
         raise_status(status, self.core)
 
     def poison(self, int error):
-        """A write or sync of another of the store's files has failed."""
-        if not self.disk.poisoned:
+        """A write or sync of another of the store's files has failed.
+
+        Too many open files are no such failure: nothing was written then, nor will it be.
+        """
+        if not self.disk.poisoned and error != EMFILE and error != ENFILE:
             self.disk.poisoned = error if error else EIO
 
     def save_index(self):

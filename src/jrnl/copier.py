@@ -59,6 +59,11 @@ class Copy(ABC):
         self.done = False
         self.error: Exception | None = None
 
+    @property
+    def files_to_make(self) -> int:
+        """Of how many volumes it will open files."""
+        return 0
+
     @abstractmethod
     def step(self, pieces: int, *, gently: bool) -> None:
         """Do a little more. By one thread at a time."""
@@ -141,6 +146,11 @@ class FileCopy(Copy):
         self._at = 0
         self._synced = False
         self._settled = False
+
+    @property
+    def files_to_make(self) -> int:
+        """Of how many volumes it will open files."""
+        return len(self._covered) if self._todo is None else 0
 
     def clean_up(self) -> None:
         """Remove its files; the next opening removes what cannot be removed now."""
@@ -310,6 +320,12 @@ class Copier:
         with self.gate:
             pass
 
+    def flush(self) -> None:
+        """Make durable what was written to a store on disk that nobody will close."""
+        with suppress(JrnlError, OSError), Trying(self.engine) as taken:
+            if taken and self.log is not None:
+                self.log.commit()
+
     def step(self) -> bool:
         """Make a piece of the oldest copy; return whether there was one."""
         with self.gate:
@@ -455,6 +471,7 @@ def _after_fork(child: bool) -> None:
 def _at_exit() -> None:
     for copier in list(_copiers):
         copier.stop()
+        copier.flush()
 
 
 os.register_at_fork(

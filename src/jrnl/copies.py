@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
     Device = FileDevice | CallbackDevice
 
+_SPARE_DESCRIPTORS = 8
 _BLOCK = FORMAT["constants"]["SNAPSHOT_BLOCK_BYTES"]
 _COVERED = FORMAT["constants"]["SUM_BLOCK_SUMS"] * _BLOCK
 NAME = re.compile(r"(snapshot|recovery)-(\d{1,18})(-\d{1,5}\.(img|sums)|(-\d{1,18})?\.patches)")
@@ -96,6 +98,23 @@ def make(
                 device.close()
         raise
     return image
+
+
+def check_descriptors(volumes: int) -> None:
+    """Raise OSError (EMFILE) unless the process may open the files of one more copy, and a few."""
+    held: list[int] = []
+    try:
+        for _ in range(2 * volumes + _SPARE_DESCRIPTORS):
+            held.append(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))
+    except OSError as error:
+        raise OSError(
+            error.errno,
+            f"{os.strerror(error.errno or 0)}: a snapshot on disk keeps two for each volume; "
+            "delete some, or have the process allowed more (ulimit -n)",
+        ) from error
+    finally:
+        for descriptor in held:
+            os.close(descriptor)
 
 
 class _Missing:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import marshal
+import os
 import struct
 import threading
 from contextlib import suppress
@@ -306,17 +307,22 @@ class Keeper:
             return copies.make(
                 self.place, engine, self.superblock.key, number, source, clones, covered
             )
-        except OSError as error:
-            log.poison(error.errno or 0)
+        except BaseException as error:
+            self._copy_failed(number, error)
             raise
-        except BaseException:
+
+    def _copy_failed(self, number: int, error: BaseException) -> None:
+        if isinstance(error, OSError):
+            self.opened.poison(error.errno or 0)
+        if not self.opened.poisoned:
             copies.remove(self.place, number, len(self.fixed["volumes"]))
-            raise
 
     def take_snapshot(self, covered: list[int]) -> tuple[Image, Copy | None]:
         """Begin a snapshot of production; return its image, and how that becomes a copy."""
         log, engine = self.opened, self.opened.engine
         log.check()
+        waiting = [] if self.catalog is None else self.catalog.copier.pending()
+        copies.check_descriptors(len(covered) + sum(copy.files_to_make for copy in waiting))
         if not engine.images & BEFORE:
             image = self._copy(Image.production(engine), production=True, covered=covered)
             self._begun.add(image.tag)
@@ -402,11 +408,8 @@ class Keeper:
         engine, key = self.opened.engine, self.superblock.key
         try:
             return copies.make(self.place, engine, key, number, image, clones)
-        except OSError as error:
-            self.opened.poison(error.errno or 0)
-            raise
-        except BaseException:
-            copies.remove(self.place, number, volumes)
+        except BaseException as error:
+            self._copy_failed(number, error)
             raise
 
     def make_base(self, name: str, seq: int) -> Image:
@@ -716,6 +719,16 @@ class Keeper:
         """Whether there is anything left that can be written."""
         log = self.opened
         return not log.read_only and not log.poisoned and not log.forked
+
+    def all_problems(self) -> list[str]:
+        """Say what opening has found, and what has stopped all writing since."""
+        failed = 0 if self.log is None else self.log.poisoned
+        if not failed:
+            return list(self.problems)
+        return [
+            *self.problems,
+            f"a write or sync failed ({os.strerror(failed)}): what was not durable by then is lost",
+        ]
 
     def close(self, recoveries: list[Recovery]) -> None:
         """Make everything durable, bring the volumes' files up to date, and say so."""

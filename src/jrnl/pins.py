@@ -65,6 +65,10 @@ class Pin(ClosesItself):
         """Whether it still keeps the state."""
         return self._hold.seq is not None
 
+    def is_of(self, engine: Engine) -> bool:
+        """Whether it is a pin of the store with this engine."""
+        return self._hold.engine is engine
+
     def release(self) -> None:
         """Let the state go; a mark's pin as ``store.unpin`` does. Doing so twice is fine."""
         marks = None if self._marks is None else self._marks()

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 _PIECE_BYTES = 1 << 20
 _BLOCK_BYTES = FORMAT["constants"]["SNAPSHOT_BLOCK_BYTES"]
 _F_ADD_SEALS = 1033  # linux/fcntl.h
-_F_SEAL_FUTURE_WRITE = 0x10
+_F_SEAL_SHRINK, _F_SEAL_GROW, _F_SEAL_FUTURE_WRITE = 0x2, 0x4, 0x10
 
 
 class SharedFile:
@@ -41,7 +41,9 @@ class SharedFile:
             if follows:
                 # Our mapping is made before the seal, and is the only way to write to it.
                 self._memory = mmap.mmap(self._descriptor, self._size)
-                fcntl.fcntl(self._descriptor, _F_ADD_SEALS, _F_SEAL_FUTURE_WRITE)
+                # Cut shorter by another program, it would be a trap for whoever writes to it.
+                seals = _F_SEAL_SHRINK | _F_SEAL_GROW | _F_SEAL_FUTURE_WRITE
+                fcntl.fcntl(self._descriptor, _F_ADD_SEALS, seals)
             self.write_all(image, fresh=True)
         except BaseException:
             self.close()

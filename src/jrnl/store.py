@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from functools import partial
@@ -30,7 +31,7 @@ from jrnl.errors import (
 )
 from jrnl.history import State, TellsHistory
 from jrnl.journal import Journal
-from jrnl.pins import KeepsStates, Pins
+from jrnl.pins import KeepsStates, Pin, Pins
 from jrnl.plan import BEFORE, PRODUCTION, Base, Plan, Way, choose
 from jrnl.points import (
     Mark,
@@ -527,10 +528,10 @@ class Store(TakesSnapshots, KeepsStates, TellsHistory, ClosesItself):
     def problems(self) -> list[str]:
         """What is known to be wrong, one sentence each.
 
-        That is what opening a store on disk has found, and what has stopped the copying of a
-        snapshot or spoiled a part of it.
+        That is what opening a store on disk has found, what has stopped the copying of a snapshot
+        or spoiled a part of it, and a failed write or sync, after which nothing is written.
         """
-        found = [] if self._keeper is None else list(self._keeper.problems)
+        found = [] if self._keeper is None else self._keeper.all_problems()
         problems = (snapshot.problem for snapshot in self._catalog.snapshots.values())
         return found + [problem for problem in problems if problem is not None]
 
@@ -563,6 +564,17 @@ class Store(TakesSnapshots, KeepsStates, TellsHistory, ClosesItself):
                 engine.close()
                 if self._keeper is not None:
                     self._keeper.let_go()
+
+    def __del__(self) -> None:
+        keeper = getattr(self, "_keeper", None)
+        if keeper is not None and not self._engine.closed and keeper.writable:
+            warnings.warn(
+                f"{self!r} was dropped without being closed; it is flushed, as far as it can be",
+                ResourceWarning,
+                source=self,
+                stacklevel=1,
+            )
+            self._catalog.copier.flush()
 
     def _finish_restore(self) -> None:
         """Take an interrupted restore back, or go on with it. Called by the opening."""
@@ -597,9 +609,22 @@ class Store(TakesSnapshots, KeepsStates, TellsHistory, ClosesItself):
         return self._engine.resolve(parsed.seq)
 
     def _check_own(self, point: object) -> None:
-        """Raise UnknownPoint for a snapshot that was deleted, or is of another store."""
-        if isinstance(point, Snapshot) and point.image.engine is not self._engine:
-            raise UnknownPoint(f"the snapshot {point.name!r} is of another store; use its seq")
+        """Raise UnknownPoint for what was deleted, or is of another store."""
+        foreign = isinstance(point, Snapshot) and point.image.engine is not self._engine
+        if isinstance(point, Pin):
+            foreign = not point.is_of(self._engine)
+        elif isinstance(point, Mark) and point.name is not None:
+            own = self._catalog.find_mark(point.name)
+            if own is None:  # of a state that is there it would be known
+                foreign = _is_in_window(self._engine, self._catalog, point.seq)
+            else:
+                foreign = own.time_ns != point.time_ns
+        if foreign:
+            what = type(point).__name__.lower()
+            name = getattr(point, "name", None)
+            raise UnknownPoint(
+                f"the {what} {name!r} is of another store, or was dropped; use its seq"
+            )
 
     def _snapshot_of(self, point: Point, only: frozenset[int] | None = None) -> Snapshot | None:
         """Return a snapshot that holds what is asked of the state that `point` names, if any."""
