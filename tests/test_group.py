@@ -34,6 +34,11 @@ def test_a_mark_of_some_volumes_is_gone_back_to_for_these(kind, tmp_path):
         assert mark == ("some", 7, mark.time_ns)
         assert mark.volumes == ("a", "c")
         assert store.mark("all").volumes is None
+        moved = mark._replace(name="other")
+        assert (moved, moved.volumes) == (("other", 7, mark.time_ns), ("a", "c"))
+        assert mark == store.marks["some"]
+        assert mark != jrnl.Mark(*mark)
+        assert hash(mark) == hash(store.marks["some"])
         then = content(store)
         for name in "abc":
             store[name].write(100, b"later")

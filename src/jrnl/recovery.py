@@ -27,6 +27,8 @@ from jrnl.shared import SharedFile
 from jrnl.sizes import as_flag
 
 if TYPE_CHECKING:
+    from typing import Self
+
     from numpy.typing import NDArray
 
     from jrnl._core import Engine
@@ -114,6 +116,10 @@ class Recovery(StateIO, ClosesItself):
         self.plan = replace(plan, _outcome=self._outcome_of(image))
         self.copy: int | None = base.image.tag if base.image is not None else None
         self.id = catalog.add_recovery(self) if number is None else catalog.add_loaded(self, number)
+
+    def __enter__(self) -> Self:
+        self.image.engine.check_not_closed()
+        return self
 
     def __repr__(self) -> str:
         return f"<jrnl.Recovery {self.id} at {self.seq} from {self.base!r}>"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple
 from weakref import ref
 
@@ -13,15 +14,20 @@ from jrnl.errors import (
     CorruptionError,
     InvalidArgument,
     InvalidType,
+    PointExpired,
     ReadOnlyStore,
     UnknownPoint,
     UnknownVolume,
 )
+from jrnl.points import NamePoint, SeqPoint, parse_point
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
     from jrnl._core import Image
     from jrnl.catalog import Catalog
     from jrnl.copier import Copy
+    from jrnl.points import Point
 
 _PIECE_BYTES = 1 << 16
 _BLOCK_BYTES = 4096  # what the core counts written bytes in
@@ -250,6 +256,27 @@ class Snapshot:
 def covers(snapshot: Snapshot, only: frozenset[int] | None) -> bool:
     """Whether a snapshot has all of the volumes that are asked for; None is all of the store's."""
     return snapshot.covers is None or (only is not None and only <= snapshot.covers)
+
+
+@contextmanager
+def telling_of_parts(
+    snapshots: Mapping[str, Snapshot], point: Point, only: frozenset[int] | None
+) -> Iterator[None]:
+    """Where a state has expired, and a snapshot holds a part of what is asked for, say so."""
+    try:
+        yield
+    except PointExpired as error:
+        parsed = parse_point(point)
+        seq = parsed.seq if isinstance(parsed, SeqPoint) else None
+        if isinstance(parsed, NamePoint) and parsed.name in snapshots:
+            seq = snapshots[parsed.name].seq
+        for part in snapshots.values():
+            if part.seq == seq and not covers(part, only):
+                raise PointExpired(
+                    f"state {seq} is only in the snapshot {part.name!r} now, which covers only "
+                    f"{', '.join(map(repr, part.volumes))}; ask for no other volumes"
+                ) from error
+        raise
 
 
 def problems_of(snapshot: Snapshot) -> list[str]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
 from functools import partial
 from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
@@ -54,13 +53,14 @@ from jrnl.recovery import (
     recover,
 )
 from jrnl.sizes import as_flag
-from jrnl.snapshot import Report, Snapshot, covers
+from jrnl.snapshot import Report, Snapshot, covers, telling_of_parts
 from jrnl.taking import TakesSnapshots
 from jrnl.view import View
 from jrnl.volume import Volume
 
 if TYPE_CHECKING:
     from types import TracebackType
+    from typing import Self
 
     from jrnl.keeper import Keeper
 
@@ -128,6 +128,10 @@ class Store(TakesSnapshots, KeepsStates, TellsHistory, ClosesItself):
         if rules is not None:
             limits.apply(engine, rules, self)
         self.journal = Journal(engine)
+
+    def __enter__(self) -> Self:
+        self._engine.check_not_closed()
+        return self
 
     def __repr__(self) -> str:
         if self._engine.closed:
@@ -386,7 +390,7 @@ class Store(TakesSnapshots, KeepsStates, TellsHistory, ClosesItself):
         snapshot = self._snapshot_of(at, only)
         if snapshot is not None:
             return Image.patched(snapshot.image, ExtentMap(engine), snapshot.seq, False)
-        with self._telling_of_parts(at, only):
+        with telling_of_parts(self._catalog.snapshots, at, only):
             seq = self._resolve(at)
         if engine.images & BEFORE:
             return Image.live(engine, seq, False, only)
@@ -644,25 +648,6 @@ class Store(TakesSnapshots, KeepsStates, TellsHistory, ClosesItself):
                 return snapshot
         return None
 
-    @contextmanager
-    def _telling_of_parts(self, point: Point, only: frozenset[int] | None) -> Iterator[None]:
-        """Where a state has expired, and a snapshot holds a part of what is asked for, say so."""
-        try:
-            yield
-        except PointExpired as error:
-            parsed = parse_point(point)
-            snapshots = self._catalog.snapshots
-            seq = parsed.seq if isinstance(parsed, SeqPoint) else None
-            if isinstance(parsed, NamePoint) and parsed.name in snapshots:
-                seq = snapshots[parsed.name].seq
-            for part in snapshots.values():
-                if part.seq == seq and not covers(part, only):
-                    raise PointExpired(
-                        f"state {seq} is only in the snapshot {part.name!r} now, which covers only "
-                        f"{', '.join(map(repr, part.volumes))}; ask for no other volumes"
-                    ) from error
-            raise
-
     def _choose(
         self, to: Point, base: str | Snapshot | None, only: frozenset[int] | None
     ) -> tuple[Way, int]:
@@ -683,7 +668,8 @@ class Store(TakesSnapshots, KeepsStates, TellsHistory, ClosesItself):
                 target = asked
             own = Base(target.name, target.seq, target.image, target.covers)
             return Way("backward", own, ExtentMap(engine)), target.seq
-        with self._telling_of_parts(to, only) if base is None else nullcontext():
+        parts = self._catalog.snapshots if base is None else {}
+        with telling_of_parts(parts, to, only):
             seq = self._resolve(to)
             return choose(engine, bases, seq, only), seq
 
@@ -699,7 +685,7 @@ class Store(TakesSnapshots, KeepsStates, TellsHistory, ClosesItself):
             base = way.base.image or Image.production(self._engine)
             return Image.patched(base, way.extents, seq, False)
 
-        with self._telling_of_parts(point, only):
+        with telling_of_parts(self._catalog.snapshots, point, only):
             return State(self._resolve(point), image)
 
     def _outcome(self, seq: int, base: str | Snapshot | None, only: frozenset[int] | None) -> int:

@@ -13,6 +13,7 @@ from jrnl.sizes import as_flag
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Self
 
     from _typeshed import ReadableBuffer
 
@@ -52,6 +53,10 @@ class View(StateIO, ClosesItself):
         self._release = release
         self.seq = image.seq
         self.writable = writable
+
+    def __enter__(self) -> Self:
+        self.image.engine.check_not_closed()
+        return self
 
     def __repr__(self) -> str:
         return f"<jrnl.View at {self.seq}{', writable' if self.writable else ''}>"
