@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import get_type_hints
 
 import numpy as np
 import pytest
@@ -171,6 +172,27 @@ def test_every_public_call_documents_what_it_raises():
             continue
         text = inspect.getdoc(found) or ""
         assert "aise" in text or "see `discard`" in text or "rewinds to its start" in text, path
+
+
+def test_annotations_can_be_looked_up():
+    for path in SIGNATURES:
+        if not inspect.isfunction(find(path)):
+            assert path.split(".")[0] in ("Volume", "Recovery", "View")  # of the compiled core
+            continue
+        assert "return" in get_type_hints(find(path)), path
+    for name, attributes in PROPERTIES.items():
+        for attribute in attributes.split():
+            member = getattr(getattr(jrnl, name), attribute)
+            if isinstance(member, property):
+                assert "return" in get_type_hints(member.fget), f"{name}.{attribute}"
+
+
+def test_what_annotations_name_can_be_imported():
+    assert get_type_hints(jrnl.Store.savepoint)["return"] is jrnl.Savepoint
+    assert get_type_hints(jrnl.Store.recover)["to"] == jrnl.Point
+    assert get_type_hints(jrnl.Volume.edit)["return"] is jrnl.Edit
+    for kind in (jrnl.Volume, jrnl.View):
+        assert get_type_hints(kind.as_file)["return"] is jrnl.VolumeFile
 
 
 def test_what_the_module_offers_is_what_it_lists():

@@ -11,19 +11,18 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from jrnl._core import compare_images, entries_over, tally, written_ranges
 from jrnl.errors import CorruptionError, InvalidArgument
+from jrnl.points import Point
 from jrnl.recovery import BLOCK_BYTES
 from jrnl.sizes import as_flag
+from jrnl.volume import Volume
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from jrnl._core import Engine, Image
     from jrnl.catalog import Catalog
-    from jrnl.points import Point
-    from jrnl.volume import Volume
 
     Extents = NDArray[np.void]
     Ranges = tuple[NDArray[np.uint64], NDArray[np.uint64]]

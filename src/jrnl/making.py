@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING
 
 from jrnl import filestore
 from jrnl._core import Engine, MemoryDevice
 from jrnl.errors import FormatError, InvalidArgument, InvalidType
+from jrnl.files import Writable
 from jrnl.folder import Folder
 from jrnl.folding import Folding
 from jrnl.limits import Duration, parse_limits
@@ -16,9 +16,6 @@ from jrnl.options import parse, parse_journal, parse_modes
 from jrnl.sizes import Size, as_flag
 from jrnl.sources import Path, load
 from jrnl.store import Store
-
-if TYPE_CHECKING:
-    from _typeshed import WriteableBuffer
 
 
 def create(
@@ -193,7 +190,7 @@ def open_store(
 
 
 def wrap(
-    buffer: WriteableBuffer,
+    buffer: Writable,
     journal: Size = "64MiB",
     *,
     images: str | None = None,

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Self
 
 import numpy as np
+from numpy.typing import NDArray
 
 from jrnl._core import Chains, ExtentMap, Image, StateIO, restore_outcome
 from jrnl.catalog import volume_index
@@ -27,10 +28,6 @@ from jrnl.shared import SharedFile
 from jrnl.sizes import as_flag
 
 if TYPE_CHECKING:
-    from typing import Self
-
-    from numpy.typing import NDArray
-
     from jrnl._core import Engine
     from jrnl.catalog import Catalog
     from jrnl.snapshot import Snapshot

@@ -9,6 +9,7 @@ from weakref import ref
 
 import numpy as np
 
+from jrnl._core import Image
 from jrnl.catalog import volume_index
 from jrnl.errors import (
     CorruptionError,
@@ -24,7 +25,6 @@ from jrnl.points import NamePoint, SeqPoint, parse_point
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from jrnl._core import Image
     from jrnl.catalog import Catalog
     from jrnl.copier import Copy
     from jrnl.points import Point

@@ -5,8 +5,8 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
-from types import MappingProxyType
-from typing import TYPE_CHECKING, NamedTuple
+from types import MappingProxyType, TracebackType
+from typing import TYPE_CHECKING, NamedTuple, Self
 from weakref import ref
 
 from jrnl import limits
@@ -59,9 +59,6 @@ from jrnl.view import View
 from jrnl.volume import Volume
 
 if TYPE_CHECKING:
-    from types import TracebackType
-    from typing import Self
-
     from jrnl.keeper import Keeper
 
 

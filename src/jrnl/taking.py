@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from jrnl._core import Image
@@ -12,8 +13,6 @@ from jrnl.sizes import as_flag
 from jrnl.snapshot import Snapshot
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from jrnl._core import Engine
     from jrnl.catalog import Catalog
     from jrnl.keeper import Keeper

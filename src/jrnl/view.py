@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import Self
 
 from jrnl._core import Image, StateIO
 from jrnl.catalog import volume_index
 from jrnl.closing import ClosesItself
 from jrnl.errors import ReadOnlyStore
-from jrnl.files import VolumeFile
+from jrnl.files import Readable, VolumeFile
 from jrnl.sizes import as_flag
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from typing import Self
-
-    from _typeshed import ReadableBuffer
 
 _WRITE_MAX = 1 << 30
 
@@ -64,7 +59,7 @@ class View(StateIO, ClosesItself):
     def _find(self, volume: object) -> int:
         return volume_index(self.volumes, volume, self.image.engine)
 
-    def write(self, offset: int, data: ReadableBuffer, volume: str | None = None) -> None:
+    def write(self, offset: int, data: Readable, volume: str | None = None) -> None:
         """Write `data` at `offset` to this view alone: all of it, or nothing.
 
         Raises

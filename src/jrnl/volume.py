@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from jrnl._core import Edit, VolumeIO
 from jrnl.errors import InvalidArgument
@@ -12,8 +13,6 @@ from jrnl.files import VolumeFile
 from jrnl.points import Mark
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from jrnl._core import Engine
     from jrnl.catalog import Catalog
 
