@@ -215,7 +215,7 @@ class Everything:
     def name(self) -> None:
         self.store.mark(f"mark {next(self.names)}")
         self.store.flush()
-        assert isinstance(self.store.marks, dict)
+        assert all(mark.seq for mark in self.store.marks.values())
         assert isinstance(self.store.recoveries, dict)
         repr(self.store)
 
