@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from types import TracebackType
-from typing import Any, Final, Self, SupportsIndex, TypeAlias
+from typing import Any, Final, Self, SupportsIndex, TypeAlias, TypeVar
 
 import numpy as np
 from _typeshed import ReadableBuffer, StrPath, WriteableBuffer
@@ -12,6 +12,8 @@ from typing_extensions import disjoint_base
 # An array is a buffer, but for Python 3.11 numpy's types do not say so.
 _Readable: TypeAlias = ReadableBuffer | NDArray[Any]
 _Writable: TypeAlias = WriteableBuffer | NDArray[Any]
+
+_Result = TypeVar("_Result")
 
 hash_in_use: str  # the C function of xxhash that serves, or "call": its Python function
 stream_in_use: str  # "avx512", "avx2" or "plain"
@@ -453,4 +455,6 @@ def compare_images(
 def _as_offsets(offsets: object, size: int) -> NDArray[np.int64]: ...
 def _check_offsets_fit(lowest: int, highest: int, size: int) -> None: ...
 def _resolve_hash(path: StrPath | None) -> str: ...
-def to_the_end(call: Callable[[], object], failed: Callable[[BaseException], object]) -> None: ...
+def to_the_end(
+    call: Callable[[], _Result], failed: Callable[[BaseException], object] | None = None
+) -> _Result: ...

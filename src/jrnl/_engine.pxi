@@ -537,6 +537,11 @@ ENTRY_FIELDS = [("seq", "<u8"), ("time_ns", "<i8"), ("kind", "u1"), ("volume", "
                 ("offset", "<u8"), ("length", "<u8")]
 
 
+cdef list _extents_within(device, uint64_t size):
+    """What of a file is no hole, as far as it should reach: somebody may have made it longer."""
+    return [(start, min(stop, size)) for start, stop in device.data_extents() if start < size]
+
+
 cdef _blocks_of_extents(extents):
     parts = [numpy.arange(start // BLOCK_BYTES, (stop + BLOCK_BYTES - 1) // BLOCK_BYTES)
              for start, stop in extents]

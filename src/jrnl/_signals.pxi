@@ -31,12 +31,12 @@ cdef int _raise_later(problem) except -1:
     return 0
 
 
-cdef _to_the_end(call):
+cdef object _to_the_end(call):
     cdef int k
-    first = None
+    first = result = None
     for k in range(SIGNALS_MAX):
         try:
-            call()
+            result = call()
             break
         except BaseException as problem:
             if _is_failure(problem) or k == SIGNALS_MAX - 1:
@@ -44,10 +44,11 @@ cdef _to_the_end(call):
             first = problem if first is None else first
     if first is not None:
         _raise_later(first)
+    return result
 
 
-def to_the_end(call, failed):
-    """Call, and call again where a signal's handler has broken that off by raising.
+def to_the_end(call, failed=None):
+    """Call, and call again where a signal's handler has broken that off by raising; the result.
 
     What the first handler raised is raised once this has returned. What the call itself raises ends
     it at once.
@@ -56,11 +57,12 @@ def to_the_end(call, failed):
     ----------
     call : callable
         ``call()`` may be broken off anywhere, and called again.
-    failed : callable
+    failed : callable, optional
         ``failed(error)`` is called before an error of its own is raised.
     """
     try:
-        _to_the_end(call)
+        return _to_the_end(call)
     except BaseException as error:
-        failed(error)
+        if failed is not None:
+            failed(error)
         raise

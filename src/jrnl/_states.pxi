@@ -435,7 +435,8 @@ cdef class Image:
         while image is not None:
             if image.data.kind == IMAGE_STORED:
                 if image.files[volume] is not None:
-                    parts.append(_blocks_of_extents(image.files[volume].data_extents()))
+                    parts.append(_blocks_of_extents(_extents_within(
+                        image.files[volume], image.data.core.volumes[volume].size)))
                 parts.append(self.engine.write_kept(volume))
             elif image.data.kind == IMAGE_FROZEN:
                 if image.data.touched[volume] is not NULL:
@@ -522,12 +523,13 @@ cdef class Image:
     def _stored_blocks(self, list files, uint32_t volume, uint64_t size):
         """Yield where the blocks start that may be anything but zeroes, or ought to be."""
         cdef uint64_t covered = SUM_BLOCK_SUMS * SNAPSHOT_BLOCK_BYTES
+        cdef uint64_t sums_size = (size + covered - 1) // covered * SUM_BLOCK_BYTES
         copy, sums = files[volume], files[self.data.core.volume_count + volume]
         numbers = [numpy.arange(start // covered, (stop + covered - 1) // covered)
-                   for start, stop in copy.data_extents()]
+                   for start, stop in _extents_within(copy, size)]
         numbers += [numpy.arange(start // SUM_BLOCK_BYTES,
                                  (stop + SUM_BLOCK_BYTES - 1) // SUM_BLOCK_BYTES)
-                    for start, stop in sums.data_extents()]
+                    for start, stop in _extents_within(sums, sums_size)]
         for number in numpy.unique(numpy.concatenate(numbers)) if numbers else ():
             begin = int(number) * covered
             yield from range(begin, min(begin + covered, size), SNAPSHOT_BLOCK_BYTES)

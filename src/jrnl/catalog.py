@@ -40,6 +40,9 @@ class Keeps(Protocol):
     def restore_begins(self, recovery: Recovery, volumes: list[int]) -> None:
         """Make a recovery and the intent to restore it durable."""
 
+    def restore_failed(self, error: BaseException) -> None:
+        """See that a restore that ended half way is taken back or finished."""
+
     def restore_ends(self) -> None:
         """Make the restored entries durable."""
 

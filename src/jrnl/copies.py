@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from errno import EACCES, EINVAL, EISDIR, ELOOP, ENOENT, ENXIO, EPERM
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 _SPARE_DESCRIPTORS = 8
 _BLOCK = FORMAT["constants"]["SNAPSHOT_BLOCK_BYTES"]
+_NOT_THERE = {ENOENT, ELOOP, EISDIR, EINVAL, ENXIO, EACCES, EPERM}  # or something else is
 _COVERED = FORMAT["constants"]["SUM_BLOCK_SUMS"] * _BLOCK
 NAME = re.compile(r"(snapshot|recovery)-(\d{1,18})(-\d{1,5}\.(img|sums)|(-\d{1,18})?\.patches)")
 
@@ -168,8 +170,13 @@ def load(
         ):
             try:
                 device: Device = place.open(name, writable)
-            except FileNotFoundError:
-                problems.append(f"{name} is missing")
+            except OSError as error:
+                if error.errno not in _NOT_THERE:
+                    raise
+                what = (
+                    "is missing" if error.errno == ENOENT else f"cannot be opened: {error.strerror}"
+                )
+                problems.append(f"{name} {what}")
                 device = missing()
             else:
                 if device.size < wanted:

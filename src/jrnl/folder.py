@@ -6,6 +6,7 @@ import errno
 import fcntl
 import os
 import shutil
+import stat
 from typing import TYPE_CHECKING, Protocol
 
 from jrnl._core import CallbackDevice, FileDevice
@@ -97,9 +98,13 @@ class Folder:
         return device
 
     def open(self, name: str, writable: bool) -> FileDevice:
-        """Open a file that is no link. Raises FileNotFoundError."""
+        """Open a plain file, no link or folder. Raises FileNotFoundError."""
         flags = (os.O_RDWR if writable else os.O_RDONLY) | os.O_CLOEXEC | os.O_NOFOLLOW
-        return FileDevice(os.open(name, flags | os.O_NONBLOCK, dir_fd=self._descriptor))
+        device = FileDevice(os.open(name, flags | os.O_NONBLOCK, dir_fd=self._descriptor))
+        if not stat.S_ISREG(os.fstat(device.fileno()).st_mode):
+            device.close()
+            raise OSError(errno.EINVAL, "this is no plain file", name)
+        return device
 
     def clone(self, source: str, target: str) -> bool:
         """Make `target` share the blocks of `source`, where the file system can; else make none."""

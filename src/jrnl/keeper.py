@@ -550,8 +550,8 @@ class Keeper:
         return next((fact for fact in self.recoveries if fact["id"] == number), None)
 
     def recovery_closed(self, recovery: Recovery) -> None:
-        """Forget a recovery that was kept."""
-        if self.opened.engine.closed:
+        """Forget a recovery that was kept; for reading only, it stays on disk."""
+        if self.opened.engine.closed or self.opened.read_only:
             return
         self.delete_recovery(recovery.id)
         if recovery.copy is not None and self.writable:
@@ -562,10 +562,13 @@ class Keeper:
         if self._fact_of(number) is None:
             return False
         self.opened.check()
+        to_the_end(partial(self._forget_recovery, number))
+        return True
+
+    def _forget_recovery(self, number: int) -> None:
         self.recoveries = [fact for fact in self.recoveries if fact["id"] != number]
         self.opened.record()
         self.remove_strays()
-        return True
 
     def load_recovery(self, fact: Document, catalog: Catalog, resolve: Any) -> Recovery:
         """Take a recovery up again. Raises CorruptionError, OSError."""
@@ -618,6 +621,11 @@ class Keeper:
         log.record()
         if recovery.moves:
             self.remove_strays()
+
+    def restore_failed(self, error: BaseException) -> None:
+        """Leave a restore that ended half way to the next opening, which undoes or finishes it."""
+        if self.restore is not None:
+            self.opened.poison(getattr(error, "errno", None) or 0)
 
     def restore_ends(self) -> None:
         """All of its entries are there: make them durable, and drop the intent."""

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from functools import partial
 from typing import TYPE_CHECKING
 from weakref import WeakSet, ref
 
-from jrnl._core import Engine, Hold
+from jrnl._core import Engine, Hold, to_the_end
 from jrnl.closing import ClosesItself
 from jrnl.errors import PinnedPoint, PointExpired, UnknownPoint
 from jrnl.limits import Duration, WindowTime, parse_retention, window_time
@@ -173,9 +174,13 @@ class Pins:
         if name not in self._marks:
             pinned = ", ".join(repr(other) for other in self._marks) or "none"
             raise UnknownPoint(f"no pinned mark is called {name!r}; there is {pinned}")
+        to_the_end(partial(self._forget, name))
+
+    def _forget(self, name: str) -> None:
         if self._keeper is not None:
             self._keeper.unpin_mark(name)
-        self._marks.pop(name)._let_go()
+        self._marks[name]._let_go()
+        del self._marks[name]
 
     def load(self, pinned: dict[str, Hold]) -> None:
         """Take over what an opening has found."""

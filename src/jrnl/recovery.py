@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from jrnl._core import Chains, ExtentMap, Image, StateIO, restore_outcome
+from jrnl._core import Chains, ExtentMap, Image, StateIO, restore_outcome, to_the_end
 from jrnl.catalog import volume_index
 from jrnl.closing import ClosesItself
 from jrnl.errors import (
@@ -36,6 +36,7 @@ BLOCK_BYTES = 4096  # what the core counts changed bytes in
 _STEPS = 64  # in which a recovery tells of its progress
 
 Progress = Callable[[int, int], object] | None
+Ranges = dict[int, tuple["NDArray[np.int64]", "NDArray[np.int64]"]]  # by volume: offsets, lengths
 
 
 class Source(NamedTuple):
@@ -252,17 +253,26 @@ class Recovery(StateIO, ClosesItself):
                 return Restore(engine.seq + 1, engine.seq + entries, total)
             if oldest > engine.base_seq:
                 engine.fold_up_to(min(oldest, engine.seq))  # what may fail comes first
-            keeper = self._catalog.keeper
-            if keeper is not None:
-                keeper.restore_begins(self, indices)
-            self._catalog.keep_recovery(self)
-            first_seq = engine.seq + 1
-            for index, (offsets, lengths) in ranges.items():
-                image.write_back(index, offsets, lengths)
-            result = Restore(first_seq, engine.seq, total)
-            if keeper is not None:
-                keeper.restore_ends()
-            return result
+            keeper, first_seq = self._catalog.keeper, engine.seq + 1
+            to_the_end(
+                partial(self._write_back, ranges, indices),
+                None if keeper is None else keeper.restore_failed,
+            )
+            return Restore(first_seq, engine.seq, total)
+
+    def _write_back(self, ranges: Ranges, indices: list[int]) -> None:
+        """Restore `ranges`; where that was broken off, and they are used up, what differs still.
+
+        Half of it would be no state, and the next opening would take it back with all that follows.
+        """
+        image, keeper = self.image, self._catalog.keeper
+        if keeper is not None:
+            keeper.restore_begins(self, indices)
+        self._catalog.keep_recovery(self)
+        for index in indices:
+            image.write_back(index, *(ranges.pop(index, None) or image.differences(index)))
+        if keeper is not None:
+            keeper.restore_ends()
 
     def again(self, to: Point | None = None, progress: Progress = None) -> Recovery:
         """Recover again from the preserved copy, to the same point or another.
@@ -307,12 +317,16 @@ class Recovery(StateIO, ClosesItself):
 
     def close(self) -> None:
         """Give up the image and the preserved copy. Closing twice is fine."""
+        to_the_end(self._close)
+
+    def _close(self) -> None:
         self._catalog.remove_recovery(self)
-        image = self._show(None)
-        if image is not None:
-            with image.engine:
+        base = self._base.image
+        if base is not None:
+            with base.engine:
                 if self._catalog.keeper is not None:
                     self._catalog.keeper.recovery_closed(self)
+        image = self._show(None)
         if image is not None:
             image.let_go()
             self.plan = replace(self.plan, _outcome=self._closed_outcome)
@@ -464,9 +478,7 @@ def present_seq(engine: Engine, seq: int | None) -> int | None:
         return None
 
 
-def differences(
-    image: Image, indices: list[int]
-) -> tuple[dict[int, tuple[NDArray[np.int64], NDArray[np.int64]]], int]:
+def differences(image: Image, indices: list[int]) -> tuple[Ranges, int]:
     """Return what a restore has to write, and the state before the oldest entry after it.
 
     What it has to write is (offsets, lengths) for each volume's index.

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import time
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 from weakref import ref
 
 import numpy as np
 
-from jrnl._core import Image
+from jrnl._core import Image, to_the_end
 from jrnl.catalog import volume_index
 from jrnl.errors import (
     CorruptionError,
@@ -239,11 +240,13 @@ class Snapshot:
             catalog, image = self._catalog(), self.image
             if catalog is not None and catalog.snapshots.get(self.name) is self:
                 catalog.check_delete(self.name)
-                if catalog.keeper is not None:
-                    catalog.keeper.snapshot_deleted(image)
-                del catalog.snapshots[self.name]
-                catalog.snapshots_changed()
+                to_the_end(partial(self._forget, catalog, image))
             self.let_go()
+
+    def _forget(self, catalog: Catalog, image: Image) -> None:
+        if catalog.keeper is not None:
+            catalog.keeper.snapshot_deleted(image)
+        catalog.drop_snapshot(self)
 
     def let_go(self) -> None:
         """Give up the copy, or what it was to become. The engine is locked."""

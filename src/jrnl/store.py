@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple, Self
 from weakref import ref
 
 from jrnl import limits
-from jrnl._core import Engine, ExtentMap, Image
+from jrnl._core import Engine, ExtentMap, Image, to_the_end
 from jrnl.catalog import Catalog
 from jrnl.checking import (
     compare_newest,
@@ -93,7 +93,8 @@ class Savepoint:
     ) -> None:
         mark, self._mark = self._mark, None
         if mark is not None:
-            self._store._close_savepoint(self, mark, failed=kind is not None)
+            close = partial(self._store._close_savepoint, self, mark, failed=kind is not None)
+            to_the_end(close)
 
 
 class Store(TakesSnapshots, KeepsStates, TellsHistory, ClosesItself):
@@ -553,18 +554,23 @@ class Store(TakesSnapshots, KeepsStates, TellsHistory, ClosesItself):
             if self._keeper is None or not self._keeper.opened.forked:
                 engine.check_open()
             recoveries = list(self._catalog.recoveries().values())
-            self._catalog.copier.stop()
+            give_up = partial(self._give_up, recoveries)
             try:
+                self._catalog.copier.stop()
                 if self._keeper is not None and self._keeper.writable:
                     self._keeper.close(recoveries)
             finally:
-                self._catalog.keeper = None
-                for recovery in recoveries:
-                    recovery.close()
-                self._catalog.snapshots = {}  # whoever walks it goes on
-                engine.close()
-                if self._keeper is not None:
-                    self._keeper.let_go()
+                to_the_end(give_up)
+
+    def _give_up(self, recoveries: list[Recovery]) -> None:
+        """Be closed, whatever of it is durable."""
+        self._catalog.keeper = None
+        for recovery in recoveries:
+            recovery.close()
+        self._catalog.snapshots = {}  # whoever walks it goes on
+        self._engine.close()
+        if self._keeper is not None:
+            self._keeper.let_go()
 
     def __del__(self) -> None:
         keeper = getattr(self, "_keeper", None)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from jrnl._core import Edit, VolumeIO
+from jrnl._core import Edit, VolumeIO, to_the_end
 from jrnl.errors import InvalidArgument
 from jrnl.files import VolumeFile
 from jrnl.points import Mark
@@ -103,8 +104,14 @@ class Volume(VolumeIO):
         with self.engine as engine:
             engine.check_open()
             self._catalog.check_free(name)
+            return to_the_end(partial(self._enter_mark, engine.seq, name, *volumes))
+
+    def _enter_mark(self, before: int, name: str, *volumes: str) -> Mark:
+        """Make a mark's entry, unless it is there already; and have the catalogue know it."""
+        engine = self.engine
+        if engine.seq == before:
             with self._catalog.awaiting(name):
-                seq = engine.note(_KIND_MARK, "\0".join((name, *volumes)).encode())
-            mark = Mark.of(name, seq, engine.time_ns, *volumes)
-            self._catalog.add_mark(mark)
-            return mark
+                engine.note(_KIND_MARK, "\0".join((name, *volumes)).encode())
+        mark = Mark.of(name, engine.seq, engine.time_ns, *volumes)
+        self._catalog.add_mark(mark)
+        return mark
