@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import get_type_hints
 
 import numpy as np
 import pytest
@@ -80,7 +81,8 @@ PROPERTIES = {
     "Store": "volumes volume seq window window_time marks pins snapshots recoveries",
     "Pin": "seq held needs",
     "Journal": "capacity used entries",
-    "Volume": "size",
+    "Volume": "name size",
+    "Snapshot": "name seq time_ns volumes pinned complete",
     "Plan": "oldest_after_restore",
 }
 FIELDS = {
@@ -172,6 +174,27 @@ def test_every_public_call_documents_what_it_raises():
         assert "aise" in text or "see `discard`" in text or "rewinds to its start" in text, path
 
 
+def test_annotations_can_be_looked_up():
+    for path in SIGNATURES:
+        if not inspect.isfunction(find(path)):
+            assert path.split(".")[0] in ("Volume", "Recovery", "View")  # of the compiled core
+            continue
+        assert "return" in get_type_hints(find(path)), path
+    for name, attributes in PROPERTIES.items():
+        for attribute in attributes.split():
+            member = getattr(getattr(jrnl, name), attribute)
+            if isinstance(member, property):
+                assert "return" in get_type_hints(member.fget), f"{name}.{attribute}"
+
+
+def test_what_annotations_name_can_be_imported():
+    assert get_type_hints(jrnl.Store.savepoint)["return"] is jrnl.Savepoint
+    assert get_type_hints(jrnl.Store.recover)["to"] == jrnl.Point
+    assert get_type_hints(jrnl.Volume.edit)["return"] is jrnl.Edit
+    for kind in (jrnl.Volume, jrnl.View):
+        assert get_type_hints(kind.as_file)["return"] is jrnl.VolumeFile
+
+
 def test_what_the_module_offers_is_what_it_lists():
     assert len(set(jrnl.__all__)) == len(jrnl.__all__)
     modules = {name for name, found in vars(jrnl).items() if inspect.ismodule(found)}
@@ -190,6 +213,18 @@ def test_star_import_and_plain_import_are_quiet():
         [sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=True
     )
     assert done.stderr == ""
+
+
+def test_facts_cannot_be_assigned(store):
+    taken = store.snapshot("taken")
+    for thing, attribute in [
+        *((taken, attribute) for attribute in PROPERTIES["Snapshot"].split()),
+        *((store.volume, attribute) for attribute in PROPERTIES["Volume"].split()),
+        *((store, attribute) for attribute in PROPERTIES["Store"].split()),
+    ]:
+        before = getattr(thing, attribute)
+        with pytest.raises(AttributeError):
+            setattr(thing, attribute, before)
 
 
 def test_kinds_are_the_numbers_of_the_entries(store):
@@ -232,7 +267,7 @@ def test_entries_are_a_structured_copy(store):
     assert (store.journal.before(2), store.journal.after(2)) == (b"", b"named")
 
 
-def test_mappings_are_copies_in_order(store):
+def test_mappings_are_read_only_and_in_order(store):
     store.mark("b")
     store.mark("a")
     store.snapshot("y")
@@ -246,6 +281,10 @@ def test_mappings_are_copies_in_order(store):
     ]:
         assert isinstance(mapping, Mapping)
         assert list(mapping) == names
+        with pytest.raises(TypeError):
+            mapping["new"] = None
+        with pytest.raises(AttributeError):
+            mapping.pop(names[0])
     assert store.recoveries[kept.id] is kept
     assert list(store) == ["data"]
     assert store["data"] is store.volume is store.volumes["data"]

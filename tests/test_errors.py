@@ -595,6 +595,7 @@ CLOSED: dict[str, Call] = {
     "file read": lambda store: store.volume.as_file().read(1),
     "file write": lambda store: store.volume.as_file().write(b"x"),
     "file flush": lambda store: store.volume.as_file().flush(),
+    "with": lambda store: store.__enter__(),
     "seq": lambda store: store.seq,
     "window": lambda store: store.window,
     "window_time": lambda store: store.window_time,
@@ -670,6 +671,8 @@ def test_what_was_taken_from_a_closed_store_is_closed_too():
         lambda: view.read(0, 0),
         lambda: view.readinto(0, bytearray(1)),
         lambda: view.as_file().read(1),
+        view.__enter__,
+        recovery.__enter__,
         lambda: recovery.read(0, 1),
         lambda: recovery.readinto(0, bytearray(1)),
         recovery.as_array,
@@ -697,14 +700,16 @@ def test_a_closed_view_or_recovery_says_that_it_is_the_one_that_is_closed(store)
     view.close()
     recovery.close()
     with unchanged(store):
-        for call in (lambda: view.read(0, 1), lambda: view.readinto(0, bytearray(1)), view.as_file):
+        for call in (lambda: view.read(0, 1), lambda: view.readinto(0, bytearray(1)), view.as_file,
+                     view.__enter__):  # fmt: skip
             with pytest.raises(jrnl.StoreClosed, match="the view is closed"):
                 call()
         for call in (lambda: recovery.read(0, 1), recovery.as_array, recovery.path, recovery.again):
             with pytest.raises(jrnl.StoreClosed, match="the recovery is closed"):
                 call()
-        with pytest.raises(jrnl.StoreClosed, match="the recovery is closed"):
-            recovery.restore()
+        for call in (recovery.restore, recovery.__enter__):
+            with pytest.raises(jrnl.StoreClosed, match="the recovery is closed"):
+                call()
 
 
 def test_a_deleted_snapshot_says_so(store):

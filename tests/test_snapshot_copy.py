@@ -438,7 +438,9 @@ def test_a_snapshot_of_some_volumes(images, on_disk, tmp_path):
         with pytest.raises(jrnl.UnknownVolume):
             store.snapshots["some"].read(0, 1)
         with pytest.raises(jrnl.InvalidArgument, match="covers only the volumes 'a', 'c'"):
-            store.recover("some", base="some")
+            store.recover("some", base="some", volumes=["a", "b"])
+        with store.recover("some", base="some") as recovery:
+            assert list(recovery.volumes) == ["a", "c"]
         with store.recover("some", base="some", volumes=["a"]) as recovery:
             assert (recovery.base, recovery.read(0, 1)) == ("some", b"a")
         with store.view("some", volumes=["c", "a"]) as view:
@@ -449,7 +451,7 @@ def test_a_snapshot_of_some_volumes(images, on_disk, tmp_path):
         for name in "abc":
             store[name].write(0, b"later")
     if images != "after":
-        with store.recover("some") as recovery:
+        with store.recover("some", volumes=["a", "b", "c"]) as recovery:
             assert recovery.read(0, 1, "b") == b"b"
             assert recovery.base == "production"
     one = store.snapshot("one", ["b"])

@@ -7,6 +7,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from jrnl import logwrites
+from jrnl._core import Edit
 from jrnl.errors import (
     CorruptionError,
     EditOpen,
@@ -28,6 +29,7 @@ from jrnl.errors import (
     UnknownPoint,
     UnknownVolume,
 )
+from jrnl.files import VolumeFile
 from jrnl.history import Stats
 from jrnl.journal import Journal
 from jrnl.limits import WindowTime
@@ -35,10 +37,10 @@ from jrnl.making import create, wrap
 from jrnl.making import open_store as open
 from jrnl.pins import Pin
 from jrnl.plan import Plan
-from jrnl.points import Mark, Window
+from jrnl.points import Mark, Point, Window
 from jrnl.recovery import Recovery, Restore
 from jrnl.snapshot import Report, Snapshot
-from jrnl.store import Rewind, Store
+from jrnl.store import Rewind, Savepoint, Store
 from jrnl.view import View
 from jrnl.volume import Volume
 
@@ -66,6 +68,7 @@ def get_include() -> str:
 
 __all__ = [
     "CorruptionError",
+    "Edit",
     "EditOpen",
     "EntryTooLarge",
     "FormatError",
@@ -81,12 +84,14 @@ __all__ = [
     "Pin",
     "PinnedPoint",
     "Plan",
+    "Point",
     "PointExpired",
     "ReadOnlyStore",
     "Recovery",
     "Report",
     "Restore",
     "Rewind",
+    "Savepoint",
     "Snapshot",
     "Stats",
     "Store",
@@ -98,6 +103,7 @@ __all__ = [
     "UnknownVolume",
     "View",
     "Volume",
+    "VolumeFile",
     "Window",
     "WindowTime",
     "__version__",

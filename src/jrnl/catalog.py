@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import count
 from typing import TYPE_CHECKING, Any, Protocol
 from weakref import WeakValueDictionary
 
+from jrnl._core import VolumeIO
 from jrnl.errors import InvalidArgument, NameTaken, UnknownPoint, UnknownVolume
 from jrnl.points import PRODUCTION, Mark, check_name
 
 if TYPE_CHECKING:
-    from jrnl._core import ExtentMap, Image
+    from jrnl._core import Engine, ExtentMap, Image
     from jrnl.copier import Copier
     from jrnl.recovery import Recovery
     from jrnl.snapshot import Snapshot
@@ -165,7 +166,7 @@ class Catalog:
             return None
         return mark
 
-    def marks(self) -> Mapping[str, Mark]:
+    def marks(self) -> dict[str, Mark]:
         """Return all marks whose states are in the window."""
         self._prune()
         return dict(self._marks)
@@ -239,27 +240,34 @@ class Catalog:
 
     def volume_index(self, volume: object) -> int:
         """Return the index of a volume; see the function of that name."""
-        return volume_index(self.volumes, volume)
+        return volume_index(self.volumes, volume, self.copier.engine)
 
 
 def _may_go(name: str) -> None:
     """Whatever the snapshot, nothing needs it."""
 
 
-def volume_index(volumes: dict[str, int], volume: object) -> int:
+def volume_index(volumes: dict[str, int], volume: object, engine: Engine) -> int:
     """Return the index of a volume given by name, as a Volume, or by None where there is one.
 
     Raises
     ------
     UnknownVolume
         No volume has the name, or there are several and none is named.
+    InvalidArgument
+        A Volume of another store.
     """
     if volume is None and len(volumes) == 1:
         return 0
     names = ", ".join(repr(name) for name in volumes)
     if volume is None:
         raise UnknownVolume(f"the store has several volumes; name one of {names}")
-    found = volumes.get(str(getattr(volume, "name", volume)))
+    if isinstance(volume, VolumeIO):
+        if volume.engine is not engine:
+            raise InvalidArgument(f"{volume!r} is of another store; name one of {names}")
+        found = volume.index if volume.index in volumes.values() else None
+    else:
+        found = volumes.get(volume) if isinstance(volume, str) else None
     if found is None:
         raise UnknownVolume(f"no volume is called {volume!r}; there is {names}")
     return found

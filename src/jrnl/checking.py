@@ -14,7 +14,7 @@ from jrnl.recovery import BLOCK_BYTES, present_seq
 from jrnl.snapshot import problems_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from jrnl._core import Engine
     from jrnl.snapshot import Snapshot
@@ -26,8 +26,8 @@ PIECE_BYTES = 1 << 20
 _HASHED_BYTES = 64 << 20
 
 
-def digest(engine: Engine, image: Image) -> str:
-    """Return one XXH3-128, as 32 hex digits, over all volumes one after the other."""
+def digest(engine: Engine, image: Image, only: Iterable[int] | None = None) -> str:
+    """Return one XXH3-128, as 32 hex digits, over some or all volumes one after the other."""
     state = xxhash.xxh3_128()
     if not engine.on_disk and image.is_production:
         for device in engine.devices:
@@ -36,7 +36,8 @@ def digest(engine: Engine, image: Image) -> str:
                 state.update(content[start : start + _HASHED_BYTES])
         return state.hexdigest()
     buffer = bytearray(PIECE_BYTES)
-    for index, size in enumerate(engine.sizes):
+    for index in range(len(engine.sizes)) if only is None else only:
+        size = engine.sizes[index]
         for start in range(0, size, PIECE_BYTES):
             piece = memoryview(buffer)[: size - start]
             image.readinto(start, piece, index)

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import io
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Protocol
+
+from numpy.typing import NDArray
 
 from jrnl._core import FlatBuffer
 from jrnl.errors import (
@@ -17,9 +20,13 @@ from jrnl.errors import (
 from jrnl.sizes import as_int
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from _typeshed import ReadableBuffer, WriteableBuffer
+
+    # An array is a buffer, but for Python 3.11 numpy's types do not say so.
+    Readable = ReadableBuffer | NDArray[Any]
+    Writable = WriteableBuffer | NDArray[Any]
+else:
+    Readable = Writable = Any
 
 
 class ReadsInto(Protocol):
@@ -93,7 +100,7 @@ class VolumeFile(io.RawIOBase):
         self._position = position
         return self._position
 
-    def readinto(self, buffer: WriteableBuffer) -> int:
+    def readinto(self, buffer: Writable) -> int:
         """Read up to as many bytes as `buffer` takes; return how many, 0 at the end.
 
         Raises InvalidType, InvalidArgument, StoreClosed.
@@ -106,7 +113,7 @@ class VolumeFile(io.RawIOBase):
             self._position += count
         return count
 
-    def write(self, data: ReadableBuffer) -> int:
+    def write(self, data: Readable) -> int:
         """Write `data`, in as few entries as it takes; return how many bytes were written.
 
         That is all of it, but where the journal has room for some of the entries only.

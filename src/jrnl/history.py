@@ -11,18 +11,18 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from jrnl._core import compare_images, entries_over, tally, written_ranges
 from jrnl.errors import CorruptionError, InvalidArgument
+from jrnl.points import Point
 from jrnl.recovery import BLOCK_BYTES
+from jrnl.sizes import as_flag
+from jrnl.volume import Volume
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from jrnl._core import Engine, Image
     from jrnl.catalog import Catalog
-    from jrnl.points import Point
-    from jrnl.volume import Volume
 
     Extents = NDArray[np.void]
     Ranges = tuple[NDArray[np.uint64], NDArray[np.uint64]]
@@ -266,7 +266,8 @@ class TellsHistory(ABC):
             As for `recover`. Without `exact`, their entries are enough: they need not be in the
             window of a store with ``images="after"``.
         volume : str or Volume, optional
-            Only this one; all of them by default.
+            Only this one; all of them by default, also where a point is a snapshot of some. Once
+            that is all that holds its state, name one that it covers.
 
         Returns
         -------
@@ -279,6 +280,7 @@ class TellsHistory(ABC):
         PointExpired, UnknownPoint, UnknownVolume, CorruptionError, InvalidArgument, InvalidType,
         EditOpen, StoreClosed, MemoryError
         """
+        exact = as_flag(exact, "exact")
         with self._engine as engine:
             engine.check_open()
             index = None if volume is None else self._catalog.volume_index(volume)

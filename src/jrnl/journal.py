@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import numpy as np
+from numpy.typing import NDArray
 
+from jrnl._core import Engine
 from jrnl.errors import InvalidArgument, InvalidType, UnknownPoint, shown
 from jrnl.plan import AFTER, BEFORE
 from jrnl.points import SeqPoint, parse_point
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-    from jrnl._core import Engine
 
 
 class Journal:

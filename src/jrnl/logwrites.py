@@ -27,7 +27,7 @@ import warnings
 from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack, suppress
 from dataclasses import dataclass, field, replace
-from typing import IO, TYPE_CHECKING, Any, Final, NamedTuple
+from typing import IO, Any, Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -35,9 +35,7 @@ import numpy.typing as npt
 from jrnl.errors import FormatError, InvalidType, NameTaken
 from jrnl.points import NAME_MAX_BYTES, PRODUCTION, looks_like_number, looks_like_time
 from jrnl.sizes import check_callable
-
-if TYPE_CHECKING:
-    from jrnl.volume import Volume
+from jrnl.volume import Volume
 
 __all__ = ["DISCARD", "FLUSH", "FUA", "MARK", "METADATA", "Log", "LogWarning", "read_log", "replay"]
 

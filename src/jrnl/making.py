@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING
 
 from jrnl import filestore
 from jrnl._core import Engine, MemoryDevice
@@ -18,16 +17,14 @@ from jrnl.errors import (
     StoreLocked,
     shown,
 )
+from jrnl.files import Writable
 from jrnl.folder import Folder
 from jrnl.folding import Folding
 from jrnl.limits import Duration, parse_limits
 from jrnl.options import parse, parse_journal, parse_modes
-from jrnl.sizes import Size, check_callable, parse_size
+from jrnl.sizes import Size, as_flag, check_callable, parse_size
 from jrnl.sources import Path, load
 from jrnl.store import Store
-
-if TYPE_CHECKING:
-    from _typeshed import WriteableBuffer
 
 
 def create(
@@ -235,7 +232,7 @@ def open_store(
 
 
 def wrap(
-    buffer: WriteableBuffer,
+    buffer: Writable,
     journal: Size = "64MiB",
     *,
     images: str | None = None,
@@ -263,11 +260,11 @@ def wrap(
         overflow=overflow, reclaim=reclaim, low=low, on_low=on_low, keep_at_least=keep_at_least,
         keep_at_most=keep_at_most,
     )  # fmt: skip
-    mode = parse_modes(images, overflow, clock)
+    mode, checksum = parse_modes(images, overflow, clock), as_flag(checksum, "checksum")
     capacity = parse_journal(journal)
     device = MemoryDevice.adopt(buffer)
     if device.size == 0:
         raise InvalidArgument("the buffer is empty; a volume has at least one byte")
-    engine = Engine([device], capacity, mode, bool(checksum), overflow == "refuse", clock)
+    engine = Engine([device], capacity, mode, checksum, overflow == "refuse", clock)
     engine.mark_written(0, 0, device.size)
     return _begun(Store(engine, ["data"], None, limits), overflow)

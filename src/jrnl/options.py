@@ -10,7 +10,7 @@ from jrnl.errors import InvalidArgument, InvalidType
 from jrnl.limits import Limits, parse_limits
 from jrnl.plan import AFTER, BEFORE, BOTH
 from jrnl.points import check_name
-from jrnl.sizes import Size, check_callable, parse_size
+from jrnl.sizes import Size, as_flag, check_callable, parse_size
 from jrnl.sources import Path, file_size
 
 JOURNAL_MIN_BYTES = 16 * 1024
@@ -68,7 +68,7 @@ def parse(
     """Check what `create` was given. Raises InvalidArgument, InvalidType, OSError."""
     if images is None and on_disk:
         images = "both"
-    mode = parse_modes(images, overflow, clock)
+    mode, checksum = parse_modes(images, overflow, clock), as_flag(checksum, "checksum")
     if on_disk:
         _check_on_disk(mode, checksum, sync)
     elif sync is not None:

@@ -7,18 +7,17 @@ from functools import partial
 from typing import TYPE_CHECKING
 from weakref import WeakSet, ref
 
-from jrnl._core import Hold, to_the_end
+from jrnl._core import Engine, Hold, to_the_end
 from jrnl.closing import ClosesItself
 from jrnl.errors import InvalidType, PinnedPoint, PointExpired, UnknownPoint
 from jrnl.limits import Duration, WindowTime, parse_retention, window_time
 from jrnl.plan import BEFORE
+from jrnl.points import Mark, Point
 from jrnl.recovery import present_seq
 
 if TYPE_CHECKING:
-    from jrnl._core import Engine
     from jrnl.catalog import Catalog
     from jrnl.keeper import Keeper
-    from jrnl.points import Mark, Point
 
 
 class Pin(ClosesItself):

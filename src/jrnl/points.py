@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import unicodedata
 from datetime import UTC, datetime, timedelta
-from typing import NamedTuple, Protocol, SupportsIndex
+from typing import Any, NamedTuple, Protocol, SupportsIndex
 
 from jrnl.errors import InvalidArgument, InvalidType
 from jrnl.sizes import as_int
@@ -47,6 +47,21 @@ class Mark(_Fields):
         if volumes:
             mark.volumes = volumes
         return mark
+
+    def __eq__(self, other: object) -> bool:
+        if isinstance(other, Mark) and self.volumes != other.volumes:
+            return False
+        return tuple.__eq__(self, other)
+
+    def __ne__(self, other: object) -> bool:
+        return not self == other
+
+    __hash__ = tuple.__hash__
+
+    def _replace(self, /, **changes: Any) -> Mark:
+        made = Mark(*super()._replace(**changes))
+        made.volumes = self.volumes
+        return made
 
     @property
     def row(self) -> list[str | int | None]:

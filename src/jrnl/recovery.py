@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Self
 
 import numpy as np
+from numpy.typing import NDArray
 
 from jrnl._core import Chains, ExtentMap, Image, StateIO, restore_outcome, to_the_end
 from jrnl.catalog import volume_index
@@ -24,11 +25,9 @@ from jrnl.errors import (
 from jrnl.plan import BEFORE, Base, Plan, Way, choose
 from jrnl.points import PRODUCTION, Point, SeqPoint, parse_point
 from jrnl.shared import SharedFile
-from jrnl.sizes import check_callable
+from jrnl.sizes import as_flag, check_callable
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from jrnl._core import Engine
     from jrnl.catalog import Catalog
     from jrnl.snapshot import Snapshot
@@ -116,6 +115,10 @@ class Recovery(StateIO, ClosesItself):
         self.copy: int | None = base.image.tag if base.image is not None else None
         self.id = catalog.add_recovery(self) if number is None else catalog.add_loaded(self, number)
 
+    def __enter__(self) -> Self:
+        self.image.engine.check_not_closed()
+        return self
+
     def __repr__(self) -> str:
         return f"<jrnl.Recovery {self.id} at {self.seq} from {self.base!r}>"
 
@@ -123,7 +126,7 @@ class Recovery(StateIO, ClosesItself):
         self._close_paths()
 
     def _find(self, volume: object) -> int:
-        return volume_index(self.volumes, volume)
+        return volume_index(self.volumes, volume, self.image.engine)
 
     @property
     def only(self) -> frozenset[int] | None:
@@ -239,10 +242,10 @@ class Recovery(StateIO, ClosesItself):
         ------
         JournalFull
             The journal may not let entries go, and what differs does not fit; nothing has changed.
-        UnknownVolume, CorruptionError, EditOpen, StoreClosed
+        UnknownVolume, InvalidArgument, InvalidType, CorruptionError, EditOpen, StoreClosed
         """
-        image = self.image
-        indices = chosen(self.volumes, volumes)
+        image, dry_run = self.image, as_flag(dry_run, "dry_run")
+        indices = chosen(self.volumes, volumes, image.engine)
         with image.engine as engine:
             engine.check_open()
             ranges, oldest = differences(image, indices)
@@ -417,14 +420,19 @@ def ranges_of(extents: ExtentMap, index: int) -> list[tuple[int, int]]:
     return list(zip(offsets[mine].tolist(), lengths[mine].tolist(), strict=True))
 
 
-def chosen(known: dict[str, int], wanted: Iterable[str] | None) -> list[int]:
-    """Return the indices of the volumes that are named; of all by default. Raises UnknownVolume."""
+def chosen(known: dict[str, int], wanted: Iterable[str] | None, engine: Engine) -> list[int]:
+    """Return the indices of the volumes that are named; of all by default.
+
+    Raises
+    ------
+    UnknownVolume, InvalidArgument, InvalidType
+    """
     if wanted is None:
         return list(known.values())
     if isinstance(wanted, str):
         raise InvalidType(f"volumes are names in a list: [{wanted!r}]")
     try:
-        indices = sorted({volume_index(known, name) for name in wanted})
+        indices = sorted({volume_index(known, name, engine) for name in wanted})
     except TypeError as error:
         raise InvalidType(f"volumes are names in a list, not {shown(wanted)}") from error
     if not indices:

@@ -1,10 +1,12 @@
-"""Sizes as people write them."""
+"""Sizes as people write them, ints and flags."""
 
 from __future__ import annotations
 
 import re
 from operator import index
 from typing import SupportsIndex, cast
+
+import numpy as np
 
 from jrnl.errors import InvalidArgument, InvalidType, shown
 
@@ -35,6 +37,13 @@ def check_callable(value: object, name: str) -> None:
     """Raise InvalidType where the argument `name` is neither None nor callable."""
     if value is not None and not callable(value):
         raise InvalidType(f"{name} must be callable, not {type(value).__name__}")
+
+
+def as_flag(value: object, what: str) -> bool:
+    """Return `value` as a bool, where it is one or numpy's. Raises InvalidType."""
+    if not isinstance(value, bool | np.bool_):
+        raise InvalidType(f"{what} must be True or False, not {type(value).__name__}")
+    return bool(value)
 
 
 def parse_size(size: Size, what: str = "size") -> int:

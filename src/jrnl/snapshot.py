@@ -3,27 +3,32 @@
 from __future__ import annotations
 
 import time
+from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 from weakref import ref
 
 import numpy as np
 
-from jrnl._core import to_the_end
+from jrnl._core import Image, to_the_end
 from jrnl.catalog import volume_index
 from jrnl.errors import (
     CorruptionError,
     InvalidArgument,
     InvalidType,
+    PointExpired,
     ReadOnlyStore,
     UnknownPoint,
     UnknownVolume,
 )
+from jrnl.points import NamePoint, SeqPoint, parse_point
 
 if TYPE_CHECKING:
-    from jrnl._core import Image
+    from collections.abc import Iterator, Mapping
+
     from jrnl.catalog import Catalog
     from jrnl.copier import Copy
+    from jrnl.points import Point
 
 _PIECE_BYTES = 1 << 16
 _BLOCK_BYTES = 4096  # what the core counts written bytes in
@@ -61,18 +66,6 @@ class Snapshot:
 
     It never changes, but in a store with ``overflow="fold"``: there the oldest one that is not
     pinned goes on to a later state when the journal is full.
-
-    Attributes
-    ----------
-    name : str
-    seq : int
-        The state it holds.
-    time_ns : int
-        When it was taken, in nanoseconds since 1970-01-01 UTC.
-    volumes : tuple of str
-        The volumes that it covers; by default all of the store's.
-    pinned : bool
-        Whether no fold ever touches it.
     """
 
     def __init__(
@@ -90,16 +83,41 @@ class Snapshot:
         self._image: Image | None = image
         self._copy = copy
         image.hold()
-        self.name = name
-        self.seq = image.seq
-        self.time_ns = time_ns
-        self.volumes = tuple(
+        self._name = name
+        self._seq = image.seq
+        self._time_ns = time_ns
+        self._volumes = tuple(
             volume for volume, k in catalog.volumes.items() if covered is None or k in covered
         )
-        self.pinned = pinned
+        self._pinned = pinned
 
     def __repr__(self) -> str:
         return f"<jrnl.Snapshot {self.name!r} at {self.seq}>"
+
+    @property
+    def name(self) -> str:
+        """What it is called."""
+        return self._name
+
+    @property
+    def seq(self) -> int:
+        """The state it holds."""
+        return self._seq
+
+    @property
+    def time_ns(self) -> int:
+        """When it was taken, in nanoseconds since 1970-01-01 UTC."""
+        return self._time_ns
+
+    @property
+    def volumes(self) -> tuple[str, ...]:
+        """The volumes that it covers; by default all of the store's."""
+        return self._volumes
+
+    @property
+    def pinned(self) -> bool:
+        """Whether no fold ever touches it."""
+        return self._pinned
 
     @property
     def image(self) -> Image:
@@ -115,7 +133,7 @@ class Snapshot:
             image.hold()
             before.let_go()
         self._image = image
-        self.seq = image.seq
+        self._seq = image.seq
 
     def read(self, offset: int, length: int, volume: str | None = None) -> bytes:
         """Return `length` bytes of a volume at `offset`.
@@ -130,7 +148,7 @@ class Snapshot:
         """
         if volume is None and len(self.volumes) == 1:
             volume = self.volumes[0]
-        index = volume_index(self._indices, volume)
+        index = volume_index(self._indices, volume, self.image.engine)
         if list(self._indices)[index] not in self.volumes:
             raise UnknownVolume(
                 f"the snapshot {self.name!r} covers only {', '.join(map(repr, self.volumes))}, "
@@ -241,6 +259,27 @@ class Snapshot:
 def covers(snapshot: Snapshot, only: frozenset[int] | None) -> bool:
     """Whether a snapshot has all of the volumes that are asked for; None is all of the store's."""
     return snapshot.covers is None or (only is not None and only <= snapshot.covers)
+
+
+@contextmanager
+def telling_of_parts(
+    snapshots: Mapping[str, Snapshot], point: Point, only: frozenset[int] | None
+) -> Iterator[None]:
+    """Where a state has expired, and a snapshot holds a part of what is asked for, say so."""
+    try:
+        yield
+    except PointExpired as error:
+        parsed = parse_point(point)
+        seq = parsed.seq if isinstance(parsed, SeqPoint) else None
+        if isinstance(parsed, NamePoint) and parsed.name in snapshots:
+            seq = snapshots[parsed.name].seq
+        for part in snapshots.values():
+            if part.seq == seq and not covers(part, only):
+                raise PointExpired(
+                    f"state {seq} is only in the snapshot {part.name!r} now, which covers only "
+                    f"{', '.join(map(repr, part.volumes))}; ask for no other volumes"
+                ) from error
+        raise
 
 
 def problems_of(snapshot: Snapshot) -> list[str]:

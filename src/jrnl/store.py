@@ -5,7 +5,8 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
-from typing import TYPE_CHECKING, NamedTuple
+from types import MappingProxyType, TracebackType
+from typing import TYPE_CHECKING, NamedTuple, Self
 from weakref import ref
 
 from jrnl import limits
@@ -52,15 +53,13 @@ from jrnl.recovery import (
     present_seq,
     recover,
 )
-from jrnl.sizes import check_callable
-from jrnl.snapshot import Report, Snapshot, covers
+from jrnl.sizes import as_flag, check_callable
+from jrnl.snapshot import Report, Snapshot, covers, telling_of_parts
 from jrnl.taking import TakesSnapshots
 from jrnl.view import View
 from jrnl.volume import Volume
 
 if TYPE_CHECKING:
-    from types import TracebackType
-
     from jrnl.keeper import Keeper
 
 
@@ -129,6 +128,10 @@ class Store(TakesSnapshots, KeepsStates, TellsHistory, ClosesItself):
             limits.apply(engine, rules, self)
         self.journal = Journal(engine)
 
+    def __enter__(self) -> Self:
+        self._engine.check_not_closed()
+        return self
+
     def __repr__(self) -> str:
         if self._engine.closed:
             return "<jrnl.Store, closed>"
@@ -146,7 +149,7 @@ class Store(TakesSnapshots, KeepsStates, TellsHistory, ClosesItself):
     @property
     def volumes(self) -> Mapping[str, Volume]:
         """All volumes by name, in the order of their creation."""
-        return dict(self._volumes)
+        return MappingProxyType(self._volumes)
 
     @property
     def volume(self) -> Volume:
@@ -171,14 +174,14 @@ class Store(TakesSnapshots, KeepsStates, TellsHistory, ClosesItself):
         """Marks whose states are in the window, by name."""
         with self._engine as engine:
             engine.check_not_closed()
-            return self._catalog.marks()
+            return MappingProxyType(self._catalog.marks())
 
     @property
     def snapshots(self) -> Mapping[str, Snapshot]:
         """Snapshots by name."""
         with self._engine as engine:
             engine.check_not_closed()
-            return dict(self._catalog.snapshots)
+            return MappingProxyType(dict(self._catalog.snapshots))
 
     @property
     def recoveries(self) -> Mapping[int, Recovery]:
@@ -188,7 +191,7 @@ class Store(TakesSnapshots, KeepsStates, TellsHistory, ClosesItself):
         """
         with self._engine as engine:
             engine.check_not_closed()
-            return self._catalog.recoveries()
+            return MappingProxyType(self._catalog.recoveries())
 
     def delete_recovery(self, number: int) -> None:
         """Give up a recovery by its id, with what it preserves; also one that cannot be taken up.
@@ -249,7 +252,8 @@ class Store(TakesSnapshots, KeepsStates, TellsHistory, ClosesItself):
         pinned : bool
         volumes : iterable of str, optional
             The only volumes that it is meant for: `recover`, `view` and `plan` to it cover these,
-            unless they are told otherwise. A `rewind` to it is one of all volumes, as ever.
+            unless they are told otherwise. A `rewind` to it is one of all volumes, as ever, and
+            `digest` is over all of them.
 
         Raises
         ------
@@ -259,8 +263,9 @@ class Store(TakesSnapshots, KeepsStates, TellsHistory, ClosesItself):
         PointExpired
             A pin with after-images alone, and no snapshot that leads to the state.
         """
+        pinned = as_flag(pinned, "pinned")
         known = self._catalog.volumes
-        indices = [] if volumes is None else chosen(known, volumes)
+        indices = [] if volumes is None else chosen(known, volumes, self._engine)
         meant = [volume for volume, index in known.items() if index in indices]
         with self._engine as engine:
             engine.check_open()
@@ -316,7 +321,8 @@ class Store(TakesSnapshots, KeepsStates, TellsHistory, ClosesItself):
         undoable : bool
             Let `Recovery.seek` move it to other states, forward and back.
         volumes : iterable of str, optional
-            Cover only these volumes; by default those of the mark that `to` names, or all.
+            Cover only these volumes; by default those of the mark or
+            snapshot that `to` names, or all.
         progress : callable, optional
             Called as ``progress(done, total)``, in bytes, while they are copied, with the store's
             lock held. What it raises ends the recovery, and nothing of it is kept.
@@ -334,6 +340,7 @@ class Store(TakesSnapshots, KeepsStates, TellsHistory, ClosesItself):
         InvalidArgument, InvalidType, EditOpen, StoreClosed, MemoryError
         """
         check_callable(progress, "progress")
+        undoable = as_flag(undoable, "undoable")
         with self._engine as engine:
             engine.check_open()
             only = self._only(volumes, to)
@@ -358,7 +365,8 @@ class Store(TakesSnapshots, KeepsStates, TellsHistory, ClosesItself):
         writable : bool
             Let it be written to: copy on write, thrown away when it is closed.
         volumes : iterable of str, optional
-            Show only these volumes; by default those of the mark that `at` names, or all.
+            Show only these volumes; by default those of the mark or
+            snapshot that `at` names, or all.
         pinned : bool
             Keep its state in the window, as `pin` does, until it is closed.
 
@@ -367,6 +375,7 @@ class Store(TakesSnapshots, KeepsStates, TellsHistory, ClosesItself):
         PointExpired, UnknownPoint, UnknownVolume, CorruptionError, InvalidArgument, InvalidType,
         EditOpen, StoreClosed
         """
+        writable, pinned = as_flag(writable, "writable"), as_flag(pinned, "pinned")
         with self._engine as engine:
             engine.check_open()
             self._check_own(at)
@@ -383,7 +392,8 @@ class Store(TakesSnapshots, KeepsStates, TellsHistory, ClosesItself):
         snapshot = self._snapshot_of(at, only)
         if snapshot is not None:
             return Image.patched(snapshot.image, ExtentMap(engine), snapshot.seq, False)
-        seq = self._resolve(at)
+        with telling_of_parts(self._catalog.snapshots, at, only):
+            seq = self._resolve(at)
         if engine.images & BEFORE:
             return Image.live(engine, seq, False, only)
         try:
@@ -405,11 +415,20 @@ class Store(TakesSnapshots, KeepsStates, TellsHistory, ClosesItself):
     def _only(self, volumes: Iterable[str] | None, point: Point) -> frozenset[int] | None:
         """Return the indices of the volumes that are asked for, None for all."""
         if volumes is None:
-            mark = self._catalog.find_mark(point) if isinstance(point, str) else point
-            volumes = mark.volumes if isinstance(mark, Mark) else None
+            named = self._named(point)
+            if isinstance(named, Snapshot):
+                return named.covers
+            volumes = None if named is None else named.volumes
         if volumes is None:
             return None
-        return frozenset(chosen(self._catalog.volumes, volumes))
+        return frozenset(chosen(self._catalog.volumes, volumes, self._engine))
+
+    def _named(self, point: Point) -> Mark | Snapshot | None:
+        """Return the mark or snapshot that a point is, or is the name of."""
+        self._check_own(point)
+        if isinstance(point, str):
+            return self._catalog.snapshots.get(point) or self._catalog.find_mark(point)
+        return point if isinstance(point, Mark | Snapshot) else None
 
     def rewind(self, to: Point) -> Rewind:
         """Put production itself back to an earlier state, and drop the entries after it.
@@ -434,7 +453,7 @@ class Store(TakesSnapshots, KeepsStates, TellsHistory, ClosesItself):
             try:
                 return self._rewind(self._resolve(to))
             except PointExpired as error:
-                snapshot = self._snapshot_of(to)
+                snapshot = self._snapshot_of(to, self._only(None, to))
                 if snapshot is None:
                     raise
                 raise PointExpired(
@@ -459,8 +478,9 @@ class Store(TakesSnapshots, KeepsStates, TellsHistory, ClosesItself):
     def digest(self, at: Point | None = None) -> str:
         """Return one XXH3-128, as 32 hex digits, over all volumes one after the other.
 
-        Equal digests mean equal states. `at` is any point; the present state by default.
-        Takes and raises what `recover` does.
+        Equal digests mean equal states. `at` is any point; the present state by default. Of a
+        snapshot of some volumes the digest is over these alone. Takes and raises what `recover`
+        does.
         """
         with self._engine as engine:
             engine.check_open()
@@ -468,8 +488,10 @@ class Store(TakesSnapshots, KeepsStates, TellsHistory, ClosesItself):
                 return digest(engine, Image.production(engine))
             # With after-images alone, not every state that can be rebuilt can be viewed.
             look = self.view if engine.images & BEFORE else self.recover
-            with look(at, volumes=list(self)) as shown:
-                return digest(engine, shown.image)
+            named = self._named(at)
+            names = named.volumes if isinstance(named, Snapshot) else self
+            with look(at, volumes=names) as shown:
+                return digest(engine, shown.image, shown.volumes.values())
 
     def verify(self, progress: Callable[[int, int], object] | None = None) -> Report:
         """Read everything, and check it, two ways where there are two.
@@ -659,14 +681,16 @@ class Store(TakesSnapshots, KeepsStates, TellsHistory, ClosesItself):
                 target = asked
             own = Base(target.name, target.seq, target.image, target.covers)
             return Way("backward", own, ExtentMap(engine)), target.seq
-        seq = self._resolve(to)
+        parts = self._catalog.snapshots if base is None else {}
         advice = None if base is None else "leave base out, or use a later snapshot"
-        return choose(engine, bases, seq, only, advice=advice), seq
+        with telling_of_parts(parts, to, only):
+            seq = self._resolve(to)
+            return choose(engine, bases, seq, only, advice=advice), seq
 
     def _state(self, point: Point, only: frozenset[int] | None) -> State:
         """Return what `diff` has to know of a point, and of which volumes."""
         self._check_own(point)
-        snapshot = self._snapshot_of(point)
+        snapshot = self._snapshot_of(point, only)
         if snapshot is not None and present_seq(self._engine, snapshot.seq) is None:
             return State(None, lambda: snapshot.image)
 
@@ -675,7 +699,8 @@ class Store(TakesSnapshots, KeepsStates, TellsHistory, ClosesItself):
             base = way.base.image or Image.production(self._engine)
             return Image.patched(base, way.extents, seq, False)
 
-        return State(self._resolve(point), image)
+        with telling_of_parts(self._catalog.snapshots, point, only):
+            return State(self._resolve(point), image)
 
     def _outcome(self, seq: int, base: str | Snapshot | None, only: frozenset[int] | None) -> int:
         with self._engine as engine:

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from jrnl._core import Image
 from jrnl.copier import Copy, MemoryCopy
 from jrnl.plan import BEFORE
 from jrnl.recovery import chosen
+from jrnl.sizes import as_flag
 from jrnl.snapshot import Snapshot
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from jrnl._core import Engine
     from jrnl.catalog import Catalog
     from jrnl.keeper import Keeper
@@ -40,7 +40,9 @@ class TakesSnapshots:
         ----------
         name : str
         volumes : iterable of str, optional
-            The only volumes that it covers; all by default.
+            The only volumes that it covers; all by default. `recover`, `view` and `plan` to it
+            cover these, too, unless they are told otherwise, and `digest` is over these alone. A
+            `rewind` to it is one of all volumes, as ever.
         pinned : bool
             No fold may touch it; see ``overflow="fold"`` of `create`.
 
@@ -50,12 +52,12 @@ class TakesSnapshots:
         OSError, StorePoisoned, ReadOnlyStore
             On disk.
         """
-        copier = self._catalog.copier
+        copier, pinned = self._catalog.copier, as_flag(pinned, "pinned")
         with self._engine as engine:
             engine.check_open()
             self._catalog.check_free(name)
-            covered = chosen(self._catalog.volumes, volumes)
-            snapshot = self._begin_snapshot(name, covered, bool(pinned))
+            covered = chosen(self._catalog.volumes, volumes, engine)
+            snapshot = self._begin_snapshot(name, covered, pinned)
             if self._keeper is None:
                 self._catalog.add_snapshot(snapshot)
         if self._keeper is not None:

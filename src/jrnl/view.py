@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import Self
 
 from jrnl._core import Image, StateIO
 from jrnl.catalog import volume_index
 from jrnl.closing import ClosesItself
 from jrnl.errors import ReadOnlyStore
-from jrnl.files import VolumeFile
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from _typeshed import ReadableBuffer
+from jrnl.files import Readable, VolumeFile
+from jrnl.sizes import as_flag
 
 _WRITE_MAX = 1 << 30
 
@@ -52,13 +49,17 @@ class View(StateIO, ClosesItself):
         self.seq = image.seq
         self.writable = writable
 
+    def __enter__(self) -> Self:
+        self.image.engine.check_not_closed()
+        return self
+
     def __repr__(self) -> str:
         return f"<jrnl.View at {self.seq}{', writable' if self.writable else ''}>"
 
     def _find(self, volume: object) -> int:
-        return volume_index(self.volumes, volume)
+        return volume_index(self.volumes, volume, self.image.engine)
 
-    def write(self, offset: int, data: ReadableBuffer, volume: str | None = None) -> None:
+    def write(self, offset: int, data: Readable, volume: str | None = None) -> None:
         """Write `data` at `offset` to this view alone: all of it, or nothing.
 
         Raises
@@ -90,8 +91,9 @@ class View(StateIO, ClosesItself):
 
         Raises
         ------
-        StoreClosed
+        InvalidType, StoreClosed
         """
+        writable = as_flag(writable, "writable")
         with self.image.engine:
             if self.writable and self.own_bytes:
                 # What was written so far becomes the ground that both of them stand on.

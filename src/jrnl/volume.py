@@ -6,6 +6,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from jrnl._core import Edit, VolumeIO, to_the_end
 from jrnl.errors import InvalidArgument
@@ -13,8 +14,6 @@ from jrnl.files import VolumeFile
 from jrnl.points import Mark
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from jrnl._core import Engine
     from jrnl.catalog import Catalog
 
@@ -29,18 +28,22 @@ class Volume(VolumeIO):
 
     Attributes
     ----------
-    name : str
     size : int
         Bytes.
     """
 
     def __init__(self, engine: Engine, index: int, name: str, catalog: Catalog) -> None:
         super().__init__()  # the core took engine and index already
-        self.name = name
+        self._name = name
         self._catalog = catalog
 
     def __repr__(self) -> str:
         return f"<jrnl.Volume {self.name!r}, {self.size} bytes>"
+
+    @property
+    def name(self) -> str:
+        """What it is called in its store."""
+        return self._name
 
     def edit(self, offset: int, length: int) -> Edit:
         """Lend a range for writing in place, as one journal entry.
