@@ -22,6 +22,7 @@ import jrnl
 from jrnl import filestore, superblock
 from jrnl._core import FileDevice
 from jrnl.folder import Folder
+from tests.apart import run_apart
 from tests.crash.disk import SimDisk
 
 ROOT = Path(__file__).parent.parent
@@ -680,10 +681,6 @@ def test_guest_data_that_looks_like_the_log_is_never_taken_for_it(path):
 WRAPPING = """
 import jrnl, sys
 
-def bytes_held():
-    lines = open("/proc/self/status").read().splitlines()
-    return next(int(line.split()[1]) << 10 for line in lines if line.startswith("RssAnon"))
-
 with jrnl.create(sys.argv[1], size="1MiB", journal="64MiB", images="after") as store:
     block = b"x" * 4096
     for k in range(20_000):  # the ring has wrapped by then
@@ -698,12 +695,7 @@ with jrnl.create(sys.argv[1], size="1MiB", journal="64MiB", images="after") as s
 
 def test_headers_that_have_left_hold_no_memory(path):
     """There are slots for 8 MiB of headers; an eighth of them at a time has entries."""
-    options = f"{os.environ.get('ASAN_OPTIONS', '')}:quarantine_size_mb=0"  # what is freed, goes
-    done = subprocess.run(
-        [sys.executable, "-c", WRAPPING, path], env={**os.environ, "ASAN_OPTIONS": options},
-        check=True, capture_output=True, text=True,
-    )  # fmt: skip
-    assert int(done.stdout) < 4 << 20
+    assert int(run_apart(WRAPPING, path)) < 4 << 20
 
 
 DROPPED = """
