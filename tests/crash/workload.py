@@ -190,8 +190,8 @@ class Host:
         return result
 
     def _refused(self) -> None:
-        """What is pinned was in the way: nothing has changed. Go on without it."""
-        if not self.world.pinned:
+        """What is pinned, or was to be, is in the way: nothing has changed. Go on without it."""
+        if not self.world.pinned | self.world.half_pinned:
             raise Failure("refused, though nothing is pinned")
         self.world.model = cut(self.model, self.store.seq)
         self._settled(self.world)
