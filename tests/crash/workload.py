@@ -150,13 +150,16 @@ class Host:
 
     # Steps.
 
-    def _simple(self, act: Callable[[], int]) -> None:
-        """Do what the model has done already; a crash may leave any of the states."""
+    def _simple(self, act: Callable[[], int], own: bool = False) -> None:
+        """Do what the model has done already; a crash may leave any of the states.
+
+        It may be refused beside what is pinned, and `own`, beside what itself is to pin.
+        """
         self.expectation = Expectation([self.world], oldest=self._promised())
         try:
             seq = act()
         except JournalFull:
-            self._refused()
+            self._refused(own)
             return
         finally:
             self.expectation.oldest = self._promised()
@@ -189,9 +192,9 @@ class Host:
         self._settled(after)
         return result
 
-    def _refused(self) -> None:
-        """What is pinned, or was to be, is in the way: nothing has changed. Go on without it."""
-        if not self.world.pinned | self.world.half_pinned:
+    def _refused(self, own: bool = False) -> None:
+        """What is pinned was in the way: nothing has changed. Go on without it."""
+        if not (self.world.pinned or own):
             raise Failure("refused, though nothing is pinned")
         self.world.model = cut(self.model, self.store.seq)
         self._settled(self.world)
@@ -258,7 +261,9 @@ class Host:
         name = self._name("p")
         self.model.mark(name, self._tick())
         self.world.half_pinned = frozenset({name})
-        self._simple(lambda: self.store.mark(name, pinned=True).seq)
+        # With after-images alone its state is rebuilt from the last snapshot: all since then stays.
+        own = self.shape.images == "after"
+        self._simple(lambda: self.store.mark(name, pinned=True).seq, own)
         self.world.half_pinned = frozenset()
         if name in self.model.marks:
             self.world.pinned |= {name}
