@@ -1,10 +1,12 @@
 # `make` lists the targets. Each one makes what it needs first: an environment, the build, the tools.
 #
 #   make test ARGS="-k ring -x"    more arguments for pytest
+#   make test JOBS=0               in one process, so that --pdb and -s work (2 side by side)
 #   make test PYTHON=python3.13    another interpreter (remove the environments first: make clean)
 #   make demo JRNL_DEBUG=1         any target on the debug build, JRNL_SANITIZE=1 on the sanitized one
 
 PYTHON ?= python3
+JOBS ?= 2
 LOG ?= tests/data/ext4-sqlite.log.xz
 
 # One environment for each variant that setup.py builds, so that they don't share an extension.
@@ -22,6 +24,7 @@ export JRNL_DEBUG JRNL_SANITIZE
 RUN := $(VENV)/bin/python
 PIP := $(VENV)/bin/python -m pip --quiet --disable-pip-version-check
 PYTEST = $(RUN) -m pytest
+SIDE_BY_SIDE := --numprocesses=$(JOBS) --dist=worksteal --benchmark-disable
 
 ifeq ($(VARIANT),sanitize)
 # Python is not sanitized: the libraries have to come first, every allocation has to go through
@@ -38,7 +41,7 @@ SOURCES := pyproject.toml setup.py MANIFEST.in \
 	$(shell find src/jrnl -name __pycache__ -prune -o \( -type f -o -type d \) -print)
 
 .DELETE_ON_ERROR:
-.PHONY: help demo test long crash soak debug-test sanitize bench bench-smoke lint dist clean
+.PHONY: help demo test long crash soak debug-test sanitize sanitize-quick bench bench-smoke lint dist clean
 
 help:
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -46,22 +49,34 @@ help:
 demo: $(VENV)/.built  ## replay a recorded ext4 history and recover, restore, re-recover, rewind it
 	$(RUN) -m jrnl demo $(LOG)
 
-test: $(VENV)/.built $(VENV)/.test  ## run the test suite (under 5 minutes on two cores)
-	$(PYTEST) tests $(ARGS)
+test: $(VENV)/.built $(VENV)/.test  ## run the test suite (about five minutes on two cores)
+	$(PYTEST) tests $(SIDE_BY_SIDE) $(ARGS)
 
 long: $(VENV)/.built $(VENV)/.test  ## run the tests that take longer
-	$(PYTEST) tests -m long $(ARGS)
+	$(PYTEST) tests -m long $(SIDE_BY_SIDE) $(ARGS)
 
 crash: $(VENV)/.built $(VENV)/.test  ## cut the power of stores on disk 200,000 ways, and damage them
 	$(RUN) -m tests.crash.campaign --states $(or $(STATES),200000) --damages $(or $(DAMAGES),1) \
 		--faults $(or $(FAULTS),1) $(ARGS)
+	$(RUN) -m tests.recorded.campaign --states $(or $(RECORDED),20000)
+	$(RUN) -m tests.recorded.creation --rounds 50
 
 soak: $(VENV)/.built $(VENV)/.test  ## the same for SECONDS=3600 seconds, with every damage and fault
 	$(RUN) -m tests.crash.campaign --seconds $(or $(SECONDS),3600) --damages 1 --faults 1 \
 		--seed $$(date +%s) $(ARGS)
+	$(RUN) -m tests.recorded.campaign --seconds $(or $(SECONDS),3600) \
+		--states $(or $(RECORDED),1000000) --seed $$(date +%s)
 
 debug-test:  ## run the test suite on a build with bounds checks and assertions
 	$(MAKE) test JRNL_DEBUG=1
+
+# Not the tests of the crash benches themselves, nor a thousand interleavings of the same few calls.
+QUICK := $(addprefix --ignore=tests/,protocol recorded test_reentry.py test_kill.py \
+	test_power_cut.py test_readme.py \
+	$(addprefix crash/test_,sabotage.py crash.py interleave.py))
+
+sanitize-quick:  ## the same without the tests that take longest
+	$(MAKE) sanitize ARGS="$(QUICK) $(ARGS)"
 
 sanitize:  ## run the test suite under AddressSanitizer and UndefinedBehaviorSanitizer
 	$(MAKE) test JRNL_SANITIZE=1 JRNL_TEST_PROFILE=short
@@ -76,6 +91,7 @@ lint: $(VENV)/.built $(VENV)/.lint  ## check style and types
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
 	$(RUN) -m mypy src/jrnl
+	$(RUN) -m mypy --strict examples/*.py
 	$(RUN) -m mypy.stubtest jrnl._core --ignore-unused-allowlist \
 		--allowlist ci/stubtest-allowlist.txt
 	PATH="$(VENV)/bin:$$PATH" cython-lint src/jrnl

@@ -2,10 +2,15 @@
 
 import gc
 import os
+import platform
+import re
 
 import pytest
 
+import jrnl
+
 from . import harness, on_disk, workload
+from .by_hand import ByHand
 from .yardstick import CLoop
 
 
@@ -18,7 +23,21 @@ def pytest_benchmark_update_json(config, benchmarks, output_json):
 def pytest_benchmark_update_machine_info(config, machine_info):
     machine_info.pop("node", None)
     cpu = machine_info.get("cpu") or {}
+    machine_info["jrnl"] = {
+        "kernel": jrnl.kernel,
+        "processor": processor(),
+        "libc": " ".join(platform.libc_ver()),
+        "tunables": os.environ.get("GLIBC_TUNABLES", ""),
+    }
     machine_info["cpu"] = {"brand_raw": cpu.get("brand_raw", ""), "count": os.cpu_count()}
+
+
+def processor():
+    """Family and model: processors of one name differ."""
+    with open("/proc/cpuinfo") as file:
+        text = file.read()
+    found = [re.search(rf"^{word}\s*: (\d+)$", text, re.M) for word in ("cpu family", "model")]
+    return f"family {found[0][1]} model {found[1][1]}" if all(found) else platform.machine()
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -33,3 +52,12 @@ def loop():
     count = 2 * workload.JOURNAL // workload.BLOCK
     yard.write(workload.offsets(0, count, workload.BLOCK), workload.rows(1, workload.BLOCK))
     return yard
+
+
+@pytest.fixture(scope="module")
+def hand():
+    """The same by hand in Python; its ring has wrapped, too."""
+    by_hand = ByHand(workload.VOLUME, workload.JOURNAL)
+    offsets = workload.offsets(0, 2 * workload.JOURNAL // workload.BLOCK, workload.BLOCK)
+    by_hand.memoryview_slices(offsets.tolist(), workload.rows(1, workload.BLOCK)[0])
+    return by_hand

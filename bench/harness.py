@@ -17,9 +17,9 @@ from . import workload
 ROUNDS = 1 if workload.SMALL else 15
 WARMUP = 0 if workload.SMALL else 2
 
-# The same loop over the same work: where its median is this far from its best round, something
-# else used the machine, and the row says so.
-NOISY = 1.4
+# Where the upper quartile of a row's ratios is this far from their median, something else used the
+# machine, and the row says so.
+NOISY = 1.2
 
 skipped = []  # rows of cases that could not run here; conftest puts them in the JSON
 
@@ -40,7 +40,10 @@ class Case:
 
 
 def row(case, value, yardstick=None, ratios=(), unit="ns", note=""):
-    """A row as the JSON keeps it: numbers with their unit, formatted only when printed."""
+    """A row as the JSON keeps it: numbers with their unit, formatted only when printed.
+
+    With a yardstick a row says itself when it is noisy.
+    """
     result = dataclasses.asdict(case) | {"value": value, "unit": unit, "note": note}
     if yardstick is not None:
         ratios = sorted(ratios) or [value / yardstick]
@@ -50,7 +53,14 @@ def row(case, value, yardstick=None, ratios=(), unit="ns", note=""):
             "ratio_low": ratios[len(ratios) // 4],
             "ratio_high": ratios[-1 - len(ratios) // 4],
         }
+        if is_noisy(result):
+            result["note"] = f"{note}; noisy" if note else "noisy"
     return result
+
+
+def is_noisy(result):
+    """Whether a row's rounds were too far apart for its ratio to say much."""
+    return result["ratio_high"] > NOISY * result["ratio"]
 
 
 def keep(benchmark, *rows):
@@ -75,7 +85,16 @@ def clocked(function, *arguments):
 
 
 def race(
-    benchmark, case, ours, *, yardstick=None, prepare=None, arm=None, disarm=None, rounds=None
+    benchmark,
+    case,
+    ours,
+    *,
+    yardstick=None,
+    afterwards=False,
+    prepare=None,
+    arm=None,
+    disarm=None,
+    rounds=None,
 ):
     """Measure `ours` by `yardstick`, round by round in turn.
 
@@ -85,6 +104,8 @@ def race(
         The timed call. pytest-benchmark holds the clock.
     yardstick : callable(*work) -> int or float
         Does the same work and returns its own nanoseconds. Runs before each round of ours.
+    afterwards : bool
+        The yardstick runs after each round of ours: it goes on with what ours has made.
     prepare : callable(round number) -> tuple
         The round's work, the same for both. Not timed.
     arm, disarm : callable(*work)
@@ -94,13 +115,18 @@ def race(
     numbers = itertools.count()
 
     def finish():  # pedantic's own teardown is younger than 4.0, and left out when disabled
-        if armed and disarm:
-            disarm(*armed.pop())
+        if not armed:
+            return
+        work = armed.pop()
+        if yardstick and afterwards:
+            yardstick_ns.append(yardstick(*work))
+        if disarm:
+            disarm(*work)
 
     def setup():
         finish()
         work = prepare(next(numbers)) if prepare else ()
-        if yardstick:
+        if yardstick and not afterwards:
             yardstick_ns.append(yardstick(*work))
         if arm:
             arm(*work)
@@ -122,7 +148,6 @@ def race(
             result["value"],
             yard / case.count,
             [lap / yard for lap, yard in zip(laps_ns, yards_ns, strict=True)],
-            note="noisy" if yard > NOISY * min(yards_ns) else "",
         )
     keep(benchmark, result)
     return result

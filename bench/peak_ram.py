@@ -3,6 +3,7 @@
 Prints the bytes by which the job raised the process's peak over what it had after its imports.
 """
 
+import functools
 import sys
 
 import jrnl
@@ -37,7 +38,25 @@ def recover():
         store.recover(before).close()
 
 
-JOBS = {"write": write, "recover": recover}
+def beside(kind, count):
+    """As many recoveries or views open, of states all over the window, which then moves on."""
+    with jrnl.create(size=VOLUME, journal=JOURNAL) as store:
+        workload.warm(store.volume)
+        opened = workload.open_many(store, kind, count)
+        oldest, newest = store.window
+        block = workload.rows(1, BLOCK).tobytes()
+        for offset in workload.offsets(0, newest - oldest, BLOCK).tolist():
+            store.volume.write(offset, block)
+        for each in opened:
+            each.close()
+
+
+JOBS = {
+    "write": write,
+    "recover": recover,
+    "recoveries": functools.partial(beside, "recover", 30),
+    "views": functools.partial(beside, "view", 100),
+}
 
 
 def main():

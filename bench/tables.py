@@ -13,6 +13,13 @@ _COUNT, _SIZE = ("3,000", "4 MiB") if workload.SMALL else ("300,000", "256 MiB")
 _EVICTING = f"{size(workload.VOLUME)} volume, {size(workload.JOURNAL)} journal, evicting"
 
 WRITES = f"One 4 KiB write: {_EVICTING}"
+FIXED = f"{WRITES}, by the best of fixed kernels with the same look-ahead"
+FORCED = "The write rows with each kernel forced"
+KERNELS = "Which kernel is the best on this processor: 4 KiB writes"
+ODD = "Odd offsets and odd buffers: 4 KiB, by even ones in the same store"
+SPARSE = f"A sparse 8 TiB volume, by one of {size(workload.VOLUME)}: as many blocks in use in both"
+OPEN = "One 4 KiB write beside open recoveries and views of states all over the window"
+THREADS = "Writes from several threads, each to a volume of its own, one store"
 SIZES = f"Writes of other sizes: {_EVICTING}"
 LATENCY = f"Latency of a 4 KiB write: {_EVICTING}"
 RECOVERY = f"Recovery of {_COUNT} skewed 4 KiB writes on {_SIZE} back to the middle"
@@ -22,6 +29,7 @@ STALL = "What a writing thread waits for while a snapshot is taken, by the volum
 SNAPSHOTS = "One 4 KiB write beside many snapshots"
 VIEW = "Views: making one, in memory"
 VIEW_READ = f"Views: reading at random offsets, aligned, {size(workload.VOLUME)} volume"
+RESTORE = "Restoring 64 bytes, a snapshot in the store, by the volume's size"
 SEEK = f"Seeking in an undoable recovery: {size(workload.VOLUME)} volume, 4 KiB an entry"
 HISTORY = f"What happened: {'10,000' if workload.SMALL else '1,000,000'} entries"
 REPLAY = "Replay of a recorded ext4 history"
@@ -36,10 +44,17 @@ DISK_STEADY = f"Steady state: {_ON_DISK}, wrapping, a flush every 64 random 4 Ki
 
 ORDER = (
     WRITES,
+    FIXED,
+    KERNELS,
     SIZES,
+    ODD,
+    SPARSE,
+    OPEN,
+    THREADS,
     LATENCY,
     RECOVERY,
     REWIND,
+    RESTORE,
     SNAPSHOT,
     STALL,
     SNAPSHOTS,
@@ -51,6 +66,18 @@ ORDER = (
 )
 ORDER += (REPLAY, MEMORY)
 ORDER += (DISK_WRITES, DISK_FLUSHES, DISK_OPENING, DISK_STEADY)
+
+# The README's few lines: a row each, and what it is called where its table's title is not there.
+HEADLINES = (
+    (WRITES, "`write`, by the call", "4 KiB `write`"),
+    (WRITES, f"`write_many`, {workload.BATCH} a batch", "4 KiB in `write_many`"),
+    (WRITES, "memoryview slices, by the call", "4 KiB by memoryview slices, by hand"),
+    (WRITES, "NumPy slices, by the call", "4 KiB by NumPy slices, by hand"),
+    (RECOVERY, "`recover`, image shares its base", f"`recover` over {_COUNT} writes"),
+    (REWIND, "`rewind`, 1,000 dirty blocks", "`rewind` of 1,000 blocks of 4 GiB"),
+    (DISK_WRITES, "`write`, between flushes; beside a file", "4 KiB `write` on disk"),
+    (DISK_FLUSHES, "`write`, `flush`", "4 KiB `write` and `flush` on disk"),
+)
 
 BEGIN, END = "<!-- bench:begin -->", "<!-- bench:end -->"
 
@@ -102,7 +129,12 @@ def _cells(row, earlier):
 def _markdown(title, rows, earlier):
     head = [title, "measured", "yardstick", "ratio", "target", "earlier"]
     head += ["survives SIGKILL", "survives power loss"]
-    lines = [head] + [_cells(row, earlier) for row in rows]
+    return _grid([head] + [_cells(row, earlier) for row in rows])
+
+
+def _grid(lines):
+    """Lines of cells as a table; a column without content is left out."""
+    head = lines[0]
     used = [i for i in range(len(head)) if i < 2 or any(line[i] for line in lines[1:])]
     widths = {i: max(len(line[i]) for line in lines) for i in used}
     lines = [[line[i].ljust(widths[i]) for i in used] for line in lines]
@@ -116,8 +148,9 @@ def rows_of(results):
     return rows + results.get("skipped", [])
 
 
-def render(results, earlier=None):
-    """The tables of one run; `earlier` is another run's content, for the last column."""
+def render(results, earlier=None, forced=()):
+    """The tables of one run; `earlier` is another run's content, for the last column, and `forced`
+    are the contents of the runs with each kernel forced, for a table of their own."""
     known = {
         (row["table"], row["name"]): row
         for row in (rows_of(earlier) if earlier else ())
@@ -129,7 +162,65 @@ def render(results, earlier=None):
         chosen = [row for row in rows if row["table"] == title]
         if chosen:
             tables.append(_markdown(title, chosen, known))
+        if title == FIXED and forced:
+            tables.append(render_forced(forced))
     return "\n\n".join([*tables, _footer(results)])
+
+
+def render_headlines(results, forced=()):
+    """The lines of HEADLINES for the README, and how they fare with the worst of the kernels."""
+    found = {(row["table"], row["name"]): row for row in rows_of(results)}
+    worst = {}
+    for key, rows in _forced_ratios(forced).items():
+        worst[key] = max(row["ratio"] for row in rows.values())
+    lines = [["", "measured", "yardstick", "ratio", "target", "with the worst kernel"]]
+    for table, name, label in HEADLINES:
+        if (table, name) in found:
+            _, *cells = _cells(found[table, name], {})[:5]
+            slowest = worst.get((table, name))
+            lines.append([label, *cells, f"{slowest:.2f}" if slowest else ""])
+    return f"{_grid(lines)}\n\n{_footer(results)}"
+
+
+def _forced_ratios(runs):
+    """By table and name: the rows that have a target, by the run's name."""
+    ratios = {}
+    for run in runs:
+        for row in rows_of(run):
+            if row.get("target") is not None and "ratio" in row:
+                by_run = ratios.setdefault((row["table"], row["name"]), {})
+                by_run[_run_name(run["machine_info"]["jrnl"])] = row
+    return ratios
+
+
+def render_forced(runs):
+    """A row for each figure that has a target, a column for each run; the worst of all counts."""
+    columns = [_run_name(run["machine_info"]["jrnl"]) for run in runs]
+    ratios = _forced_ratios(runs)
+    lines = [[FORCED, *columns, "the worst", "target"]]
+    for _, by_run in sorted(ratios.items(), key=lambda item: ORDER.index(item[0][0])):
+        worst = max(by_run.values(), key=lambda row: row["ratio"])
+        found = [by_run.get(column) for column in columns]
+        cells = [f"{row['ratio']:.2f}{_noise(row)}" if row else "" for row in found]
+        name = f"{worst['name']}; by {worst['yardstick']}"
+        lines.append([name, *cells, f"{worst['ratio']:.2f}{_noise(worst)}", _target(worst)])
+    return f"{_grid(lines)}\n\n{_forced_footer(runs)}"
+
+
+def _run_name(jrnl):
+    return f"{jrnl['kernel']}, tuned" if jrnl["tunables"] else jrnl["kernel"]
+
+
+def _noise(row):
+    return " noisy" if "noisy" in row["note"] else ""
+
+
+def _forced_footer(runs):
+    machines = [run["machine_info"] for run in runs]
+    processors = {f"{each['cpu']['brand_raw']} ({each['jrnl']['processor']})" for each in machines}
+    tuned = {each["jrnl"]["tunables"] for each in machines} - {""}
+    with_what = "".join(f" Tuned: with GLIBC_TUNABLES={value}." for value in sorted(tuned))
+    return f"On {', '.join(sorted(processors))}.{with_what}"
 
 
 def _footer(results):
@@ -137,15 +228,25 @@ def _footer(results):
     disk = results.get("file_system")
     files = f" Files on {disk}." if disk else ""
     return (
-        f"Measured on {machine['cpu']['brand_raw']}, {machine['cpu']['count']} cores, "
+        f"Measured on {machine['cpu']['brand_raw']}{_kind_of(machine)}, "
+        f"{machine['cpu']['count']} cores, "
         f"{machine['system']} {machine['release']}, Python {machine['python_version']}. "
         "A ratio is the median over rounds run in turn with the yardstick, in brackets the middle "
         f"half of them.{files}"
     )
 
 
+def _kind_of(machine):
+    """The processor's family and model, jrnl's kernel, and what steers the libc's memcpy."""
+    jrnl = machine.get("jrnl")
+    if not jrnl:
+        return ""
+    tunables = f", GLIBC_TUNABLES={jrnl['tunables']}" if jrnl["tunables"] else ""
+    return f" ({jrnl['processor']}; kernel {jrnl['kernel']}; {jrnl['libc']}{tunables})"
+
+
 def put_between_markers(text, tables):
-    """`text` with `tables` between the README's markers; ValueError where it has none."""
+    """`text` with `tables` between its markers; ValueError where it has none."""
     before, begin, rest = text.partition(BEGIN)
     _, end, after = rest.partition(END)
     if not begin or not end:

@@ -64,7 +64,7 @@ def check(history, image):
 
 
 def test_recover(benchmark, history):
-    case = Case(tables.RECOVERY, "`recover`, image shares its base", target=1.3)
+    case = Case(tables.RECOVERY, "`recover`, image shares its base", target=1.0)
     image = workload.touch(workload.buffer(SIZE))
     image[:] = history.loop.volume
     opened = []
@@ -89,7 +89,7 @@ def copy_and_scatter(history):
 
 
 def test_recover_as_array(benchmark, history):
-    case = Case(tables.RECOVERY, "`recover().as_array()`", target=1.6, yardstick="C loop on a copy")
+    case = Case(tables.RECOVERY, "`recover().as_array()`", target=1.2, yardstick="C loop on a copy")
     opened = []
 
     def recover_array():
@@ -134,5 +134,4 @@ def test_undo_by_hand(benchmark, history):
         undo,
         yardstick=lambda: clocked(copy_and_scatter, history),
         disarm=lambda: check(history, images.pop()),
-        rounds=5,
     )

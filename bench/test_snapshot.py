@@ -18,7 +18,8 @@ from .workload import BLOCK, GIB, JOURNAL, MIB, VOLUME
 pytestmark = pytest.mark.benchmark(disable_gc=True)
 
 SIZES = (MIB, 16 * MIB) if workload.SMALL else (64 * MIB, 256 * MIB, GIB, 4 * GIB)
-ROUNDS = 1 if workload.SMALL else 7
+ROUNDS = 1 if workload.SMALL else 15
+LONG_ROUNDS = 1 if workload.SMALL else 7  # where one takes seconds
 WRITES = 64 if workload.SMALL else 20_000  # of each round, half of them before the snapshot
 FLUSH = 64  # on disk: writes for each flush
 COUNTS = (10,) if workload.SMALL else (10, 100, 1000)
@@ -89,7 +90,7 @@ def stalls(benchmark, store, where):
     with_one, without, calls, complete = [], [], [], []
 
     def rounds():
-        for number in range(ROUNDS):
+        for number in range(LONG_ROUNDS if store.volume.size >= GIB else ROUNDS):
             without.append(one_round(store, 2 * number, take=False)[0])
             start = time.perf_counter_ns()
             longest, call = one_round(store, 2 * number + 1, take=True)

@@ -5,7 +5,7 @@ import pytest
 import jrnl
 
 from . import tables, workload
-from .harness import Case, race
+from .harness import Case, clocked, race
 from .workload import BATCH, BLOCK, JOURNAL, KIB, VOLUME, WRITES
 
 pytestmark = pytest.mark.benchmark(disable_gc=True)
@@ -16,6 +16,12 @@ SIZES = {8: "8 B", 64: "64 B", 512: "512 B", 64 * KIB: "64 KiB"}
 @pytest.fixture(scope="module")
 def volume():
     with jrnl.create(size=VOLUME, journal=JOURNAL) as store:
+        yield store.volume
+
+
+@pytest.fixture(scope="module")
+def volume_of_both():
+    with jrnl.create(size=VOLUME, journal=JOURNAL, images="both") as store:
         yield store.volume
 
 
@@ -30,15 +36,10 @@ def count_of(length):
     return min(WRITES, WRITES * BLOCK // length)
 
 
-def evicting(volume, length):
-    workload.warm(volume)
-    if length < 512:
-        workload.warm_small(volume, JOURNAL, length)
-
-
-def race_calls(benchmark, case, loop, volume, length=BLOCK):
+def race_calls(benchmark, case, loop, volume, length=BLOCK, write=None):
     """`write` from a Python loop. The data is one bytes object, as a caller would have it."""
-    evicting(volume, length)
+    workload.evicting(volume, length)
+    yardstick = write or loop.write
     rows = workload.rows(1, length)
     block = rows.tobytes()
 
@@ -55,13 +56,14 @@ def race_calls(benchmark, case, loop, volume, length=BLOCK):
         case,
         write_each,
         prepare=prepare,
-        yardstick=lambda offsets, _: loop.write(offsets, rows),
+        yardstick=lambda offsets, _: yardstick(offsets, rows),
     )
 
 
-def race_batches(benchmark, case, loop, volume, length=BLOCK):
+def race_batches(benchmark, case, loop, volume, length=BLOCK, write=None):
     """`write_many` over ready-made batches."""
-    evicting(volume, length)
+    workload.evicting(volume, length)
+    yardstick = write or loop.write
     batch = min(BATCH, JOURNAL // 16 // length)
     rows = workload.rows(batch, length)
 
@@ -78,18 +80,50 @@ def race_batches(benchmark, case, loop, volume, length=BLOCK):
         case,
         write_batches,
         prepare=prepare,
-        yardstick=lambda offsets, _: loop.write(offsets, rows),
+        yardstick=lambda offsets, _: yardstick(offsets, rows),
     )
 
 
 def test_write(benchmark, loop, volume):
-    case = Case(tables.WRITES, "`write`, by the call", WRITES, target=1.35, aim=1.15)
+    case = Case(tables.WRITES, "`write`, by the call", WRITES, target=1.30)
     race_calls(benchmark, case, loop, volume)
 
 
 def test_write_many(benchmark, loop, volume):
-    case = Case(tables.WRITES, f"`write_many`, {BATCH} a batch", WRITES, target=0.95, aim=0.80)
+    case = Case(tables.WRITES, f"`write_many`, {BATCH} a batch", WRITES, target=0.80)
     race_batches(benchmark, case, loop, volume)
+
+
+BOTH = "C loop that keeps both"
+
+
+def test_write_of_both_images(benchmark, loop, volume_of_both):
+    case = Case(tables.WRITES, "`write`, both images", WRITES, target=1.30, yardstick=BOTH)
+    race_calls(benchmark, case, loop, volume_of_both, write=loop.write_both)
+
+
+def test_write_many_of_both_images(benchmark, loop, volume_of_both):
+    name = f"`write_many`, {BATCH} a batch, both images"
+    case = Case(tables.WRITES, name, WRITES, target=1.10, yardstick=BOTH)
+    race_batches(benchmark, case, loop, volume_of_both, write=loop.write_both)
+
+
+FIXED = "fixed kernels"
+
+
+def test_write_by_fixed_kernels(benchmark, loop, volume):
+    case = Case(tables.FIXED, "`write`, by the call", WRITES, target=1.30, yardstick=FIXED)
+    race_calls(benchmark, case, loop, volume, write=loop.write_best)
+
+
+def test_write_many_by_fixed_kernels(benchmark, loop, volume):
+    name = f"`write_many`, {BATCH} a batch"
+    case = Case(tables.FIXED, name, WRITES, target=1.10, yardstick=FIXED)
+
+    def look_ahead(offsets, rows):
+        return loop.write_best(offsets, rows, BATCH)
+
+    race_batches(benchmark, case, loop, volume, write=look_ahead)
 
 
 def test_write_without_checksums(benchmark, loop, unchecked_volume):
@@ -110,5 +144,58 @@ def test_write_of_size(benchmark, loop, volume, length):
 
 @pytest.mark.parametrize("length", SIZES, ids=lambda length: f"{length}B")
 def test_write_many_of_size(benchmark, loop, volume, length):
-    case = Case(tables.SIZES, f"`write_many`, {SIZES[length]}", count_of(length))
+    target = 2.0 if length == 64 else None
+    case = Case(tables.SIZES, f"`write_many`, {SIZES[length]}", count_of(length), target=target)
     race_batches(benchmark, case, loop, volume, length)
+
+
+def test_write_beside_memoryview(benchmark, loop, volume, hand):
+    """The least that a write from Python can cost, by the least that it costs by hand."""
+    case = Case(
+        tables.SIZES,
+        "`write`, 8 B, beside memoryview",
+        count_of(8),
+        target=1 / 1.8,
+        yardstick="memoryview slices",
+    )
+
+    def by_hand(offsets, rows):
+        return clocked(hand.memoryview_slices, offsets.tolist(), rows[0])
+
+    race_calls(benchmark, case, loop, volume, 8, write=by_hand)
+
+
+def test_first_lap(benchmark, loop):
+    """What a store costs that has just been made: the journal's memory is fresh."""
+    case = Case(
+        tables.WRITES,
+        "`write`, by the call, the first lap",
+        JOURNAL // 2 // BLOCK,
+        target=1.10,
+        yardstick="later laps",
+    )
+    block = workload.rows(1, BLOCK).tobytes()
+    stores = []
+
+    def arm(*_):
+        stores.append(jrnl.wrap(loop.volume, journal=JOURNAL))
+
+    def write_each(offsets):
+        write = stores[-1].volume.write
+        for offset in offsets:
+            write(offset, block)
+
+    def a_later_lap(offsets):
+        workload.evicting(stores[-1].volume)
+        return clocked(write_each, offsets)
+
+    race(
+        benchmark,
+        case,
+        write_each,
+        prepare=lambda number: (workload.offsets(number, case.count, BLOCK).tolist(),),
+        yardstick=a_later_lap,
+        afterwards=True,
+        arm=arm,
+        disarm=lambda *_: stores.pop().close(),
+    )

@@ -3,7 +3,6 @@
 import pytest
 
 from . import tables, workload
-from .by_hand import ByHand
 from .compiler import BuildError
 from .harness import Case, race, skip
 from .key_value import LmdbTable
@@ -15,15 +14,6 @@ pytestmark = pytest.mark.benchmark(disable_gc=True)
 
 def instead(name, count=WRITES, table=tables.WRITES):
     return Case(table, name, count, instead=True)
-
-
-@pytest.fixture(scope="module")
-def hand():
-    by_hand = ByHand(VOLUME, JOURNAL)
-    count = 2 * JOURNAL // BLOCK  # the ring wraps, as it has for the others
-    offsets = workload.offsets(0, count, BLOCK).tolist()
-    by_hand.memoryview_slices(offsets, workload.rows(1, BLOCK)[0])
-    return by_hand
 
 
 def race_calls(benchmark, case, loop, write, length=BLOCK):

@@ -79,9 +79,54 @@ def warm(volume):
         volume.write_many(some, data[: len(some)])
 
 
-def warm_small(volume, journal_bytes, length):
+def warm_small(volume, journal_bytes, length, volume_bytes=None):
     """After `warm`: make small writes evict too. What they fill first is the journal's header
-    slots, 64 bytes each and an eighth of it together."""
+    slots, 64 bytes each and an eighth of it together. They go into the first `volume_bytes`."""
     many = rows(4 * KIB, length)
     for number in range(journal_bytes // 8 // 64 // len(many) + 1):
-        volume.write_many(offsets(number, len(many), length, volume.size), many)
+        volume.write_many(offsets(number, len(many), length, volume_bytes or volume.size), many)
+
+
+def evicting(volume, length=64):
+    """Every page is there, and all header slots have been used once, whatever the length is."""
+    warm(volume)
+    warm_small(volume, JOURNAL, min(length, 64))
+    warm(volume)
+
+
+def way_of_writing(batch):
+    """What writes of one block each, or in batches of so many, are called in the tables."""
+    return "`write`, by the call" if batch == 1 else f"`write_many`, {batch} a batch"
+
+
+def cut(offsets, batch):
+    """What `writing` takes for these offsets."""
+    return offsets.tolist() if batch == 1 else batches(offsets, batch)
+
+
+def writing(batch):
+    """A function that writes blocks at what `cut` gives for offsets in a volume."""
+    data = rows(batch, BLOCK)
+    block = data[0].tobytes()
+
+    def write_each(volume, offsets):
+        for offset in offsets:
+            volume.write(offset, block)
+
+    def write_batches(volume, offsets):
+        for some in offsets:
+            volume.write_many(some, data)
+
+    return write_each if batch == 1 else write_batches
+
+
+def open_many(store, kind, count):
+    """`count` recoveries (or views), the oldest first: each of what production is by then, while as
+    much is written as the window holds."""
+    oldest, newest = store.window
+    data, opened = rows(BATCH, BLOCK), []
+    for some in np.array_split(offsets(9, newest - oldest, BLOCK, store.volume.size), count):
+        opened.append(getattr(store, kind)(store.seq))
+        for part in batches(some):
+            store.volume.write_many(part, data[: len(part)])
+    return opened

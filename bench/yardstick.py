@@ -7,6 +7,8 @@ import numpy as np
 from . import workload
 from .compiler import declare, load
 
+KERNELS = ("avx512", "avx2", "portable")  # the fixed kernels, as yardstick.c counts them
+
 _u64, _pointer = ctypes.c_uint64, ctypes.c_void_p
 
 
@@ -15,6 +17,9 @@ def _functions():
     write = (_pointer, _pointer, _u64, _pointer, _pointer, _u64, _pointer, _u64, _u64)
     return {
         "write": declare(library, _u64, "yard_write", *write),
+        "both": declare(library, _u64, "yard_write_both", *write),
+        "has_kernel": declare(library, ctypes.c_int, "yard_has_kernel", ctypes.c_int),
+        "fixed": declare(library, _u64, "yard_write_fixed", ctypes.c_int, *write, _u64),
         "laps": declare(library, None, "yard_write_laps", *write, _pointer),
         "scatter": declare(
             library, _u64, "yard_scatter", _pointer, _pointer, _pointer, _pointer, _u64, _u64
@@ -58,6 +63,22 @@ class CLoop:
     def write(self, offsets, rows):
         """Old block to the ring, new block in; write i takes row i % len(rows)."""
         return self._c["write"](*self._write_arguments(offsets, rows))
+
+    def write_both(self, offsets, rows):
+        """As `write`; the new block goes to the ring, too."""
+        return self._c["both"](*self._write_arguments(offsets, rows))
+
+    def kernels(self):
+        """The fixed kernels that this processor runs, by name."""
+        return [name for kind, name in enumerate(KERNELS) if self._c["has_kernel"](kind)]
+
+    def write_fixed(self, kernel, offsets, rows, batch=1):
+        """As `write` with a fixed kernel; with a `batch` it looks ahead in each of that many."""
+        return self._c["fixed"](KERNELS.index(kernel), *self._write_arguments(offsets, rows), batch)
+
+    def write_best(self, offsets, rows, batch=1):
+        """The nanoseconds of the fastest fixed kernel, all of them in turn over the same work."""
+        return min(self.write_fixed(name, offsets, rows, batch) for name in self.kernels())
 
     def write_laps(self, offsets, rows):
         """The nanoseconds of each write, a clock read included."""

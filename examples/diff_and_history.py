@@ -40,8 +40,8 @@ def main() -> None:
     assert (stats.writes, stats.rewritten_bytes) == (2, 0)
 
     # Put just that record back, from a view of the state before.
-    with store.view(stray - 1) as before:
-        volume.write(40 * RECORD, before.read(40 * RECORD, RECORD))
+    with store.view(stray - 1) as earlier:
+        volume.write(40 * RECORD, earlier.read(40 * RECORD, RECORD))
     print(f"repaired   {volume.read(40 * RECORD, RECORD)!r}")
     assert store.diff(good, store.seq, exact=True)["offset"].tolist() == [512 * 1024]
     store.close()

@@ -7,6 +7,7 @@ what it was in the morning.
 import random
 
 import numpy as np
+from numpy.typing import NDArray
 
 import jrnl
 
@@ -14,12 +15,12 @@ ACCOUNTS = 1000
 STARTING_BALANCE = 100
 
 
-def balances(content: bytes) -> np.ndarray:
+def balances(content: bytes) -> NDArray[np.int64]:
     return np.frombuffer(content, "<i8")
 
 
-def total_of(source) -> int:
-    """The sum of all accounts, read from a volume, a snapshot, a view or a recovery."""
+def total_of(source: jrnl.Volume | jrnl.Snapshot | jrnl.View | jrnl.Recovery) -> int:
+    """The sum of all accounts, as a volume has them, or any earlier state."""
     return int(balances(source.read(0, 8 * ACCOUNTS)).sum())
 
 

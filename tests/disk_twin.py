@@ -203,6 +203,8 @@ class DiskTwin(Twin):
             self.recoveries.append(fresh)
             self.check_recovery(fresh)
         self.kept = {opened.recovery.id: replace(opened) for opened in self.recoveries}
+        for pinned in self.pinned.values():  # there may be a nearer snapshot by now
+            pinned.needs = self._pin_needs(pinned.seq)
         self.opened_empty = 0 if len(self.store.journal.entries) else self.store.seq
         self._follow_marks()
         self._follow_time()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from jrnl import Kind, PointExpired
+from jrnl import Kind, PointExpired, Stats
 from tests.model import BYTE_KINDS, HEADER_BYTES, Entry, Model, State
 
 if TYPE_CHECKING:
@@ -98,7 +98,28 @@ def check_stats(twin: Twin, a: int, b: int) -> None:
     since, until = sorted((model.present(a), model.present(b)))
     entries = model.entries_in(since, until)
     stats = store.stats(since, until)
+    check_counts(twin, entries, stats)
+    check_journal_bytes(twin, entries, stats.journal_bytes)
+    others = [entry for entry in entries if entry.kind not in BYTE_KINDS]
+    took = sum(HEADER_BYTES + model.room(entry.kind, entry.length, False) for entry in others)
+    for k, volume in enumerate(store.volumes):
+        own = [entry for entry in entries if entry.kind in BYTE_KINDS and entry.volume == k]
+        of_one = store.stats(since, until, volume)
+        check_counts(twin, own, of_one)
+        assert (of_one.journal_bytes > 0) == bool(own)
+        took += of_one.journal_bytes
+    if twin.on_disk:  # headers go to the log with their group, maybe later on
+        assert took - HEADER_BYTES * len(entries) <= stats.journal_bytes
+    else:
+        assert took == stats.journal_bytes
+    assert stats[:2] == (since, until)
+    assert stats.seconds == (time_of(twin, until) - time_of(twin, since)) / 1e9
+    left = len(model.entries) - len(store.journal.entries)
+    assert stats.evictions <= left
+    assert twin.on_disk or stats.evictions == left
 
+
+def check_counts(twin: Twin, entries: list[Entry], stats: Stats) -> None:
     def of(kind: Kind) -> list[int]:
         return [entry.length for entry in entries if entry.kind == kind]
 
@@ -107,7 +128,6 @@ def check_stats(twin: Twin, a: int, b: int) -> None:
         if entry.kind == Kind.WRITE:
             masks[entry.volume][entry.offset : entry.offset + entry.length] = True
     distinct = sum(int(mask.sum()) for mask in masks)
-    assert stats[:2] == (since, until)
     assert (stats.entries, stats.writes, stats.bytes) == (
         len(entries),
         len(of(Kind.WRITE)),
@@ -122,15 +142,10 @@ def check_stats(twin: Twin, a: int, b: int) -> None:
     assert (stats.flushes, stats.marks, stats.rewinds) == tuple(
         len(of(kind)) for kind in (Kind.FLUSH, Kind.MARK, Kind.REWIND)
     )
-    check_journal_bytes(twin, entries, stats.journal_bytes)
     moved = stats.journal_bytes + stats.bytes
     assert stats.write_amplification == (moved / stats.bytes if stats.bytes else 0.0)
-    assert stats.seconds == (time_of(twin, until) - time_of(twin, since)) / 1e9
-    assert (stats.used, stats.capacity) == (store.journal.used, store.journal.capacity)
+    assert (stats.used, stats.capacity) == (twin.store.journal.used, twin.store.journal.capacity)
     assert stats.occupancy == stats.used / stats.capacity
-    left = len(model.entries) - len(store.journal.entries)
-    assert stats.evictions <= left
-    assert twin.on_disk or stats.evictions == left
 
 
 def _left_zeroes(model: Model, entry: Entry) -> bool:

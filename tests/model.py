@@ -190,6 +190,17 @@ class Model:
         entries, _ = self._first_bytes(between(to, self.seq), wanted)
         return entries, sum(int(mask.sum()) for mask in wanted)
 
+    def lacking(self, base: int, to: int) -> int:
+        """Bytes written in (base, to] and never since: what a restore compares for the base only.
+
+        Every way to state `to` compares what was written after it.
+        """
+        if self.present(base) >= self.present(to):
+            return 0
+        written = self._cover(self.entries_in(base, to))
+        later = self._cover(self.entries_in(to, self.seq))
+        return sum(int((one & ~other).sum()) for one, other in zip(written, later, strict=True))
+
     def _cover(self, entries: list[Entry]) -> list[np.ndarray]:
         """For each volume, which of its bytes the entries touch."""
         masks = [np.zeros(len(content), bool) for content in self.now]

@@ -241,7 +241,7 @@ def taken():
 def test_damage_in_a_snapshot_is_found_by_all_that_reads_it(taken):
     store, snapshot = taken.store, taken.store.snapshots["taken"]
     assert snapshot.verify().ok
-    snapshot.image._damage(0, 4100, 0x40)
+    snapshot._image._damage(0, 4100, 0x40)
     message = "snapshot does not match its checksum at byte 4096"
     report = snapshot.verify()
     assert (report.ok, report.snapshots, len(report.problems)) == (False, 1, 1)
@@ -255,8 +255,8 @@ def test_damage_in_a_snapshot_is_found_by_all_that_reads_it(taken):
         lambda: store.recover(6, base="taken").read(0, SIZE),
         lambda: store.recover(6, base="taken").as_array(),
         lambda: store.recover(6, base="taken").path(),
-        lambda: store.recover(6, base="taken").restore(),
-        lambda: store.recover(2, base="taken").restore(),
+        lambda: store.recover(6, base="taken").restore(everything=True),
+        lambda: store.recover(2, base="taken").restore(everything=True),
     ):
         with unchanged(store), pytest.raises(jrnl.CorruptionError, match=message):
             call()
@@ -287,11 +287,11 @@ def test_restores_meet_damage_before_they_change_anything(images):
     history.note()
     store.volume.write(0, b"y" * 3000)
     store.volume.write(8192, b"y" * 3000)
-    store.snapshots["taken"].image._damage(0, 8192, 1)
+    store.snapshots["taken"]._image._damage(0, 8192, 1)
     recovery = store.recover("taken", base="taken")
     with unchanged(store), pytest.raises(jrnl.CorruptionError):
         recovery.restore()
-    store.snapshots["taken"].image._damage(0, 8192, 1)
+    store.snapshots["taken"]._image._damage(0, 8192, 1)
     recovery.restore()
     assert store.volume.read(0, SIZE) == history.states[2]
 

@@ -119,7 +119,7 @@ def test_the_mark_of_the_oldest_state_keeps_its_name(folder, kills):
             break
     oldest = min(store.marks.values(), key=lambda mark: mark.seq)
     assert oldest.seq == store.window.oldest
-    marks = store.marks
+    marks = dict(store.marks)
     if kills:
         store, path = killed(store, path)
     else:

@@ -68,7 +68,7 @@ def test_every_state_of_any_ring_is_exact_through_all_lives(seed, images, journa
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("part", range(10))
+@pytest.mark.parametrize("part", range(5))
 @pytest.mark.parametrize("overflow", ["evict", "refuse"])
 @pytest.mark.parametrize("images", IMAGES)
 def test_every_state_is_exact_through_many_more_lives(seed, images, overflow, part):

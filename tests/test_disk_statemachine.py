@@ -65,4 +65,4 @@ def test_a_store_on_disk_is_what_the_model_is():
 
 @pytest.mark.long
 def test_a_store_on_disk_is_what_the_model_is_over_many_more_examples():
-    play(10 * settings.default.max_examples)
+    play(4 * settings.default.max_examples)

@@ -100,7 +100,7 @@ SHOWN = {
     "keep_and_fold": "pinned unpinned folded by",
     "one_of_several": "plan log restored differs",
     "scrub_both_ways": "good to",
-    "try_and_throw_away": "half two thrown",
+    "try_and_throw_away": "half wipe mend thrown kept",
     "retire_a_day": "day " * 6 + "today day diff restored day",
 }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gc
 import io
 import os
@@ -44,8 +45,9 @@ def test_seeking_past_the_end_is_allowed_and_before_the_start_is_not(store):
     assert file.seek(SIZE + 5) == SIZE + 5
     assert file.read(10) == b""
     assert file.seek(-5, io.SEEK_CUR) == SIZE
-    with pytest.raises(jrnl.OutOfBounds, match=f"1 bytes at {SIZE} .* {SIZE} bytes"):
+    with pytest.raises(OSError, match=f"byte {SIZE} is past.* {SIZE} bytes") as full:
         file.write(b"x")
+    assert full.value.errno == errno.ENOSPC
     with pytest.raises(jrnl.InvalidArgument, match="-1"):
         file.seek(-1)
     with pytest.raises(jrnl.InvalidArgument, match=r"2\*\*"):
@@ -69,12 +71,37 @@ def test_a_file_cannot_be_resized_and_has_no_descriptor(store):
     assert not file.isatty()
 
 
-def test_a_write_past_the_end_is_refused_whole(store):
-    file = store.volume.as_file()
+@pytest.mark.parametrize("of", ["volume", "view"])
+def test_a_write_past_the_end_writes_what_fits_and_then_nothing_as_on_a_device(store, of):
+    view = store.view(store.seq, writable=True)
+    file = (store.volume if of == "volume" else view).as_file()
     file.seek(SIZE - 3)
-    with unchanged(store), pytest.raises(jrnl.OutOfBounds):
-        file.write(b"four")
-    assert file.tell() == SIZE - 3
+    assert file.write(b"four") == 3
+    assert file.tell() == SIZE
+    before = store.seq
+    for position in (SIZE, SIZE + 1, 2**70):
+        file.seek(position)
+        with pytest.raises(OSError) as full:
+            file.write(b"x")
+        assert full.value.errno == errno.ENOSPC
+        assert file.write(b"") == 0
+        assert file.tell() == position
+    assert store.seq == before
+    file.seek(-4, io.SEEK_END)
+    assert file.read() == bytes([246]) + b"fou"
+    view.close()
+
+
+def test_a_buffered_write_past_the_end_fails_once_what_fits_is_there(store):
+    file = io.BufferedRandom(store.volume.as_file(), buffer_size=512)
+    file.seek(SIZE - 3)
+    file.write(b"four")
+    with pytest.raises(OSError) as full:
+        file.flush()
+    assert full.value.errno == errno.ENOSPC
+    assert store.volume.read(SIZE - 3, 3) == b"fou"
+    with pytest.raises(OSError):  # it tries again
+        file.close()
 
 
 def test_reading_looking_around_and_closing_adds_no_entry(store):

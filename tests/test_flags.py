@@ -23,6 +23,7 @@ CALLS: dict[str, Callable[[jrnl.Store, object], object]] = {
     "Store.diff exact": lambda store, flag: store.diff(0, 1, exact=flag),
     "View.view writable": lambda store, flag: store.view(0).view(writable=flag),
     "Recovery.restore dry_run": lambda store, flag: store.recover(0).restore(dry_run=flag),
+    "Recovery.restore everything": lambda store, flag: store.recover(0).restore(everything=flag),
 }
 MAKERS: dict[str, Callable[[object], jrnl.Store]] = {
     "create": lambda flag: jrnl.create(size=4096, checksum=flag),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import shutil
 from pathlib import Path
@@ -294,7 +295,7 @@ def test_a_damaged_snapshot_is_not_written_over(make):
     snapshot = store.snapshot("s")
     snapshot.wait()
     if store._keeper is None:
-        snapshot.image._damage(0, 3 * BLOCK + 5, 1)
+        snapshot._image._damage(0, 3 * BLOCK + 5, 1)
     else:
         store._keeper.place.open("snapshot-1-0.img", True).pwrite(3 * BLOCK + 5, b"\0")
     seq = snapshot.seq
@@ -377,7 +378,7 @@ def interrupted(tmp_path: Path, images: str) -> tuple[Path, list[bytes]]:
         device = (dead / f"snapshot-{fact['id']}-0.img").open("r+b")
         device.write(states[seq][: BLOCK // 2])
         device.close()
-        raise InterruptedError
+        raise InterruptedError(errno.EINTR, "killed")
 
     keeper.fold_begins = killed
     while not dead.exists():

@@ -78,6 +78,8 @@ def test_every_optional_key_of_the_document_is_described(tmp_path):
     with jrnl.create(rich, size=4096, journal="64KiB", reclaim=(0.5, 0.25), low=0.1,
                      keep_at_least=1, keep_at_most=2) as store:  # fmt: skip
         store.mark("kept", pinned=True)
+        recovery = store.recover("kept")  # open, so that it is kept
+        assert recovery.base == "production"
     usual, more = (document_of((path / "super.0").read_bytes()) for path in (plain, rich))
     described = [row["optional key"] for row in table("optional key", "is", "meaning")]
     assert sorted(described) == sorted(more.keys() - usual.keys())
@@ -186,6 +188,48 @@ def test_copies_and_patches_have_the_documented_sums(tmp_path):
     assert set(fact) == {"id", "seq", "base", "base_seq", "copy", "route", "entries", "bytes"}
     assert (fact["copy"], fact["base"]) == (number, "early")
     check_patches((folder / f"recovery-{fact['id']}.patches").read_bytes(), fact["id"], key)
+
+
+def test_kept_states_have_the_documented_bytes(tmp_path):
+    folder = tmp_path / "s"
+    size = 300 * BLOCK + 100
+    with jrnl.create(folder, volumes={"a": 5000, "b": size}, journal="256KiB") as store:
+        store["a"].write(0, b"first" * 1000)
+        store["b"].write(0, b"\1" * 50000)
+        states = [store[name].read(0, store[name].size) for name in "ab"]
+        recovery = store.recover(1)
+        recovery.restore()
+        for k in range(400):
+            store["ab"[k % 2]].write(k * 400 % 4000, bytes([k % 256]) * 900)
+            store["b"].write(size - 100 - k % 290 * BLOCK, bytes([k % 256]) * 90)
+    raw = (folder / "super.0").read_bytes()
+    document, key = document_of(raw), u64(raw, 32)
+    (fact,) = document["kept"]
+    assert set(fact) == {"id", "seq", "after", "length"}
+    assert fact["id"] == document["recoveries"][0]["copy"]
+    assert fact["seq"] == document["recoveries"][0]["base_seq"] == 2
+    assert fact["after"] == 2
+    seed = xxh(fact["id"].to_bytes(8, "little"), key)
+    data = (folder / f"production-{fact['id']}.kept").read_bytes()
+    at, found, batches = 0, set(), 0
+    while at < fact["length"]:
+        head = data[at : at + BLOCK]
+        magic, position, count = struct.unpack_from("<8sQQ", head)
+        assert (magic, position) == (b"jrnlkept", at)
+        assert 1 <= count <= 254
+        assert u64(head, 4088) == xxh(head[:4088], seed ^ at)
+        assert head[24 + 16 * count : 4088] == bytes(4064 - 16 * count)
+        for k in range(count):
+            place, own = struct.unpack_from("<QQ", head, 24 + 16 * k)
+            volume, block = place - 1 >> 48, place - 1 & (1 << 48) - 1
+            content = data[at + (k + 1) * BLOCK :][:BLOCK]
+            assert own == xxh(content)
+            wanted = states[volume][block * BLOCK :][:BLOCK].ljust(BLOCK, b"\0")
+            assert content == wanted
+            found.add((volume, block))
+        at, batches = at + (count + 1) * BLOCK, batches + 1
+    assert batches > 1
+    assert {(0, 0), (0, 1), (1, 0), (1, 300)} <= found
 
 
 def check_patches(data: bytes, number: int, key: int) -> None:

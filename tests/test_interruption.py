@@ -10,6 +10,7 @@ import threading
 import pytest
 
 import jrnl
+from tests.test_signals import Strike
 
 
 def run(program):
@@ -177,3 +178,96 @@ def test_an_edit_that_is_never_left_outlives_nothing_that_it_needs():
         volume.cycle = cycle
         del store, volume, edit, cycle
         gc.collect()
+
+
+@pytest.mark.parametrize("step", [7, pytest.param(1, marks=pytest.mark.long)])
+@pytest.mark.parametrize("images", ["before", "both"])
+def test_a_savepoint_that_is_struck_at_any_place_is_rewound_and_gone(images, step, seed):
+    store = jrnl.create(size=4096, journal="64KiB", images=images)
+
+    def block():
+        with pytest.raises(KeyError), store.savepoint("try"):
+            store.volume.write(0, b"dropped")
+            raise KeyError
+
+    counting = Strike(-1)
+    counting.run(block)
+    assert counting.count > 20
+    for at in range(1 + seed % step, counting.count + 1, step):
+        strike = Strike(at)
+        strike.run(block)
+        assert strike.struck
+        assert store.volume.read(0, 7) == bytes(7)
+        assert not store.marks
+        assert not store._savepoints
+    store.mark("try")
+
+
+@pytest.mark.parametrize("images", ["before", "after", "both"])
+def test_a_batch_longer_than_the_ring_is_whole_whatever_breaks_a_fold_off(images):
+    class Stop(BaseException):
+        pass
+
+    for at in range(1, 12):
+        store = jrnl.create(size="64KiB", journal="16KiB", images=images, overflow="fold")
+        if not store.snapshots:  # with after-images alone there is one from the start
+            store.snapshot("base").wait()
+        hook, calls = store._catalog.folding, []
+
+        def broken(seq, hook=hook, calls=calls, at=at):
+            calls.append(seq)
+            if len(calls) == at:
+                raise Stop
+            hook(seq)
+
+        store._engine.set_fold(broken)
+        with pytest.raises(Stop):
+            store.volume.write_many([k * 100 for k in range(500)], b"x" * 100 * 500)
+            calls.clear()  # what was raised is raised after the next step at the latest
+        assert store.volume.read(0, 50000) == b"x" * 50000
+        assert store.seq == 500
+        assert store.verify().ok
+
+
+@pytest.mark.parametrize("images", ["before", "after", "both"])
+@pytest.mark.parametrize("where", ["memory", "disk"])
+def test_nothing_comes_between_the_entries_of_a_batch_longer_than_the_ring(where, images, tmp_path):
+    if where == "disk" and images == "before":
+        return  # there is no such store
+    for at in range(4):
+        store = jrnl.create(
+            tmp_path / str(at) if where == "disk" else None,
+            size="256KiB",
+            journal="16KiB" if where == "memory" else "96KiB",
+            images=images,
+            overflow="fold",
+        )
+        if not store.snapshots:
+            store.snapshot("base").wait()
+        hook, calls, told = store._catalog.folding, [], []
+
+        def disturbed(seq, hook=hook, calls=calls, told=told, store=store, at=at):
+            for _ in range(2):
+                calls.append(seq)
+                if len(calls) > at:
+                    try:
+                        told.append(store.volume.write(0, b"from inside"))
+                    except jrnl.JrnlError as error:
+                        told.append(type(error).__name__)
+                hook(seq)
+
+        store._engine.set_fold(disturbed)
+        for call in (
+            lambda v: v.write_many([k * 200 for k in range(900)], b"x" * 200 * 900),
+            lambda v: v.discard(0, 180_000),
+        ):
+            before = store.seq
+            last = call(store.volume)
+            entries = store.journal.entries
+            kinds = entries["kind"][entries["seq"] > before].tolist()
+            assert len(set(kinds)) == 1
+            assert last == store.seq
+            assert store.volume.read(0, 11) != b"from inside"
+        assert set(told) == {"StoreBusy"}
+        assert store.verify().ok
+        store.close()

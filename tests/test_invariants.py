@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import sys
 from contextlib import suppress
 from pathlib import Path
 
@@ -179,7 +180,7 @@ def damage_header(store: jrnl.Store) -> None:
 def damage_snapshot(snapshot: jrnl.Snapshot) -> None:
     """Flip a bit in the first byte; or back."""
     snapshot.wait()
-    snapshot.image._damage(0, 0, 1)
+    snapshot._image._damage(0, 0, 1)
 
 
 def store_with_secret(**options: object) -> jrnl.Store:
@@ -250,10 +251,16 @@ def test_i6_a_damaged_snapshot_is_an_error():
         with pytest.raises(CorruptionError):
             recovery.as_array()
         with pytest.raises(CorruptionError):
-            recovery.restore()
+            recovery.restore(everything=True)
+    store.volume.write(100, b"beside the damage")
+    with store.recover(2, "base") as recovery, pytest.raises(CorruptionError):
+        recovery.again(1).restore()
     assert not snapshot.verify().ok
     assert not store.verify().ok
-    assert store.seq == 1
+    assert store.seq == 2
+    with store.recover(0, "production") as recovery:  # what is damaged is not asked for anything
+        recovery.restore()
+    assert store.volume.read(0, 8192) == SECRET.ljust(8192, b"\0")
 
 
 def test_i6_damage_that_a_recovery_kept_spoils_its_own_range_only():
@@ -734,3 +741,60 @@ def test_i1_states_of_a_volume_larger_than_any_memory_are_exact():
     assert store.volume.read(size - 10, 10) == bytes(10)
     assert store.rewind(7).bytes == 40
     assert store.volume.read(size - 10, 10) == bytes([7]) * 10
+
+
+# I11: a call from inside another one on the same thread. All pairs: tests/test_reentry.py.
+
+
+@pytest.mark.parametrize("images", IMAGES)
+def test_i11_a_write_from_inside_a_recovery_comes_before_it_or_after_it(images):
+    twin = Twin([SIZE], 1 << 20, images)  # whatever is written here, the base stays within reach
+    if images == "after":
+        twin.snapshot("base")
+    busy(twin)
+    store, dice = twin.store, random.Random(1)
+
+    def trace(frame, event, argument):
+        frame.f_trace_opcodes = True
+        if event == "opcode" and dice.random() < 0.0008:
+            sys.settrace(None)
+            twin.write(0, dice.randrange(SIZE - 100), dice.randbytes(100))
+            sys.settrace(trace)
+        return trace
+
+    for _ in range(30):
+        seq, state = store.seq, twin.model.states[store.seq]
+        sys.settrace(trace)
+        try:
+            recovery = store.recover(seq)
+        finally:
+            sys.settrace(None)
+        with recovery:
+            assert recovery.read(0, SIZE) == state[0]
+    twin.check()
+
+
+def test_i11_a_write_from_inside_a_fold_leaves_the_outer_one_its_room():
+    store = jrnl.create(size=SIZE, journal="64KiB", images="both", overflow="fold")
+    store.snapshot("base").wait()
+    states, hook = {}, store._catalog.folding
+    ran = []
+
+    class Disturbed:
+        def __call__(self, seq):
+            with suppress(JournalFull):
+                states[store.volume.write(7, b"inside")] = None
+                ran.append(seq)
+            hook(seq)
+
+    disturbed = Disturbed()
+    store._engine.set_fold(disturbed)
+    for k in range(800):
+        store.volume.write(k, bytes([k % 251]) * (100 + 37 * k % 600))
+        states[store.seq] = store.volume.read(0, SIZE)
+    assert ran
+    snapshot = store.snapshots["base"]
+    with store.recover(snapshot.seq) as recovery:
+        assert recovery.read(0, SIZE) == snapshot.read(0, SIZE)
+    assert states[snapshot.seq] in (None, snapshot.read(0, SIZE))
+    assert store.verify().ok

@@ -213,3 +213,16 @@ def test_what_was_restored_and_moved_is_kept_as_it_was_restored(tmp_path):
         kept.close()
         assert not store.recoveries
     assert not [name for name in os.listdir(path) if name.startswith(("recovery", "snapshot"))]
+
+
+def test_with_after_images_alone_seek_advises_what_may_help():
+    with jrnl.create(size="64KiB", images="after", journal="128KiB") as store:
+        store.volume.write(0, b"a" * 4096)
+        store.snapshot("s").wait()
+        recovery = store.recover("s", undoable=True)
+        for k in range(100):
+            store.volume.write(k % 16 * 4096, bytes([k]) * 4096)
+        with pytest.raises(jrnl.PointExpired, match=r"store\.recover\(\) may find another way"):
+            recovery.seek(store.seq - 1)
+        recovery.seek(store.seq)
+        assert recovery.read(0, 65536) == store.volume.read(0, 65536)

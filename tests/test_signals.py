@@ -9,7 +9,9 @@ from __future__ import annotations
 import dis
 import gc
 import os
+import random
 import shutil
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -20,6 +22,8 @@ import pytest
 
 import jrnl
 from jrnl import copier
+from jrnl._core import to_the_end
+from jrnl.points import check_name, looks_like_number
 from tests.disk_twin import folder_in_memory
 
 SIZES = {"a": 20000, "b": 9000}
@@ -193,3 +197,72 @@ def test_a_call_that_is_broken_off_is_done_or_undone_and_stays_so(folder, call, 
             assert all(before[seq] == state for seq, state in found["states"].items()
                        if seq in before)  # fmt: skip
             assert wanted is None or found == wanted
+
+
+def test_what_a_handler_raises_while_a_name_is_checked_is_heard():
+    """Python's ``int`` loses it where it refuses a text."""
+
+    class Boom(BaseException):
+        pass
+
+    raised = []
+
+    def handler(*_: object) -> None:
+        raised.append(1)
+        raise Boom
+
+    dice, heard, before = random.Random(5), 0, signal.signal(signal.SIGALRM, handler)
+    try:
+        for _ in range(2000):
+            try:
+                signal.setitimer(signal.ITIMER_REAL, 1e-5 + dice.random() * 1e-4)
+                try:
+                    for _ in range(40):
+                        check_name("x")
+                finally:
+                    signal.setitimer(signal.ITIMER_REAL, 0)
+            except Boom:
+                heard += 1
+    finally:
+        signal.signal(signal.SIGALRM, before)
+    assert len(raised) > 100
+    assert heard == len(raised)
+
+
+def test_a_name_is_a_number_where_python_would_read_one(seed):
+    dice = random.Random(seed)
+
+    def reads(text: str) -> bool:
+        for read in (lambda text: int(text, 0), float):
+            try:
+                read(text)
+            except ValueError:
+                continue
+            return any(character.isdigit() for character in text)
+        return False
+
+    for _ in range(20000):
+        letters = "0123789_xXoObBeE+-. afinN\u0663\u00b2\uff11"
+        text = "".join(dice.choices(letters, k=dice.randrange(9)))
+        assert looks_like_number(text) == reads(text), text
+
+
+def test_what_judges_an_error_runs_nothing_of_python():
+    """There another handler could raise, and nobody would hear it."""
+    seen = []
+
+    def raising() -> None:
+        raise LookupError
+
+    def profile(frame: FrameType, event: str, _: object) -> None:
+        if event == "call":
+            seen.append(frame.f_code.co_name)
+
+    sys.setprofile(profile)
+    try:
+        to_the_end(raising)  # as often as one may that could be a handler's
+    except LookupError:
+        pass
+    finally:
+        sys.setprofile(None)
+    assert set(seen) == {"raising"}

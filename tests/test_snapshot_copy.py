@@ -119,7 +119,7 @@ def test_taking_a_snapshot_copies_nothing(on_disk, tmp_path):
             store.volume.write(k << 20, b"x" * 4096)
         snapshot = store.snapshot("s")
         assert not snapshot.complete
-        assert stepper(store).pending()[0].image is snapshot.image
+        assert stepper(store).pending()[0].image is snapshot._image
         assert snapshot.verify().ok
         if on_disk:
             assert not list((tmp_path / "s").glob("snapshot-*"))
@@ -515,8 +515,8 @@ def in_time(condition) -> bool:
     return False
 
 
-def copier_threads() -> list[threading.Thread]:
-    return [thread for thread in threading.enumerate() if thread.name == "jrnl-copier"]
+def copier_threads() -> int:
+    return sum(making._running for making in list(copier._copiers))
 
 
 @pytest.mark.parametrize("on_disk", [False, True])
@@ -681,9 +681,72 @@ def test_what_is_written_apart_is_what_was_captured(tmp_path):
             wanted = json.dumps(keeper.document())
             keeper.snapshots[0]["seq"] += 1000
             keeper.epochs.append([1000, 1000])
-        put, keeper.superblock.write = keeper.superblock.write, said.append
+        put = keeper.superblock.write
+        keeper.superblock.write = lambda document, generation: said.append(document)
         write()
         keeper.superblock.write = put
         assert [json.dumps(document) for document in said] == [wanted]
         keeper.snapshots[0]["seq"] -= 1000
         keeper.epochs.pop()
+
+
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_who_has_forked_waits_for_locks_as_before(automatic):
+    """All stores' gates are held over a fork, and let go in whatever order."""
+    stores = [jrnl.create(size="64KiB") for _ in range(3)]
+    child = os.fork()
+    if child == 0:
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
+    for store in stores:
+        held = threading.Event()
+
+        def hold(store: jrnl.Store = store, held: threading.Event = held) -> None:
+            with store._engine:
+                held.set()
+                time.sleep(0.05)
+
+        holder = threading.Thread(target=hold)
+        holder.start()
+        held.wait()
+        store.volume.write(0, b"waits, and is not refused")
+        holder.join()
+        store.close()
+
+
+def test_a_snapshot_that_is_broken_off_leaves_its_files_to_who_makes_them(
+    automatic, tmp_path, monkeypatch
+):
+    """They went under the thread's hands, which took that for a failure of the disk."""
+
+    class Struck(BaseException):
+        pass
+
+    begun, goes_on = threading.Event(), threading.Event()
+
+    def clone(self: Folder, source: str, target: str) -> bool:
+        self.create(target, 0).close()
+        begun.set()
+        assert goes_on.wait(60)
+        self.remove(target)  # as where the file system cannot share
+        return False
+
+    monkeypatch.setattr(Folder, "clone", clone)
+    with jrnl.create(tmp_path / "s", size="1MiB") as store:
+        store.volume.write(0, b"x" * 100_000)
+        making, keeper = store._catalog.copier, store._keeper
+
+        def name_snapshot(snapshot: jrnl.Snapshot) -> object:
+            making.start()
+            assert begun.wait(60)
+            raise Struck
+
+        monkeypatch.setattr(keeper, "name_snapshot", name_snapshot)
+        with pytest.raises(Struck):
+            store.snapshot("s")
+        goes_on.set()
+        assert in_time(lambda: not copier_threads())
+        store.volume.write(0, b"not poisoned")
+        store.flush()
+        assert store.problems == []
+        assert not list((tmp_path / "s").glob("snapshot-*"))

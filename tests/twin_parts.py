@@ -65,11 +65,17 @@ class Pins:
             self._changes_nothing(PointExpired, lambda: self.store.mark(name, pinned=True))
             return False
         adds = [(Kind.MARK, 0, 0, len(name.encode()))]
-        done = self._add(
-            lambda: self.store.mark(name, pinned=True).seq,
-            lambda: self.model.mark(name, self.time_ns),
-            adds,
-        )
+        seq = self.model.seq
+        # Its own entry pushes out nothing that leads to it; a fold keeps a snapshot that does.
+        self.pinned[name] = OpenPin(None, seq, seq if self.folds else self._pin_needs(seq))
+        try:
+            done = self._add(
+                lambda: self.store.mark(name, pinned=True).seq,
+                lambda: self.model.mark(name, self.time_ns),
+                adds,
+            )
+        finally:
+            del self.pinned[name]
         if done:
             seq = self.model.seq
             self.pinned[name] = OpenPin(None, seq, self._pin_needs(seq))

@@ -1,4 +1,103 @@
-"""jrnl gives block volumes a memory: every earlier state rebuilt, restored, rewound to."""
+"""jrnl gives block volumes a memory: every earlier state rebuilt, restored, rewound to.
+
+    store = jrnl.create(size="1GiB", journal="256MiB")    # in memory; on disk: create("path", ...)
+    vol = store["data"]
+    vol.write(4096, b"hello")                             # each write is an entry of the journal
+    good = store.mark("good")                             # a name for the state after it
+    vol.write(4096, b"HELLO")
+    with store.recover(good) as recovery:                 # that state, beside production ...
+        recovery.read(4096, 5)
+        recovery.restore()                                # ... and onto it, which can be undone
+    store.rewind(good)                                    # production itself back, for good
+
+A state is named by a point: an entry's seq (int), the name of a mark or a snapshot, a Mark, a
+Snapshot, or an aware datetime. Sizes are ints, bytes, or strs like "64KiB", "64MiB", "1GiB".
+
+Here is all that there is; ``help(jrnl.Store.recover)``, say, tells what an argument means and what
+is raised. What follows under CLASSES is the same in full.
+
+The module
+    create, open, wrap      make a store; open one on disk; journal memory that is there already
+    logwrites               replay logs of dm-log-writes, as Linux and QEMU record them
+    get_include             the folder of jrnl.h, for C and Cython
+    kernel                  which kernel writes: avx512, avx2, portable or none
+
+Store                       one or more volumes under one journal and one sequence
+    volumes, volume         by name, or the only one; ``store["name"]``, too
+    seq, window, window_time    the newest state; those that can be rebuilt, and from when they are
+    flush                   make all that was written durable
+    mark, marks             name the present state
+    snapshot, snapshots     take a copy of it, with checksums of its own
+    pin, pins, unpin        keep a state, whatever is written
+    retain                  for how long states are kept
+    plan, recover           an earlier state, beside production
+    recoveries, delete_recovery    those that can be taken up again
+    view                    an earlier state, without a copy; or a scratch disk over it
+    rewind                  production itself back in place; later states are dropped
+    savepoint               a ``with`` block that an exception rewinds
+    diff, history, stats    where two states differ; who wrote there; what a phase of writing took
+    digest, verify          one sum over a state; everything against its checksums
+    journal, options        what it remembers, and how it was made
+    problems                what was found damaged, or has failed
+    close                   or use ``with``
+
+Volume
+    name, size
+    read, readinto, write, write_many, write_zeroes, discard
+    edit                    lend a range for writing in place, as one entry
+    as_array, as_file       production as a NumPy array (in memory); as a raw file object
+
+Snapshot
+    name, seq, time_ns, volumes, pinned
+    read, verify, delete
+    complete, wait, problem    whether the copying in the background is done
+
+Recovery
+    id, seq, base, plan, volumes, undoable
+    read, readinto, as_array
+    path                    where another program can open it
+    restore                 onto production, as journaled writes
+    again                   once more, from the preserved copy
+    seek                    to another state, where it was made with undoable=True
+    close
+
+View
+    seq, volumes, writable
+    read, readinto, as_file
+    write, write_zeroes, discard, own_bytes    where it was made with writable=True
+    view                    another one, of what it shows now
+    close
+
+Mark
+    name, seq, time_ns, volumes
+
+Pin
+    name, seq, needs, held
+    release, close
+
+Journal
+    capacity, used          bytes
+    entries                 a structured array, oldest first; `Kind` has the numbers of its kinds
+    before, after           what an entry overwrote, and what it wrote
+
+Results                     Plan, Restore, Rewind, Window, WindowTime, Report, Stats, Options
+                            tell by their fields; VolumeFile is what as_file() returns, Edit and
+                            Savepoint are for ``with`` only, Point is the type of all points
+
+Errors, all JrnlErrors
+    InvalidArgument, InvalidType, OutOfBounds, EntryTooLarge    an argument that cannot be
+    NameTaken, UnknownPoint, UnknownVolume    a name
+    PointExpired            a state that is no longer kept
+    CatalogFull, JournalFull, PinnedPoint    what is kept stands in the way
+    EditOpen                first end the ``edit`` block
+    StoreBusy               a call from inside another one, which must not be disturbed
+    CorruptionError         stored bytes are not what was stored
+    FormatError, StoreExists, StoreLocked    opening and creating
+    StoreClosed, ReadOnlyStore, StorePoisoned    nothing can be written, or nothing at all
+    JrnlError               the base of them all
+
+What the system refuses (memory, a full disk) is raised as Python does: MemoryError, OSError.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +107,9 @@ from pathlib import Path
 
 from jrnl import logwrites
 from jrnl._core import Edit
+from jrnl._core import kernel_in_use as kernel
 from jrnl.errors import (
+    CatalogFull,
     CorruptionError,
     EditOpen,
     EntryTooLarge,
@@ -22,6 +123,7 @@ from jrnl.errors import (
     PinnedPoint,
     PointExpired,
     ReadOnlyStore,
+    StoreBusy,
     StoreClosed,
     StoreExists,
     StoreLocked,
@@ -35,12 +137,14 @@ from jrnl.journal import Journal
 from jrnl.limits import WindowTime
 from jrnl.making import create, wrap
 from jrnl.making import open_store as open
+from jrnl.options import Options
 from jrnl.pins import Pin
 from jrnl.plan import Plan
 from jrnl.points import Mark, Point, Window
 from jrnl.recovery import Recovery, Restore
+from jrnl.rewinding import Rewind, Savepoint
 from jrnl.snapshot import Report, Snapshot
-from jrnl.store import Rewind, Savepoint, Store
+from jrnl.store import Store
 from jrnl.view import View
 from jrnl.volume import Volume
 
@@ -66,7 +170,12 @@ def get_include() -> str:
     return str(Path(__file__).parent / "include")
 
 
+def __dir__() -> list[str]:
+    return sorted({*__all__, *(name for name in globals() if name.startswith("__"))})
+
+
 __all__ = [
+    "CatalogFull",
     "CorruptionError",
     "Edit",
     "EditOpen",
@@ -80,6 +189,7 @@ __all__ = [
     "Kind",
     "Mark",
     "NameTaken",
+    "Options",
     "OutOfBounds",
     "Pin",
     "PinnedPoint",
@@ -95,6 +205,7 @@ __all__ = [
     "Snapshot",
     "Stats",
     "Store",
+    "StoreBusy",
     "StoreClosed",
     "StoreExists",
     "StoreLocked",
@@ -109,6 +220,7 @@ __all__ = [
     "__version__",
     "create",
     "get_include",
+    "kernel",
     "logwrites",
     "open",
     "wrap",

@@ -1,6 +1,8 @@
 # Chains: from each entry to the next one that touches the same block. Where a journal keeps no
 # after-images, a step forward takes what was written from the first later before-image (I2): with
 # chains it finds that without a look at all the headers that follow.
+#
+# Takes: _ring, _extent_map, _engine
 
 cdef struct Touch:
     uint64_t slot

@@ -1,11 +1,7 @@
 # A file store's log, as the Python layer opens, records and closes it.
-
-cdef Device as_device(device):
-    """The core's handle of a device; the caller keeps the device."""
-    if isinstance(device, FileDevice):
-        return (<FileDevice>device).device
-    return (<CallbackDevice?>device).device
-
+#
+# Takes: _lock, _memory, _device, _errors, _ring, _log, _overlay, _commit, _index, _write_back,
+# _leave, _log_keep, _scan, _rewind, _engine
 
 RULES = {
     "image_sum": RULE_IMAGE_SUM, "group_sum": RULE_GROUP_SUM, "headers_sum": RULE_HEADERS_SUM,
@@ -16,7 +12,12 @@ RULES = {
     "undo_sync": RULE_UNDO_SYNC, "ram_bound": RULE_RAM_BOUND, "log_bound": RULE_LOG_BOUND,
     "fork": RULE_FORK, "index_sum": RULE_INDEX_SUM, "copy_sum": RULE_COPY_SUM,
     "sums_sum": RULE_SUMS_SUM, "entry_sum": RULE_ENTRY_SUM, "fold_sync": RULE_FOLD_SYNC,
-    "keep_copies": RULE_KEEP_COPIES,
+    "keep_copies": RULE_KEEP_COPIES, "kept_first": RULE_KEPT_FIRST, "kept_sync": RULE_KEPT_SYNC,
+    "kept_sum": RULE_KEPT_SUM, "kept_rewind": RULE_KEPT_REWIND,
+    "intent_durable": RULE_INTENT_DURABLE, "batch": RULE_BATCH,
+    "index_total": RULE_INDEX_TOTAL, "cut_slot": RULE_CUT_SLOT,
+    "entry_fits": RULE_ENTRY_FITS,
+    "named_seq": RULE_NAMED_SEQ, "tried_seq": RULE_TRIED_SEQ,
 }
 
 
@@ -60,11 +61,12 @@ cdef class Log:
         self.disk = engine.core.disk
         engine.files = (log, index)
         engine.record = record
+        engine.identity = key
         self.disk.record = <void*>record
-        self.disk.log = as_device(log)
-        self.disk.index = as_device(index)
+        self.disk.log = as_device(log, self.core)
+        self.disk.index = as_device(index, self.core)
         for k in range(self.core.volume_count):
-            self.disk.volumes[k] = as_device(engine.devices[k])
+            self.disk.volumes[k] = as_device(engine.devices[k], self.core)
         self.disk.key = self.core.key = key
         self.disk.always = always
         self.disk.read_only = read_only
@@ -82,22 +84,27 @@ cdef class Log:
         disk.index_slot = slot
         disk.index_number = number
         disk.index_position = position
+        disk.index_total = 0
         self.core.seq = self.core.base_seq = seq
         self.core.time_ns = self.core.base_time_ns = time_ns
         self.core.created_ns = created_ns
         self.core.unflushed = False
 
-    def load_index(self, uint64_t slot, uint64_t number, uint64_t position, bint clean=True):
+    def load_index(self, uint64_t slot, uint64_t number, uint64_t position, uint64_t durable_seq,
+                   uint64_t total, bint clean=True):
         """bool: read the headers up to `slot` from the index; the group `number` follows them.
 
-        Where they are not what they should be, nothing is taken: the groups say the same.
+        They are held against what the superblock says of their end and of all of them. Where they
+        are not what they should be, nothing is taken: the groups say the same.
         """
         cdef Disk* disk = self.disk
         cdef uint64_t first = disk.group_first, tail = self.core.ring.slot_tail
         cdef int status
         with nogil:
-            status = index_load(self.core, slot)
-        if status == E_CORRUPT or (status == OK and disk.group_next != number):
+            status = index_load(self.core, slot, position, durable_seq, total)
+        if status == OK and (disk.group_next != number or clean and self.core.seq != durable_seq):
+            status = E_CORRUPT
+        if status == E_CORRUPT:
             self.begin_at(first, self.core.ring.tail, tail, self.core.base_seq,
                           self.core.base_time_ns, self.core.created_ns)
             return False
@@ -115,6 +122,7 @@ cdef class Log:
         disk.index_slot = slot
         disk.index_number = number
         disk.index_position = position
+        disk.index_total = index_sums(self.core, self.core.ring.slot_tail, slot)
         return True
 
     def scan(self, uint64_t epoch, uint64_t position, uint64_t number, bint images):
@@ -158,14 +166,20 @@ cdef class Log:
             free(group.headers)
         raise_status(status, self.core)
 
-    def skip(self, uint64_t number, uint64_t position, uint64_t slot, uint64_t seq):
+    def skip(self, uint64_t number, uint64_t position, uint64_t slot, uint64_t seq,
+             bint doubtful=False):
         """Groups are damaged: go on with the group `number`, at `position`, after state `seq`.
 
-        One hole stands for all of their entries.
+        Holes stand for their entries. Where one of them may hold a REWIND that nobody knows of, it
+        is `doubtful` which of the entries before them are still there.
         """
+        cdef uint64_t most = seq - self.core.seq if seq > self.core.seq else 0
         cdef int status = OK
         if number - self.disk.group_next > self.core.ring.area // LOG_BLOCK_BYTES:
             raise CorruptionError(f"the log cannot hold a group {number}")
+        if doubtful or slot < self.core.ring.slot_head:
+            # No more entries than seqs were skipped: what stands where theirs may have stood goes.
+            cut_to(self.core, slot - most if slot > most else 0)
         if (slot < self.core.ring.slot_head
                 or slot - self.core.ring.slot_tail > self.core.ring.slots):
             slot = self.core.ring.slot_head    # slots were lost count of: one hole is enough
@@ -201,51 +215,83 @@ cdef class Log:
             position += part
         return found
 
-    def finish_opening(self, uint64_t epoch, uint64_t synced_seq):
-        """Show readers what the volumes' files may lack, and get ready to write."""
+    def finish_opening(self, uint64_t epoch, uint64_t synced_seq, uint64_t last_seq=SEQ_LIMIT):
+        """Show readers what the volumes' files may lack, and get ready to write.
+
+        A rewind that only the superblocks know of has dropped the entries after `last_seq`.
+        """
         cdef Disk* disk = self.disk
         cdef int status
         with nogil:
-            status = overlay_fill(self.core, synced_seq)
+            status = overlay_fill(self.core, synced_seq, last_seq)
         raise_status(status, self.core)
         disk.epoch = epoch
-        disk.synced_seq = synced_seq
-        disk.durable_seq = self.core.seq
+        disk.synced_seq = disk.named_seq = synced_seq
+        disk.durable_seq = disk.tried_seq = self.core.seq
         disk.durable_number = disk.recorded_number = disk.group_next
-        disk.ram_tail = disk.frozen_end = disk.start
+        disk.ram_tail = disk.frozen_end = disk.named_end = disk.start
         disk.frozen_number = disk.group_next
         disk.bounce_length = 0
 
-    def put_rewound(self, uint64_t to, uint64_t seq, int64_t time_ns, uint64_t follows):
-        """The superblock knows of a rewind whose entry no group holds: enter it again."""
+    def set_rewound(self, uint64_t to, uint64_t seq, int64_t time_ns, uint64_t follows):
+        """The superblock knows of a rewind whose entry no group holds: what it dropped is gone.
+
+        Its entry is yet to come: `put_rewound`. Until then the newest state is the one before it.
+        """
         cdef Disk* disk = self.disk
         drop_after(self.core, follows)
         disk.first_slot = self.core.ring.slot_head
-        self.core.seq = seq - 1
+        self.core.seq = last_live_seq(self.core, follows)
         disk.rewound_to = to
         disk.rewound_seq = seq
         disk.rewound_time_ns = time_ns
         disk.rewound_follows = follows
-        disk.durable_seq = disk.synced_seq = seq
+        disk.durable_seq = seq
         self.core.generation += 1
         if time_ns > self.core.time_ns:
             self.core.time_ns = time_ns
-        if disk.read_only:
-            raise_status(self._stand_in(to), self.core)
-        else:
-            raise_status(note_rewind(self.core, to), self.core)
 
-    cdef int _stand_in(self, uint64_t to) noexcept:
+    def put_rewound(self):
+        """Enter the REWIND; in a full log others leave for it. For reading, in memory alone."""
+        cdef Disk* disk = self.disk
+        cdef int status
+        self.core.seq = disk.rewound_seq - 1
+        with nogil:
+            if disk.read_only:
+                status = self._stand_in(disk.rewound_to)
+            else:
+                status = note_rewind(self.core, disk.rewound_to)
+        raise_status(status, self.core)
+
+    cdef int _stand_in(self, uint64_t to) noexcept nogil:
         """Read-only: the entry stands in memory alone."""
         cdef EntryHeader entry
         memset(&entry, 0, sizeof(EntryHeader))
         entry.seq = self.core.seq + 1
         entry.time_ns = self.core.time_ns
         entry.offset = to
-        entry.before_sum = last_live_seq(self.core)
+        entry.before_sum = last_live_seq(self.core, to)
         entry.kind = KIND_REWIND
         entry.position = self.disk.start + GROUP_HEAD_BYTES
         return adopt_entry(self.core, &entry)
+
+    def rewinds(self):
+        """list of [number, slot, follows, seq]: what the REWIND entries that can be read tell."""
+        cdef uint64_t number, slot
+        cdef const EntryHeader* header
+        found = []
+        for number in range(self.disk.group_first, self.disk.group_next):
+            slot = group_at(self.disk, number).slot
+            header = header_at(self.core, slot)
+            if (self.core.ring.slot_tail <= slot < self.core.ring.slot_head
+                    and header.kind == KIND_REWIND
+                    and header_check(self.core, header, slot) == OK):
+                found.append([number, slot, header.before_sum, header.seq])
+        return found
+
+    def cut(self, uint64_t slot):
+        """The entries from `slot` on were dropped by a rewind, readable or not."""
+        cut_to(self.core, slot)
 
     def set_undo(self, uint64_t to):
         """A rewind to state `to` was interrupted."""
@@ -317,6 +363,9 @@ cdef class Log:
         """These sectors of production are lost, as an earlier opening has found."""
         raise_status(overlay_room(&self.disk.active, blocks_touched(offset, length)), self.core)
         overlay_put(&self.disk.active, volume, offset, length, AT_LOST)
+        if length and offset < self.core.volumes[volume].size:
+            touch(&self.core.volumes[volume], offset, min(
+                length, self.core.volumes[volume].size - offset))
         self.disk.lost_sectors = True
 
     def lost(self):
@@ -329,6 +378,8 @@ cdef class Log:
         """dict of int: what the superblock says of the log. The caller holds the lock."""
         cdef Disk* disk = self.disk
         cdef Core* core = self.core
+        disk.named_seq = disk.synced_seq    # whoever asks may write it down
+        disk.named_end = disk.ram_tail
         return {
             "epoch": disk.epoch,
             "tail": [disk.group_first, core.ring.tail, core.ring.slot_tail, core.base_seq,
@@ -339,6 +390,7 @@ cdef class Log:
             "synced_seq": disk.synced_seq,
             "head": [disk.group_next, disk.start, disk.first_slot],
             "index": [disk.index_slot, disk.index_number, disk.index_position],
+            "index_sum": disk.index_total,
             "undo": disk.undo_to if disk.undo else None,
             "rewound": ([disk.rewound_to, disk.rewound_seq, disk.rewound_time_ns,
                          disk.rewound_follows] if disk.rewound_seq else None),
@@ -360,6 +412,21 @@ cdef class Log:
             status = disk_check(self.core)
             if status == OK:
                 status = log_commit(self.core)
+        raise_status(status, self.core)
+
+    def commit_to(self, uint64_t seq):
+        """Have groups hold the entries up to `seq`, durably, with the lock held.
+
+        A REWIND that the superblocks speak for is in none before that.
+        """
+        cdef int status
+        with nogil:
+            status = disk_check(self.core)
+            if status == OK:
+                status = log_wait(self.core)
+            if status == OK and open_count(self.core) and holds(self.core, RULE_INTENT_DURABLE):
+                if header_at(self.core, self.disk.first_slot).seq <= seq:
+                    status = log_commit(self.core)
         raise_status(status, self.core)
 
     def record(self):
@@ -412,15 +479,6 @@ cdef class Log:
         """Before entries after `copy_floor` leave the log, `finish()` is called to move it on."""
         self.engine.finish_copy = finish
         self.disk.finish_copy = <void*>finish
-
-    @property
-    def copy_floor(self):
-        """int or None: entries after this state are needed by a copy that is under way."""
-        return None if self.disk.copy_floor == NO_SLOT else self.disk.copy_floor
-
-    @copy_floor.setter
-    def copy_floor(self, seq):
-        self.disk.copy_floor = NO_SLOT if seq is None else <uint64_t>seq
 
     def _switch_off(self, str rule):
         """Let a rule no longer hold; for tests, which must notice it."""
@@ -488,3 +546,30 @@ cdef class Log:
     def counts(self):
         """tuple of int: groups committed, write-backs."""
         return self.disk.commits, self.disk.write_backs
+
+    @property
+    def summed_bytes(self):
+        """int: bytes of images that were held against a checksum since the opening."""
+        return self.disk.summed_bytes
+
+
+def change_copies(copier not None, add=None, remove=None):
+    """Add a copy to those under way, by its state, or take one out; in one step.
+
+    Neither a handler nor another thread comes in between: the log keeps what the oldest one needs.
+    """
+    cdef list after = []
+    cdef Py_ssize_t k
+    cdef uint64_t floor
+    for other in <list>copier._copies:
+        if other is not remove:
+            after.append(other)
+    if add is not None:
+        k = len(after)
+        while k and <uint64_t>after[k - 1].image.seq > <uint64_t>add.image.seq:
+            k -= 1
+        after.insert(k, add)
+    floor = after[0].image.seq if after else NO_SLOT
+    copier._copies = after
+    if copier.log is not None:
+        (<Log>copier.log).disk.copy_floor = floor

@@ -4,36 +4,12 @@
 #
 # One thread at a time makes a copy's pieces (copier.py sees to that), and never waits for the lock
 # for long: whoever has the lock may be waiting for that thread to be done with its piece.
+#
+# Takes: _hash, _lock, _memory, _device, _look, _keep, _stored, _image
 
 cdef extern from *:
     """
     #include <time.h>
-
-    static int64_t jrnl_now(void)
-    {
-        struct timespec now;
-        clock_gettime(CLOCK_MONOTONIC, &now);
-        return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
-    }
-
-    /* A writer in a loop lets go of the lock for an instant at a time: be there, don't sleep. */
-    static int jrnl_lock_soon(pthread_mutex_t *mutex, int64_t ns)
-    {
-        struct timespec until;
-        int k;
-        for (k = 0; k < 2000; k++) {
-            if (pthread_mutex_trylock(mutex) == 0)
-                return 0;
-    #if defined(__x86_64__) || defined(__i386__)
-            __builtin_ia32_pause();
-    #endif
-        }
-        clock_gettime(CLOCK_REALTIME, &until);
-        ns += until.tv_nsec;
-        until.tv_sec += ns / 1000000000;
-        until.tv_nsec = ns % 1000000000;
-        return pthread_mutex_timedlock(mutex, &until);
-    }
 
     static void jrnl_rest(int64_t ns)
     {
@@ -41,8 +17,6 @@ cdef extern from *:
         nanosleep(&rest, NULL);
     }
     """
-    int64_t jrnl_now() noexcept nogil
-    int jrnl_lock_soon(pthread_mutex_t* mutex, int64_t ns) noexcept nogil
     void jrnl_rest(int64_t ns) noexcept nogil
 
 cdef extern from "<string.h>" nogil:
@@ -54,9 +28,7 @@ cdef enum:
     COPY_LATER = 2               # somebody else has had the lock all the time
     COPY_CHUNKS = 2              # in one piece
     COPY_BLOCKS = 32             # SNAPSHOT_BLOCK_BYTES each: a piece has as many at most
-    COPY_LOOK = 65536            # chunks to look at for one that was touched
     COPY_PART_BYTES = 131072     # of a file that are read at a time
-    COPY_WAIT_NS = 5000000
     COPY_REST_NS = 50000
 
 # A piece that was read, and has yet to be summed and entered.
@@ -66,18 +38,6 @@ cdef struct Piece:
     uint64_t length              # bytes, 0: there is none
     uint32_t bad                 # a bit for each block that could not be read
     uint64_t[COPY_BLOCKS] sums
-
-
-cdef bint lock_soon(Core* core) noexcept nogil:
-    """Take the lock, unless somebody else keeps it for long."""
-    if jrnl_lock_soon(core.mutex, COPY_WAIT_NS) != 0:
-        return False
-    reap_dropped(core)
-    return True
-
-
-cdef inline bint is_damage(int status) noexcept nogil:
-    return status == E_CORRUPT or status == E_LOST or status == E_DISAGREE
 
 
 cdef int copy_fetch(ImageData* image, uint32_t volume, uint64_t start, uint8_t* target,
@@ -102,11 +62,6 @@ cdef int copy_fetch(ImageData* image, uint32_t volume, uint64_t start, uint8_t* 
             return status
         k += part
     return OK
-
-
-cdef inline uint64_t copy_sum(const uint8_t* block, uint64_t length, bint bad) noexcept nogil:
-    """A block that could not be read has a checksum that it never matches."""
-    return ~hash64(block, length) if bad else hash64(block, length)
 
 
 cdef int copy_ready(const ImageData* image) noexcept nogil:
@@ -173,7 +128,7 @@ cdef void piece_sum(const ImageData* image, Piece* piece) noexcept nogil:
         part = piece.length - k
         if part > SNAPSHOT_BLOCK_BYTES:
             part = SNAPSHOT_BLOCK_BYTES
-        piece.sums[k // SNAPSHOT_BLOCK_BYTES] = copy_sum(
+        piece.sums[k // SNAPSHOT_BLOCK_BYTES] = copied_sum(
             data + k, part, piece.bad >> (k // SNAPSHOT_BLOCK_BYTES) & 1)
         k += part
 
@@ -237,6 +192,8 @@ cdef int frozen_continue(ImageData* image, uint64_t pieces, bint gently) noexcep
         waited = jrnl_now() - waited
         status = piece_next(image, &piece, pieces > 0)
         core_unlock(image.core)
+        if status == COPY_DONE:
+            keep_tidy(image.core)
         if status != COPY_MORE or pieces == 0:
             return status
         pieces -= 1
@@ -296,7 +253,8 @@ cdef int stored_put(ImageData* image, uint32_t volume, uint64_t number, uint64_t
         part = length - k
         if part > SNAPSHOT_BLOCK_BYTES:
             part = SNAPSHOT_BLOCK_BYTES
-        sums[k // SNAPSHOT_BLOCK_BYTES] = copy_sum(buffer + k, part, bad[k // SNAPSHOT_BLOCK_BYTES])
+        sums[k // SNAPSHOT_BLOCK_BYTES] = copied_sum(buffer + k, part,
+                                                     bad[k // SNAPSHOT_BLOCK_BYTES])
         same = is_zero(buffer + k, part) if fresh else memcmp(buffer + k, there + k, part) == 0
         if same and k > run:
             status = device_write(&image.copies[volume], buffer + run, k - run, start + run, error)
@@ -331,4 +289,41 @@ cdef int stored_continue(ImageData* image, uint32_t volume, uint64_t number, bin
         if status == OK:
             status = COPY_MORE
     free(buffer)
+    return status
+
+
+cdef int stored_write(ImageData* image, ImageData* source, uint32_t volume, uint64_t number,
+                      uint8_t* buffer, bint copy) noexcept nogil:
+    """Store the blocks that one block of checksums covers: from `source`, or, where the copy is
+    there already (cloned), only their checksums. `buffer` has room for them and for the sums."""
+    cdef Core* core = image.core
+    cdef uint64_t size = core.volumes[volume].size
+    cdef uint64_t start = number * SUM_BLOCK_SUMS * SNAPSHOT_BLOCK_BYTES
+    cdef uint64_t length = size - start, k, first, block
+    cdef uint64_t* sums = <uint64_t*>(buffer + SUM_BLOCK_SUMS * SNAPSHOT_BLOCK_BYTES)
+    cdef int status
+    if length > SUM_BLOCK_SUMS * SNAPSHOT_BLOCK_BYTES:
+        length = SUM_BLOCK_SUMS * SNAPSHOT_BLOCK_BYTES
+    status = image_fetch(source, volume, start, buffer, length)
+    if status != OK or is_zero(buffer, length):
+        return status
+    memset(sums, 0, SUM_BLOCK_BYTES)
+    k = 0
+    while k < length and status == OK:
+        first = k
+        while k < length:    # a run of blocks that are not zeroes
+            block = length - k if length - k < SNAPSHOT_BLOCK_BYTES else SNAPSHOT_BLOCK_BYTES
+            sums[k // SNAPSHOT_BLOCK_BYTES] = hash64(buffer + k, block)
+            if is_zero(buffer + k, block):
+                break
+            k += block
+        if k > first and copy:
+            status = device_write(&image.copies[volume], buffer + first, k - first,
+                                  start + first, &core.disk.error)
+        if k < length:
+            k += block
+    sums[SUM_BLOCK_SUMS] = sums_own(image, sums, volume, number)
+    if status == OK:
+        status = device_write(&image.sum_files[volume], <uint8_t*>sums, SUM_BLOCK_BYTES,
+                              number * SUM_BLOCK_BYTES, &core.disk.error)
     return status

@@ -32,6 +32,7 @@ cdef enum Status:
     E_FORKED = -17       # a child of the process that opened the store
     E_LOST = -18         # the newest bytes of a range were in an entry that is damaged
     E_FOLD = -19         # folding raised an exception, which is kept for this thread
+    E_BUSY = -20         # a call from inside another one on the same thread
 
 # Rules of file stores that a test can switch off (Log._switch_off).
 cdef enum Rule:
@@ -58,6 +59,22 @@ cdef enum Rule:
     RULE_ENTRY_SUM = 1048576
     RULE_KEEP_COPIES = 2097152
     RULE_FOLD_SYNC = 4194304
+    RULE_BATCH = 1073741824
+    RULE_INTENT_DURABLE = 2147483648
+    RULE_KEPT_FIRST = 67108864
+    RULE_KEPT_SYNC = 134217728
+    RULE_KEPT_SUM = 268435456
+    RULE_KEPT_REWIND = 536870912
+    RULE_INDEX_TOTAL = 8388608
+    RULE_CUT_SLOT = 16777216
+    RULE_ENTRY_FITS = 33554432
+    RULE_NAMED_SEQ = 4294967296
+    RULE_TRIED_SEQ = 8589934592
+
+cdef enum Units:
+    BLOCK_SHIFT = 12
+    BLOCK_BYTES = 4096
+    CHUNK_SHIFT = 16         # a volume's touched map has one byte for each 64 KiB
 
 cdef enum Images:
     IMAGES_BEFORE = 1
@@ -66,6 +83,7 @@ cdef enum Images:
 
 cdef struct Core
 cdef struct Live
+cdef struct Kept
 
 # Positions of the ring. Small and plain, so that a simulation can run on a copy.
 cdef struct Ring:
@@ -88,6 +106,7 @@ cdef struct VolumeMemory:
 cdef struct Device:
     int descriptor           # -1: the object serves
     void* object
+    Core* core               # whose it is; NULL while it is nobody's
 
 # Where the newest content of a block's sectors lies: AT_NONE, AT_ZERO, AT_LOST or a log position.
 cdef struct OverlayBlock:
@@ -102,6 +121,13 @@ cdef struct Overlay:
 cdef struct GroupRecord:
     uint64_t position
     uint64_t slot            # of its first entry
+
+# Sums of the blocks of one image in the log, which has itself matched its checksum.
+cdef struct PieceSums:
+    uint64_t position
+    uint64_t length
+    uint64_t sum             # the image's own
+    uint64_t* sums           # NULL: there is none
 
 # What a file store has beside a core; see _log.pxi and _overlay.pxi.
 cdef struct Disk:
@@ -135,10 +161,14 @@ cdef struct Disk:
     uint64_t durable_number  # groups before this one are durable,
     uint64_t recorded_number  # and before this one something else that is durable says so
     uint64_t synced_seq      # in the volumes' files, durably
+    uint64_t named_seq       # what something durable may say of synced_seq: at most this
+    uint64_t named_end       # the log's position up to which that goes
+    uint64_t tried_seq       # of no later entry do the volumes' files hold anything
     uint64_t tail_named      # the superblocks name this position as the log's tail
     uint64_t index_slot      # headers before this slot are in the index
     uint64_t index_number
     uint64_t index_position
+    uint64_t index_total     # of the header_sums that it has, from the tail on
     Overlay active
     Overlay frozen           # what is written back next
     uint64_t frozen_seq
@@ -148,6 +178,8 @@ cdef struct Disk:
     uint64_t bounce_size
     uint64_t bounce_position
     uint64_t bounce_length   # 0: none
+    PieceSums* pieces        # of large images that have been verified
+    uint64_t summed_bytes    # of images in the log that were held against a checksum
     bint undo                # a rewind to undo_to is under way
     uint64_t undo_to
     uint64_t rewound_to      # the last rewind, while no durable group holds its entry
@@ -165,6 +197,7 @@ cdef struct Disk:
     void* record             # a Python callable: write the superblocks
     void* finish_copy        # another: finish the oldest copy that is under way
     uint64_t copy_floor      # that copy's state, or NO_SLOT: later entries may not leave the log
+    Kept* kept               # all kept states
 
 # One piece of a volume in an extent map: where the bytes of [offset, offset + length) come from.
 cdef struct Fragment:
@@ -217,16 +250,28 @@ cdef struct OpenEdit:
 # A state that follows production: a map over the entries since `seq`, brought up to date when read.
 cdef struct Live:
     Core* core
-    Live* next
-    Live* previous
+    Live* older              # views: in any order
+    Live* newer
     ExtentMapData map
     uint64_t seq             # the state it shows
+    uint64_t first_slot      # of the first entry after it
     uint64_t next_slot       # entries before this slot are in the map
-    uint64_t kept            # fragments before this index have been copied out of the ring
     uint64_t generation
-    bint keep                # copy ranges out before the ring lets them go
-    bint dead                # closed while the list was being walked
-    int failed               # a Status, where keeping failed
+    bint keep                # it is in the chain of those that never expire, see _keep.pxi:
+    uint8_t* only            # one byte a volume: whether it is asked for; NULL: all are
+    uint64_t kept            # fragments before this index have been copied out of the ring,
+    uint64_t kept_slot       # all that come from entries before this slot
+    uint64_t room            # bytes that it takes to copy the others
+    uint64_t moved           # closed: fragments before this index are in the map before it
+    ExtentMapData index      # where there are many newer ones: which map has what
+    bint indexed
+    Live* index_of           # what the index has: all maps before this one's,
+    uint64_t index_next      # and this one's fragments before this index,
+    uint64_t changes         # as long as the chain has not changed since
+    bint dead                # closed while it may have been in use
+    bint closed              # nobody reads it, but older ones are read through its map
+    int failed               # a Status, where an entry that it needs was damaged when it left
+    uint64_t bad_seq
 
 # Seqs at equal steps: first, first + step, ...
 cdef struct AliasRun:
@@ -260,6 +305,28 @@ cdef struct Reclaim:
     bint low_due             # it has become so, and nobody has been told yet
     int full_by              # FullBy, of the last E_FULL
 
+# A copy of a state, for which it is noted where was written since; see _left.pxi.
+cdef struct CopyNote:
+    CopyNote* next
+    uint64_t seq             # the state that it holds
+    bint known               # whether that leads to now without a gap
+    bint dead                # the copy is gone
+
+# A block that an entry wrote which has left the journal.
+cdef struct LeftBlock:
+    uint64_t key             # volume and block, or 0 where the place is free
+    uint64_t seq             # the last such entry
+
+cdef struct Left:
+    CopyNote* copies
+    uint64_t low             # the lowest state of a copy; NO_SLOT where there is none
+    uint64_t high            # the highest
+    bint any_dead
+    LeftBlock* blocks
+    uint64_t mask            # places less one
+    uint64_t count
+    uint64_t complete_from   # what changed after this state is noted, or in the journal
+
 # What the collector dropped while another thread had the lock: freed by the next who takes it.
 cdef struct Dropped:
     Dropped* next
@@ -268,11 +335,16 @@ cdef struct Dropped:
     ExtentMapData map
 
 cdef struct Core:
+    unsigned long gate_owner     # the thread that makes a piece of a copy, or 0
+    void (*reap)(Core* core) noexcept nogil    # frees what was dropped; see core_drop
     pthread_mutex_t* mutex
+    uint64_t locked          # how often the thread that has it has locked it
     Dropped* dropped
     Ring ring
     EntryHeader* headers
     uint8_t* images
+    void* lap                # a thread that faults the images' memory in, the first time round
+    uint64_t lap_next        # where the images' head has it go on; NO_SLOT: nowhere
     VolumeMemory* volumes
     uint32_t volume_count
     int images_mode          # Images
@@ -282,6 +354,10 @@ cdef struct Core:
     uint64_t fold_seq        # entries up to this state may leave without asking the hook
     uint64_t fold_pin_seq    # no entry after this state may leave; NO_SLOT: any may
     bint folding             # the hook is running
+    uint64_t sealed          # calls under way that no other one may come in between of
+    uint64_t changing        # ... but one that only reads, or writes to a volume
+    uint64_t turns           # changes beside entries: names, holds, folds
+    uint64_t scratched       # changes of images that are written to
     void* fold_hook          # a Python callable: have a snapshot at this state, or a later one
     bint guarded             # `reclaim` says more than that about what leaves
     bint watched             # ... and when somebody is to be told
@@ -306,8 +382,17 @@ cdef struct Core:
     uint64_t edit_floor      # slot of the oldest open edit, or NO_SLOT
     uint64_t bad_seq         # the entry that E_CORRUPT is about; 0: a snapshot
     uint64_t bad_offset      # ... and there, the byte in its volume
-    Live* live               # all open live states
-    bint live_busy           # the list is being walked: closing one is put off
+    Live* view               # open live states that expire
+    Live* oldest             # the chain of those that keep
+    Live* newest
+    Live* leaving            # the oldest of them whose map still has entries of the journal to come
+    uint64_t chain_slot      # all their maps are brought up to the entries before this slot
+    uint64_t chain_changes
+    uint64_t chain_closed    # states in it that nobody reads
+    int live_busy            # somebody uses their maps: closing one is put off
+    bint live_dead           # ... and has been
+    Left left
+    uint64_t compared        # bytes of images that were compared with production, so far
     uint8_t* spare           # an arena that was given back, kept for the next recovery
     uint64_t spare_size
     Fragment* spare_fragments
@@ -328,12 +413,15 @@ cdef enum ImageKind:
     IMAGE_LIVE = 3           # production as it was, from production and the journal
     IMAGE_PATCHED = 4        # a map over another image
     IMAGE_STORED = 5         # a copy in files, with checksums in other files
+    IMAGE_KEPT = 6           # production as it was, from production, the log and a file
 
 cdef struct ImageData:
     int kind
     Core* core
     ImageData* base
     Live* live
+    Kept* kept
+    CopyNote* note           # what has changed since is noted there; NULL: it is not
     ExtentMapData map
     bint passes              # patched: it reads the journal, and expires
     uint64_t needs           # ... once the entries after this state are not all there
@@ -352,10 +440,41 @@ cdef struct ImageData:
     uint64_t sum_number      # and which one it is, + 1
     uint32_t sum_volume
 
+# A block of a kept state that is in its file.
+cdef struct KeptBlock:
+    uint64_t key             # volume and block, or 0 where the place is free
+    uint64_t position        # bytes, in the file
+    uint64_t sum
+
+# A state of a file store that is kept, though it may have left the log; see _kept.pxi.
+cdef struct Kept:
+    Core* core
+    Kept* next
+    ImageData image          # what it shows,
+    ImageData production     # ... and what that stands on
+    Device file
+    uint64_t size            # bytes of the file,
+    uint64_t length          # ... and of these, what counts
+    uint64_t seed
+    uint64_t seq             # the state
+    uint64_t after           # a block that is not in the file is as it was at this state
+    uint8_t* only            # as a map's
+    KeptBlock* blocks        # those that are in the file
+    uint64_t mask            # places less one
+    uint64_t count
+    ExtentMapData map        # before-images of the log's entries after `after`,
+    uint64_t next_slot       # ... up to this slot
+    uint64_t generation
+    int failed               # a Status, where a damaged header has left the log
+    uint64_t bad_seq         # ... that of this entry
+    bint dead                # closed
+    bint dropped             # its owner is gone
+
 cdef enum FullBy:
     FULL_OTHERWISE = 0       # it refuses, or an edit is open
     FULL_PINNED = 1
     FULL_YOUNG = 2
+    FULL_FOLDING = 3         # room is being made by the call that this one came in between of
 
 cdef struct RewindResult:
     uint64_t seq
@@ -397,6 +516,7 @@ cdef class MemoryDevice:
 cdef class Engine:
     cdef Core* core
     cdef readonly tuple devices
+    cdef readonly object identity
     cdef object clock
     cdef object record
     cdef object finish_copy
@@ -410,8 +530,9 @@ cdef class Engine:
 
 cdef class VolumeIO:
     cdef Core* core
-    cdef readonly Engine engine
-    cdef readonly uint32_t index
+    cdef Engine engine
+    cdef uint32_t index
     cdef readonly uint64_t size
-    cdef int _read(self, uint64_t offset, uint8_t* target, uint64_t length) noexcept
+    cdef int _read(self, uint64_t offset, uint8_t* target, uint64_t length) except? -1000
+    cdef int _read_on(self, uint64_t offset, uint8_t* target, uint64_t length) except? -1000
     cdef _fill_zero(self, int kind, offset, length)

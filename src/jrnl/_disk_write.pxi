@@ -1,19 +1,7 @@
 # The write path of file stores: images go into the open group, the overlay points at the newest.
-
-cdef inline int disk_check(const Core* core) noexcept nogil:
-    """Whether the store takes writes."""
-    if core.disk.forks != jrnl_forks and holds(core, RULE_FORK):
-        return E_FORKED
-    if core.disk.poisoned:
-        return E_POISONED
-    return E_READ_ONLY if core.disk.read_only else OK
-
-
-cdef inline uint64_t disk_room(const Core* core, uint64_t offset, uint64_t length) noexcept nogil:
-    """Bytes of the images of one WRITE."""
-    cdef uint64_t span = sector_span(offset, length)
-    return 2 * span if core.images_mode == IMAGES_BOTH else span
-
+#
+# Takes: _hash, _memory, _ring, _log, _overlay, _commit, _write_back, _log_run, _disk_room, _room,
+# _batch
 
 cdef int before_fetch(Core* core, EntryHeader* entry, uint64_t first, uint64_t span, bint whole,
                       uint8_t* image) noexcept nogil:
@@ -29,8 +17,11 @@ cdef int before_fetch(Core* core, EntryHeader* entry, uint64_t first, uint64_t s
 
 
 cdef int disk_write_one(Core* core, uint32_t volume, uint64_t offset, const uint8_t* data,
-                        uint64_t length) noexcept nogil:
-    """One WRITE entry. Range and length are checked, the clock is read, the lock is held."""
+                        uint64_t length, Batch* batch) noexcept nogil:
+    """One WRITE entry. Range and length are checked, the clock is read, the lock is held.
+
+    With a `batch` it can be taken back; NULL where it stands alone.
+    """
     cdef Disk* disk = core.disk
     cdef EntryHeader entry
     cdef uint64_t lead = offset % SECTOR_BYTES
@@ -74,18 +65,15 @@ cdef int disk_write_one(Core* core, uint32_t volume, uint64_t offset, const uint
     if whole and behind:
         memset(image + length, 0, behind)    # behind the volume's end
     entry.after_sum = hash64(image, span)
+    batch_save(core, batch, volume, first, span)
     overlay_put(&disk.active, volume, first, span, entry.position + (image - before))
     touch(&core.volumes[volume], offset, length)
     core_append(core, &entry, room)
     return OK
 
 
-cdef bint is_zero(const uint8_t* data, uint64_t length) noexcept nogil:
-    return length == 0 or (data[0] == 0 and memcmp(data, data + 1, length - 1) == 0)
-
-
 cdef int disk_zero_one(Core* core, int kind, uint32_t volume, uint64_t offset,
-                       uint64_t length) noexcept nogil:
+                       uint64_t length, Batch* batch) noexcept nogil:
     """One DISCARD or ZEROES entry of at most core.piece_max bytes."""
     cdef Disk* disk = core.disk
     cdef EntryHeader entry
@@ -139,7 +127,9 @@ cdef int disk_zero_one(Core* core, int kind, uint32_t volume, uint64_t offset,
         after = entry.position + (image - before)
         room += span
     if not entry.flags & FLAG_BEFORE_ZERO or not entry.flags & FLAG_AFTER_ZERO:
+        batch_save(core, batch, volume, first, span)
         overlay_put(&disk.active, volume, first, span, after)
+        touch(&core.volumes[volume], offset, length)
     core_append(core, &entry, room)
     return OK
 
@@ -161,28 +151,5 @@ cdef int disk_write(Core* core, uint32_t volume, uint64_t offset, const uint8_t*
     if status != OK:
         return status
     core_tick(core)
-    status = disk_write_one(core, volume, offset, data, length)
+    status = disk_write_one(core, volume, offset, data, length, NULL)
     return disk_written(core) if status == OK else status
-
-
-cdef int disk_write_many(Core* core, uint32_t volume, const int64_t* offsets, uint64_t count,
-                         const uint8_t* data, uint64_t length) noexcept nogil:
-    """All is checked but the room in a log that may not evict. Each write's place in it matters."""
-    cdef LogRun run
-    cdef uint64_t k
-    cdef int status = disk_check(core)
-    core_tick(core)
-    if status == OK and core.guarded:
-        status = guarded_room_check(core, offsets, NULL, length, count)
-    elif status == OK and core.refuse:
-        run_begin(core, &run)
-        for k in range(count):
-            if not run_take(core, &run, disk_room(core, <uint64_t>offsets[k], length)):
-                return E_FULL
-    if status != OK:
-        return status
-    for k in range(count):
-        status = disk_write_one(core, volume, <uint64_t>offsets[k], data + k * length, length)
-        if status != OK:
-            return status
-    return disk_written(core)

@@ -3,17 +3,8 @@
 # The entry stands in the ring from the start, with its before-image; the after-image and the sums
 # are set at the end. The lock is held in between, so no other thread sees the range half-written,
 # and eviction stops short of the entry.
-
-cdef bint edit_overlaps(const Core* core, uint32_t volume, uint64_t offset,
-                        uint64_t length) noexcept nogil:
-    cdef const OpenEdit* edit = core.edits
-    while edit is not NULL:
-        if edit.volume == volume and offset < edit.offset + edit.length:
-            if edit.offset < offset + length:
-                return True
-        edit = edit.next
-    return False
-
+#
+# Takes: _hash, _memory, _ring, _log, _reading, _room, _write
 
 cdef int edit_begin(Core* core, uint32_t volume, uint64_t offset, uint64_t length) noexcept nogil:
     """Journal the range and open it. The caller holds the lock until edit_end."""
@@ -39,7 +30,6 @@ cdef int edit_begin(Core* core, uint32_t volume, uint64_t offset, uint64_t lengt
         if edit.old is NULL:
             free(edit)
             return E_NO_MEMORY
-        memcpy(edit.old, target, length)
     core_tick(core)
     status = core_reserve(core, room, &entry.position)
     if status != OK:
@@ -53,6 +43,8 @@ cdef int edit_begin(Core* core, uint32_t volume, uint64_t offset, uint64_t lengt
     entry.flags = <uint8_t>core.images_mode    # IMAGES_* and FLAG_* share their bits
     entry.before_sum = 0
     entry.after_sum = 0
+    if edit.old is not NULL:
+        memcpy(edit.old, target, length)
     if core.images_mode & IMAGES_BEFORE:
         memcpy(core.images + entry.position, target, length)
         if core.checksum:

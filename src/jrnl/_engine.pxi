@@ -1,4 +1,7 @@
 # The engine as the Python layer sees it.
+#
+# Takes: _lock, _memory, _errors, _ring, _log, _reading, _asking, _reclaim, _commit, _write_back,
+# _room, _disk_write, _write, _rewind, _lifetime, _reentry
 
 cdef class Trying:
     """``with Trying(lock, seconds) as taken``: a lock, where it can be had in time.
@@ -41,6 +44,48 @@ cdef class Trying:
             self.lock.release()
 
 
+cdef class Gate:
+    """Who has it makes a piece of a copy; re-entrant.
+
+    Whoever has an engine's lock may wait for it, so who has it alone does not wait for that lock:
+    what the collector runs meanwhile on this thread, a finalizer, gets StoreBusy where it would.
+    """
+
+    cdef Engine engine
+    cdef object lock
+    cdef uint64_t depth
+
+    def __cinit__(self, Engine engine not None):
+        self.engine = engine
+        self.lock = RLock()
+
+    def acquire(self, blocking=True, timeout=-1):
+        """As a lock's."""
+        taken = self.lock.acquire(blocking, timeout)
+        if taken:
+            self.depth += 1
+            self.engine.core.gate_owner = PyThread_get_thread_ident()
+        return taken
+
+    def release(self):
+        """As a lock's."""
+        self.depth -= 1
+        if self.depth == 0:
+            self.engine.core.gate_owner = 0
+        self.lock.release()
+
+    def check_not_here(self):
+        """Raise StoreBusy where this thread has it: what is waited for would never come."""
+        if has_gate(self.engine.core):
+            raise StoreBusy(INSIDE)
+
+    def __enter__(self):
+        return self.acquire()
+
+    def __exit__(self, *exc):
+        self.release()
+
+
 cdef class Engine:
     """Volumes in memory, one journal, one sequence, one re-entrant lock.
 
@@ -71,6 +116,7 @@ cdef class Engine:
         cdef uint8_t** memory = <uint8_t**>calloc(count + 1, sizeof(uint8_t*))
         cdef int status = E_NO_MEMORY
         self.devices = tuple(devices)
+        self.identity = int.from_bytes(os.urandom(8), "little")
         if lengths is not NULL and memory is not NULL:
             for k in range(count):
                 if overlay:
@@ -149,6 +195,11 @@ cdef class Engine:
         pins_count(self.core)
 
     @property
+    def retention(self):
+        """tuple of int: what `set_retention` was given last."""
+        return self.core.reclaim.least_ns, self.core.reclaim.most_ns
+
+    @property
     def ring_size(self):
         """tuple of int: header slots, and bytes for images."""
         return self.core.ring.slots, self.core.ring.area
@@ -171,12 +222,22 @@ cdef class Engine:
         """Let go of the lock."""
         core_unlock(self.core)
 
+    def is_locked_here(self):
+        """bool: whether this thread has the lock."""
+        cdef bint here
+        if not core_try(self.core):
+            return False
+        here = self.core.locked > 1
+        core_unlock(self.core)
+        return here
+
     def renew_lock(self):
         """In a forked child: let go of the lock, which its parent's thread had taken.
 
         It was taken under that thread's number in the parent.
         """
         jrnl_mutex_init(self.core.mutex)
+        self.core.locked = 0
 
     def close(self):
         """Give the journal back; the devices go when nothing exported from them is left."""
@@ -232,6 +293,33 @@ cdef class Engine:
         if length:
             touch(&self.core.volumes[volume], offset, length)
 
+    @property
+    def stamp(self):
+        """tuple: another one after any change."""
+        return (self.core.seq, self.core.base_seq, self.core.generation, self.core.turns,
+                self.core.closed)
+
+    def check_stamp(self, stamp):
+        """Raise Moved where anything has changed since the stamp was taken."""
+        if stamp != self.stamp:
+            raise Moved("the store has changed meanwhile")
+
+    def turn(self):
+        """Names or snapshots have changed."""
+        self.core.turns += 1
+
+    def changing(self):
+        """Changing: a block in which this call changes more than bytes."""
+        return Changing(self)
+
+    def sealing(self):
+        """Sealing: a block in which no other call of this thread may come in."""
+        return Sealing(self)
+
+    def check_alone(self):
+        """Raise StoreBusy where a call that comes from inside another one may not come in."""
+        raise_status(call_check(self.core), self.core)
+
     def check_not_closed(self):
         """Raise StoreClosed."""
         if self.core.closed:
@@ -240,8 +328,13 @@ cdef class Engine:
             raise_status(E_FORKED, self.core)
 
     def check_open(self):
-        """Raise StoreClosed, or EditOpen where this thread has an edit open."""
+        """Raise StoreClosed, StoreBusy, or EditOpen where this thread has an edit open."""
         self.check_not_closed()
+        self.check_alone()
+        self.check_settled()
+
+    def check_settled(self):
+        """Raise EditOpen."""
         if self.core.edits is not NULL:
             raise_status(E_EDIT, self.core)
 
@@ -352,8 +445,11 @@ cdef class Engine:
             return self.core.base_seq
         return header_at(self.core, slot - 1).seq
 
-    def note(self, int kind, const uint8_t[::1] text=None):
-        """int: the seq of a new MARK (with its name) or FLUSH entry."""
+    def note(self, int kind, const uint8_t[::1] text=None, list made=None):
+        """int: the seq of a new MARK (with its name) or FLUSH entry.
+
+        `made` then has its seq and time, even where a handler breaks the caller off right after.
+        """
         cdef int status
         ask_clock(self.core)
         if self.core.closed:
@@ -365,6 +461,8 @@ cdef class Engine:
         else:
             status = core_note(self.core, kind, 0, &text[0], text.shape[0])
         raise_status(status, self.core)
+        if made is not None:
+            made.append((self.core.seq, self.core.time_ns))
         if self.core.disk is not NULL and kind != KIND_FLUSH:
             raise_status(disk_written(self.core), self.core)
         return self.core.seq
@@ -419,20 +517,25 @@ cdef class Engine:
 
     def entries(self):
         """Headers of all retained entries, oldest first: structured ndarray, a copy."""
-        cdef uint64_t count = self.core.ring.slot_head - self.core.ring.slot_tail, k
-        cdef const EntryHeader* header
-        table = numpy.empty(count, numpy.dtype(ENTRY_FIELDS))
-        cdef EntryRow[::1] rows = table
+        cdef Core* core = self.core
+        cdef uint64_t count, k
+        cdef int status = OK
+        cdef EntryRow[::1] rows
+        table = numpy.empty(0, numpy.dtype(ENTRY_FIELDS))
+        while table.size != self.core.ring.slot_head - self.core.ring.slot_tail:
+            # The collector may run in here, and a finalizer write.
+            table = numpy.empty(self.core.ring.slot_head - self.core.ring.slot_tail, table.dtype)
+        count, rows = table.size, table
         self.check_not_closed()
-        for k in range(count):
-            header = header_at(self.core, self.core.ring.slot_tail + k)
-            raise_status(header_check(self.core, header, self.core.ring.slot_tail + k), self.core)
-            rows[k].seq = header.seq
-            rows[k].time_ns = header.time_ns
-            rows[k].kind = header.kind
-            rows[k].volume = header.volume
-            rows[k].offset = header.offset
-            rows[k].length = header.length
+        if count:
+            with nogil:
+                for k in range(count):
+                    status = header_check(core, header_at(core, core.ring.slot_tail + k),
+                                          core.ring.slot_tail + k)
+                    if status != OK:
+                        break
+                    row_fill(&rows[k], header_at(core, core.ring.slot_tail + k))
+        raise_status(status, core)
         return table
 
     cdef const EntryHeader* _entry(self, uint64_t seq) except NULL:
@@ -511,6 +614,11 @@ cdef class Engine:
         return self.core.bad_seq, f"entry {self.core.bad_seq} does not match its checksum"
 
     @property
+    def compared_bytes(self):
+        """int: bytes of images that were compared with production so that they can be restored."""
+        return self.core.compared
+
+    @property
     def entry_count(self):
         """int: retained entries."""
         return self.core.ring.slot_head - self.core.ring.slot_tail
@@ -540,6 +648,15 @@ cdef packed struct EntryRow:
     uint64_t offset
     uint64_t length
 
+cdef inline void row_fill(EntryRow* row, const EntryHeader* header) noexcept nogil:
+    row.seq = header.seq
+    row.time_ns = header.time_ns
+    row.kind = header.kind
+    row.volume = header.volume
+    row.offset = header.offset
+    row.length = header.length
+
+
 ENTRY_FIELDS = [("seq", "<u8"), ("time_ns", "<i8"), ("kind", "u1"), ("volume", "<u2"),
                 ("offset", "<u8"), ("length", "<u8")]
 
@@ -561,3 +678,58 @@ cdef _blocks_of_chunks(const uint8_t* touched, uint64_t chunks):
     per_chunk = (1 << CHUNK_SHIFT) // BLOCK_BYTES
     first = numpy.flatnonzero(flags).astype(numpy.int64) * per_chunk
     return (first[:, None] + numpy.arange(per_chunk)).ravel()
+
+
+cdef class Changing:
+    """``with engine.changing()``: the lock; of what comes in between, only reads and plain writes.
+
+    Entering and leaving it are one step each, so no handler runs in the middle of that.
+    """
+
+    cdef Engine engine
+    cdef bint entered
+
+    def __cinit__(self, Engine engine not None):
+        self.engine = engine
+
+    def __enter__(self):
+        cdef Core* core = self.engine.core
+        self.engine.__enter__()
+        try:
+            raise_status(call_check(core), core)
+            if core.changing or core.folding:
+                raise_status(E_BUSY, core)
+        except StoreBusy:
+            self.engine.__exit__()
+            raise
+        core.changing += 1
+        self.entered = True
+        return self.engine
+
+    def __exit__(self, *exc):
+        if self.entered:
+            self.entered = False
+            self.engine.core.changing -= 1
+            self.engine.__exit__()
+
+
+cdef class Sealing:
+    """``with engine.sealing()``: the lock, and nothing comes in; wherever it is."""
+
+    cdef Engine engine
+    cdef bint entered
+
+    def __cinit__(self, Engine engine not None):
+        self.engine = engine
+
+    def __enter__(self):
+        self.engine.__enter__()
+        self.engine.core.sealed += 1
+        self.entered = True
+        return self.engine
+
+    def __exit__(self, *exc):
+        if self.entered:
+            self.entered = False
+            self.engine.core.sealed -= 1
+            self.engine.__exit__()

@@ -6,10 +6,12 @@
 # has one number for each block that is covered: the first of a list of fragments sorted by offset,
 # with BLOCK_FULL once no byte is missing. A table of heads for all blocks is slower where few
 # blocks of a large volume are covered: each look at it misses the cache.
+#
+# Takes: _kernels, _memory, _ring, _pieces, _overlay, _reading
 
 cdef enum:
-    BLOCK_SHIFT = 12
-    BLOCK_BYTES = 4096
+    GROUP = 8                    # blocks whose pages are looked up at once
+    CACHED_BYTES = 16777216      # what may still lie in the cache
     FRAGMENT_ZERO = 1            # the bytes are zeroes, and stored nowhere
     FRAGMENT_OWN = 2             # source is an address in the map's own arena
     FRAGMENT_VERIFIED = 4        # its image has been held against its checksum
@@ -163,6 +165,33 @@ cdef uint8_t* arena_take(ExtentMapData* map, uint64_t length, uint64_t reserve) 
     data = arena.data + arena.used
     arena.used += align_up(length)
     return data
+
+
+cdef int arena_reserve(ExtentMapData* map, uint64_t length) noexcept nogil:
+    """Have `length` bytes of memory at hand, whatever pieces they are taken in; none is touched."""
+    cdef const uint8_t* data
+    if length == 0 or (map.arena is not NULL and map.arena.size - map.arena.used >= length):
+        return OK
+    data = arena_take(map, length, 2 * length if length > ARENA_MIN_BYTES else ARENA_MIN_BYTES)
+    if data is NULL:
+        return E_NO_MEMORY
+    map.arena.used = 0
+    return OK
+
+
+cdef int map_reserve(ExtentMapData* map, uint64_t blocks) noexcept nogil:
+    """Have room for what entries that touch so many blocks, in all, may insert.
+
+    In a block an entry leaves one gap more than before at most, and adds no more fragments than it
+    closes gaps and two.
+    """
+    while map.capacity < 2 * map.count + map.buckets_used + 3 * blocks:
+        if map_grow(map) != OK:
+            return E_NO_MEMORY
+    while (map.buckets_used + blocks) * 4 > map.mask * 3:
+        if buckets_grow(map) != OK:
+            return E_NO_MEMORY
+    return OK
 
 
 cdef void buckets_clear(ExtentMapData* map) noexcept nogil:
@@ -421,9 +450,16 @@ cdef int map_scan(Core* core, ExtentMapData* map, uint64_t first, uint64_t last,
 
 cdef int fragment_verify(Core* core, ExtentMapData* map, Fragment* fragment) noexcept nogil:
     """Hold the fragment's whole image against its checksum, once for all fragments of one entry."""
+    return fragment_verify_before(core, map, fragment, NULL)
+
+
+cdef int fragment_verify_before(Core* core, ExtentMapData* map, Fragment* fragment,
+                                const uint8_t* next) noexcept nogil:
+    """The same while `next`, another image, is on its way to the cache; NULL: there is none."""
     cdef Fragment* first = map.fragments
     cdef Fragment* last = map.fragments + map.count - 1
     cdef Fragment* other = fragment
+    cdef const uint8_t* image = core.images + fragment.source
     cdef int status
     if fragment.flags & FRAGMENT_BAD:
         core.bad_seq = fragment.seq
@@ -433,8 +469,7 @@ cdef int fragment_verify(Core* core, ExtentMapData* map, Fragment* fragment) noe
     if core.disk is not NULL:
         return OK    # its image is verified whenever it is read
     if fragment.flags & FRAGMENT_WHOLE:
-        if core.checksum and hash64(core.images + fragment.source,
-                                    fragment.length) != fragment.sum:
+        if core.checksum and sum_before(image, fragment.length, next) != fragment.sum:
             core.bad_seq = fragment.seq
             return E_CORRUPT
         fragment.flags |= FRAGMENT_VERIFIED
@@ -455,12 +490,33 @@ cdef int fragment_verify(Core* core, ExtentMapData* map, Fragment* fragment) noe
     return OK
 
 
+cdef inline const uint8_t* fragment_image(const Core* core,
+                                          const Fragment* fragment) noexcept nogil:
+    """Where the fragment's bytes lie in the ring, or NULL where they do not."""
+    if (core.disk is not NULL
+            or fragment.flags & (FRAGMENT_ZERO | FRAGMENT_OWN | FRAGMENT_PRODUCTION)):
+        return NULL
+    return core.images + fragment.source
+
+
 cdef inline void fragment_prefetch(const Core* core, const Fragment* fragment) noexcept nogil:
-    """Have its bytes on their way while the fragment before is summed."""
-    if (core.disk is NULL
-            and not fragment.flags & (FRAGMENT_ZERO | FRAGMENT_OWN | FRAGMENT_PRODUCTION)):
-        jrnl_prefetch_read(core.images + fragment.source, fragment.length
-                           if fragment.length < PREFETCH_BYTES else PREFETCH_BYTES)
+    """Have its bytes on their way while the fragment before is worked on."""
+    cdef const uint8_t* image = fragment_image(core, fragment)
+    if image is not NULL:
+        jrnl_prefetch_far(image, fragment.length)
+
+
+cdef void fragments_fetch_group(const Core* core, const ExtentMapData* map, uint64_t first,
+                                uint64_t last, bint targets) noexcept nogil:
+    """Have the pages of the next few fragments looked up, and of where they go to; see GROUP."""
+    cdef uint64_t k, end = first + GROUP if first + GROUP < last else last
+    cdef const Fragment* fragment
+    for k in range(first, end):
+        fragment = &map.fragments[k]
+        if fragment_image(core, fragment) is not NULL:
+            jrnl_prefetch_page(core.images + fragment.source)
+        if targets:
+            jrnl_prefetch(core.volumes[fragment.volume].data + fragment.offset, 1)
 
 
 cdef int map_verify(Core* core, ExtentMapData* map) noexcept nogil:
@@ -468,9 +524,11 @@ cdef int map_verify(Core* core, ExtentMapData* map) noexcept nogil:
     cdef uint64_t k
     cdef int status
     for k in range(map.count):
-        if k + 1 < map.count:
-            fragment_prefetch(core, &map.fragments[k + 1])
-        status = fragment_verify(core, map, &map.fragments[k])
+        if k % GROUP == 0:
+            fragments_fetch_group(core, map, k + GROUP, map.count, False)
+        status = fragment_verify_before(
+            core, map, &map.fragments[k],
+            fragment_image(core, &map.fragments[k + 1]) if k + 1 < map.count else NULL)
         if status != OK:
             return status
     return OK
@@ -501,7 +559,6 @@ cdef int fragment_read(Core* core, const Fragment* fragment, uint64_t skip, uint
                        uint64_t length) noexcept nogil:
     """File stores: read a fragment's bytes from its image, verified, or from production."""
     cdef const EntryHeader* header
-    cdef const uint8_t* image
     cdef uint64_t start
     cdef int which = FLAG_AFTER if fragment.flags & FRAGMENT_AFTER else FLAG_BEFORE
     cdef int status
@@ -511,14 +568,10 @@ cdef int fragment_read(Core* core, const Fragment* fragment, uint64_t skip, uint
     status = header_check(core, header, fragment.slot)
     if status != OK:
         return status
-    image = disk_image(core, header, which, &status)
-    if image is NULL:
-        return status
     start = header.position
     if which == FLAG_AFTER:
         start += before_room(header)
-    memcpy(target, image + (fragment.source - start) + skip, length)
-    return OK
+    return disk_piece(core, header, which, fragment.source - start + skip, target, length)
 
 
 cdef uint64_t settled_room(const ExtentMapData* map) noexcept nogil:
@@ -530,6 +583,33 @@ cdef uint64_t settled_room(const ExtentMapData* map) noexcept nogil:
     return room
 
 
+cdef inline bint settles_at_once(const Core* core, const Fragment* fragment) noexcept nogil:
+    """Whether it is all of an image that has yet to be verified: copied and summed in one pass."""
+    return (core.checksum and fragment_image(core, fragment) is not NULL
+            and (fragment.flags & (FRAGMENT_WHOLE | FRAGMENT_VERIFIED | FRAGMENT_BAD))
+            == FRAGMENT_WHOLE)
+
+
+cdef int fragment_settle(Core* core, ExtentMapData* map, Fragment* fragment, uint8_t* own,
+                         const Fragment* next) noexcept nogil:
+    """Copy a fragment's bytes to `own`, verified on the way; `next` comes after it, or is NULL."""
+    cdef const uint8_t* image = core.images + fragment.source
+    cdef const uint8_t* then = fragment_image(core, next) if next is not NULL else NULL
+    cdef int status
+    if settles_at_once(core, fragment):
+        if copy_and_sum(own, image, fragment.length, then, True) == fragment.sum:
+            fragment.flags |= FRAGMENT_VERIFIED
+            return OK
+        core.bad_seq = fragment.seq
+        return E_CORRUPT
+    if next is not NULL:
+        fragment_prefetch(core, next)
+    status = fragment_copy(core, fragment, 0, own, fragment.length)
+    if status == OK:
+        status = fragment_verify(core, map, fragment)    # it is in the cache now
+    return status
+
+
 cdef int map_settle(Core* core, ExtentMapData* map, uint64_t first, uint64_t last,
                     uint64_t reserve) noexcept nogil:
     """Copy the bytes of fragments [first, last) into the map's own memory, verified on the way."""
@@ -539,16 +619,16 @@ cdef int map_settle(Core* core, ExtentMapData* map, uint64_t first, uint64_t las
     cdef int status, worst = OK
     for k in range(first, last):
         fragment = &map.fragments[k]
+        if (k - first) % GROUP == 0:
+            fragments_fetch_group(core, map, k + GROUP, last, False)
         if fragment.flags & (FRAGMENT_ZERO | FRAGMENT_OWN):
             continue
-        if k + 1 < last:
-            fragment_prefetch(core, &map.fragments[k + 1])
         own = arena_take(map, align_up(fragment.length), reserve)
         if own is NULL:
             return E_NO_MEMORY
-        status = fragment_copy(core, fragment, 0, own, fragment.length)
-        if status == OK:
-            status = fragment_verify(core, map, fragment)    # it is in the cache now
+        status = fragment_settle(core, map, fragment, own, fragment + 1 if k + 1 < last else NULL)
+        if status == E_NO_MEMORY:
+            return status
         if status != OK:
             fragment.flags |= FRAGMENT_BAD
             worst = status
@@ -557,3 +637,20 @@ cdef int map_settle(Core* core, ExtentMapData* map, uint64_t first, uint64_t las
         fragment.flags |= FRAGMENT_OWN
     jrnl_stream_fence()
     return worst
+
+
+cdef int map_check(Core* core, ExtentMapData* map) noexcept nogil:
+    """Read every fragment once."""
+    cdef uint8_t[BLOCK_BYTES] content
+    cdef uint64_t k
+    cdef int status
+    for k in range(map.count):
+        status = fragment_copy(core, &map.fragments[k], 0, content, map.fragments[k].length)
+        if status != OK:
+            return status
+    return OK
+
+
+cdef inline uint64_t fragment_room(const Fragment* fragment) noexcept nogil:
+    """Bytes that it takes once it is settled."""
+    return 0 if fragment.flags & FRAGMENT_ZERO else align_up(fragment.length)

@@ -68,7 +68,7 @@ cdef struct GroupHeader:
     uint64_t first_seq
     uint64_t last_seq
     uint64_t durable_seq         # durable before it was written
-    uint64_t synced_seq          # in the volumes' files, durably, before it was written
+    uint64_t synced_seq          # ... in the volumes' files, as superblocks have said
     uint64_t base_seq            # the window's oldest state when it was written
     uint64_t headers_sum         # XXH3-64 of its entry headers, one after the other
     uint64_t count               # entries

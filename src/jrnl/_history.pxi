@@ -1,7 +1,6 @@
 # History: which entries wrote where, what they cost, and where two states differ.
-
-cdef enum:
-    KIND_COUNT = KIND_REWIND + 1
+#
+# Takes: _errors, _look, _ring, _image, _arguments, _engine, _maps, _long, _states
 
 cdef struct Tally:
     uint64_t[KIND_COUNT] counts  # entries of each kind
@@ -14,22 +13,6 @@ cdef struct SlotList:
     uint64_t* slots
     uint64_t count
     uint64_t capacity
-
-
-cdef inline int sound_header(Core* core, uint64_t slot, const EntryHeader** out) noexcept nogil:
-    """The header in a slot, if it can be believed."""
-    cdef const EntryHeader* header = header_at(core, slot)
-    cdef int status = header_check(core, header, slot)
-    out[0] = header
-    if status == OK and (header.volume >= core.volume_count or header.kind >= KIND_COUNT):
-        core.bad_seq = header.seq    # without checksums, this much can be seen
-        return E_CORRUPT
-    return status
-
-
-cdef inline bint changes_nothing(const EntryHeader* header) noexcept nogil:
-    """Zeroes over zeroes, where the header says so."""
-    return header.flags & FLAG_BEFORE_ZERO and header.kind != KIND_WRITE
 
 
 cdef int slot_push(SlotList* found, uint64_t slot) noexcept nogil:
@@ -85,8 +68,12 @@ cdef int list_ranges(Core* core, uint64_t first, uint64_t last, bint writes_only
     return OK
 
 
-cdef int tally_slots(Core* core, uint64_t first, uint64_t last, Tally* tally) noexcept nogil:
-    """Count the entries of slots [first, last), by kind, and the journal that they took."""
+cdef int tally_slots(Core* core, uint64_t first, uint64_t last, int64_t volume,
+                     Tally* tally) noexcept nogil:
+    """Count the entries of slots [first, last), by kind, and the journal that they took.
+
+    Of one `volume` alone, those that change its bytes; -1: all.
+    """
     cdef const EntryHeader* header = NULL
     cdef uint64_t slot, begin, end
     cdef int status
@@ -102,11 +89,13 @@ cdef int tally_slots(Core* core, uint64_t first, uint64_t last, Tally* tally) no
         status = sound_header(core, slot, &header)
         if status != OK:
             return status
+        tally.until_ns = header.time_ns
+        if volume >= 0 and not (changes_bytes(header) and header.volume == volume):
+            continue
         tally.counts[header.kind] += 1
         tally.bytes[header.kind] += header.length
         tally.journal_bytes += HEADER_BYTES + image_room(header)
-        tally.until_ns = header.time_ns
-    if core.disk is NULL or first == last:
+    if core.disk is NULL or first == last or volume >= 0:
         return OK
     # A log's groups have frames and padding: what it took is the distance.
     begin = header_at(core, first).position
@@ -135,23 +124,30 @@ cdef int compare_block(ImageData* one, ImageData* other, uint32_t volume, uint64
     return compare_lines(left, right, offset, length, UNLIMITED, ranges)
 
 
+cdef struct RangeCursor:
+    uint64_t range               # the one that is looked at next, and from which of its bytes on
+    uint64_t done
+
+
 cdef int compare_ranges(ImageData* one, ImageData* other, uint32_t volume,
                         const int64_t* offsets, const int64_t* lengths, uint64_t count,
-                        RangeList* ranges) noexcept nogil:
-    """Compare two images in the given ranges, which rise and do not overlap."""
-    cdef uint64_t k, offset, end, length
+                        RangeCursor* cursor, RangeList* ranges) noexcept nogil:
+    """Compare two images in the given ranges, which rise and do not overlap; some blocks more."""
+    cdef uint64_t offset, end, length, blocks = 0
     cdef int status
-    for k in range(count):
-        offset = <uint64_t>offsets[k]
-        end = offset + <uint64_t>lengths[k]
-        while offset < end:
-            length = BLOCK_BYTES - offset % BLOCK_BYTES
-            if length > end - offset:
-                length = end - offset
-            status = compare_block(one, other, volume, offset, length, ranges)
-            if status != OK:
-                return status
-            offset += length
+    while cursor.range < count and blocks < HEARD_ENTRIES:
+        offset = <uint64_t>offsets[cursor.range] + cursor.done
+        end = <uint64_t>offsets[cursor.range] + <uint64_t>lengths[cursor.range]
+        if offset == end:
+            cursor.range += 1
+            cursor.done = 0
+            continue
+        length = min(BLOCK_BYTES - offset % BLOCK_BYTES, end - offset)
+        status = compare_block(one, other, volume, offset, length, ranges)
+        if status != OK:
+            return status
+        cursor.done += length
+        blocks += 1
     return OK
 
 
@@ -174,7 +170,6 @@ def entries_over(Engine engine not None, offset, length, uint32_t volume):
     cdef uint64_t size = core.volumes[volume].size, k
     cdef uint64_t start = as_unsigned(offset, "offset", size)
     cdef uint64_t count = as_unsigned(length, "length", size)
-    cdef const EntryHeader* header
     cdef SlotList found
     cdef int status = OK
     cdef EntryRow[::1] rows
@@ -189,14 +184,11 @@ def entries_over(Engine engine not None, offset, length, uint32_t volume):
         raise_status(status, core)
         table = numpy.empty(found.count, numpy.dtype(ENTRY_FIELDS))
         rows = table
-        for k in range(found.count):
-            header = header_at(core, found.slots[k])
-            rows[k].seq = header.seq
-            rows[k].time_ns = header.time_ns
-            rows[k].kind = header.kind
-            rows[k].volume = header.volume
-            rows[k].offset = header.offset
-            rows[k].length = header.length
+        engine.check_not_closed()    # the collector may have run in here
+        if found.count:
+            with nogil:
+                for k in range(found.count):
+                    row_fill(&rows[k], header_at(core, found.slots[k]))
         return table
     finally:
         free(found.slots)
@@ -225,8 +217,10 @@ def written_ranges(Engine engine not None, uint64_t low, uint64_t high,
     return starts[:count], stops[:count]
 
 
-def tally(Engine engine not None, uint64_t low, uint64_t high):
-    """What the entries between two states are, and what they took. Raises CorruptionError.
+def tally(Engine engine not None, uint64_t low, uint64_t high, volume=None):
+    """What the entries between two states are, and what they took; of one volume, or of all.
+
+    Raises CorruptionError.
 
     Returns
     -------
@@ -237,10 +231,11 @@ def tally(Engine engine not None, uint64_t low, uint64_t high):
     """
     cdef Tally result
     cdef uint64_t first = 0, last = 0
+    cdef int64_t only = -1 if volume is None else volume
     cdef int status
     find_slots(engine, low, high, &first, &last)
     with nogil:
-        status = tally_slots(engine.core, first, last, &result)
+        status = tally_slots(engine.core, first, last, only, &result)
     raise_status(status, engine.core)
     return ([result.counts[kind] for kind in range(KIND_COUNT)],
             [result.bytes[kind] for kind in range(KIND_COUNT)],
@@ -257,13 +252,20 @@ def compare_images(Image one not None, Image other not None, uint32_t volume,
     cdef Core* core = one.data.core
     cdef uint64_t count = offsets.shape[0]
     cdef RangeList ranges
+    cdef RangeCursor cursor
+    cdef Look look
     cdef int status = OK
     memset(&ranges, 0, sizeof(RangeList))
+    memset(&cursor, 0, sizeof(RangeCursor))
+    look_begin(&look, core)
     try:
-        if count:
+        image_follow(&one.data, &look)
+        image_follow(&other.data, &look)
+        while cursor.range < count and status == OK:
             with nogil:
                 status = compare_ranges(&one.data, &other.data, volume, &offsets[0], &lengths[0],
-                                        count, &ranges)
+                                        count, &cursor, &ranges)
+            look_still(&look, core)
         raise_status(status, core)
         return (_copy_of_int64(ranges.offsets, ranges.count),
                 _copy_of_int64(ranges.lengths, ranges.count))

@@ -1,4 +1,7 @@
 # Images: a base, and a map of where the image differs from it. One read path serves them all.
+#
+# Takes: _hash, _kernels, _memory, _errors, _look, _ring, _overlay, _extent_map, _live, _keep,
+# _stored, _kept
 
 cdef int image_fetch(ImageData* image, uint32_t volume, uint64_t offset, uint8_t* target,
                      uint64_t length) noexcept nogil:
@@ -15,26 +18,63 @@ cdef int image_fetch(ImageData* image, uint32_t volume, uint64_t offset, uint8_t
         return OK
     if image.kind == IMAGE_STORED:
         return stored_fetch(image, volume, offset, target, length)
+    if image.kind == IMAGE_KEPT:
+        return kept_fetch(image.kept, volume, offset, target, length)
     if image.kind == IMAGE_FROZEN:
         return frozen_fetch(image, volume, offset, target, length)
     if image.kind == IMAGE_LIVE:
         status = live_ready(image.live)
         if status != OK:
             return status
-        return map_fetch(image, &image.live.map, volume, offset, target, length)
+        image.core.live_busy += 1
+        status = map_fetch(image, NULL, volume, offset, target, length)
+        live_idle(image.core)
+        return status
     if image.passes and image.core.base_seq > image.needs:
         return E_EXPIRED
     return map_fetch(image, &image.map, volume, offset, target, length)
 
 
+cdef int kept_fetch(Kept* kept, uint32_t volume, uint64_t offset, uint8_t* target,
+                    uint64_t length) noexcept nogil:
+    """Read a range: blocks that are in the file, and what lies between them through the log."""
+    cdef uint8_t[BLOCK_BYTES] content
+    cdef uint64_t end = offset + length, stop
+    cdef const KeptBlock* place
+    cdef int status = kept_ready(kept)
+    while offset < end and status == OK:
+        stop = ((offset >> BLOCK_SHIFT) + 1) << BLOCK_SHIFT
+        place = kept_find(kept, volume, offset >> BLOCK_SHIFT)
+        while (place is NULL and stop < end
+               and kept_find(kept, volume, stop >> BLOCK_SHIFT) is NULL):
+            stop += BLOCK_BYTES
+        if stop > end:
+            stop = end
+        if place is NULL:
+            status = map_fetch(&kept.image, &kept.map, volume, offset, target, stop - offset)
+        else:
+            status = kept_read(kept, place, content)
+            memcpy(target, content + offset % BLOCK_BYTES, stop - offset)
+        target += stop - offset
+        offset = stop
+    return status
+
+
 cdef int map_fetch(ImageData* image, ExtentMapData* map, uint32_t volume, uint64_t offset,
                    uint8_t* target, uint64_t length) noexcept nogil:
-    """Read through a map: what it covers from there, the gaps from the image's base."""
+    """Read through a map: what it covers from there, the gaps from the image's base.
+
+    Without one, through those of the live state that the image shows.
+    """
+    cdef Live* live = image.live if map is NULL else NULL
     cdef uint64_t end = offset + length, stop = 0
     cdef Fragment* fragment
     cdef int status
     while offset < end:
-        fragment = map_find(map, volume, offset, end, &stop)
+        if live is not NULL:
+            fragment = live_find(live, volume, offset, end, &stop, &map)
+        else:
+            fragment = map_find(map, volume, offset, end, &stop)
         if fragment is NULL:
             status = image_fetch(image.base, volume, offset, target, stop - offset)
         else:
@@ -49,47 +89,45 @@ cdef int map_fetch(ImageData* image, ExtentMapData* map, uint32_t volume, uint64
     return OK
 
 
-cdef int image_materialise(ImageData* image, uint32_t volume, uint8_t* target) noexcept nogil:
-    """Lay the whole volume out in `target`, zeroed memory of its size. The lock is held."""
-    cdef ExtentMapData* map = &image.map
-    cdef Fragment* fragment
-    cdef uint64_t k
-    cdef int status
+cdef int image_materialise(ImageData* image, uint32_t volume, uint64_t start, uint64_t stop,
+                           uint8_t* target) noexcept nogil:
+    """Lay a range of what has no map out in `target`, zeroed memory of the volume's size.
+
+    It begins with a chunk. The lock is held.
+    """
     if image.core.closed:
         return E_CLOSED
     if image.kind == IMAGE_FROZEN:
-        return frozen_materialise(image, volume, target)
-    if image.kind == IMAGE_STORED or image.kind == IMAGE_PRODUCTION and image.core.disk is not NULL:
-        return image_fetch(image, volume, 0, target, image.core.volumes[volume].size)
-    if image.kind == IMAGE_PRODUCTION:
-        copy_touched(&image.core.volumes[volume], image.core.volumes[volume].touched, target)
+        return frozen_materialise(image, volume, start, stop, target)
+    if image.kind == IMAGE_PRODUCTION and image.core.disk is NULL:
+        copy_touched(&image.core.volumes[volume], start, stop, target)
         return OK
-    if image.kind == IMAGE_LIVE:
-        status = live_ready(image.live)
-        if status != OK:
-            return status
-        map = &image.live.map
-    status = image_materialise(image.base, volume, target)
-    if status != OK:
-        return status
-    for k in range(map.count):
+    return image_fetch(image, volume, start, target + start, stop - start)
+
+
+cdef int map_lay(Core* core, ExtentMapData* map, uint32_t volume, uint64_t first, uint64_t last,
+                 uint8_t* target) noexcept nogil:
+    """Lay what some fragments of a map have of one volume over its content."""
+    cdef Fragment* fragment
+    cdef uint64_t k
+    cdef int status
+    for k in range(first, last):
         fragment = &map.fragments[k]
         if fragment.volume == volume:
-            status = fragment_verify(image.core, map, fragment)
-            if status != OK:
-                return status
-            status = fragment_copy(image.core, fragment, 0, target + fragment.offset,
-                                   fragment.length)
+            status = fragment_verify(core, map, fragment)
+            if status == OK:
+                status = fragment_copy(core, fragment, 0, target + fragment.offset,
+                                       fragment.length)
             if status != OK:
                 return status
     return OK
 
 
-cdef void copy_touched(const VolumeMemory* volume, const uint8_t* touched,
+cdef void copy_touched(const VolumeMemory* volume, uint64_t begin, uint64_t stop,
                        uint8_t* target) noexcept nogil:
     cdef uint64_t chunk, start, length
-    for chunk in range(volume.chunks):
-        if touched[chunk]:
+    for chunk in range(begin >> CHUNK_SHIFT, ((stop - 1) >> CHUNK_SHIFT) + 1):
+        if volume.touched[chunk]:
             start = chunk << CHUNK_SHIFT
             length = volume.size - start
             if length > 1 << CHUNK_SHIFT:
@@ -126,20 +164,37 @@ cdef int frozen_begin(ImageData* image, const uint8_t* covered) noexcept nogil:
     return OK
 
 
-cdef int frozen_take(ImageData* image, const uint8_t* covered) noexcept nogil:
-    """Copy the volumes of image.core as they are now, with a checksum for each block."""
+cdef int frozen_take(ImageData* image, const uint8_t* covered) except -1:
+    """Copy the volumes of image.core as they are now, with a checksum for each block.
+
+    There may be no past to read from, so that nothing may come in meanwhile.
+    """
+    cdef Core* core = image.core
+    cdef uint64_t first, last
+    cdef Look look
     cdef uint32_t k
-    cdef int status = frozen_begin(image, covered)
-    for k in range(image.core.volume_count):
-        if status == OK and covered[k]:
-            frozen_copy(&image.core.volumes[k], image.data[k], image.sums[k], image.touched[k])
-    return status
+    raise_status(frozen_begin(image, covered), core)
+    core.sealed += 1
+    look_begin(&look, core)
+    try:
+        for k in range(core.volume_count):
+            first = 0
+            while covered[k] and first < core.volumes[k].chunks:
+                last = min(first + (HEARD_BYTES >> CHUNK_SHIFT), core.volumes[k].chunks)
+                with nogil:
+                    frozen_copy(&core.volumes[k], first, last, image.data[k], image.sums[k],
+                                image.touched[k])
+                first = last
+                look_up(&look, core)
+    finally:
+        core.sealed -= 1
+    return 0
 
 
-cdef void frozen_copy(const VolumeMemory* volume, uint8_t* data, uint64_t* sums,
-                      uint8_t* touched) noexcept nogil:
+cdef void frozen_copy(const VolumeMemory* volume, uint64_t first, uint64_t last, uint8_t* data,
+                      uint64_t* sums, uint8_t* touched) noexcept nogil:
     cdef uint64_t chunk, start, stop, end, length
-    for chunk in range(volume.chunks):
+    for chunk in range(first, last):
         if not volume.touched[chunk]:
             continue
         touched[chunk] = 1
@@ -190,6 +245,29 @@ cdef int frozen_check(const ImageData* image, uint32_t volume, uint64_t block) n
     return OK
 
 
+cdef int frozen_check_on(const ImageData* image, uint32_t volume, uint64_t* block,
+                         uint64_t blocks) noexcept nogil:
+    """The same of some blocks from `block` on, which is then the next one; up to a bad one."""
+    cdef uint64_t checked = 0, chunk, next
+    cdef const uint8_t* found
+    while block[0] < blocks and checked < HEARD_ENTRIES:
+        chunk = block[0] * SNAPSHOT_BLOCK_BYTES >> CHUNK_SHIFT
+        if not image.touched[volume][chunk]:
+            next = min(chunk + COPY_LOOK * 16, image.core.volumes[volume].chunks)
+            found = <const uint8_t*>memchr(image.touched[volume] + chunk, 1, next - chunk)
+            if found is not NULL:
+                next = found - image.touched[volume]
+            block[0] = min((next << CHUNK_SHIFT) // SNAPSHOT_BLOCK_BYTES, blocks)
+            if found is NULL:
+                return OK
+            continue
+        block[0] += 1
+        checked += 1
+        if frozen_check(image, volume, block[0] - 1) != OK:
+            return E_CORRUPT
+    return OK
+
+
 cdef int frozen_fetch(ImageData* image, uint32_t volume, uint64_t offset, uint8_t* target,
                       uint64_t length) noexcept nogil:
     cdef uint64_t end = offset + length, stop
@@ -212,12 +290,13 @@ cdef int frozen_fetch(ImageData* image, uint32_t volume, uint64_t offset, uint8_
     return OK
 
 
-cdef int frozen_materialise(ImageData* image, uint32_t volume, uint8_t* target) noexcept nogil:
+cdef int frozen_materialise(ImageData* image, uint32_t volume, uint64_t begin, uint64_t stop,
+                            uint8_t* target) noexcept nogil:
     cdef uint64_t size = image.core.volumes[volume].size, chunk, start, length
     cdef int status
     if image.data[volume] is NULL:
         return E_ARGUMENT
-    for chunk in range(image.core.volumes[volume].chunks):
+    for chunk in range(begin >> CHUNK_SHIFT, ((stop - 1) >> CHUNK_SHIFT) + 1):
         if image.touched[volume][chunk]:
             start = chunk << CHUNK_SHIFT
             length = size - start
@@ -288,18 +367,19 @@ cdef uint64_t count_slots(const ExtentMapData* map) noexcept nogil:
 
 
 cdef int bridge_check(Core* core, ImageData* base, const ExtentMapData* written,
-                      ExtentMapData* later) noexcept nogil:
+                      ExtentMapData* later, uint64_t first, uint64_t last) noexcept nogil:
     """Where a byte was not written between the snapshot and the target, both must agree on it.
 
     A byte outside `written` still has the snapshot's content when the first later entry overwrites
     it, so that entry's before-image must equal the snapshot: an integrity check that costs a read.
+    Of `later`, only fragments first to last are looked at.
     """
     cdef uint8_t[BLOCK_BYTES] expected
     cdef uint8_t[BLOCK_BYTES] found
     cdef uint64_t k, offset, end, stop = 0, same = 0
     cdef Fragment* fragment
     cdef int status
-    for k in range(later.count):
+    for k in range(first, last):
         fragment = &later.fragments[k]
         status = fragment_verify(core, later, fragment)
         if status != OK:
@@ -327,7 +407,9 @@ cdef int bridge_check(Core* core, ImageData* base, const ExtentMapData* written,
 # What a restore has to write: the ranges where an image and production differ.
 
 cdef enum:
+    COPY_LOOK = 65536            # chunks to look at for one that was touched
     COMPARE_BYTES = 64           # differences closer than this become one range
+    RESTORE_MAX_BYTES = 1048576  # one entry of a restore: who reads a part of it sums all of it
 
 cdef uint64_t UNLIMITED = <uint64_t>-1         # however long that gets
 
@@ -377,16 +459,20 @@ cdef int image_compare(ImageData* image, uint32_t volume, uint64_t offset, uint6
     cdef uint8_t[BLOCK_BYTES] wanted
     cdef uint8_t[BLOCK_BYTES] fetched
     cdef const uint8_t* present = fetched
+    cdef uint64_t longest = image.core.write_max
     cdef int status = image_fetch(image, volume, offset, wanted, length)
+    if longest > RESTORE_MAX_BYTES:
+        longest = RESTORE_MAX_BYTES
+    image.core.compared += length
     if image.core.disk is NULL:
         present = image.core.volumes[volume].data + offset
     elif status == OK:
         status = volume_fetch(image.core, volume, offset, fetched, length)
         if status == E_LOST:    # whatever it was, the image's bytes go there
-            return range_extend(ranges, offset, offset + length, image.core.write_max)
+            return range_extend(ranges, offset, offset + length, longest)
     if status != OK:
         return status
-    return compare_lines(wanted, present, offset, length, image.core.write_max, ranges)
+    return compare_lines(wanted, present, offset, length, longest, ranges)
 
 
 cdef int compare_lines(const uint8_t* wanted, const uint8_t* present, uint64_t offset,
@@ -414,67 +500,14 @@ cdef int compare_lines(const uint8_t* wanted, const uint8_t* present, uint64_t o
     return OK
 
 
-cdef int image_differences(ImageData* image, uint32_t volume, const int64_t* blocks,
-                           uint64_t count, RangeList* ranges) noexcept nogil:
-    """Compare the given blocks (rising numbers of BLOCK_BYTES each) of one volume."""
-    cdef uint64_t k, offset, length, size = image.core.volumes[volume].size
+cdef int image_differences(ImageData* image, uint32_t volume, const int64_t* offsets,
+                           const int64_t* lengths, uint64_t count,
+                           RangeList* ranges) noexcept nogil:
+    """Compare the given ranges of one volume, which rise, each inside a block of BLOCK_BYTES."""
+    cdef uint64_t k
     cdef int status
     for k in range(count):
-        offset = <uint64_t>blocks[k] * BLOCK_BYTES
-        if offset >= size:
-            break
-        length = size - offset
-        if length > BLOCK_BYTES:
-            length = BLOCK_BYTES
-        status = image_compare(image, volume, offset, length, ranges)
+        status = image_compare(image, volume, <uint64_t>offsets[k], <uint64_t>lengths[k], ranges)
         if status != OK:
             return status
     return OK
-
-
-cdef int image_write_back(ImageData* image, uint32_t volume, const int64_t* offsets,
-                          const int64_t* lengths, uint64_t count) noexcept nogil:
-    """Journal and write the image's content over the given ranges of production."""
-    cdef uint8_t* content
-    cdef uint64_t k, longest = 0
-    cdef int status = OK
-    for k in range(count):
-        if <uint64_t>lengths[k] > longest:
-            longest = <uint64_t>lengths[k]
-    content = <uint8_t*>malloc(longest + 1)
-    if content is NULL:
-        return E_NO_MEMORY
-    for k in range(count):
-        status = E_CLOSED if image.core.closed else OK    # by a Python clock, in between
-        if status == OK:
-            status = image_fetch(image, volume, <uint64_t>offsets[k], content,
-                                 <uint64_t>lengths[k])
-        if status == OK:
-            status = core_write(image.core, volume, <uint64_t>offsets[k], content,
-                                <uint64_t>lengths[k])
-        if status != OK:
-            break
-    free(content)
-    return status
-
-
-cdef int restore_simulate(Core* core, const int64_t* lengths, uint64_t count,
-                          uint64_t* oldest) noexcept nogil:
-    """The oldest state after `count` writes of lengths[k]: a run of the ring without the bytes."""
-    cdef RingRun run
-    cdef uint64_t* positions = <uint64_t*>malloc((count + 1) * sizeof(uint64_t))
-    cdef uint64_t k
-    cdef int status = E_CLOSED if core.closed else OK
-    if positions is NULL:
-        return E_NO_MEMORY
-    if status == OK:
-        ring_run_begin(core, &run)
-        run.positions = positions
-        run.lengths = lengths
-        for k in range(count):
-            status = ring_run_add(core, &run, write_room(core, <uint64_t>lengths[k]))
-            if status != OK:
-                break
-        oldest[0] = run.oldest
-    free(positions)
-    return status

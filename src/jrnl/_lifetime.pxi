@@ -1,81 +1,7 @@
-# Making a core, locking it, taking it down.
-
-cdef extern from *:
-    """
-    static void jrnl_mutex_init(pthread_mutex_t *mutex)
-    {
-        pthread_mutexattr_t kind;
-        pthread_mutexattr_init(&kind);
-        pthread_mutexattr_settype(&kind, PTHREAD_MUTEX_RECURSIVE);
-        pthread_mutex_init(mutex, &kind);
-        pthread_mutexattr_destroy(&kind);
-    }
-
-    static pthread_mutex_t *jrnl_mutex_new(void)
-    {
-        pthread_mutex_t *mutex = malloc(sizeof *mutex);
-        if (mutex)
-            jrnl_mutex_init(mutex);
-        return mutex;
-    }
-
-    /* A list whose items begin with a pointer to the next one. */
-    static void jrnl_push(void **list, void *item)
-    {
-        void *first = __atomic_load_n(list, __ATOMIC_RELAXED);
-        do
-            *(void **)item = first;
-        while (!__atomic_compare_exchange_n(list, &first, item, 0, __ATOMIC_RELEASE,
-                                            __ATOMIC_RELAXED));
-    }
-
-    static void *jrnl_take_all(void **list)
-    {
-        return __atomic_exchange_n(list, NULL, __ATOMIC_ACQUIRE);
-    }
-    """
-    void jrnl_mutex_init(pthread_mutex_t* mutex) noexcept nogil
-    pthread_mutex_t* jrnl_mutex_new() noexcept nogil
-    void jrnl_push(void** list, void* item) noexcept nogil
-    void* jrnl_take_all(void** list) noexcept nogil
-
-cdef extern from "<pthread.h>" nogil:
-    int pthread_mutex_lock(pthread_mutex_t* mutex)
-    int pthread_mutex_trylock(pthread_mutex_t* mutex)
-    int pthread_mutex_unlock(pthread_mutex_t* mutex)
-    int pthread_mutex_destroy(pthread_mutex_t* mutex)
-
-
-cdef void core_lock(Core* core) noexcept nogil:
-    """For callers with or without the GIL. The lock is re-entrant."""
-    if <void*>hash64 == <void*>_hash_by_call:
-        _lock_beside_gil(core)    # its holder may be waiting for the GIL, which we may have
-    else:
-        pthread_mutex_lock(core.mutex)
-        reap_dropped(core)
-
-
-cdef void _lock_beside_gil(Core* core) noexcept nogil:
-    with gil:
-        enter(core)
-
-
-cdef void core_unlock(Core* core) noexcept nogil:
-    pthread_mutex_unlock(core.mutex)
-
-
-cdef inline void enter(Core* core) noexcept:
-    """Lock with the GIL held, but never wait with it: the lock's holder may be waiting for it."""
-    if pthread_mutex_trylock(core.mutex) != 0:
-        with nogil:
-            pthread_mutex_lock(core.mutex)
-    reap_dropped(core)
-
-
-cdef inline void reap_dropped(Core* core) noexcept nogil:
-    if core.dropped is not NULL:
-        free_dropped(core)
-
+# Making a core, and taking it down.
+#
+# Takes: _lock, _memory, _ring, _first_lap, _log, _pieces, _overlay, _extent_map, _keep, _left,
+# _reclaim, _kept
 
 cdef void free_dropped(Core* core) noexcept nogil:
     cdef Dropped* dropped = <Dropped*>jrnl_take_all(<void**>&core.dropped)
@@ -100,7 +26,7 @@ cdef void core_drop(Core* core, Live* live, ExtentMapData* map) noexcept:
     cdef Dropped* dropped
     if live is NULL and map.core is NULL:
         return
-    if pthread_mutex_trylock(core.mutex) != 0:
+    if not core_try(core):
         dropped = <Dropped*>malloc(sizeof(Dropped))
         if dropped is not NULL:
             dropped.live = live
@@ -109,7 +35,7 @@ cdef void core_drop(Core* core, Live* live, ExtentMapData* map) noexcept:
             memset(map, 0, sizeof(ExtentMapData))
             jrnl_push(<void**>&core.dropped, dropped)
             return
-        enter(core)
+        enter_anyway(core)
     if live is not NULL:
         live_close(live)
     map_destroy(map)
@@ -149,15 +75,19 @@ cdef int core_make(Core** out, uint32_t volume_count, const uint64_t* sizes, uin
     core.piece_max -= core.piece_max % 512
     core.edit_floor = NO_SLOT
     core.fold_pin_seq = NO_SLOT
+    core.left.low = NO_SLOT
     core.reclaim.pin_needs = NO_PIN
     core.reclaim.start_slots = NO_SLOT
     core.reclaim.start_bytes = NO_SLOT
     core.reclaim.low_slots = NO_SLOT
     core.reclaim.low_bytes = NO_SLOT
     core.mutex = jrnl_mutex_new()
+    core.reap = free_dropped
     core.headers = <EntryHeader*>map_memory(core.ring.slots * HEADER_BYTES, True)
+    core.lap_next = NO_SLOT
     if overlay == 0:
         core.images = map_memory(core.ring.area, True)
+        first_lap_prepare(core)
     elif disk_create(core, overlay) != OK:
         core_destroy(core)
         return E_NO_MEMORY
@@ -195,6 +125,7 @@ cdef int core_make(Core** out, uint32_t volume_count, const uint64_t* sizes, uin
 cdef void core_release_journal(Core* core) noexcept nogil:
     """Give the journal's memory back; what is open can no longer be read."""
     core.closed = True
+    first_lap_end(core)
     unmap_memory(<uint8_t*>core.headers, core.ring.slots * HEADER_BYTES)
     unmap_memory(core.images, core.ring.area)
     unmap_memory(core.spare, core.spare_size)
@@ -263,6 +194,7 @@ cdef void disk_destroy(Core* core) noexcept nogil:
         for k in range(core.volume_count):
             unmap_memory(disk.chunks[k], core.volumes[k].chunks)
     free(disk.chunks)
+    free_kept(core)
     unmap_memory(disk.ram, 2 * disk.ram_size)
     free(disk.ram_ready)
     free(disk.volumes)
@@ -271,6 +203,7 @@ cdef void disk_destroy(Core* core) noexcept nogil:
     free(disk.active.blocks)
     free(disk.frozen.blocks)
     free(disk.bounce)
+    pieces_free(disk)
     if disk.commit_mutex is not NULL:
         pthread_mutex_destroy(disk.commit_mutex)
     if disk.commit_done is not NULL:
@@ -285,6 +218,7 @@ cdef void core_destroy(Core* core) noexcept nogil:
     free_dropped(core)
     core_release_journal(core)
     map_destroy(&core.scratch)
+    left_free(&core.left)
     if core.volumes is not NULL:
         for k in range(core.volume_count):
             unmap_memory(core.volumes[k].touched, core.volumes[k].chunks)

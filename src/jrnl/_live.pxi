@@ -1,58 +1,33 @@
 # Live states: an earlier state, or production as it was, followed while production moves on.
+#
+# A view's has a map of its own over all entries since its state, and expires with the first of
+# them. Those that keep (recoveries from production, snapshots that are being copied) are a chain,
+# see _keep.pxi: each has a map over the entries up to the next newer one's state.
+#
+# Takes: _ring, _extent_map
 
-cdef int live_open(Live** out, Core* core, uint64_t seq, bint keep, uint8_t* only) noexcept nogil:
-    """Takes `only` over, which may be NULL: for each volume, whether it is asked for."""
-    cdef Live* live = NULL
-    cdef uint64_t slot = 0
-    cdef int status = find_slot_after(core, seq, False, &slot)
-    if status == OK:
-        live = <Live*>calloc(1, sizeof(Live))
-        if live is NULL:
-            status = E_NO_MEMORY
-        elif map_create(&live.map, core) != OK:
-            free(live)
-            status = E_NO_MEMORY
-    if status != OK:
-        free(only)
-        return status
-    live.map.only = only
-    live.core = core
-    live.seq = seq
-    live.next_slot = slot
-    live.generation = core.generation
-    live.keep = keep
-    live.next = core.live
-    if core.live is not NULL:
-        core.live.previous = live
-    core.live = live
-    out[0] = live
-    return OK
+cdef enum:
+    CHAIN_WALKED = 8             # maps that a read looks through one by one; for more, an index
 
 
-cdef void live_reap(Core* core) noexcept nogil:
-    """Free what was closed while the list was being walked."""
-    cdef Live* live = core.live
-    cdef Live* next
-    while live is not NULL:
-        next = live.next
-        if live.dead:
-            live_close(live)
-        live = next
-
-
-cdef void live_close(Live* live) noexcept nogil:
-    """Forget it: nothing is kept for it any more, and it pins nothing."""
-    if live.core.live_busy:
-        live.dead = True    # the collector ran inside a callback below the walk
-        return
-    if live.previous is not NULL:
-        live.previous.next = live.next
-    elif live.core.live == live:
-        live.core.live = live.next
-    if live.next is not NULL:
-        live.next.previous = live.previous
+cdef void live_free(Live* live) noexcept nogil:
     map_destroy(&live.map)
+    map_destroy(&live.index)
+    free(live.only)
     free(live)
+
+
+cdef void live_cut(Live* live, uint64_t slot) noexcept nogil:
+    """Take out what came from the entries from `slot` on, all of which are in the journal."""
+    cdef ExtentMapData* map = &live.map
+    while map.count and map.fragments[map.count - 1].slot >= slot:
+        if map.count > live.kept:
+            live.room -= fragment_room(&map.fragments[map.count - 1])
+        map_unlink_last(map)
+    live.kept = min(live.kept, map.count)
+    live.moved = min(live.moved, map.count)
+    live.kept_slot = min(live.kept_slot, slot)
+    live.next_slot = min(live.next_slot, slot)
 
 
 cdef int live_follow_rewind(Live* live) noexcept nogil:
@@ -64,7 +39,7 @@ cdef int live_follow_rewind(Live* live) noexcept nogil:
     if status != OK:
         return status
     live.generation = core.generation
-    while live.map.count > live.kept:
+    while live.map.count:
         fragment = &live.map.fragments[live.map.count - 1]
         if fragment.slot < core.ring.slot_head:
             if header_at(core, fragment.slot).seq == fragment.seq:
@@ -81,55 +56,40 @@ cdef int live_follow_rewind(Live* live) noexcept nogil:
 
 cdef int live_advance(Live* live, uint64_t slot) noexcept nogil:
     """Bring the map up to the entries before `slot`."""
+    cdef uint64_t k = live.map.count
     cdef int status
-    if live.generation != live.core.generation:
-        status = live_follow_rewind(live)
-        if status != OK:
-            return status
     if live.next_slot >= slot:
         return OK
     status = map_scan(live.core, &live.map, live.next_slot, slot, False)
     if status == OK:
         live.next_slot = slot
+    while k < live.map.count:
+        live.room += fragment_room(&live.map.fragments[k])
+        k += 1
     return status
 
 
-cdef void live_keep(Live* live, uint64_t slot) noexcept nogil:
-    """Copy what it needs of the entries before `slot`: they are about to leave the ring."""
-    cdef uint64_t last
-    cdef int status = live.failed
-    if status == OK:
-        status = live_advance(live, slot)
-    if status == OK:
-        last = live.kept
-        while last < live.map.count and live.map.fragments[last].slot < slot:
-            last += 1
-        # A damaged image spoils its own range only: that is remembered in the fragment.
-        status = map_settle(live.core, &live.map, live.kept, last, ARENA_MIN_BYTES)
-        if status == E_CORRUPT:
-            status = OK
-        live.kept = last
-    live.failed = status
+cdef inline Live* live_next(const Live* live) noexcept nogil:
+    """The next of the maps that it is read through, NULL behind the last."""
+    return live.newer if live.keep else NULL
 
 
-cdef void live_keep_all(Core* core, uint64_t slot) noexcept nogil:
-    """Have every recovery copy what it needs of the entries before `slot`."""
-    cdef Live* live = core.live
-    core.live_busy = True
+cdef Fragment* live_find(Live* live, uint32_t volume, uint64_t offset, uint64_t end,
+                         uint64_t* stop, ExtentMapData** map) noexcept nogil:
+    """The fragment that `offset` comes from, and its map; as map_find. It is ready."""
+    cdef Fragment* found
+    stop[0] = end
+    if live.indexed:
+        found = map_find(&live.index, volume, offset, end, stop)
+        if found is NULL:
+            return NULL
+        map[0] = &(<Live*>found.slot).map
+        return &map[0].fragments[found.seq]
     while live is not NULL:
-        if live.keep and not live.dead:
-            live_keep(live, slot)
-        live = live.next
-    core.live_busy = False
-    live_reap(core)
-
-
-cdef int live_ready(Live* live) noexcept nogil:
-    """Ready to be read now: followed up to production, with every entry it needs still there."""
-    if live is NULL or live.core.closed:
-        return E_CLOSED    # NULL: let go of, but somebody still has the image
-    if live.failed != OK:
-        return live.failed
-    if not live.keep and live.seq < live.core.base_seq:
-        return E_EXPIRED
-    return live_advance(live, live.core.ring.slot_head)
+        if live.map.count:
+            found = map_find(&live.map, volume, offset, stop[0], stop)
+            if found is not NULL:
+                map[0] = &live.map
+                return found
+        live = live_next(live)
+    return NULL

@@ -2,16 +2,8 @@
 #
 # A plan of the log (_log_run.pxi) decides, be it of the log as it is or of a run in which it has
 # gone on; so what is said beforehand is what happens.
-
-cdef int64_t time_before_slot(const Core* core, uint64_t slot) noexcept nogil:
-    """The time of the entry before `slot`, or where that is damaged, no earlier one than it had."""
-    cdef uint64_t k = slot - 1
-    while k < core.ring.slot_head:
-        if header_at(core, k).header_sum == header_hash(core, header_at(core, k), k):
-            return header_at(core, k).time_ns
-        k += 1
-    return core.time_ns
-
+#
+# Takes: _ring, _log, _reclaim, _commit, _leave, _log_run
 
 cdef uint64_t plan_slot(const LogPlan* plan, uint64_t number) noexcept nogil:
     """The slot behind the groups before `number`."""
@@ -229,74 +221,3 @@ cdef void plan_reclaim(LogPlan* plan, uint64_t room) noexcept nogil:
 
 # Whether a batch fits. How its entries fall into groups is a guess: the rooms are the most that
 # they can take, and each group that is closed may be wrong by a block.
-
-cdef int plan_begin(Core* core, LogPlan* plan, uint64_t count) noexcept nogil:
-    cdef const Disk* disk = core.disk
-    plan_here(core, plan)
-    plan.guess = True
-    plan.ram_tail = disk.ram_tail
-    plan.recorded_number = disk.recorded_number
-    plan.frozen = is_frozen(disk)
-    plan.frozen_end = disk.frozen_end
-    plan.frozen_number = disk.frozen_number
-    if find_slot_after(core, disk.synced_seq, False, &plan.synced_slot) != OK:
-        plan.synced_slot = core.ring.slot_tail
-    if find_slot_after(core, disk.frozen_seq, False, &plan.frozen_slot) != OK:
-        plan.frozen_slot = core.ring.slot_tail
-    plan.groups = <GroupRecord*>malloc((count + 2) * sizeof(GroupRecord))
-    return OK if plan.groups is not NULL else E_NO_MEMORY
-
-
-cdef int guarded_room_check(Core* core, const int64_t* offsets, const int64_t* lengths,
-                            uint64_t length, uint64_t count) noexcept nogil:
-    """Whether so many writes fit; without `offsets`, wherever they begin."""
-    cdef LogPlan plan
-    cdef uint64_t k, offset
-    cdef int status
-    if not core.refuse and not keeps_some(core):
-        return OK
-    status = plan_begin(core, &plan, count)
-    for k in range(count):
-        if status != OK:
-            break
-        offset = <uint64_t>offsets[k] if offsets is not NULL else SECTOR_BYTES - 1
-        status = plan_take(&plan, disk_room(core, offset, <uint64_t>lengths[k]
-                                            if lengths is not NULL else length))
-    free(plan.groups)
-    return status
-
-
-cdef int guarded_zero_check(Core* core, uint64_t offset, uint64_t length) noexcept nogil:
-    """Whether a discard fits, whatever it discards."""
-    cdef LogPlan plan
-    cdef uint64_t piece
-    cdef int status
-    if not core.refuse and not keeps_some(core):
-        return OK
-    status = plan_begin(core, &plan, length // core.piece_max + 1)
-    while length and status == OK:
-        piece = length if length < core.piece_max else core.piece_max
-        status = plan_take(&plan, 2 * sector_span(offset, piece))
-        offset += piece
-        length -= piece
-    free(plan.groups)
-    return status
-
-
-cdef int rewind_room(Core* core, uint64_t first) noexcept nogil:
-    """Whether a REWIND entry has room once the entries from the slot `first` on are cut."""
-    cdef LogPlan plan
-    cdef uint64_t number = 0, end
-    plan_here(core, &plan)
-    while plan.group_next > plan.group_first and plan_group(
-            &plan, plan.group_next - 1).slot >= first:
-        plan.group_next -= 1
-        plan.run.start = group_at(core.disk, plan.group_next).position
-    end = group_end(plan.run.start + GROUP_HEAD_BYTES, 1)
-    if end <= core.disk.tail_named + core.ring.area:
-        return OK
-    if core.refuse:
-        return E_FULL
-    plan.slot_head = first
-    plan.run.count = 0
-    return plan_target(&plan, end, &number)

@@ -1,4 +1,6 @@
 # A run of the log without the bytes: will it all fit, and what is the oldest state then?
+#
+# Takes: _ring, _log
 
 cdef struct LogRun:
     uint64_t start
@@ -28,41 +30,6 @@ cdef bint run_take(const Core* core, LogRun* run, uint64_t room) noexcept nogil:
     run.slots += 1
     return (end <= core.ring.tail + core.ring.area - core.disk.reserve
             and run.slots <= core.ring.slots)
-
-
-cdef int disk_room_check(Core* core, const int64_t* lengths, uint64_t length,
-                         uint64_t count) noexcept nogil:
-    """Whether so many writes fit, wherever they begin."""
-    cdef LogRun run
-    cdef uint64_t k
-    if core.guarded:
-        return guarded_room_check(core, NULL, lengths, length, count)
-    if not core.refuse:
-        return OK
-    run_begin(core, &run)
-    for k in range(count):
-        if not run_take(core, &run, disk_room(core, SECTOR_BYTES - 1, <uint64_t>lengths[k]
-                                              if lengths is not NULL else length)):
-            return E_FULL
-    return OK
-
-
-cdef int disk_zero_room_check(Core* core, uint64_t offset, uint64_t length) noexcept nogil:
-    """Whether a discard fits, whatever it discards."""
-    cdef LogRun run
-    cdef uint64_t piece
-    if core.guarded:
-        return guarded_zero_check(core, offset, length)
-    if not core.refuse:
-        return OK
-    run_begin(core, &run)
-    while length:
-        piece = length if length < core.piece_max else core.piece_max
-        if not run_take(core, &run, 2 * sector_span(offset, piece)):
-            return E_FULL
-        offset += piece
-        length -= piece
-    return OK
 
 
 # What a restore pushes out. Its groups are simulated behind those that there are.
@@ -157,34 +124,6 @@ cdef void plan_tidy(LogPlan* plan) noexcept nogil:
         plan_freeze(plan)
 
 
-cdef int plan_evict(LogPlan* plan, uint64_t end) noexcept nogil:
-    """What disk_evict does."""
-    cdef uint64_t area = plan.core.ring.area, slots = plan.core.ring.slots
-    cdef uint64_t tail = plan.tail + area // 16, slot = plan.slot_tail
-    cdef uint64_t number = plan.group_first
-    cdef GroupRecord group
-    if plan.core.refuse:
-        return E_FULL
-    if plan.core.guarded:
-        return plan_guarded_evict(plan, end)
-    if end + plan.core.disk.reserve > area + tail:
-        tail = end + plan.core.disk.reserve - area
-    if plan.slot_head - plan.slot_tail >= slots:
-        slot += slots // 16 + 1
-    while number < plan.group_next:
-        group = plan_group(plan, number)
-        if group.position >= tail and group.slot >= slot:
-            break
-        number += 1
-    if number == plan.group_next and plan.run.count:
-        plan_commit(plan)
-        return OK
-    if number == plan.group_first:
-        return E_TOO_LARGE
-    plan_leave(plan, number)
-    return OK
-
-
 cdef void plan_leave(LogPlan* plan, uint64_t number) noexcept nogil:
     """What disk_evict_to does."""
     plan.tail = plan.run.start
@@ -200,59 +139,7 @@ cdef void plan_leave(LogPlan* plan, uint64_t number) noexcept nogil:
     plan.recorded_number = plan.group_next
 
 
-cdef int plan_take(LogPlan* plan, uint64_t room) noexcept nogil:
-    """What disk_reserve and disk_take do."""
-    cdef uint64_t cursor, end
-    cdef int status
-    if plan.core.guarded:
-        plan_reclaim(plan, room)
-    while True:
-        cursor = plan.run.cursor if plan.run.count else plan.run.start + GROUP_HEAD_BYTES
-        end = group_end(cursor + room, plan.run.count + 1)
-        if plan.run.count and end - plan.run.start > plan.core.disk.group_max:
-            plan_commit(plan)
-            plan_tidy(plan)
-        elif end > plan.ram_tail + plan.core.disk.ram_size:
-            plan_write_back(plan)
-        elif (end + plan.slack > plan.tail + plan.core.ring.area - plan.core.disk.reserve
-                or plan.slot_head - plan.slot_tail >= plan.core.ring.slots):
-            status = plan_evict(plan, end + plan.slack)
-            if status != OK:
-                return status
-        else:
-            plan.run.cursor = cursor + room
-            plan.run.count += 1
-            plan.slot_head += 1
-            return OK
-
-
-cdef int disk_restore_simulate(Core* core, const int64_t* offsets, const int64_t* lengths,
-                               uint64_t count, uint64_t* oldest) noexcept nogil:
-    """The oldest state after writes at offsets[k] of lengths[k], in groups of their own."""
-    cdef LogPlan plan
-    cdef uint64_t k
-    cdef int status = E_CLOSED if core.closed else OK
-    plan_here(core, &plan)
-    plan.groups = <GroupRecord*>malloc((count + 2) * sizeof(GroupRecord))
-    if plan.groups is NULL:
-        return E_NO_MEMORY
-    plan.synced_slot = core.ring.slot_head    # a restore begins with a write-back
-    plan.frozen = False
-    if plan.run.count:
-        plan_close(&plan)
-    plan.ram_tail = plan.run.start
-    plan.recorded_number = plan.group_next
-    for k in range(count):
-        if status == OK:
-            status = plan_take(&plan, disk_room(core, <uint64_t>offsets[k],
-                                                <uint64_t>lengths[k]))
-            if core.disk.always:
-                plan_commit(&plan)
-                plan_tidy(&plan)
-    oldest[0] = core.base_seq
-    if plan.slot_tail > core.ring.slot_head:
-        oldest[0] = core.seq + (plan.slot_tail - core.ring.slot_head)
-    elif plan.slot_tail > core.ring.slot_tail:
-        oldest[0] = seq_before_slot(core, plan.slot_tail)
-    free(plan.groups)
-    return status
+cdef inline uint64_t disk_room(const Core* core, uint64_t offset, uint64_t length) noexcept nogil:
+    """Bytes of the images of one WRITE."""
+    cdef uint64_t span = sector_span(offset, length)
+    return 2 * span if core.images_mode == IMAGES_BOTH else span

@@ -1,4 +1,15 @@
 # Maps as the Python layer sees them: where a state's bytes come from.
+#
+# Takes: _errors, _look, _ring, _extent_map, _keep, _image, _disk_room, _restore, _fold,
+# _lifetime, _engine, _chains
+
+# What reads as one state of all volumes, as far as maps and kept states know it; see Image.
+@cython.no_gc_clear
+cdef class _State:
+    cdef ImageData data
+    cdef readonly Engine engine
+    cdef readonly _State base
+
 
 cdef uint8_t* _only(Core* core, volumes) except? NULL:
     """One byte a volume: whether its index is in `volumes`; NULL where that is None."""
@@ -146,40 +157,88 @@ cdef class ExtentMap:
         cdef Core* core = self.engine.core
         cdef uint64_t first = 0, last = 0
         cdef int status
+        cdef uint64_t part
+        cdef Look look
         raise_status(find_slot_after(core, low, False, &first), core)
         raise_status(find_slot_after(core, high, False, &last), core)
-        with nogil:
-            status = map_scan(core, map, first, last, after)
-        raise_status(status, core)
+        look_begin(&look, core)
+        if first < last:
+            spare_take_tables(map, last - first)
+        while first < last:
+            part = min(last - first, <uint64_t>HEARD_ENTRIES)
+            with nogil:
+                status = map_scan(core, map, last - part if after else first,
+                                  last if after else first + part, after)
+            raise_status(status, core)
+            if after:
+                last -= part
+            else:
+                first += part
+            if first < last:
+                look_still(&look, core)
         return 0
 
-    def check(self, Image base not None):
+    def check(self, _State base not None):
         """Hold a bridge against the image that it starts from (I2). Raises CorruptionError."""
-        cdef int status = E_CLOSED if self.engine.core.closed else OK
-        with nogil:
-            if status == OK and self.bridged:
-                status = bridge_check(self.engine.core, &base.data, &self.written, &self.later)
-                if status == OK:
-                    map_flag_verified(&self.data)
-                    self.bridged = False
-        raise_status(status, self.engine.core)
+        cdef Core* core = self.engine.core
+        cdef int status = E_CLOSED if core.closed else OK
+        cdef uint64_t first = 0, last
+        cdef Look look
+        raise_status(status, core)
+        if not self.bridged:
+            return
+        look_begin(&look, core)
+        while first < self.later.count:
+            last = min(first + HEARD_ENTRIES, self.later.count)
+            with nogil:
+                status = bridge_check(core, &base.data, &self.written, &self.later, first, last)
+            raise_status(status, core)
+            first = last
+            if first < self.later.count:
+                look_still(&look, core)
+        map_flag_verified(&self.data)
+        self.bridged = False
 
     def settle(self, uint64_t first, uint64_t count):
         """int: copy the bytes of `count` fragments out of the journal, verified; how many bytes."""
-        cdef uint64_t last = min(first + count, self.data.count), k, total = 0
-        cdef int status = E_CLOSED if self.engine.core.closed else OK
+        cdef Core* core = self.engine.core
+        cdef uint64_t last = min(first + count, self.data.count), k, total = 0, stop, room
+        cdef int status = E_CLOSED if core.closed else OK
+        cdef Look look
+        look_begin(&look, core)
+        raise_status(status, core)
         with nogil:
-            if status == OK and first < last:
-                status = map_settle(self.engine.core, &self.data, first, last,
-                                    settled_room(&self.data))
-            for k in range(first, last):
-                total += self.data.fragments[k].length
-        raise_status(status, self.engine.core)
+            room = settled_room(&self.data)
+        while first < last:
+            stop = min(first + HEARD_ENTRIES, last)
+            with nogil:
+                status = map_settle(core, &self.data, first, stop, room)
+                for k in range(first, stop):
+                    total += self.data.fragments[k].length
+            raise_status(status, core)
+            first = stop
+            if first < last:
+                look_still(&look, core)
         return total
 
     def ranges(self):
         """(volumes, offsets, lengths), int64: what is covered, in pieces."""
         return _ranges_of_map(&self.data)
+
+    def sorted_ranges(self):
+        """(volumes, offsets, lengths), int64: the same, sorted by volume and offset."""
+        volumes, offsets, lengths = _ranges_of_map(&self.data)
+        order = numpy.lexsort((offsets, volumes))
+        return volumes[order], offsets[order], lengths[order]
+
+    @property
+    def from_production(self):
+        """int: bytes that come from production as it is."""
+        cdef uint64_t k, total = 0
+        for k in range(self.data.count):
+            if self.data.fragments[k].flags & FRAGMENT_PRODUCTION:
+                total += self.data.fragments[k].length
+        return total
 
     @property
     def count(self):
@@ -193,3 +252,70 @@ cdef class ExtentMap:
     @property
     def entries(self):
         return self.data.entries
+
+
+cdef _covered_flags(Engine engine, covered):
+    """A byte for each volume, 1 where it is among the indices `covered`, or that is None."""
+    count = engine.core.volume_count
+    return bytes([covered is None or k in covered for k in range(count)])
+
+
+def restore_outcome(Engine engine not None, const int64_t[::1] offsets,
+                    const int64_t[::1] lengths):
+    """int: the oldest state once these writes are in. Raises JournalFull, MemoryError.
+
+    What they push out and an open state needs, there is memory for then.
+    """
+    cdef uint64_t k, bytes = 0
+    cdef uint64_t oldest = engine.core.base_seq
+    cdef uint64_t count = lengths.shape[0]
+    cdef int status = OK
+    if count:
+        with nogil:
+            if engine.core.disk is not NULL:
+                status = disk_restore_simulate(engine.core, &offsets[0], &lengths[0], count,
+                                               &oldest)
+            else:
+                status = restore_simulate(engine.core, &lengths[0], count, &oldest)
+            for k in range(count):
+                bytes += sector_span(SECTOR_BYTES - 1, <uint64_t>lengths[k])
+            if status == OK:
+                status = keep_reserve(engine.core, count, count, bytes)
+    raise_status(status, engine.core)
+    return oldest
+
+
+cdef _ranges_of_map(const ExtentMapData* map):
+    cdef uint64_t k
+    table = numpy.empty((3, map.count), numpy.int64)
+    cdef int64_t[:, ::1] rows = table
+    for k in range(map.count):
+        rows[0, k] = map.fragments[k].volume
+        rows[1, k] = <int64_t>map.fragments[k].offset
+        rows[2, k] = map.fragments[k].length
+    return table[0], table[1], table[2]
+
+
+cdef void map_flag_verified(ExtentMapData* map) noexcept nogil:
+    cdef uint64_t k
+    for k in range(map.count):
+        map.fragments[k].flags |= FRAGMENT_VERIFIED
+
+
+cdef _blocks_of_map(const ExtentMapData* map, uint32_t volume):
+    cdef uint64_t k
+    blocks = numpy.empty(map.count, numpy.int64)
+    cdef int64_t[::1] numbers = blocks
+    cdef uint64_t used = 0
+    for k in range(map.count):
+        if map.fragments[k].volume == volume:
+            numbers[used] = <int64_t>(map.fragments[k].offset >> BLOCK_SHIFT)
+            used += 1
+    return blocks[:used]
+
+
+cdef _copy_of_int64(const int64_t* numbers, uint64_t count):
+    if count == 0:
+        return numpy.empty(0, numpy.int64)
+    return numpy.frombuffer(PyMemoryView_FromMemory(<char*>numbers, count * sizeof(int64_t),
+                                                    PyBUF_READ), numpy.int64).copy()

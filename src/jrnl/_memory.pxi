@@ -1,5 +1,21 @@
 # Memory: anonymous mappings that cost only the pages that are touched, and callers' own buffers.
 
+cdef extern from *:
+    """
+    #include <errno.h>
+    #include <sys/mman.h>
+
+    /* Give the pages out at once: one by one, each costs more than filling it. */
+    static int jrnl_populate(void *start, size_t size)
+    {
+    #ifndef MADV_POPULATE_WRITE
+    #define MADV_POPULATE_WRITE 23
+    #endif
+        return madvise(start, size, MADV_POPULATE_WRITE) == 0 ? 0 : errno;
+    }
+    """
+    int jrnl_populate(void* start, size_t size) noexcept nogil
+
 cdef extern from "<sys/mman.h>" nogil:
     void* mmap(void* addr, size_t length, int prot, int flags, int fd, int64_t offset)
     int munmap(void* addr, size_t length)
@@ -54,6 +70,52 @@ cdef bint fits_in_huge_pages(uint64_t size) noexcept nogil:
     """
     cdef long pages = sysconf(_SC_PHYS_PAGES)
     return pages > 0 and size <= <uint64_t>pages * <uint64_t>sysconf(_SC_PAGESIZE) // 4
+
+
+cdef str _buffer_advice(data, int flags):
+    """What to do about an array that cannot be used as a buffer."""
+    if getattr(getattr(data, "dtype", None), "kind", None) in ("M", "m"):
+        return "NumPy lends no times as bytes: pass array.view('i8'), the same bytes as integers"
+    if flags & PyBUF_WRITABLE:
+        return "pass a writable, C-contiguous one, such as a bytearray or numpy.empty(n, 'u1')"
+    return "it must be C-contiguous (numpy.ascontiguousarray makes a copy that is)"
+
+
+cdef inline void touch(VolumeMemory* volume, uint64_t offset, uint64_t length) noexcept nogil:
+    cdef uint64_t chunk = offset >> CHUNK_SHIFT
+    cdef uint64_t last = (offset + length - 1) >> CHUNK_SHIFT
+    while chunk <= last:
+        volume.touched[chunk] = 1
+        chunk += 1
+
+
+cdef bint all_zero(const VolumeMemory* volume, uint64_t offset, uint64_t length) noexcept nogil:
+    """Whether a range reads as zeroes; chunks that were never written are not looked at."""
+    cdef uint64_t end = offset + length, stop
+    cdef const uint8_t* data
+    while offset < end:
+        stop = ((offset >> CHUNK_SHIFT) + 1) << CHUNK_SHIFT
+        if stop > end:
+            stop = end
+        if volume.touched[offset >> CHUNK_SHIFT]:
+            data = volume.data + offset
+            if data[0] or memcmp(data, data + 1, stop - offset - 1):
+                return False
+        offset = stop
+    return True
+
+
+cdef uint64_t touched_bytes(const Core* core, uint32_t volume, uint64_t offset,
+                            uint64_t length) noexcept nogil:
+    """Bytes of a range that may be anything but zeroes, in whole chunks."""
+    cdef uint64_t chunk, total = 0
+    for chunk in range(offset >> CHUNK_SHIFT, ((offset + length - 1) >> CHUNK_SHIFT) + 1):
+        total += <uint64_t>core.volumes[volume].touched[chunk] << CHUNK_SHIFT
+    return total
+
+
+cdef bint is_zero(const uint8_t* data, uint64_t length) noexcept nogil:
+    return length == 0 or (data[0] == 0 and memcmp(data, data + 1, length - 1) == 0)
 
 
 # Not cleared by the collector: a cycle through the buffer's owner would leave it exported for good.

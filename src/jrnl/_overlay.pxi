@@ -2,6 +2,8 @@
 # not got yet. Two of them: `active` takes what is written; `frozen`, of durable entries only, is on
 # its way into the files. Readers look at active, frozen, file. All images together are bounded by
 # disk.ram_size, after an opening also by what the log's tail held.
+#
+# Takes: _lock, _memory, _device, _log
 
 cdef enum:
     AT_NONE = 0
@@ -17,6 +19,7 @@ cdef enum:
     ZERO_BYTES = 65536
     GATHER_BYTES = 16384         # one write to a volume's file: larger ones make larger folios
     SCRATCH_BYTES = 1048576      # images that a write-back reads from the log, for one call
+    NAMED_SHARE = 4              # superblocks lag behind write-back by at most this part of the log
 
 cdef uint8_t* zero_bytes = <uint8_t*>map_memory(ZERO_BYTES, False)
 
@@ -66,6 +69,12 @@ cdef void overlay_clear(Overlay* overlay) noexcept nogil:
     if overlay.count:
         memset(overlay.blocks, 0, (overlay.mask + 1) * sizeof(OverlayBlock))
         overlay.count = 0
+
+
+cdef void overlay_swap(Overlay* one, Overlay* other) noexcept nogil:
+    cdef Overlay kept = one[0]
+    one[0] = other[0]
+    other[0] = kept
 
 
 cdef void overlay_put(Overlay* overlay, uint32_t volume, uint64_t offset, uint64_t length,
@@ -163,273 +172,3 @@ cdef int sectors_fetch(Core* core, uint32_t volume, uint64_t first, uint8_t* tar
         return volume_fetch(core, volume, first, target, span)
     memset(target + length, 0, span - length)
     return volume_fetch(core, volume, first, target, length)
-
-
-# Holes: what was never written costs no system call.
-
-cdef bint in_hole(Core* core, uint32_t volume, uint64_t offset, uint64_t length) noexcept nogil:
-    """Whether the volume's file has a hole there. Only this process writes to it."""
-    cdef uint8_t* chunks = core.disk.chunks[volume]
-    cdef uint64_t size = core.volumes[volume].size, chunk = offset >> CHUNK_SHIFT, k, end
-    cdef uint64_t last = (offset + length - 1) >> CHUNK_SHIFT
-    while chunk <= last:
-        if chunks[chunk] == CHUNK_UNKNOWN:
-            end = device_next_data(&core.disk.volumes[volume], chunk << CHUNK_SHIFT, size)
-            end = core.volumes[volume].chunks if end == size else end >> CHUNK_SHIFT
-            if end > chunk + CHUNKS_MARKED:
-                end = chunk + CHUNKS_MARKED
-            chunks[chunk] = CHUNK_DATA
-            for k in range(chunk, end):
-                if chunks[k] == CHUNK_UNKNOWN or k == chunk:
-                    chunks[k] = CHUNK_HOLE
-        if chunks[chunk] == CHUNK_DATA:
-            return False
-        chunk += 1
-    return True
-
-
-cdef void fill_hole(Core* core, uint32_t volume, uint64_t offset, uint64_t length) noexcept nogil:
-    """Bytes are about to be written to the volume's file."""
-    cdef uint64_t chunk
-    for chunk in range(offset >> CHUNK_SHIFT, ((offset + length - 1) >> CHUNK_SHIFT) + 1):
-        core.disk.chunks[volume][chunk] = CHUNK_DATA
-
-
-cdef bint unwritten(Core* core, uint32_t volume, uint64_t first, uint64_t span) noexcept nogil:
-    """Whether production has nothing but zeroes there, for nobody ever wrote to it."""
-    cdef uint64_t block, last = (first + span - 1) >> BLOCK_SHIFT
-    cdef Disk* disk = core.disk
-    if disk.lost or disk.forks != jrnl_forks:
-        return False
-    for block in range(first >> BLOCK_SHIFT, last + 1):
-        if disk.active.count and overlay_bucket(&disk.active, overlay_key(volume, block)).key:
-            return False
-        if disk.frozen.count and overlay_bucket(&disk.frozen, overlay_key(volume, block)).key:
-            return False
-    if first + span > core.volumes[volume].size:
-        span = core.volumes[volume].size - first
-    return in_hole(core, volume, first, span)
-
-
-# Write-back: sorted, joined, then synced; only then are the bytes known to be in the files.
-
-cdef struct Gather:
-    Core* core
-    uint32_t volume
-    uint64_t offset              # of the first byte
-    uint64_t length
-    int count
-    uint8_t* scratch
-    uint64_t scratch_used
-    iovec[PARTS_MAX] parts
-
-
-cdef int gather_write(Gather* gather) noexcept nogil:
-    """Write what has been gathered."""
-    cdef uint64_t size = gather.core.volumes[gather.volume].size
-    cdef int status
-    if gather.count == 0:
-        return OK
-    if gather.offset + gather.length > size:
-        gather.parts[gather.count - 1].iov_len -= gather.offset + gather.length - size
-    gather.core.disk.dirty[gather.volume] = True
-    fill_hole(gather.core, gather.volume, gather.offset, gather.length
-              if gather.offset + gather.length <= size else size - gather.offset)
-    status = device_write_parts(&gather.core.disk.volumes[gather.volume], gather.parts,
-                                gather.count, gather.offset, &gather.core.disk.error)
-    gather.count = 0
-    gather.length = 0
-    gather.scratch_used = 0
-    return status
-
-
-cdef int gather_sector(Gather* gather, uint32_t volume, uint64_t offset,
-                       uint64_t at) noexcept nogil:
-    """Add a sector behind those that there are, or begin anew."""
-    cdef Disk* disk = gather.core.disk
-    cdef iovec* last
-    cdef uint8_t* source
-    cdef int status
-    if (gather.count and (gather.volume != volume or gather.offset + gather.length != offset)
-            or gather.count == PARTS_MAX or gather.scratch_used == SCRATCH_BYTES
-            or gather.length >= GATHER_BYTES):
-        status = gather_write(gather)
-        if status != OK:
-            return status
-    if gather.count == 0:
-        gather.volume = volume
-        gather.offset = offset
-    if at == AT_ZERO:
-        source = zero_bytes
-    elif at >= disk.ram_tail:
-        source = ram_at(disk, at)
-    else:
-        source = gather.scratch + gather.scratch_used
-        gather.scratch_used += SECTOR_BYTES
-        status = log_read(gather.core, at, source, SECTOR_BYTES)
-        if status != OK:
-            return status
-    last = &gather.parts[gather.count - 1]
-    gather.length += SECTOR_BYTES
-    if gather.count and at == AT_ZERO and last.iov_base == zero_bytes:
-        if last.iov_len < ZERO_BYTES:
-            last.iov_len += SECTOR_BYTES
-            return OK
-    elif gather.count and <uint8_t*>last.iov_base + last.iov_len == source:
-        last.iov_len += SECTOR_BYTES
-        return OK
-    gather.parts[gather.count].iov_base = source
-    gather.parts[gather.count].iov_len = SECTOR_BYTES
-    gather.count += 1
-    return OK
-
-
-cdef int _compare_blocks(const void* a, const void* b) noexcept nogil:
-    cdef uint64_t left = (<OverlayBlock**>a)[0].key, right = (<OverlayBlock**>b)[0].key
-    return (left > right) - (left < right)
-
-
-cdef int frozen_write(Core* core) noexcept nogil:
-    """Write the frozen overlay into the volumes' files, in order."""
-    cdef Overlay* frozen = &core.disk.frozen
-    cdef OverlayBlock** order
-    cdef Gather* gather
-    cdef uint64_t k, used = 0, place
-    cdef int sector
-    cdef int status = OK
-    if frozen.count == 0:
-        return OK
-    order = <OverlayBlock**>malloc(frozen.count * sizeof(OverlayBlock*))
-    gather = <Gather*>calloc(1, sizeof(Gather))
-    if gather is not NULL:
-        gather.scratch = <uint8_t*>malloc(SCRATCH_BYTES)
-    if order is NULL or gather is NULL or gather.scratch is NULL:
-        status = E_NO_MEMORY
-    else:
-        gather.core = core
-        for k in range(frozen.mask + 1):
-            if frozen.blocks[k].key:
-                order[used] = &frozen.blocks[k]
-                used += 1
-        qsort(order, used, sizeof(OverlayBlock*), _compare_blocks)
-        for k in range(used):
-            place = order[k].key - 1
-            for sector in range(BLOCK_SECTORS):
-                if status == OK and order[k].at[sector] not in (AT_NONE, AT_LOST):
-                    status = gather_sector(
-                        gather, <uint32_t>(place >> 48),
-                        ((place & <uint64_t>0xFFFFFFFFFFFF) * BLOCK_SECTORS + sector)
-                        * SECTOR_BYTES, order[k].at[sector])
-        if status == OK:
-            status = gather_write(gather)
-    if gather is not NULL:
-        free(gather.scratch)
-    free(gather)
-    free(order)
-    return status
-
-
-cdef int volumes_sync(Core* core) noexcept nogil:
-    cdef uint32_t k
-    cdef int status
-    for k in range(core.volume_count):
-        if core.disk.dirty[k]:
-            status = device_sync(&core.disk.volumes[k], &core.disk.error)
-            if status != OK:
-                return poison(core, status)
-            core.disk.dirty[k] = False
-    return OK
-
-
-cdef bint is_frozen(const Disk* disk) noexcept nogil:
-    return disk.frozen.count > 0 or disk.frozen_end > disk.ram_tail
-
-
-cdef void freeze(Core* core) noexcept nogil:
-    """What is active now is written back next. The open group is empty."""
-    cdef Disk* disk = core.disk
-    cdef Overlay empty = disk.frozen
-    disk.frozen = disk.active
-    disk.active = empty
-    disk.frozen_end = disk.start
-    disk.frozen_seq = core.seq
-    disk.frozen_number = disk.group_next
-
-
-cdef void keep_lost(Core* core) noexcept nogil:
-    """What is lost stays so until it is written over."""
-    cdef Disk* disk = core.disk
-    cdef OverlayBlock* block
-    cdef uint64_t k
-    cdef int sector
-    if not disk.lost_sectors:
-        return
-    for k in range(disk.frozen.mask + 1):
-        for sector in range(BLOCK_SECTORS):
-            if disk.frozen.blocks[k].at[sector] == AT_LOST:
-                if overlay_room(&disk.active, 1) == OK:
-                    block = overlay_bucket(&disk.active, disk.frozen.blocks[k].key)
-                    if block.key == 0:
-                        block.key = disk.frozen.blocks[k].key
-                        disk.active.count += 1
-                    if block.at[sector] == AT_NONE:
-                        block.at[sector] = AT_LOST
-
-
-cdef int write_back(Core* core) noexcept nogil:
-    """Write the frozen entries back, or where there are none, freeze all there are first.
-
-    A group is written back only when something else that is durable says that it is there: a later
-    group or the superblocks. Else damage to it would look like a torn tail.
-    """
-    cdef Disk* disk = core.disk
-    cdef int status = log_commit(core) if holds(core, RULE_COMMIT_FIRST) else log_wait(core)
-    if status != OK:
-        return status
-    if not is_frozen(disk):
-        freeze(core)
-    if disk.recorded_number < disk.frozen_number and holds(core, RULE_RECORD_FIRST):
-        status = disk_record(core)
-        if status != OK:
-            return status
-    status = frozen_write(core)
-    if status == E_IO:
-        return poison(core, status)
-    if status != OK:
-        return status
-    status = volumes_sync(core)
-    if status != OK:
-        return status
-    keep_lost(core)
-    overlay_clear(&disk.frozen)
-    disk.synced_seq = disk.frozen_seq
-    disk.ram_tail = disk.frozen_end
-    disk.write_backs += 1
-    return OK
-
-
-cdef int write_back_all(Core* core) noexcept nogil:
-    """Bring the volumes' files to the newest state, durably."""
-    cdef int status = OK
-    if is_frozen(core.disk):
-        status = write_back(core)
-    if status == OK:
-        status = write_back(core)
-    return status
-
-
-cdef int disk_tidy(Core* core) noexcept nogil:
-    """Write back lazily: from half of the memory on, and what a later group has recorded."""
-    cdef Disk* disk = core.disk
-    if disk.poisoned or open_count(core):
-        return OK
-    if is_frozen(disk):
-        if disk.recorded_number >= disk.frozen_number:
-            return write_back(core)
-    elif disk.start - disk.ram_tail > disk.ram_size // 2:
-        freeze(core)
-    return OK
-
-
-cdef int ram_make_room(Core* core) noexcept nogil:
-    return write_back(core)

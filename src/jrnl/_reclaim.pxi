@@ -4,6 +4,8 @@
 # is needed. With them, a run of the ring without the bytes says what leaves, and only when that is
 # known to be enough does the first entry go. The same run answers whether a batch fits, and what a
 # restore pushes out.
+#
+# Takes: _memory, _ring, _keep, _left, _asking
 
 cdef uint64_t NO_PIN = <uint64_t>0xFFFFFFFFFFFFFFFF
 
@@ -122,6 +124,21 @@ cdef void ring_run_expire(Core* core, RingRun* run) noexcept nogil:
             return
 
 
+cdef void ring_run_fold(Core* core, RingRun* run, const Ring* before) noexcept nogil:
+    """After an entry has left, let others follow, up to a sixteenth of the ring since `before`."""
+    cdef RingRun shorter
+    while (run.ring.slot_tail < run.ring.slot_head
+           and run.ring.slot_tail - before.slot_tail < run.ring.slots // 16):
+        shorter = run[0]
+        if (run.ring.slot_tail < core.ring.slot_head and header_check(
+                core, header_at(core, run.ring.slot_tail), run.ring.slot_tail) != OK):
+            return
+        if (ring_run_drop(core, run) != OK
+                or before.used - run.ring.used > run.ring.area // 16):
+            run[0] = shorter
+            return
+
+
 cdef int ring_run_place(Core* core, RingRun* run, uint64_t room, uint64_t* position) noexcept nogil:
     """Make room for one more entry by the rules; nothing of it is claimed yet."""
     cdef Ring* ring = &run.ring
@@ -165,48 +182,37 @@ cdef int ring_run_add(Core* core, RingRun* run, uint64_t room) noexcept nogil:
     return OK
 
 
-cdef void ring_run_commit(Core* core, const RingRun* run) noexcept nogil:
-    """Let go what the run, which has added nothing, has let go."""
+cdef int ring_run_commit(Core* core, const RingRun* run) noexcept nogil:
+    """Let go what the run, which has added nothing, has let go; all of it, or nothing."""
+    cdef int status = OK
     if run.ring.slot_tail == core.ring.slot_tail:
-        return
-    if core.live is not NULL:
-        live_keep_all(core, run.ring.slot_tail)
+        return OK
+    if core.newest is not NULL:
+        status = keep_until(core, run.ring.slot_tail)
+    if status != OK:
+        return status
+    left_leave(core, run.ring.slot_tail, run.oldest)
     core.evictions += run.ring.slot_tail - core.ring.slot_tail
     core.ring = run.ring
     core.base_seq = run.oldest
     core.base_time_ns = run.oldest_ns
+    return OK
 
 
 cdef int guarded_reserve(Core* core, uint64_t room, uint64_t* position) noexcept nogil:
     """What core_reserve does, where not everything may leave or more than that has to."""
     cdef RingRun run
-    cdef Ring before
+    cdef uint64_t seq, generation
     cdef int status
-    ring_run_begin(core, &run)
-    status = ring_run_place(core, &run, room, position)
-    if status == OK and run.ring.slot_tail != core.ring.slot_tail:
-        before = core.ring
-        status = fold_ask(core, run.oldest)
-        if before.slot_tail != core.ring.slot_tail or before.slot_head != core.ring.slot_head:
-            return E_FULL    # whatever ran in there has used this journal
-    if status == OK:
-        ring_run_commit(core, &run)
-    return status
-
-
-cdef void core_expire(Core* core) noexcept nogil:
-    """Let go what is too old, before anybody is shown it."""
-    cdef RingRun run
-    if core.closed or core.folding:
-        return
-    if core.disk is not NULL:
-        if disk_check(core) == OK:
-            disk_expire(core)    # a failure poisons the store, which says so when it is written to
-        return
-    ring_run_begin(core, &run)
-    ring_run_expire(core, &run)
-    if run.ring.slot_tail == core.ring.slot_tail or fold_ask(core, run.oldest) == OK:
-        ring_run_commit(core, &run)
+    while True:
+        ring_run_begin(core, &run)
+        status = ring_run_place(core, &run, room, position)
+        if status == OK and run.ring.slot_tail != core.ring.slot_tail:
+            seq, generation = core.seq, core.generation
+            status = fold_ask(core, run.oldest)
+            if status == OK and (seq != core.seq or generation != core.generation):
+                continue    # whatever ran in there has used this journal
+        return ring_run_commit(core, &run) if status == OK else status
 
 
 # Pins.
@@ -245,14 +251,17 @@ cdef void pin_close(PinData* pin) noexcept nogil:
 cdef void pins_follow(Core* core, uint64_t state) noexcept nogil:
     """A rewind has put a new entry in the place of the one that stood for `state`, perhaps."""
     cdef PinData* pin = core.reclaim.pins
-    cdef Live* live = core.live
+    cdef Live* live
     cdef uint64_t now = state
+    cdef int k
     if core_resolve(core, state, &now) != OK or now == state:
         return
-    while live is not NULL:
-        if live.seq == state:
-            live.seq = now    # so that it expires no sooner than its state does
-        live = live.next
+    for k in range(2):
+        live = core.newest if k else core.view
+        while live is not NULL:
+            if live.seq == state:
+                live.seq = now    # so that it expires no sooner than its state does
+            live = live.older
     while pin is not NULL:
         if pin.needs == state:
             pin.needs = now
@@ -262,100 +271,32 @@ cdef void pins_follow(Core* core, uint64_t state) noexcept nogil:
     pins_count(core)
 
 
-cdef void drop_pin(Core* core, PinData* pin) noexcept:
-    """Release a pin now, or when the lock is next taken; see core_drop."""
-    cdef Dropped* dropped
-    if pthread_mutex_trylock(core.mutex) != 0:
-        dropped = <Dropped*>calloc(1, sizeof(Dropped))
-        if dropped is not NULL:
-            pin.name = NULL
-            dropped.pin = pin
-            jrnl_push(<void**>&core.dropped, dropped)
-            return
-        enter(core)
-    pin_close(pin)
-    core_unlock(core)
+cdef void fold_forget(Core* core) noexcept nogil:
+    """Ask again before anything leaves: snapshots were deleted, or states dropped."""
+    core.fold_seq = 0
+    core.fold_pin_seq = NO_PIN
+    pins_count(core)
 
 
-@cython.no_gc_clear
-cdef class Hold:
-    """Keeps state `seq`, and every later one, in the journal until it is released or dropped.
+cdef int fold_ahead(Core* core, uint32_t volume, uint64_t offset, uint64_t length,
+                    uint64_t count) noexcept nogil:
+    """Before the first of several entries: ask for all of those that will have to leave.
 
-    Parameters
-    ----------
-    engine : Engine
-    seq : int
-        A state of the window.
-    needs : int
-        No entry after this state leaves.
-    name : str, optional
-        The mark whose state it is; for messages.
+    `count` writes of `length`, or where that is 0, one range in pieces, discarded or zeroed. What
+    it takes to fold may fail; then none of them is made.
     """
-
-    cdef PinData* data
-    cdef readonly Engine engine
-    cdef readonly object name
-
-    def __cinit__(self, Engine engine not None, uint64_t seq, uint64_t needs, str name=None):
-        cdef Core* core = engine.core
-        self.engine = engine
-        self.name = name
-        self.data = <PinData*>calloc(1, sizeof(PinData))
-        if self.data is NULL:
-            raise_status(E_NO_MEMORY, core)
-        self.data.core = core
-        self.data.seq = seq
-        self.data.needs = needs
-        if name is not None:
-            self.data.name = <void*>name
-        enter(core)
-        self.data.next = core.reclaim.pins
-        if core.reclaim.pins is not NULL:
-            core.reclaim.pins.previous = self.data
-        core.reclaim.pins = self.data
-        pins_count(core)
-        core_unlock(core)
-
-    def __dealloc__(self):
-        if self.data is not NULL:
-            drop_pin(self.engine.core, self.data)
-
-    def release(self):
-        """Let the state go. Doing so twice is fine."""
-        cdef PinData* data
-        enter(self.engine.core)
-        data = self.data
-        self.data = NULL
-        if data is not NULL:
-            pin_close(data)
-        core_unlock(self.engine.core)
-
-    @property
-    def seq(self):
-        """int: the seq under which the state is kept now, or None once it is released."""
-        return None if self.data is NULL else self.data.seq
-
-    @property
-    def needs(self):
-        """int: no entry after this state leaves; None once it is released."""
-        return None if self.data is NULL else self.data.needs
-
-
-cdef str _lowest_pin(Core* core):
-    """What holds the oldest state of all that are pinned."""
-    cdef PinData* pin
-    cdef PinData* lowest
-    enter(core)
-    try:
-        pin = lowest = core.reclaim.pins
-        while pin is not NULL:
-            if pin.needs <= lowest.needs:
-                lowest = pin
-            pin = pin.next
-        if lowest is NULL:
-            return "a state was pinned"
-        if lowest.name is not NULL:
-            return f"state {lowest.seq} is pinned by the mark {<object>lowest.name!r}"
-        return f"state {lowest.seq} is pinned"
-    finally:
-        core_unlock(core)
+    cdef RingRun run
+    cdef uint64_t end = offset + length, room = write_room(core, length), k = 0, piece
+    ring_run_begin(core, &run)
+    while k < count or count == 0 and offset < end:
+        if count == 0:
+            piece = end - offset if end - offset < core.piece_max else core.piece_max
+            room = 0
+            if core.images_mode & IMAGES_BEFORE and not all_zero(&core.volumes[volume], offset,
+                                                                 piece):
+                room = align_up(piece)
+            offset += piece
+        if ring_run_add(core, &run, room) != OK:
+            break    # from here on the batch's own entries leave, or what is in the way is told
+        k += 1
+    return fold_ask(core, run.oldest) if run.oldest > core.base_seq else OK

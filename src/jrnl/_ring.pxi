@@ -8,6 +8,12 @@
 #     |.....[ images ).............|          [ newer )....[ older ).............|
 #
 # `used` is 0 when no image is retained; then head and tail go back to 0.
+#
+# Takes: _hash
+
+cdef enum:
+    KIND_COUNT = KIND_REWIND + 1
+    HEADERS_AHEAD = 4            # what a write fetches of those that will enter and leave
 
 cdef uint64_t NO_WRAP = <uint64_t>0xFFFFFFFFFFFFFFFF
 cdef uint64_t NO_SLOT = <uint64_t>0xFFFFFFFFFFFFFFFF
@@ -118,26 +124,6 @@ cdef inline const uint8_t* after_image(const Core* core, const EntryHeader* head
     return core.images + header.position + before_room(header)
 
 
-cdef int images_check(Core* core, const EntryHeader* header, int which) noexcept nogil:
-    """Hold the stored images (`which`: FLAG_BEFORE, FLAG_AFTER or both) against their checksums."""
-    cdef int status = OK
-    if not core.checksum:
-        return OK
-    if which & header.flags & FLAG_BEFORE and not header.flags & FLAG_BEFORE_ZERO:
-        if core.disk is not NULL:
-            disk_image(core, header, FLAG_BEFORE, &status)
-        elif hash64(before_image(core, header), header.length) != header.before_sum:
-            core.bad_seq = header.seq
-            return E_CORRUPT
-    if status == OK and which & header.flags & FLAG_AFTER and not header.flags & FLAG_AFTER_ZERO:
-        if core.disk is not NULL:
-            disk_image(core, header, FLAG_AFTER, &status)
-        elif hash64(after_image(core, header), header.length) != header.after_sum:
-            core.bad_seq = header.seq
-            return E_CORRUPT
-    return status
-
-
 cdef int ring_evict(Core* core, Ring* ring, uint64_t* seq, int64_t* time_ns) noexcept nogil:
     """Let the oldest entry leave `ring`, the core's or a copy; `seq` is the oldest state then.
 
@@ -169,65 +155,6 @@ cdef int ring_evict(Core* core, Ring* ring, uint64_t* seq, int64_t* time_ns) noe
     ring.used = 0
     ring_reset_images(ring)
     return OK
-
-
-cdef int core_evict_oldest(Core* core) noexcept nogil:
-    """Let the oldest entry go, once every recovery that still needs it has its copy."""
-    cdef Ring ring = core.ring
-    cdef uint64_t seq = 0
-    cdef int64_t time_ns = 0
-    cdef int status
-    if ring.slot_tail == ring.slot_head:
-        return E_TOO_LARGE
-    if core.refuse:
-        core.reclaim.full_by = FULL_OTHERWISE
-        return E_FULL
-    status = ring_evict(core, &ring, &seq, &time_ns)
-    if status != OK:
-        return status
-    if core.live is not NULL:
-        live_keep_all(core, ring.slot_tail)
-    core.evictions += ring.slot_tail - core.ring.slot_tail
-    core.ring = ring
-    core.base_seq = seq
-    core.base_time_ns = time_ns
-    return OK
-
-
-cdef int core_reserve(Core* core, uint64_t room, uint64_t* position) noexcept nogil:
-    """Make room for one entry whose images take `room` bytes; nothing is claimed yet."""
-    cdef int status
-    if core.disk is not NULL:
-        return disk_reserve(core, room, position)
-    if core.guarded or core.edits is not NULL or core.fold:
-        return guarded_reserve(core, room, position)
-    while not ring_place(&core.ring, room, position):
-        status = core_evict_oldest(core)
-        if status != OK:
-            return status
-    return OK
-
-
-cdef void core_append(Core* core, EntryHeader* entry, uint64_t room) noexcept nogil:
-    """Publish `entry`: the caller has reserved `room` at entry.position and filled the images."""
-    cdef uint64_t slot = core.ring.slot_head
-    entry.seq = core.seq + 1
-    entry.time_ns = core.time_ns
-    if core.checksum:
-        entry.flags |= FLAG_SUMMED
-        entry.header_sum = header_hash(core, entry, slot)
-    else:
-        entry.header_sum = 0
-    header_at(core, slot)[0] = entry[0]
-    if core.disk is not NULL:
-        disk_take(core, entry.position, room)
-    else:
-        ring_take(&core.ring, entry.position, room)
-    core.since_rewind += room
-    core.unflushed = entry.kind != KIND_FLUSH
-    core.seq += 1
-    if core.watched:
-        watch_room(core)
 
 
 # A Python clock may run anything, this store's own methods too. So an operation asks it before it
@@ -421,3 +348,72 @@ cdef void alias_drop_after(Core* core, uint64_t seq) noexcept nogil:
                 run.count = (seq - run.first) // run.step + 1
             return
         core.alias_count -= 1
+
+
+cdef inline int range_check(const Core* core, uint32_t volume, uint64_t offset,
+                            uint64_t length) noexcept nogil:
+    if core.closed:
+        return E_CLOSED
+    if volume >= core.volume_count or offset > core.volumes[volume].size:
+        return E_BOUNDS
+    if length > core.volumes[volume].size - offset:
+        return E_BOUNDS
+    return OK
+
+
+cdef inline uint64_t write_room(const Core* core, uint64_t length) noexcept nogil:
+    """Bytes in the image area that one WRITE of `length` bytes takes."""
+    cdef uint64_t room = align_up(length)
+    return room + room if core.images_mode == IMAGES_BOTH else room
+
+
+cdef inline int sound_header(Core* core, uint64_t slot, const EntryHeader** out) noexcept nogil:
+    """The header in a slot, if it can be believed."""
+    cdef const EntryHeader* header = header_at(core, slot)
+    cdef int status = header_check(core, header, slot)
+    out[0] = header
+    if status == OK and (header.volume >= core.volume_count or header.kind >= KIND_COUNT):
+        core.bad_seq = header.seq    # without checksums, this much can be seen
+        return E_CORRUPT
+    return status
+
+
+cdef inline bint changes_nothing(const EntryHeader* header) noexcept nogil:
+    """Zeroes over zeroes, where the header says so."""
+    return header.flags & FLAG_BEFORE_ZERO and header.kind != KIND_WRITE
+
+
+cdef uint64_t seq_before_slot(const Core* core, uint64_t slot) noexcept nogil:
+    """The seq of the entry before `slot`, or where that is damaged, the state it must have made."""
+    cdef const EntryHeader* header = header_at(core, slot - 1)
+    if header.header_sum == header_hash(core, header, slot - 1):
+        return header.seq
+    if slot < core.ring.slot_head:
+        header = header_at(core, slot)
+        if header.header_sum == header_hash(core, header, slot):
+            return header.seq - 1
+    return core.seq
+
+
+cdef int64_t time_before_slot(const Core* core, uint64_t slot) noexcept nogil:
+    """The time of the entry before `slot`, or where that is damaged, no earlier one than it had."""
+    cdef uint64_t k = slot - 1
+    while k < core.ring.slot_head:
+        if header_at(core, k).header_sum == header_hash(core, header_at(core, k), k):
+            return header_at(core, k).time_ns
+        k += 1
+    return core.time_ns
+
+
+cdef uint64_t last_live_seq(const Core* core, uint64_t state) noexcept nogil:
+    """The seq of the newest entry that there is; REWIND entries that were replaced are not.
+
+    Where that is damaged, the state to which a rewind went: no entry that it has dropped is older.
+    """
+    cdef uint64_t slot = core.ring.slot_head
+    if slot == core.ring.slot_tail:
+        return core.base_seq
+    if header_at(core, slot - 1).header_sum != header_hash(core, header_at(core, slot - 1),
+                                                           slot - 1):
+        return state
+    return header_at(core, slot - 1).seq

@@ -1,12 +1,11 @@
 # Opening a file store: what the index and the groups of its log say, checked before it is believed.
+#
+# Takes: _hash, _memory, _ring, _log, _overlay, _reading, _index
 
 cdef enum:
-    SCAN_NONE = 0                # nothing there that belongs here
     SCAN_WHOLE = 1
     SCAN_IMAGES = 2              # an image does not match its checksum
     SCAN_HEADERS = 3             # ... or an entry's header: it and all that it says are lost
-
-cdef uint64_t SEQ_LIMIT = <uint64_t>1 << 62    # far below what a superblock takes for a number
 
 cdef struct Scanned:
     GroupHeader head
@@ -64,33 +63,14 @@ cdef int scan_headers(Core* core, Scanned* group) noexcept nogil:
     return SCAN_WHOLE
 
 
-cdef bint entry_fits(const Core* core, const GroupHeader* head,
-                     const EntryHeader* header) noexcept nogil:
-    """Whether an entry's fields make sense: it was written by us, or by somebody who can sum."""
-    cdef uint64_t end = head.position + head.headers_at
-    if header.kind < KIND_WRITE or header.kind > KIND_REWIND:
-        return False
-    if header.position < head.position + GROUP_HEAD_BYTES or header.position > end:
-        return False
-    if image_room(header) > end - header.position:
-        return False
-    if header.seq < head.first_seq or header.seq > head.last_seq:
-        return False
-    if header.kind > KIND_ZEROES:
-        return header.flags & FLAG_SECTORS == 0
-    if not header.flags & FLAG_SECTORS or header.volume >= core.volume_count:
-        return False
-    if header.length == 0 or header.offset > core.volumes[header.volume].size:
-        return False
-    return header.length <= core.volumes[header.volume].size - header.offset
-
-
 cdef int scan_images(Core* core, Scanned* group) noexcept nogil:
     """Hold every image of the group against its checksum."""
+    cdef Bounds bounds
     cdef uint64_t k
     cdef int status
+    group_bounds(&group.head, &bounds)
     for k in range(group.head.count):
-        if not entry_fits(core, &group.head, &group.headers[k]):
+        if not entry_fits(core, &bounds, &group.headers[k]):
             return SCAN_HEADERS
         status = images_check(core, &group.headers[k], FLAG_BEFORE | FLAG_AFTER)
         if status == E_CORRUPT:
@@ -119,13 +99,30 @@ cdef int adopt_entry(Core* core, const EntryHeader* header) noexcept nogil:
 
 
 cdef void drop_after(Core* core, uint64_t seq) noexcept nogil:
-    """Entries after `seq` go, at the end; a damaged one stays, for nobody knows which it is."""
+    """Entries after `seq` go, at the end; a damaged one stays, for nobody knows which it is.
+
+    Where a rewind has dropped them, cut_to has been here first: it goes by slots.
+    """
     cdef const EntryHeader* header
     while core.ring.slot_head > core.ring.slot_tail:
         header = header_at(core, core.ring.slot_head - 1)
         if header.seq <= seq:
             break
         core.ring.slot_head -= 1
+
+
+cdef void cut_to(Core* core, uint64_t slot) noexcept nogil:
+    """A rewind has dropped the entries from `slot` on, whatever their headers look like by now.
+
+    It ended in the last group that there is, for it took away those that it emptied.
+    """
+    cdef uint64_t least = core.ring.slot_tail
+    if core.disk.group_next > core.disk.group_first:
+        least = max(least, group_at(core.disk, core.disk.group_next - 1).slot)
+    slot = max(slot, least)
+    if slot < core.ring.slot_head and holds(core, RULE_CUT_SLOT):
+        core.ring.slot_head = slot
+        core.disk.first_slot = slot
 
 
 cdef int adopt_damaged(Core* core, uint64_t seq) noexcept nogil:
@@ -143,10 +140,15 @@ cdef int adopt_damaged(Core* core, uint64_t seq) noexcept nogil:
 
 cdef int adopt_group(Core* core, Scanned* group) noexcept nogil:
     """Enter the group group_next with all its entries."""
-    cdef uint64_t k, slot = core.ring.slot_head, before = core.seq
+    cdef uint64_t k, slot, before = core.seq
     cdef const EntryHeader* header
+    cdef Bounds bounds
     cdef bint first = True, good
-    cdef int status = group_push(core.disk, group.head.position, slot)
+    cdef int status
+    cut_to(core, group.head.first_slot)    # lower than what there is: a REWIND stands there
+    group_bounds(&group.head, &bounds)
+    slot = core.ring.slot_head
+    status = group_push(core.disk, group.head.position, slot)
     for k in range(group.head.count):
         if status != OK:
             return status
@@ -156,7 +158,7 @@ cdef int adopt_group(Core* core, Scanned* group) noexcept nogil:
         if (good and first and header.seq <= core.base_seq
                 and core.ring.slot_head == core.ring.slot_tail):
             continue    # the tail lies inside the group
-        if good and entry_fits(core, &group.head, header) and header.seq > core.seq:
+        if good and entry_fits(core, &bounds, header) and header.seq > core.seq:
             status = adopt_entry(core, header)
         else:
             status = adopt_damaged(core, core.seq + 1)
@@ -171,7 +173,8 @@ cdef int adopt_group(Core* core, Scanned* group) noexcept nogil:
     header_at(core, slot).flags |= FLAG_GROUP
     resum(core, slot)
     core.disk.group_next += 1
-    core.disk.start = core.disk.cursor = group.head.position + group.head.length
+    core.disk.start += group.head.length    # on it goes, whatever the header calls its position
+    core.disk.cursor = core.disk.start
     core.disk.first_slot = core.ring.slot_head
     return OK
 
@@ -183,18 +186,21 @@ cdef void resum(Core* core, uint64_t slot) noexcept nogil:
         header.header_sum = header_hash(core, header, slot)
 
 
-cdef int overlay_fill(Core* core, uint64_t after) noexcept nogil:
-    """Let readers see the entries after seq `after`, which the volumes' files may not have."""
+cdef int overlay_fill(Core* core, uint64_t after, uint64_t last) noexcept nogil:
+    """Let readers see the entries after seq `after`, which the volumes' files may not have.
+
+    Those after `last` are about to be dropped.
+    """
     cdef uint64_t k, at, first, span
     cdef const EntryHeader* header
     cdef int status = OK
     for k in range(core.ring.slot_tail, core.ring.slot_head):
         header = header_at(core, k)
         if header.seq == 0:
-            if seq_before_slot(core, k + 1) > after:
+            if after < seq_before_slot(core, k + 1) <= last:
                 core.disk.lost = True
             continue
-        if header.seq <= after or not changes_bytes(header):
+        if header.seq <= after or header.seq > last or not changes_bytes(header):
             continue
         first = sector_start(header.offset)
         span = image_length(header)
@@ -237,93 +243,5 @@ cdef int overlay_undo(Core* core, uint64_t to) noexcept nogil:
             return status
         overlay_put(&core.disk.active, header.volume, first, span,
                     AT_ZERO if header.flags & FLAG_BEFORE_ZERO else header.position)
+        touch(&core.volumes[header.volume], header.offset, header.length)
     return OK
-
-
-cdef int index_load(Core* core, uint64_t head) noexcept nogil:
-    """Read the headers of slots up to `head` from the index, and the groups that they begin."""
-    cdef Disk* disk = core.disk
-    cdef uint64_t slot = core.ring.slot_head, place, count, last = core.base_seq
-    cdef const EntryHeader* header
-    cdef int status
-    if head < slot or head - slot > core.ring.slots:
-        return E_CORRUPT
-    while slot < head:
-        place = slot % core.ring.slots
-        count = core.ring.slots - place
-        if count > head - slot:
-            count = head - slot
-        status = device_read(&disk.index, <uint8_t*>&core.headers[place], count * HEADER_BYTES,
-                             LOG_HEAD_BYTES + place * HEADER_BYTES, &disk.error)
-        if status != OK:
-            return status
-        slot += count
-    for slot in range(core.ring.slot_head, head):
-        header = header_at(core, slot)
-        if holds(core, RULE_INDEX_SUM) and (
-                header.seq <= last or header.seq >= SEQ_LIMIT
-                or header.header_sum != header_hash(core, header, slot)):
-            return E_CORRUPT
-        last = header.seq
-        if header.flags & FLAG_GROUP:
-            status = group_push(disk, header.position - GROUP_HEAD_BYTES, slot)
-            if status != OK:
-                return status
-            disk.group_next += 1
-    if head > core.ring.slot_head:
-        core.seq = last
-        header = header_at(core, head - 1)
-        if header.time_ns > core.time_ns:
-            core.time_ns = header.time_ns
-        core.unflushed = header.kind != KIND_FLUSH
-    core.ring.slot_head = head
-    return OK
-
-
-cdef uint64_t index_step_back(Core* core) noexcept nogil:
-    """Forget the index's last headers. Return where the next group starts.
-
-    They share a sector with newer ones, whose write a crash may have torn; the log has them, too.
-    """
-    cdef Disk* disk = core.disk
-    cdef uint64_t safe = core.ring.slot_head
-    safe -= safe % core.ring.slots % (SECTOR_BYTES // HEADER_BYTES)
-    while disk.group_next > disk.group_first and core.ring.slot_head >= safe:
-        disk.group_next -= 1
-        core.ring.slot_head = group_at(disk, disk.group_next).slot
-    core.seq = core.base_seq
-    core.time_ns = core.base_time_ns
-    core.unflushed = False
-    if core.ring.slot_head > core.ring.slot_tail:
-        core.seq = header_at(core, core.ring.slot_head - 1).seq
-        core.time_ns = header_at(core, core.ring.slot_head - 1).time_ns
-        core.unflushed = header_at(core, core.ring.slot_head - 1).kind != KIND_FLUSH
-    if disk.group_next == disk.group_first:
-        return core.ring.tail
-    return group_at(disk, disk.group_next).position
-
-
-cdef int index_save(Core* core) noexcept nogil:
-    """Write the headers of all closed groups that the index has not got, durably."""
-    cdef Disk* disk = core.disk
-    cdef uint64_t slot = disk.index_slot, head = disk.first_slot, place, count
-    cdef int status
-    if slot < core.ring.slot_tail:
-        slot = core.ring.slot_tail
-    while slot < head:
-        place = slot % core.ring.slots
-        count = core.ring.slots - place
-        if count > head - slot:
-            count = head - slot
-        status = device_write(&disk.index, <const uint8_t*>&core.headers[place],
-                              count * HEADER_BYTES, LOG_HEAD_BYTES + place * HEADER_BYTES,
-                              &disk.error)
-        if status != OK:
-            return status
-        slot += count
-    status = device_sync(&disk.index, &disk.error)
-    if status == OK:
-        disk.index_slot = head
-        disk.index_number = disk.group_next
-        disk.index_position = disk.start
-    return status

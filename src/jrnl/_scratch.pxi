@@ -1,5 +1,7 @@
 # Scratch images: copy-on-write over a base, in whole blocks of their own. What an undoable recovery
 # moves about in, and what a writable view is written to. Its map holds one fragment a block.
+#
+# Takes: _ring, _extent_map, _image
 
 cdef uint8_t* scratch_block(ImageData* image, uint32_t volume, uint64_t block, bint fill,
                             int* status) noexcept nogil:
@@ -86,7 +88,30 @@ cdef int scratch_write(ImageData* image, uint32_t volume, uint64_t offset, const
         return OK
     if status != OK:
         return scratch_undone(image, count, status)
+    image.core.scratched += 1
     scratch_put(image, volume, offset, data, length)
+    return OK
+
+
+cdef int scratch_take(ExtentMapData* out, const ExtentMapData* layer) noexcept nogil:
+    """Put a copy of a layer's blocks into a map, but for those that are there already."""
+    cdef const Fragment* fragment
+    cdef Fragment whole
+    cdef uint8_t* own
+    cdef uint64_t k
+    for k in range(layer.count):
+        fragment = &layer.fragments[k]
+        if map_first(out, fragment.volume, fragment.offset >> BLOCK_SHIFT):
+            continue
+        own = arena_take(out, BLOCK_BYTES, ARENA_MIN_BYTES)
+        if own is NULL:
+            return E_NO_MEMORY
+        memcpy(own, <const uint8_t*>fragment.source, fragment.length)
+        whole = fragment[0]
+        whole.source = <uint64_t>own
+        whole.next = 0
+        if map_insert(out, &whole) != OK:
+            return E_NO_MEMORY
     return OK
 
 
@@ -104,6 +129,7 @@ cdef int scratch_apply(ImageData* image, ExtentMapData* changes) noexcept nogil:
             status = scratch_ready(image, fragment.volume, fragment.offset, fragment.length)
     if status != OK:
         return scratch_undone(image, count, status)
+    core.scratched += 1
     for k in range(changes.count):
         fragment = &changes.fragments[k]
         scratch_put(image, fragment.volume, fragment.offset, NULL if fragment.flags & FRAGMENT_ZERO

@@ -1,4 +1,6 @@
 # What views and recoveries are read by: one call from Python's arguments to the image.
+#
+# Takes: _reentry, _states
 
 cdef class StateIO:
     """The part of a view or a recovery that reads; the Python layer adds the rest.
@@ -12,13 +14,16 @@ cdef class StateIO:
 
     cdef Image shown             # None once it is closed
     cdef readonly dict volumes
+    cdef object only             # the index of its only volume; None where it shows several
 
     def __cinit__(self, Image image, dict volumes, *args, **keywords):
         self.shown = image
         self.volumes = volumes
+        if len(volumes) == 1:
+            [self.only] = volumes.values()
 
     @property
-    def image(self):
+    def _image(self):
         """Its content. Raises StoreClosed once it is closed."""
         return self._open()
 
@@ -32,7 +37,31 @@ cdef class StateIO:
         before, self.shown = self.shown, image
         return before
 
+    def _ground(self):
+        """Image: what a scratch image shows now, for others too; it goes on over that.
+
+        In one step: a finalizer that wrote to it meanwhile would write to what is given up.
+        """
+        cdef Image shown = self._open(), ground, top
+        cdef bint collected = PyGC_Disable()
+        try:
+            with shown.engine:
+                if shown.data.map.count == 0:
+                    return shown.base
+                ground = shown._layer()
+                top = Image.scratch(ground)
+                top.seq = shown.seq
+                top.hold()
+                self.shown = top
+                shown.let_go()
+                return ground
+        finally:
+            if collected:
+                PyGC_Enable()
+
     cdef uint32_t _index(self, volume) except? 0xFFFFFFFF:
+        if volume is None and self.only is not None:
+            return self.only
         found = self.volumes.get(volume) if type(volume) is str else None
         return found if found is not None else self._find(volume)
 
@@ -45,8 +74,12 @@ cdef class StateIO:
 
         Raises OutOfBounds, UnknownVolume, CorruptionError, StoreClosed; of a view, PointExpired.
         """
-        return self._open().read(offset, length, self._index(volume))
+        cdef Image image = self._open()
+        check_call(image.data.core)
+        return image.read(offset, length, self._index(volume))
 
     def readinto(self, offset, buffer, volume=None):
         """Fill `buffer`, writable and C-contiguous, from `offset` on. Raises as `read`."""
-        self._open().readinto(offset, buffer, self._index(volume))
+        cdef Image image = self._open()
+        check_call(image.data.core)
+        image.readinto(offset, buffer, self._index(volume))

@@ -1,21 +1,25 @@
 # Images as the Python layer sees them: states.
+#
+# Takes: _lock, _memory, _device, _errors, _look, _ring, _extent_map, _live, _keep, _left,
+# _stored, _image, _suspects, _write_back, _restore, _fold, _scratch, _copy, _lifetime,
+# _arguments, _engine, _volume_io, _maps, _long, _kept_state
 
 @cython.no_gc_clear
-cdef class Image:
+cdef class Image(_State):
     """One state of all volumes, readable; what it does not hold itself comes from its base.
 
     Every method takes the engine's lock and raises StoreClosed once the store is closed.
     """
 
-    cdef ImageData data
-    cdef readonly Engine engine
-    cdef readonly Image base
     cdef readonly uint64_t seq
     cdef public object tag         # stored: the number that its files have
     # Stored: a device for each volume, then one for its checksums; None where it leaves that out.
     cdef readonly list files
+    cdef KeptState kept_by         # kept: what keeps it
+    cdef public object kept        # live: the number of what keeps it durably, or None
     cdef list copied_to            # the same, while it is being copied
     cdef uint64_t holders
+    cdef bint is_scratch
 
     def __cinit__(self, Engine engine not None):
         self.engine = engine
@@ -37,13 +41,29 @@ cdef class Image:
             while image is not None:
                 image.holders -= 1
                 if image.holders == 0 and image.data.live is not NULL:
+                    image._forget_note()
                     live = image.data.live
                     image.data.live = NULL
                     live_close(live)
                 image = image.base
+        with nogil:
+            keep_tidy(self.data.core)
 
     def __dealloc__(self):
         self._drop()
+
+    cdef int _take_note(self) except -1:
+        """Have what changes after this state noted: a restore looks at nothing else."""
+        with self.engine:
+            self.data.note = left_register(self.data.core, self.seq)
+        if self.data.note is NULL:
+            raise_status(E_NO_MEMORY, self.data.core)
+        return 0
+
+    cdef void _forget_note(self) noexcept:
+        cdef CopyNote* note = self.data.note
+        self.data.note = NULL
+        left_unregister(self.data.core, note)
 
     @staticmethod
     def stored(Engine engine not None, uint64_t seq, uint64_t seed, list copies, list sums):
@@ -55,6 +75,7 @@ cdef class Image:
         raise_status(stored_create(&image.data), engine.core)
         image.data.seed = seed
         image._name_files(copies, sums)
+        image._take_note()
         return image
 
     def store(self, Image source not None, uint32_t volume, uint64_t number, bint copy):
@@ -80,15 +101,20 @@ cdef class Image:
                     status = stored_advance_check(&self.data, &extents.data)
             raise_status(status, self.data.core)
 
-    def advance(self, ExtentMap extents not None, uint64_t seq, bint again=False):
+    def advance(self, ExtentMap extents not None, uint64_t seq, bint again=False, stamp=None):
         """Become state `seq` by laying `extents` over this copy, in memory or durably in files.
 
         In memory nothing has changed where it raises. In files an error leaves a mixture, of which
-        `again` makes the state: it reads what is written over without its checksums.
+        `again` makes the state: it reads what is written over without its checksums. With a
+        `stamp`, raises Moved where anything has changed since, or a recovery needs it as it is.
         """
         cdef int status
         with self.engine:
             self._check()
+            if stamp is not None:
+                self.engine.check_stamp(stamp)
+                if self.holders > 1:
+                    raise Moved("somebody has taken hold of the image meanwhile")
             with nogil:
                 if self.data.kind == IMAGE_STORED:
                     status = stored_advance(&self.data, &extents.data, again)
@@ -96,6 +122,8 @@ cdef class Image:
                     status = frozen_advance(&self.data, &extents.data)
             raise_status(status, self.data.core)
             self.seq = seq
+            if self.data.note is not NULL:
+                left_moved(self.data.core, self.data.note, seq)
 
     def advanced(self, ExtentMap extents not None, uint64_t seq):
         """Image: what `advance` with `again` would make of this copy, whose files stay as is."""
@@ -118,6 +146,7 @@ cdef class Image:
         if self.data.core is NULL:
             return
         self.data.live = NULL
+        self._forget_note()
         core_drop(self.data.core, live, &self.data.map)
         frozen_free(&self.data)
         stored_free(&self.data)
@@ -146,9 +175,13 @@ cdef class Image:
         status = live_open(&image.data.live, engine.core, seq, keep,
                            _only(engine.core, volumes))
         raise_status(status, engine.core)
+        image_catch_up(&image.data)
         with nogil:
             status = live_ready(image.data.live)
+            keep_tidy(engine.core)
         raise_status(status, engine.core)
+        if keep:
+            image._take_note()
         return image
 
     @staticmethod
@@ -159,12 +192,20 @@ cdef class Image:
         """
         cdef Image image = Image(engine)
         cdef const uint8_t[::1] flags = _covered_flags(engine, covered)
-        cdef int status
         image.data.kind = IMAGE_FROZEN
         image.seq = engine.core.seq
-        with nogil:
-            status = frozen_take(&image.data, &flags[0])
-        raise_status(status, engine.core)
+        frozen_take(&image.data, &flags[0])
+        image._take_note()
+        return image
+
+    @staticmethod
+    def of_kept(KeptState kept not None):
+        """A state that is kept."""
+        cdef Image image = Image(kept.engine)
+        image.data.kind = IMAGE_KEPT
+        image.data.kept = kept.data
+        image.kept_by = kept
+        image.seq = kept.data.seq
         return image
 
     # Copies that are made behind the writer's back: of a live image that keeps.
@@ -230,6 +271,8 @@ cdef class Image:
                 copy_finish(&self.data, IMAGE_STORED)
                 self.files, self.copied_to = self.copied_to, None
                 self.base = None
+        with nogil:
+            keep_tidy(self.data.core)
 
     cdef _copied(self, int status, int error):
         if status == E_IO and error:
@@ -244,13 +287,25 @@ cdef class Image:
         cdef uint32_t k
         for k in range(self.data.core.volume_count):
             if copies[k] is not None:
-                self.data.copies[k] = as_device(copies[k])
-                self.data.sum_files[k] = as_device(sums[k])
+                self.data.copies[k] = as_device(copies[k], self.data.core)
+                self.data.sum_files[k] = as_device(sums[k], self.data.core)
 
     @property
     def is_live(self):
         """bool: whether it is read through the journal: a snapshot's, while it is no copy yet."""
         return self.data.kind == IMAGE_LIVE
+
+    @property
+    def followed(self):
+        """list of int or None: the volumes that a live image follows; None: all."""
+        cdef Live* live = self.data.live
+        cdef const uint8_t* only
+        if live is NULL:
+            return None
+        only = live.only if live.keep else live.map.only    # a keeper's map has others', too
+        if only is NULL:
+            return None
+        return [k for k in range(self.data.core.volume_count) if only[k]]
 
     @property
     def is_needed(self):
@@ -272,6 +327,7 @@ cdef class Image:
         with nogil:
             status = frozen_from(&image.data, &source.data)
         raise_status(status, image.data.core)
+        image._take_note()
         return image
 
     @staticmethod
@@ -302,16 +358,40 @@ cdef class Image:
         image.base = base
         image.data.base = &base.data
         image.seq = base.seq
+        image.is_scratch = True
         return image
 
-    def apply(self, ExtentMap changes not None, uint64_t seq):
+    cdef Image _layer(self):
+        """What a scratch image has become, as ground for others: a few layers over its base.
+
+        A layer is merged with the one below unless that is more than twice as large. So there are
+        no more layers than a volume's blocks have binary digits, and a block is copied as often.
+        """
+        cdef Image ground = self, merged
+        cdef int status = OK
+        while ((<Image>ground.base).is_scratch
+               and ground.base.data.map.count <= 2 * ground.data.map.count):
+            merged = Image.scratch(ground.base.base)
+            with nogil:
+                status = scratch_take(&merged.data.map, &ground.data.map)
+                if status == OK:
+                    status = scratch_take(&merged.data.map, &ground.base.data.map)
+            raise_status(status, self.data.core)
+            merged.seq = ground.seq
+            ground = merged
+        return ground
+
+    def apply(self, ExtentMap changes not None, uint64_t seq, stamp=None):
         """A scratch image becomes state `seq`, which differs from its own by `changes`.
 
-        What a bridge starts from must have been checked. All of it is applied, or nothing.
+        What a bridge starts from must have been checked. All of it is applied, or nothing. Raises
+        Moved where anything has changed since the `stamp` was taken.
         """
         cdef int status
         with self.engine:
             self._check()
+            if stamp is not None:
+                self.engine.check_stamp(stamp)
             with nogil:
                 status = scratch_apply(&self.data, &changes.data)
             raise_status(status, self.data.core)
@@ -397,16 +477,18 @@ cdef class Image:
         cdef Core* core = self.data.core
         cdef int status = OK
         enter(core)
-        if core.guarded and core.entered == 0:
-            self.engine._settle()
-        if core.closed:
-            status = E_CLOSED
-        elif count < NOGIL_MIN_BYTES:
-            status = image_fetch(&self.data, volume, start, target, count)
-        else:
-            with nogil:
-                status = image_fetch(&self.data, volume, start, target, count)
         try:
+            if core.guarded and core.entered == 0:
+                self.engine._settle()
+            if core.closed:
+                status = E_CLOSED
+            elif count > HEARD_BYTES or image_behind(&self.data) > FOLLOWED_AT_ONCE:
+                status = fetch_on(&self.data, volume, start, target, count)
+            elif count < NOGIL_MIN_BYTES:
+                status = image_fetch(&self.data, volume, start, target, count)
+            else:
+                with nogil:
+                    status = image_fetch(&self.data, volume, start, target, count)
             if status == E_EXPIRED:
                 raise PointExpired(f"state {self.seq} can no longer be seen: the journal has let "
                                    f"go of entry {core.base_seq}; pin it, recover it, or use a "
@@ -419,19 +501,28 @@ cdef class Image:
     def materialise(self, uint32_t volume=0):
         """MemoryDevice: a copy of one whole volume at this state."""
         cdef MemoryDevice device
-        cdef int status
+        cdef Core* core = self.data.core
+        cdef Look look
         with self.engine:
             self._check()
-            device = MemoryDevice(self.data.core.volumes[volume].size)
-            with nogil:
-                status = image_materialise(&self.data, volume, device.data)
-            raise_status(status, self.data.core)
+            device = MemoryDevice(core.volumes[volume].size)
+            look_begin(&look, core)
+            try:
+                image_follow(&self.data, &look)
+                while not lay_out(self, volume, device.data, &look):
+                    device = MemoryDevice(device.length)    # what it began with has changed
+            finally:
+                look_end(&look, core)
         return device
 
     def blocks(self, uint32_t volume=0):
-        """ndarray of int64: blocks of 4096 bytes where production may differ from this state."""
+        """ndarray of int64: blocks of 4096 bytes where production may differ from this state.
+
+        Whatever the journal says of it: all that a copy holds, and all that was ever written.
+        """
         cdef list parts = []
         cdef Image image = self
+        cdef Live* live
         while image is not None:
             if image.data.kind == IMAGE_STORED:
                 if image.files[volume] is not None:
@@ -443,31 +534,149 @@ cdef class Image:
                     parts.append(_blocks_of_chunks(image.data.touched[volume],
                                                    image.data.core.volumes[volume].chunks))
                 parts.append(self.engine.write_kept(volume))
+            elif image.data.kind == IMAGE_KEPT:
+                parts.append(image._kept_blocks(volume))
             elif image.data.kind == IMAGE_LIVE:
-                raise_status(live_ready(image.data.live), self.data.core)
-                parts.append(_blocks_of_map(&image.data.live.map, volume))
+                raise_status(image_ready(&image.data), self.data.core)
+                live = image.data.live
+                while live is not NULL:
+                    parts.append(_blocks_of_map(&live.map, volume))
+                    live = live_next(live)
             elif image.data.kind == IMAGE_PATCHED:
                 parts.append(_blocks_of_map(&image.data.map, volume))
             image = image.base
         return numpy.unique(numpy.concatenate(parts)) if parts else numpy.empty(0, numpy.int64)
 
-    def differences(self, uint32_t volume=0):
-        """(offsets, lengths), int64: the ranges where production differs from this state."""
-        cdef RangeList ranges
+    cdef _kept_blocks(self, uint32_t volume):
+        suspects = self.suspects([volume])
+        if suspects is None:
+            return self.engine.write_kept(volume)
+        return _blocks_of_map(&(<ExtentMap>suspects).data, volume)
+
+    def noted_blocks(self):
+        """(volumes, blocks), int64: blocks written since by entries that have left the journal.
+
+        None where nobody knows.
+        """
+        cdef Left* left = &self.data.core.left
+        cdef const CopyNote* note = self.data.note
+        cdef uint64_t k
+        if note is NULL or not note.known or note.seq < left.complete_from:
+            return None
+        keys = [left.blocks[k].key - 1 for k in range(left.mask + 1 if left.blocks is not NULL
+                                                      else 0)
+                if left.blocks[k].key and left.blocks[k].seq > note.seq]
+        keys = numpy.array(keys, numpy.int64)
+        return keys >> 48, keys & 0xFFFFFFFFFFFF
+
+    def held_blocks(self, uint32_t volume=0):
+        """ndarray of int64: blocks of 4096 bytes that may hold anything but zeroes in this state.
+
+        What production holds now tells nothing of a past state where its bytes have become zeroes
+        since, which file systems may turn into holes: the journal's entries cover those.
+        """
+        cdef Image image = self
+        cdef Core* core = self.data.core
+        cdef uint64_t last = (core.volumes[volume].size + BLOCK_BYTES - 1) // BLOCK_BYTES
+        cdef list parts = []
+        with self.engine:
+            self._check()
+            while image is not None:
+                if image.data.kind == IMAGE_PRODUCTION:
+                    parts.append(self.engine.write_kept(volume))
+                elif image.data.kind == IMAGE_STORED:
+                    parts.append(image._stored_held(volume))
+                elif image.data.kind == IMAGE_FROZEN and image.data.touched[volume] is not NULL:
+                    parts.append(_blocks_of_chunks(image.data.touched[volume],
+                                                   core.volumes[volume].chunks))
+                elif image.data.kind == IMAGE_KEPT:
+                    parts += [self.engine.write_kept(volume), image._kept_blocks(volume)]
+                elif image.data.kind == IMAGE_LIVE:
+                    raise_status(image_ready(&image.data), core)
+                    parts.append(_blocks_of_map(&image.data.live.map, volume))
+                elif image.data.kind == IMAGE_PATCHED:
+                    parts.append(_blocks_of_map(&image.data.map, volume))
+                image = image.base
+        blocks = numpy.unique(numpy.concatenate(parts)) if parts else numpy.empty(0, numpy.int64)
+        return blocks[blocks < last]
+
+    cdef _stored_held(self, uint32_t volume):
+        """The same of a copy in files: what has bytes, and what has checksums that want some."""
+        cdef uint64_t size = self.data.core.volumes[volume].size
+        if self.files[volume] is None:
+            return numpy.empty(0, numpy.int64)
+        numbers = self._stored_numbers(self.files, volume, size)
+        return (numbers[:, None] * SUM_BLOCK_SUMS + numpy.arange(SUM_BLOCK_SUMS)).ravel()
+
+    def suspects(self, volumes=None):
+        """ExtentMap or None: where production may differ from this state; None: anywhere.
+
+        That is what journal and notes say was written since the copies that it is made of, and what
+        it differs from them itself. With `volumes`, a collection of indices, only of these.
+        """
+        cdef ExtentMap found = ExtentMap(self.engine)
         cdef int status
-        cdef const int64_t[::1] blocks = self.blocks(volume)
-        cdef uint64_t count = blocks.shape[0]
-        cdef const int64_t* first = &blocks[0] if count else NULL
+        found.data.only = _only(self.data.core, volumes)
+        with self.engine:
+            image_catch_up(&self.data)
+            with nogil:
+                status = image_suspects(&self.data, &found.data)
+            if status == UNKNOWN_RANGES:
+                return None
+            raise_status(status, self.data.core)
+        return found
+
+    def differences(self, uint32_t volume, offsets, lengths):
+        """(offsets, lengths), int64: the ranges where production differs from this state.
+
+        Only inside those given is looked, which rise, each inside a block of 4096 bytes.
+        """
+        cdef RangeList ranges
+        cdef int status = OK
+        cdef const int64_t[::1] starts = offsets
+        cdef const int64_t[::1] sizes = lengths
+        cdef uint64_t count = starts.shape[0]
+        cdef uint64_t first = 0, last
+        cdef Look look
         memset(&ranges, 0, sizeof(RangeList))
-        with nogil:
-            status = image_differences(&self.data, volume, first, count, &ranges)
+        look_begin(&look, self.data.core)
         try:
+            while first < count and status == OK:
+                last = min(first + HEARD_ENTRIES, count)    # of at most BLOCK_BYTES each
+                with nogil:
+                    status = image_differences(&self.data, volume, &starts[first], &sizes[first],
+                                               last - first, &ranges)
+                first = last
+                if first < count:
+                    look_still(&look, self.data.core)
             raise_status(status, self.data.core)
             return (_copy_of_int64(ranges.offsets, ranges.count),
                     _copy_of_int64(ranges.lengths, ranges.count))
         finally:
             free(ranges.offsets)
             free(ranges.lengths)
+
+    def restore(self, const int64_t[::1] volumes, const int64_t[::1] offsets,
+                const int64_t[::1] lengths, stamp):
+        """(first_seq, last_seq): in memory, journal and write this state over ranges of production.
+
+        All of it, or nothing. Raises Moved where anything has changed since the `stamp` was taken.
+        """
+        cdef Restoring what
+        cdef int status = OK
+        cdef uint64_t first
+        with self.engine:
+            self._check()
+            ask_clock(self.data.core)
+            self.engine.check_stamp(stamp)
+            first = self.data.core.seq + 1
+            what.count = offsets.shape[0]
+            if what.count:
+                what.volumes, what.offsets, what.lengths = &volumes[0], &offsets[0], &lengths[0]
+                with nogil:
+                    status = image_restore(&self.data, &what)
+            raise_status(status, self.data.core)
+            return first, self.data.core.seq
 
     def write_back(self, uint32_t volume, const int64_t[::1] offsets, const int64_t[::1] lengths):
         """Journal and write this state over ranges of production. The caller holds the lock."""
@@ -495,13 +704,15 @@ cdef class Image:
         Of a live image there are none: it has no blocks of its own.
         """
         cdef Core* core = self.data.core
-        cdef uint64_t block, blocks
+        cdef uint64_t block, stop, blocks
         cdef uint32_t volume
+        cdef int status
+        cdef Look look
         bad = []
         if self.data.kind == IMAGE_STORED:
             return self._verify_stored(self.files)
         if self.data.kind == IMAGE_PATCHED and self.base.data.kind == IMAGE_STORED:
-            return self._verify_stored(self.base.files)
+            return self._verify_stored((<Image>self.base).files)
         with self.engine:
             self._check()
             for volume in range(core.volume_count if self.data.kind == IMAGE_FROZEN else 0):
@@ -509,19 +720,22 @@ cdef class Image:
                     continue
                 blocks = (core.volumes[volume].size + SNAPSHOT_BLOCK_BYTES - 1) \
                     // SNAPSHOT_BLOCK_BYTES
-                for block in range(blocks):
-                    if not self.data.touched[volume][block * SNAPSHOT_BLOCK_BYTES >> CHUNK_SHIFT]:
-                        continue
-                    if frozen_check(&self.data, volume, block) != OK:
-                        bad.append((volume, block * SNAPSHOT_BLOCK_BYTES))
+                block = 0
+                while block < blocks:
+                    with nogil:
+                        status = frozen_check_on(&self.data, volume, &block, blocks)
+                    if status != OK:
+                        bad.append((volume, (block - 1) * SNAPSHOT_BLOCK_BYTES))
+                    look_begin(&look, core)    # each block is checked by itself
+                    look_up(&look, core)
         return bad
 
     def patches(self):
         """(volumes, offsets, lengths), int64: where a patched image differs from its base."""
         return _ranges_of_map(&self.data.map)
 
-    def _stored_blocks(self, list files, uint32_t volume, uint64_t size):
-        """Yield where the blocks start that may be anything but zeroes, or ought to be."""
+    cdef _stored_numbers(self, list files, uint32_t volume, uint64_t size):
+        """ndarray of int64: the blocks of checksums of what may be, or ought to be, no zeroes."""
         cdef uint64_t covered = SUM_BLOCK_SUMS * SNAPSHOT_BLOCK_BYTES
         cdef uint64_t sums_size = (size + covered - 1) // covered * SUM_BLOCK_BYTES
         copy, sums = files[volume], files[self.data.core.volume_count + volume]
@@ -530,7 +744,14 @@ cdef class Image:
         numbers += [numpy.arange(start // SUM_BLOCK_BYTES,
                                  (stop + SUM_BLOCK_BYTES - 1) // SUM_BLOCK_BYTES)
                     for start, stop in _extents_within(sums, sums_size)]
-        for number in numpy.unique(numpy.concatenate(numbers)) if numbers else ():
+        if not numbers:
+            return numpy.empty(0, numpy.int64)
+        return numpy.unique(numpy.concatenate(numbers)).astype(numpy.int64)
+
+    def _stored_blocks(self, list files, uint32_t volume, uint64_t size):
+        """Yield where the blocks start that may be anything but zeroes, or ought to be."""
+        cdef uint64_t covered = SUM_BLOCK_SUMS * SNAPSHOT_BLOCK_BYTES
+        for number in self._stored_numbers(files, volume, size):
             begin = int(number) * covered
             yield from range(begin, min(begin + covered, size), SNAPSHOT_BLOCK_BYTES)
 
@@ -560,62 +781,3 @@ cdef class Image:
                     else:
                         raise_status(status, core)
         return bad
-
-
-cdef _covered_flags(Engine engine, covered):
-    """A byte for each volume, 1 where it is among the indices `covered`, or that is None."""
-    count = engine.core.volume_count
-    return bytes([covered is None or k in covered for k in range(count)])
-
-
-def restore_outcome(Engine engine not None, const int64_t[::1] offsets,
-                    const int64_t[::1] lengths):
-    """int: the oldest state once these writes are in. Raises JournalFull."""
-    cdef uint64_t oldest = engine.core.base_seq
-    cdef uint64_t count = lengths.shape[0]
-    cdef int status = OK
-    if count:
-        with nogil:
-            if engine.core.disk is not NULL:
-                status = disk_restore_simulate(engine.core, &offsets[0], &lengths[0], count,
-                                               &oldest)
-            else:
-                status = restore_simulate(engine.core, &lengths[0], count, &oldest)
-    raise_status(status, engine.core)
-    return oldest
-
-
-cdef _ranges_of_map(const ExtentMapData* map):
-    cdef uint64_t k
-    table = numpy.empty((3, map.count), numpy.int64)
-    cdef int64_t[:, ::1] rows = table
-    for k in range(map.count):
-        rows[0, k] = map.fragments[k].volume
-        rows[1, k] = <int64_t>map.fragments[k].offset
-        rows[2, k] = map.fragments[k].length
-    return table[0], table[1], table[2]
-
-
-cdef void map_flag_verified(ExtentMapData* map) noexcept nogil:
-    cdef uint64_t k
-    for k in range(map.count):
-        map.fragments[k].flags |= FRAGMENT_VERIFIED
-
-
-cdef _blocks_of_map(const ExtentMapData* map, uint32_t volume):
-    cdef uint64_t k
-    blocks = numpy.empty(map.count, numpy.int64)
-    cdef int64_t[::1] numbers = blocks
-    cdef uint64_t used = 0
-    for k in range(map.count):
-        if map.fragments[k].volume == volume:
-            numbers[used] = <int64_t>(map.fragments[k].offset >> BLOCK_SHIFT)
-            used += 1
-    return blocks[:used]
-
-
-cdef _copy_of_int64(const int64_t* numbers, uint64_t count):
-    if count == 0:
-        return numpy.empty(0, numpy.int64)
-    return numpy.frombuffer(PyMemoryView_FromMemory(<char*>numbers, count * sizeof(int64_t),
-                                                    PyBUF_READ), numpy.int64).copy()

@@ -2,10 +2,11 @@
 # of SUM_BLOCK_SUMS XXH3-64 sums, one for each block of the copy, then one over these sums, seeded
 # with the image's seed, the volume and the block's number. A block of checksums that was never
 # written says that all of the copy that it covers is zeroes.
+#
+# Takes: _hash, _memory, _device, _log
 
 cdef enum:
     SUM_BLOCK_BYTES = 4096       # (SUM_BLOCK_SUMS + 1) * 8
-    STORED_PIECE_BYTES = 1048576
 
 
 cdef int stored_create(ImageData* image) noexcept nogil:
@@ -120,38 +121,10 @@ cdef int stored_fetch(ImageData* image, uint32_t volume, uint64_t offset, uint8_
     return status
 
 
-cdef int stored_write(ImageData* image, ImageData* source, uint32_t volume, uint64_t number,
-                      uint8_t* buffer, bint copy) noexcept nogil:
-    """Store the blocks that one block of checksums covers: from `source`, or, where the copy is
-    there already (cloned), only their checksums. `buffer` has room for them and for the sums."""
-    cdef Core* core = image.core
-    cdef uint64_t size = core.volumes[volume].size
-    cdef uint64_t start = number * SUM_BLOCK_SUMS * SNAPSHOT_BLOCK_BYTES
-    cdef uint64_t length = size - start, k, first, block
-    cdef uint64_t* sums = <uint64_t*>(buffer + SUM_BLOCK_SUMS * SNAPSHOT_BLOCK_BYTES)
-    cdef int status
-    if length > SUM_BLOCK_SUMS * SNAPSHOT_BLOCK_BYTES:
-        length = SUM_BLOCK_SUMS * SNAPSHOT_BLOCK_BYTES
-    status = image_fetch(source, volume, start, buffer, length)
-    if status != OK or is_zero(buffer, length):
-        return status
-    memset(sums, 0, SUM_BLOCK_BYTES)
-    k = 0
-    while k < length and status == OK:
-        first = k
-        while k < length:    # a run of blocks that are not zeroes
-            block = length - k if length - k < SNAPSHOT_BLOCK_BYTES else SNAPSHOT_BLOCK_BYTES
-            sums[k // SNAPSHOT_BLOCK_BYTES] = hash64(buffer + k, block)
-            if is_zero(buffer + k, block):
-                break
-            k += block
-        if k > first and copy:
-            status = device_write(&image.copies[volume], buffer + first, k - first,
-                                  start + first, &core.disk.error)
-        if k < length:
-            k += block
-    sums[SUM_BLOCK_SUMS] = sums_own(image, sums, volume, number)
-    if status == OK:
-        status = device_write(&image.sum_files[volume], <uint8_t*>sums, SUM_BLOCK_BYTES,
-                              number * SUM_BLOCK_BYTES, &core.disk.error)
-    return status
+cdef inline bint is_damage(int status) noexcept nogil:
+    return status == E_CORRUPT or status == E_LOST or status == E_DISAGREE
+
+
+cdef inline uint64_t copied_sum(const uint8_t* block, uint64_t length, bint bad) noexcept nogil:
+    """A block that could not be read has a checksum that it never matches."""
+    return ~hash64(block, length) if bad else hash64(block, length)

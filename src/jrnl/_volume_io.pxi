@@ -1,4 +1,7 @@
 # A volume's reads and writes: Python's arguments in, one core call, the seq out.
+#
+# Takes: _lock, _memory, _errors, _look, _ring, _reading, _reclaim, _write, _edit, _reentry,
+# _arguments, _engine
 
 cdef enum:
     NOGIL_MIN_BYTES = 65536      # copies at least this long let other Python threads run
@@ -10,9 +13,6 @@ cdef class VolumeIO:
 
     Attributes
     ----------
-    engine : Engine
-    index : int
-        Place among the store's volumes.
     size : int
         Bytes.
     """
@@ -24,6 +24,15 @@ cdef class VolumeIO:
         self.core = engine.core
         self.index = index
         self.size = engine.core.volumes[index].size
+
+    @property
+    def _engine(self):
+        return self.engine
+
+    @property
+    def _index(self):
+        """Place among the store's volumes."""
+        return self.index
 
     def write(self, offset, data):
         """Write `data` at `offset`; the overwritten range goes to the journal first.
@@ -70,8 +79,16 @@ cdef class VolumeIO:
         else:
             source = <const uint8_t*>PyBytes_AS_STRING(data)
             length = PyBytes_GET_SIZE(data)
-        enter(self.core)
-        if length < NOGIL_MIN_BYTES:
+        if self.core.disk is NULL and start < self.size:    # on its way while the lock is taken
+            jrnl_prefetch(self.core.volumes[self.index].data + start, 1)
+        if not may_enter(self.core):
+            if exported:
+                PyBuffer_Release(&view)
+            raise_status(E_BUSY, self.core)
+        status = call_check(self.core)
+        if status != OK:
+            pass
+        elif length < NOGIL_MIN_BYTES:
             status = core_write(self.core, self.index, start, source, length)
         else:
             with nogil:
@@ -108,7 +125,7 @@ cdef class VolumeIO:
             As `write`, before anything has changed.
         """
         cdef Py_buffer places, view
-        cdef uint64_t count, length, seq
+        cdef uint64_t count, length, seq, before
         cdef bint low
         cdef int status
         array = _as_offsets(offsets, self.size)
@@ -119,9 +136,13 @@ cdef class VolumeIO:
             try:
                 length = block_length(&view, count)
                 enter(self.core)
-                with nogil:
-                    status = core_write_many(self.core, self.index, <const int64_t*>places.buf,
-                                             count, <const uint8_t*>view.buf, length)
+                before = self.core.seq
+                status = call_check(self.core)
+                if status == OK:
+                    with nogil:
+                        status = core_write_many(self.core, self.index,
+                                                 <const int64_t*>places.buf, count,
+                                                 <const uint8_t*>view.buf, length)
                 seq = self.core.seq
                 low = take_low(self.core)
                 core_unlock(self.core)
@@ -135,6 +156,10 @@ cdef class VolumeIO:
             bad = (array < 0) | (array > self.size) | (array > <int64_t>(self.size - length)
                                                        if length <= self.size else True)
             raise_bounds(int(array[bad][0]), length, self.size)
+        if status == E_NO_MEMORY and seq != before:
+            raise MemoryError(f"not enough memory to fold; entries {before + 1} to {seq} of a "
+                              "batch longer than the journal are made: rewind to before them, "
+                              "or write the rest")
         raise_status(status, self.core)
         return seq
 
@@ -160,22 +185,53 @@ cdef class VolumeIO:
         cdef int status
         take_buffer(buffer, &view, PyBUF_WRITABLE)
         cdef uint64_t length = view.len
-        status = self._read(start, <uint8_t*>view.buf, length)
-        PyBuffer_Release(&view)
+        try:
+            status = self._read(start, <uint8_t*>view.buf, length)
+        finally:
+            PyBuffer_Release(&view)
         if status == E_BOUNDS:
             raise_bounds(offset, length, self.size)
         raise_status(status, self.core)
 
-    cdef int _read(self, uint64_t offset, uint8_t* target, uint64_t length) noexcept:
+    cdef int _read(self, uint64_t offset, uint8_t* target, uint64_t length) except? -1000:
         cdef int status
         enter(self.core)
-        if length < NOGIL_MIN_BYTES:
+        status = call_check(self.core)
+        if status != OK:
+            pass
+        elif length < NOGIL_MIN_BYTES:
             status = core_read(self.core, self.index, offset, target, length)
-        else:
+        elif length <= HEARD_BYTES:
             with nogil:
                 status = core_read(self.core, self.index, offset, target, length)
+        else:
+            status = range_check(self.core, self.index, offset, length)
+            try:
+                if status == OK:
+                    status = self._read_on(offset, target, length)
+            finally:
+                core_unlock(self.core)
+            return status
         core_unlock(self.core)
         return status
+
+    cdef int _read_on(self, uint64_t offset, uint8_t* target, uint64_t length) except? -1000:
+        """A part at a time; all of it is of one state."""
+        cdef uint64_t done = 0, part
+        cdef Look look
+        cdef int status = OK
+        look_begin(&look, self.core)
+        try:
+            while status == OK and done < length:
+                part = min(length - done, <uint64_t>HEARD_BYTES)
+                with nogil:
+                    status = core_read(self.core, self.index, offset + done, target + done, part)
+                done += part
+                if done < length and look_up(&look, self.core):
+                    done = 0
+            return status
+        finally:
+            look_end(&look, self.core)
 
     def discard(self, offset, length):
         """Declare a range unused: it reads as zeroes from now on, and can be brought back.
@@ -204,8 +260,10 @@ cdef class VolumeIO:
         cdef bint low
         cdef int status
         enter(self.core)
-        with nogil:
-            status = core_fill_zero(self.core, kind, self.index, start, count)
+        status = call_check(self.core)
+        if status == OK:
+            with nogil:
+                status = core_fill_zero(self.core, kind, self.index, start, count)
         seq = self.core.seq
         low = take_low(self.core)
         core_unlock(self.core)
@@ -248,11 +306,13 @@ cdef class Edit:
         if self.array is not None:
             raise InvalidArgument("this edit is open already; call edit() again for another")
         enter(volume.core)
-        with nogil:
-            if count:
-                status = edit_begin(volume.core, volume.index, start, count)
-            else:
-                status = range_check(volume.core, volume.index, start, count)
+        status = call_check(volume.core)
+        if status == OK:
+            with nogil:
+                if count:
+                    status = edit_begin(volume.core, volume.index, start, count)
+                else:
+                    status = range_check(volume.core, volume.index, start, count)
         if status != OK or count == 0:
             core_unlock(volume.core)
         if status == E_BOUNDS:

@@ -1,49 +1,12 @@
 # The write path: copy the old range into the ring, write the header, copy the new data in.
-
-cdef extern from "_stream.h" nogil:
-    ctypedef void (*jrnl_stream_fn)(uint8_t* dst, const uint8_t* src, size_t length) noexcept
-    void jrnl_prefetch(const uint8_t* at, size_t length)
-    void jrnl_prefetch_read(const uint8_t* at, size_t length)
-    void jrnl_stream_fence()
-    jrnl_stream_fn jrnl_stream_choose(const char** name)
-    jrnl_stream_fn jrnl_copy_choose()
+#
+# Takes: _hash, _kernels, _memory, _ring, _log, _reading, _extent_map, _keep, _reclaim, _room,
+# _disk_write, _disk_batch
 
 cdef enum:
-    CHUNK_SHIFT = 16             # a volume's touched map has one byte for each 64 KiB
-    PREFETCH_BYTES = 1024        # of the next block: the rest is the hardware's to fetch
-    STREAM_MIN_BYTES = 512       # below this the stores of a whole line do not pay
-    STRING_MIN_BYTES = 1024      # below this a string instruction takes longer to start than to run
-    CACHED_BYTES = 16777216      # images written since a rewind that may still lie in the cache
-
-cdef const char* stream_name
-cdef jrnl_stream_fn stream_copy = jrnl_stream_choose(&stream_name)
-cdef jrnl_stream_fn string_copy = jrnl_copy_choose()
-
-
-cdef inline void copy_block(uint8_t* target, const uint8_t* source, uint64_t length) noexcept nogil:
-    if length >= STRING_MIN_BYTES:
-        string_copy(target, source, length)
-    else:
-        memcpy(target, source, length)
-
-
-cdef inline void touch(VolumeMemory* volume, uint64_t offset, uint64_t length) noexcept nogil:
-    cdef uint64_t chunk = offset >> CHUNK_SHIFT
-    cdef uint64_t last = (offset + length - 1) >> CHUNK_SHIFT
-    while chunk <= last:
-        volume.touched[chunk] = 1
-        chunk += 1
-
-
-cdef inline int range_check(const Core* core, uint32_t volume, uint64_t offset,
-                            uint64_t length) noexcept nogil:
-    if core.closed:
-        return E_CLOSED
-    if volume >= core.volume_count or offset > core.volumes[volume].size:
-        return E_BOUNDS
-    if length > core.volumes[volume].size - offset:
-        return E_BOUNDS
-    return OK
+    ONE_PASS_MIN_BYTES = 1024    # below this the pass takes longer to begin than it saves
+    BATCH_PASS_MIN_BYTES = 512   # ... in a batch, whose blocks are on their way before
+    CALL_AHEAD_BYTES = 2048      # how far a single write fetches ahead of itself
 
 
 cdef inline int write_check(const Core* core, uint32_t volume, uint64_t offset,
@@ -54,27 +17,60 @@ cdef inline int write_check(const Core* core, uint32_t volume, uint64_t offset,
     return status
 
 
-cdef inline uint64_t write_room(const Core* core, uint64_t length) noexcept nogil:
-    """Bytes in the image area that one WRITE of `length` bytes takes."""
-    cdef uint64_t room = align_up(length)
-    return room + room if core.images_mode == IMAGES_BOTH else room
+cdef inline bint goes_past(const Core* core) noexcept nogil:
+    """Whether images go past the cache: what a rewind is likely to read back soon does not."""
+    return core.since_rewind >= CACHED_BYTES
 
 
-cdef inline void keep_image(Core* core, uint8_t* image, const uint8_t* source, uint64_t length,
-                            bint stream) noexcept nogil:
-    # What a rewind is likely to read back soon stays in the cache; the rest goes past it.
-    if stream and length >= STREAM_MIN_BYTES and core.since_rewind >= CACHED_BYTES:
-        stream_copy(image, source, length)
-    else:
-        memcpy(image, source, length)
+cdef inline void write_in_one_pass(Core* core, EntryHeader* entry, uint8_t* target,
+                                   const uint8_t* data, uint64_t ahead) noexcept nogil:
+    """The images of entry.flags, their sums, and the data in place."""
+    cdef KernelWrite write
+    cdef uint8_t* image = core.images + entry.position
+    write.before = NULL
+    write.after = NULL
+    if entry.flags & FLAG_BEFORE:
+        write.before = image
+        image += align_up(entry.length)
+    if entry.flags & FLAG_AFTER:
+        write.after = image
+    write.target = target
+    write.data = data
+    write.length = entry.length
+    write.ahead = ahead
+    write.before_sum = &entry.before_sum
+    write.after_sum = &entry.after_sum
+    kernels.write(&write, goes_past(core))
+    if not core.checksum:
+        entry.before_sum = entry.after_sum = 0
+
+
+cdef inline void write_in_steps(Core* core, EntryHeader* entry, uint8_t* target,
+                                const uint8_t* data) noexcept nogil:
+    cdef uint64_t length = entry.length
+    cdef uint8_t* image = core.images + entry.position
+    if entry.flags & FLAG_BEFORE:
+        memcpy(image, target, length)
+        if core.checksum:
+            entry.before_sum = hash64(target, length)   # in the cache now, unlike the image
+        image += align_up(length)
+    if entry.flags & FLAG_AFTER:
+        # The caller's buffer may change under us: only the journal's copy is summed and applied.
+        memcpy(image, data, length)
+        data = image
+        if core.checksum:
+            entry.after_sum = hash64(image, length)
+    memmove(target, data, length)    # the caller's buffer may be a part of production itself
 
 
 cdef inline int write_one(Core* core, uint32_t volume, uint64_t offset, const uint8_t* data,
-                          uint64_t length, bint stream) noexcept nogil:
-    """One WRITE entry. Range and length are checked, the clock is read, the lock is held."""
+                          uint64_t length, const uint8_t* next) noexcept nogil:
+    """One WRITE entry. Range and length are checked, the clock is read, the lock is held.
+
+    `next` is what the batch's next write will go to, or its last one went to; NULL: a single write.
+    """
     cdef EntryHeader entry
     cdef uint8_t* target = core.volumes[volume].data + offset
-    cdef uint8_t* image
     cdef uint64_t room = write_room(core, length)
     cdef int status = core_reserve(core, room, &entry.position)
     if status != OK:
@@ -83,24 +79,17 @@ cdef inline int write_one(Core* core, uint32_t volume, uint64_t offset, const ui
     entry.length = <uint32_t>length
     entry.volume = <uint16_t>volume
     entry.kind = KIND_WRITE
-    entry.flags = 0
+    entry.flags = <uint8_t>core.images_mode    # IMAGES_* and FLAG_* share their bits
     entry.before_sum = 0
     entry.after_sum = 0
-    image = core.images + entry.position
-    if core.images_mode & IMAGES_BEFORE:
-        entry.flags = FLAG_BEFORE
-        keep_image(core, image, target, length, stream)
-        if core.checksum:
-            entry.before_sum = hash64(target, length)   # in the cache now, unlike the image
-        image += align_up(length)
-    if core.images_mode & IMAGES_AFTER:
-        # The caller's buffer may change under us: only the journal's copy is summed and applied.
-        entry.flags |= FLAG_AFTER
-        memcpy(image, data, length)
-        data = image
-        if core.checksum:
-            entry.after_sum = hash64(image, length)
-    memmove(target, data, length)    # the caller's buffer may be a part of production itself
+    if next is not NULL:
+        jrnl_prefetch_far(next, length if length < JRNL_AHEAD_BYTES else JRNL_AHEAD_BYTES)
+    if (length >= (ONE_PASS_MIN_BYTES if next is NULL else BATCH_PASS_MIN_BYTES)
+            and kernels is not NULL and is_apart(target, data, length)):
+        write_in_one_pass(core, &entry, target, data,
+                          CALL_AHEAD_BYTES if next is NULL else JRNL_AHEAD_BYTES)
+    else:
+        write_in_steps(core, &entry, target, data)
     touch(&core.volumes[volume], offset, length)
     core_append(core, &entry, room)
     return OK
@@ -116,22 +105,34 @@ cdef int core_write(Core* core, uint32_t volume, uint64_t offset, const uint8_t*
         return status
     if core.disk is not NULL:
         return disk_write(core, volume, offset, data, length)
-    jrnl_prefetch(core.volumes[volume].data + offset,
-                  length if length < PREFETCH_BYTES else PREFETCH_BYTES)
+    jrnl_prefetch(core.volumes[volume].data + offset, 1)    # ends the walk to its page soonest
+    jrnl_prefetch_far(core.volumes[volume].data + offset,
+                      length if length < JRNL_AHEAD_BYTES else JRNL_AHEAD_BYTES)
+    jrnl_prefetch(&core.volumes[volume].touched[offset >> CHUNK_SHIFT], 1)
     if core.edits is not NULL and edit_overlaps(core, volume, offset, length):
         return E_EDIT
     core_tick(core)
-    return write_one(core, volume, offset, data, length, False)
+    return write_one(core, volume, offset, data, length, NULL)
 
 
 cdef int core_write_many(Core* core, uint32_t volume, const int64_t* offsets, uint64_t count,
                          const uint8_t* data, uint64_t length) noexcept nogil:
-    """`count` writes of `length` bytes each, in order; all are checked before the first is made."""
-    cdef uint64_t k, ahead
+    """`count` writes of `length` bytes each, in order; all are checked before the first is made.
+
+    What a fold runs must not write in between, nor into the room that was found.
+    """
     cdef int status
-    cdef uint8_t* base
     ask_clock(core)
-    status = range_check(core, volume, 0, 0)
+    core.sealed += 1
+    status = write_all(core, volume, offsets, count, data, length)
+    core.sealed -= 1
+    return status
+
+
+cdef int write_all(Core* core, uint32_t volume, const int64_t* offsets, uint64_t count,
+                   const uint8_t* data, uint64_t length) noexcept nogil:
+    cdef uint64_t k
+    cdef int status = range_check(core, volume, 0, 0)
     if status != OK or count == 0:
         return status
     for k in range(count):
@@ -146,36 +147,34 @@ cdef int core_write_many(Core* core, uint32_t volume, const int64_t* offsets, ui
         return disk_write_many(core, volume, offsets, count, data, length)
     core_tick(core)
     status = room_check(core, NULL, length, count)
+    if status == OK:
+        status = keep_reserve(core, count, count, count * length)
     if status == OK and core.fold:
         status = fold_ahead(core, volume, 0, length, count)
     if status != OK:
         return status
-    base = core.volumes[volume].data
-    ahead = length if length < PREFETCH_BYTES else PREFETCH_BYTES
+    fetch_group(&core.volumes[volume], offsets, 0, count, length)
     for k in range(count):
-        if k + 1 < count:
-            jrnl_prefetch(base + offsets[k + 1], ahead)
-        status = write_one(core, volume, <uint64_t>offsets[k], data + k * length, length, True)
+        if k % GROUP == 0:
+            fetch_group(&core.volumes[volume], offsets, k + GROUP, count, length)
+        status = write_one(core, volume, <uint64_t>offsets[k], data + k * length, length,
+                           core.volumes[volume].data + offsets[k + 1 if k + 1 < count else k])
         if status != OK:
             return status
     jrnl_stream_fence()
     return OK
 
 
-cdef bint all_zero(const VolumeMemory* volume, uint64_t offset, uint64_t length) noexcept nogil:
-    """Whether a range reads as zeroes; chunks that were never written are not looked at."""
-    cdef uint64_t end = offset + length, stop
-    cdef const uint8_t* data
-    while offset < end:
-        stop = ((offset >> CHUNK_SHIFT) + 1) << CHUNK_SHIFT
-        if stop > end:
-            stop = end
-        if volume.touched[offset >> CHUNK_SHIFT]:
-            data = volume.data + offset
-            if data[0] or memcmp(data, data + 1, stop - offset - 1):
-                return False
-        offset = stop
-    return True
+cdef void fetch_group(const VolumeMemory* volume, const int64_t* offsets, uint64_t first,
+                      uint64_t count, uint64_t length) noexcept nogil:
+    """Have the pages of the next few blocks looked up, and all of short ones fetched.
+
+    A walk through the page tables takes as long as a block: they overlap only when begun together.
+    """
+    cdef uint64_t k, end = first + GROUP if first + GROUP < count else count
+    for k in range(first, end):
+        jrnl_prefetch(volume.data + offsets[k], length if length < BATCH_PASS_MIN_BYTES else 1)
+        jrnl_prefetch(&volume.touched[<uint64_t>offsets[k] >> CHUNK_SHIFT], 1)
 
 
 cdef int zero_one(Core* core, int kind, uint32_t volume, uint64_t offset,
@@ -184,14 +183,20 @@ cdef int zero_one(Core* core, int kind, uint32_t volume, uint64_t offset,
     cdef EntryHeader entry
     cdef VolumeMemory* memory = &core.volumes[volume]
     cdef uint8_t* target = memory.data + offset
-    cdef bint was_zero = all_zero(memory, offset, length)
-    cdef uint64_t room = 0
+    cdef bint was_zero
+    cdef uint64_t room, seq, sum
     cdef int status
-    if core.images_mode & IMAGES_BEFORE and not was_zero:
-        room = align_up(length)
-    status = core_reserve(core, room, &entry.position)
-    if status != OK:
-        return status
+    while True:
+        was_zero = all_zero(memory, offset, length)
+        room = 0
+        if core.images_mode & IMAGES_BEFORE and not was_zero:
+            room = align_up(length)
+        seq = core.seq
+        status = core_reserve(core, room, &entry.position)
+        if status != OK:
+            return status
+        if seq == core.seq:
+            break    # else a call from inside the fold has written, perhaps here
     entry.offset = offset
     entry.length = <uint32_t>length
     entry.volume = <uint16_t>volume
@@ -204,9 +209,9 @@ cdef int zero_one(Core* core, int kind, uint32_t volume, uint64_t offset,
         if was_zero:
             entry.flags |= FLAG_BEFORE_ZERO
         else:
-            memcpy(core.images + entry.position, target, length)
-            if core.checksum:
-                entry.before_sum = hash64(target, length)
+            sum = copy_and_sum(core.images + entry.position, target, length, target,
+                               goes_past(core))
+            entry.before_sum = sum if core.checksum else 0
     if core.images_mode & IMAGES_AFTER:
         entry.flags |= FLAG_AFTER | FLAG_AFTER_ZERO
     if not was_zero:
@@ -215,13 +220,63 @@ cdef int zero_one(Core* core, int kind, uint32_t volume, uint64_t offset,
     return OK
 
 
+cdef uint64_t zeroes_pass_by(Core* core, uint32_t volume, uint64_t offset,
+                             uint64_t length, uint64_t* looked) noexcept nogil:
+    """Count pieces as made that change nothing, and leave the ring before the call is done.
+
+    Those that follow fill all slots. Return the bytes that were passed by: a discard of a large
+    sparse volume costs its last pieces alone. Before `looked` there is no more of that.
+    """
+    cdef VolumeMemory* memory = &core.volumes[volume]
+    cdef uint64_t first = offset >> CHUNK_SHIFT, end = offset + length, count
+    cdef const uint8_t* found
+    looked[0] = end
+    if length // core.piece_max <= 2 * core.ring.slots:
+        return 0
+    if (may_not_evict(core) or core.guarded or core.fold or core.newest is not NULL
+            or core.watched or not (core.images_mode & IMAGES_BEFORE
+                                    or core.left.low == NO_SLOT)):
+        return 0    # somebody looks at each entry that leaves
+    found = <const uint8_t*>memchr(memory.touched + first, 1,
+                                   ((end - 1) >> CHUNK_SHIFT) + 1 - first)
+    if found is not NULL:
+        end = <uint64_t>(found - memory.touched) << CHUNK_SHIFT
+        looked[0] = end + 1
+    if end <= offset:
+        return 0
+    count = (end - offset) // core.piece_max
+    if count <= 2 * core.ring.slots:
+        return 0
+    count -= core.ring.slots
+    while core.ring.slot_tail < core.ring.slot_head:
+        if core_evict_oldest(core) != OK:
+            return 0
+    core.ring.slot_tail += count
+    core.ring.slot_head += count
+    core.seq += count
+    core.evictions += count
+    core.base_seq = core.seq
+    core.base_time_ns = core.time_ns
+    if core.base_seq <= core.left.low:
+        core.left.complete_from = core.base_seq
+    return count * core.piece_max
+
+
 cdef int core_fill_zero(Core* core, int kind, uint32_t volume, uint64_t offset,
                         uint64_t length) noexcept nogil:
     """DISCARD or ZEROES over any length, in pieces; all of them fit or none is made."""
-    cdef uint64_t piece
     cdef int status
     ask_clock(core)
-    status = range_check(core, volume, offset, length)
+    core.sealed += length > core.piece_max    # as core_write_many
+    status = zero_all(core, kind, volume, offset, length)
+    core.sealed -= length > core.piece_max
+    return status
+
+
+cdef int zero_all(Core* core, int kind, uint32_t volume, uint64_t offset,
+                  uint64_t length) noexcept nogil:
+    cdef uint64_t piece, looked = 0
+    cdef int status = range_check(core, volume, offset, length)
     if status != OK or length == 0:
         return status
     if core.edits is not NULL and edit_overlaps(core, volume, offset, length):
@@ -230,21 +285,29 @@ cdef int core_fill_zero(Core* core, int kind, uint32_t volume, uint64_t offset,
     core_tick(core)
     if status == OK:
         status = zero_room_check(core, volume, offset, length)
+    if status == OK and core.newest is not NULL:
+        piece = (min(length, 4 * core.capacity) if core.disk is not NULL
+                 else touched_bytes(core, volume, offset, length))
+        status = keep_reserve(core, length // core.piece_max + 1,
+                              min(piece >> CHUNK_SHIFT, length // core.piece_max) + 1, piece)
     if status == OK and core.fold and core.disk is NULL:
         status = fold_ahead(core, volume, offset, length, 0)
     if status != OK:
         return status
+    if core.disk is not NULL:
+        return disk_fill_zero(core, kind, volume, offset, length)
     while length:
+        if offset >= looked:
+            piece = zeroes_pass_by(core, volume, offset, length, &looked)
+            offset += piece
+            length -= piece
         piece = length if length < core.piece_max else core.piece_max
-        if core.disk is not NULL:
-            status = disk_zero_one(core, kind, volume, offset, piece)
-        else:
-            status = zero_one(core, kind, volume, offset, piece)
+        status = zero_one(core, kind, volume, offset, piece)
         if status != OK:
             return status
         offset += piece
         length -= piece
-    return OK if core.disk is NULL else disk_written(core)
+    return OK
 
 
 cdef int core_note(Core* core, int kind, uint64_t offset, const uint8_t* text,
@@ -280,7 +343,7 @@ cdef int note_now(Core* core, int kind, uint64_t offset, const uint8_t* text,
     entry.before_sum = 0
     entry.after_sum = 0
     if core.disk is not NULL and kind == KIND_REWIND:
-        entry.before_sum = last_live_seq(core)
+        entry.before_sum = last_live_seq(core, offset)
     if length:
         entry.flags = FLAG_AFTER
         memcpy(image, text, length)
@@ -290,59 +353,4 @@ cdef int note_now(Core* core, int kind, uint64_t offset, const uint8_t* text,
     return OK
 
 
-cdef int core_read(Core* core, uint32_t volume, uint64_t offset, uint8_t* data,
-                   uint64_t length) noexcept nogil:
-    cdef int status = range_check(core, volume, offset, length)
-    if status == OK and length and core.disk is not NULL:
-        return volume_fetch(core, volume, offset, data, length)
-    if status == OK and length:
-        memmove(data, core.volumes[volume].data + offset, length)
-    return status
-
-
 # Will it fit? A journal of which not all may leave refuses a batch whole.
-
-cdef inline bint may_not_evict(const Core* core) noexcept nogil:
-    return core.refuse or core.edits is not NULL or keeps_some(core)
-
-
-cdef int room_check(Core* core, const int64_t* lengths, uint64_t length,
-                    uint64_t count) noexcept nogil:
-    """Whether `count` writes (of lengths[k], or all of `length`) fit where none may be refused."""
-    cdef RingRun run
-    cdef uint64_t k
-    cdef int status
-    if not may_not_evict(core):
-        return OK
-    if core.disk is not NULL:
-        return disk_room_check(core, lengths, length, count)
-    ring_run_begin(core, &run)
-    for k in range(count):
-        status = ring_run_add(core, &run, write_room(core, <uint64_t>lengths[k] if lengths
-                                                     is not NULL else length))
-        if status != OK:
-            return status
-    return OK
-
-
-cdef int zero_room_check(Core* core, uint32_t volume, uint64_t offset,
-                         uint64_t length) noexcept nogil:
-    cdef RingRun run
-    cdef uint64_t piece, room
-    cdef int status
-    if not may_not_evict(core):
-        return OK
-    if core.disk is not NULL:
-        return disk_zero_room_check(core, offset, length)
-    ring_run_begin(core, &run)
-    while length:
-        piece = length if length < core.piece_max else core.piece_max
-        room = 0
-        if core.images_mode & IMAGES_BEFORE and not all_zero(&core.volumes[volume], offset, piece):
-            room = align_up(piece)
-        status = ring_run_add(core, &run, room)
-        if status != OK:
-            return status
-        offset += piece
-        length -= piece
-    return OK

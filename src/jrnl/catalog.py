@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import (
+    Callable,
+    ItemsView,
+    Iterable,
+    Iterator,
+    KeysView,
+    Mapping,
+    Sequence,
+    ValuesView,
+)
 from contextlib import contextmanager
 from itertools import count
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Protocol
 from weakref import WeakValueDictionary
 
-from jrnl._core import VolumeIO
+from jrnl._core import Moved, VolumeIO, forget
 from jrnl.errors import InvalidArgument, NameTaken, UnknownPoint, UnknownVolume
+from jrnl.plan import AFTER
 from jrnl.points import PRODUCTION, Mark, check_name
+from jrnl.steady import steadily
 
 if TYPE_CHECKING:
     from jrnl._core import Engine, ExtentMap, Image
@@ -24,6 +36,9 @@ _NAMES_SHOWN = 8
 
 class Keeps(Protocol):
     """What a store on disk does beside; see `keeper`."""
+
+    def check_recovery(self, name: str, volumes: Iterable[int] | None) -> None:
+        """Raise CatalogFull where one more recovery could not be kept."""
 
     def preserve(self) -> Image:
         """Copy production as it is now."""
@@ -81,10 +96,13 @@ class Catalog:
         self.snapshots: dict[str, Snapshot] = {}
         self._alive = alive
         self._marks: dict[str, Mark] = {}
+        self._marks_changes = 0
+        self._marks_shown: tuple[object, dict[str, Mark]] = None, {}  # and of which moment
         self._passing: set[str] = set()  # names of marks that no opening finds again
         self._prune_at = _PRUNE_EVERY
         self._recovery_ids = count(1)
         self._open_recoveries: WeakValueDictionary[int, Recovery] = WeakValueDictionary()
+        self.listed = 0  # how often a recovery has come or gone
         self._kept_recoveries: dict[int, Recovery] = {}
         self.keeper: Keeps | None = None
         self.folding: Folds | None = None
@@ -104,17 +122,20 @@ class Catalog:
 
     def add_snapshot(self, snapshot: Snapshot) -> None:
         """Enter a snapshot under its name."""
-        self.snapshots[snapshot.name] = snapshot
+        self.snapshots = {**self.snapshots, snapshot.name: snapshot}  # who walks it goes on
         self.snapshots_changed()
 
     def drop_snapshot(self, snapshot: Snapshot) -> None:
         """Take a snapshot out again, if it is there."""
         if self.snapshots.get(snapshot.name) is snapshot:
-            del self.snapshots[snapshot.name]
+            self.snapshots = {
+                name: other for name, other in self.snapshots.items() if other is not snapshot
+            }
             self.snapshots_changed()
 
     def snapshots_changed(self) -> None:
         """Tell who must know that there is another snapshot, or one less."""
+        self.copier.engine.turn()
         if self.folding is not None:
             self.folding.refresh()
 
@@ -141,40 +162,50 @@ class Catalog:
         if len(self._marks) >= self._prune_at:
             self._prune()
         self._marks[mark.name] = mark
+        self._marks_changes += 1  # afterwards: who looks in between has looked before
 
     def load_marks(self, rows: Iterable[Sequence[Any]]) -> None:
         """Enter the marks that a log holds, oldest first."""
         for name, seq, time_ns, *volumes in rows:
             known = [volume for volume in volumes if volume in self.volumes]
-            self._marks[name] = Mark.of(name, seq, time_ns, *known)
+            self._marks[name] = Mark._of(name, seq, time_ns, *known)
+        self._marks_changes += 1
 
     def marks_at(self, seq: int) -> list[Mark]:
         """Return the marks of one state."""
-        kept = (mark for name, mark in self._marks.items() if name not in self._passing)
+        kept = (mark for name, mark in list(self._marks.items()) if name not in self._passing)
         return [mark for mark in kept if mark.seq == seq]
 
     def remove_mark(self, mark: Mark) -> None:
         """Forget a named mark, if it is there; not another one that has its name by now."""
-        if mark.name is not None and self._marks.get(mark.name) is mark:
-            del self._marks[mark.name]
+        if mark.name is not None:
+            forget(self._marks, mark.name, mark)
+            self._marks_changes += 1
 
     def find_mark(self, name: str) -> Mark | None:
         """Return the mark, or None where there is none whose state is in the window."""
         mark = self._marks.get(name)
         if mark is not None and not self._alive(self, mark.seq):
-            del self._marks[name]
+            forget(self._marks, name, mark)
             return None
         return mark
 
     def marks(self) -> dict[str, Mark]:
-        """Return all marks whose states are in the window."""
-        self._prune()
-        return dict(self._marks)
+        """Return all marks whose states are in the window; another dict after any change."""
+        engine = self.copier.engine
+        seq, *moment = engine.stamp
+        if engine.images == AFTER:  # the newest state may be the only one
+            moment.append(seq)
+        moment.append(self._marks_changes)
+        if self._marks_shown[0] != moment:
+            self._prune()
+            self._marks_shown = moment, dict(self._marks)
+        return self._marks_shown[1]
 
     def _prune(self) -> None:
-        self._marks = {
-            name: mark for name, mark in self._marks.items() if self._alive(self, mark.seq)
-        }
+        for name, mark in list(self._marks.items()):
+            if not self._alive(self, mark.seq):
+                forget(self._marks, name, mark)
         self._prune_at = 2 * len(self._marks) + _PRUNE_EVERY
 
     def find_name(self, name: str) -> Mark | Snapshot:
@@ -206,21 +237,21 @@ class Catalog:
             )
         raise UnknownPoint(f"no base is called {name!r}; there is {known}")
 
-    def add_recovery(self, recovery: Recovery) -> int:
-        """Give a new recovery its number; it is listed while its caller holds it."""
-        number = next(self._recovery_ids)
-        self._open_recoveries[number] = recovery
+    def recovery_number(self, number: int | None) -> int:
+        """Return the number of a new recovery: a new one, or its own from an earlier opening."""
+        if number is None:
+            return next(self._recovery_ids)
+        self.reserve_id(number)
         return number
 
     def reserve_id(self, number: int) -> None:
         """Let no new recovery have this number, or one before it."""
         self._recovery_ids = count(max(number + 1, next(self._recovery_ids)))
 
-    def add_loaded(self, recovery: Recovery, number: int) -> int:
-        """Enter a recovery that has its number from an earlier opening."""
-        self.reserve_id(number)
-        self._open_recoveries[number] = recovery
-        return number
+    def add_recovery(self, recovery: Recovery) -> None:
+        """List a new recovery, for as long as its caller holds it."""
+        self._open_recoveries[recovery.id] = recovery
+        self.listed += 1
 
     def keep_recovery(self, recovery: Recovery) -> None:
         """Hold on to a recovery until it is closed: it is about to be restored."""
@@ -230,6 +261,12 @@ class Catalog:
         """Forget a recovery that has been closed."""
         self._open_recoveries.pop(recovery.id, None)
         self._kept_recoveries.pop(recovery.id, None)
+        self.listed += 1
+
+    def check_listed(self, listed: int) -> None:
+        """Raise Moved where, on disk, another recovery has come or gone; the lock is held."""
+        if self.keeper is not None and self.listed != listed:
+            raise Moved("another recovery has come or gone meanwhile")
 
     def recoveries(self) -> dict[int, Recovery]:
         """Return all open recoveries by their number."""
@@ -241,6 +278,52 @@ class Catalog:
     def volume_index(self, volume: object) -> int:
         """Return the index of a volume; see the function of that name."""
         return volume_index(self.volumes, volume, self.copier.engine)
+
+
+class Marks(Mapping[str, Mark]):
+    """The marks whose states are in the window, by name; ``store.marks``. It follows the store.
+
+    Looking one up costs the same however many there are.
+    """
+
+    def __init__(self, catalog: Catalog) -> None:
+        self._catalog = catalog
+
+    def __repr__(self) -> str:
+        if self._catalog.copier.engine.closed:
+            return "<marks of a closed store>"
+        return repr(self._now())
+
+    def __getitem__(self, name: str) -> Mark:
+        with self._catalog.copier.engine as engine:
+            engine.check_not_closed()
+            found = self._catalog.find_mark(name)
+        if found is None:
+            raise KeyError(name)
+        return found
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._now())
+
+    def __len__(self) -> int:
+        return len(self._now())
+
+    def keys(self) -> KeysView[str]:
+        """Return the names, as they are now."""
+        return MappingProxyType(self._now()).keys()
+
+    def values(self) -> ValuesView[Mark]:
+        """Return the marks, as they are now."""
+        return MappingProxyType(self._now()).values()
+
+    def items(self) -> ItemsView[str, Mark]:
+        """Return names and marks, as they are now."""
+        return MappingProxyType(self._now()).items()
+
+    def _now(self) -> dict[str, Mark]:
+        with self._catalog.copier.engine as engine:
+            engine.check_not_closed()
+            return steadily(engine, self._catalog.marks)
 
 
 def _may_go(name: str) -> None:
@@ -263,9 +346,9 @@ def volume_index(volumes: dict[str, int], volume: object, engine: Engine) -> int
     if volume is None:
         raise UnknownVolume(f"the store has several volumes; name one of {names}")
     if isinstance(volume, VolumeIO):
-        if volume.engine is not engine:
+        if volume._engine is not engine:
             raise InvalidArgument(f"{volume!r} is of another store; name one of {names}")
-        found = volume.index if volume.index in volumes.values() else None
+        found = volume._index if volume._index in volumes.values() else None
     else:
         found = volumes.get(volume) if isinstance(volume, str) else None
     if found is None:

@@ -71,12 +71,12 @@ def read_production(engine: Engine, volumes: Volumes) -> tuple[int, list[str]]:
     total = 0
     image = Image.production(engine)
     for name, volume in volumes.items():
-        pieces = np.unique(engine.write_kept(volume.index) * BLOCK_BYTES // PIECE_BYTES)
+        pieces = np.unique(engine.write_kept(volume._index) * BLOCK_BYTES // PIECE_BYTES)
         for start in pieces.tolist():
             offset = start * PIECE_BYTES
             length = min(PIECE_BYTES, volume.size - offset)
             try:
-                image.read(offset, length, volume.index)
+                image.read(offset, length, volume._index)
             except JrnlError as error:
                 problems.append(f"volume {name!r} near byte {offset}: {error}")
             total += length
@@ -107,10 +107,10 @@ def compare_ways(engine: Engine, snapshot: Snapshot, volumes: Volumes) -> list[s
         if seq is None or seq < engine.base_seq:
             return []
         if engine.images & BEFORE:  # production led back to the snapshot
-            pairs.append((Image.live(engine, seq, False), snapshot.image))
+            pairs.append((Image.live(engine, seq, False), snapshot._image))
         if engine.images & AFTER:  # the snapshot led forward to production
             onward = ExtentMap.forward(engine, seq, engine.seq)
-            forward = Image.patched(snapshot.image, onward, engine.seq, False)
+            forward = Image.patched(snapshot._image, onward, engine.seq, False)
             pairs.append((forward, Image.production(engine)))
         unequal = [
             f"snapshot {snapshot.name!r} and the journal disagree on volume {name!r} "
@@ -127,11 +127,11 @@ def compare_ways(engine: Engine, snapshot: Snapshot, volumes: Volumes) -> list[s
 
 def _unequal_pieces(one: Image, other: Image, volume: Volume) -> Iterator[int]:
     """Yield where two images of a volume differ, to the nearest piece that may."""
-    blocks = np.union1d(one.blocks(volume.index), other.blocks(volume.index))
+    blocks = np.union1d(one.blocks(volume._index), other.blocks(volume._index))
     step = PIECE_BYTES
     for start in np.unique(blocks * BLOCK_BYTES // step) * step:
         length = min(step, volume.size - int(start))
-        if one.read(int(start), length, volume.index) != other.read(
-            int(start), length, volume.index
+        if one.read(int(start), length, volume._index) != other.read(
+            int(start), length, volume._index
         ):
             yield int(start)

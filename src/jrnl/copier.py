@@ -2,8 +2,10 @@
 
 A snapshot begins as a live image, which the journal keeps exact, and is copied a piece at a time,
 by one thread a store that is there while there is something to copy. Locks are taken in this order:
-the engine's, then `Copier.gate`, then `Copier._mutex`. Who makes a piece has the gate, and never
-waits long for the engine's lock; so whoever has the engine's lock may wait for the gate.
+the engine's, then `Copier.gate`. Who makes a piece has the gate, and never waits long for the
+engine's lock; so whoever has the engine's lock may wait for the gate. A finalizer that comes in
+there does not wait, either: it gets StoreBusy. The list of what is under way has no lock: it is
+changed in one step, and a handler may take a snapshot wherever it comes in.
 """
 
 from __future__ import annotations
@@ -12,15 +14,18 @@ import atexit
 import os
 import threading
 import time
+from _thread import start_new_thread
 from abc import ABC, abstractmethod
 from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING
 from weakref import WeakSet, ref
 
+import numpy as np
+
 from jrnl import copies
-from jrnl._core import Trying
-from jrnl.errors import CorruptionError, JrnlError
+from jrnl._core import Gate, Trying, change_copies
+from jrnl.errors import CorruptionError, JrnlError, StoreBusy
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -144,13 +149,14 @@ class FileCopy(Copy):
         self._fresh: list[bool] = []
         self._todo: list[tuple[int, int]] | None = None
         self._at = 0
+        self._marked = -1  # the volume whose checksums the end is marked behind
         self._synced = False
         self._settled = False
 
     @property
     def files_to_make(self) -> int:
         """Of how many volumes it will open files."""
-        return len(self._covered) if self._todo is None else 0
+        return 0 if self._made else len(self._covered)
 
     def clean_up(self) -> None:
         """Remove its files; the next opening removes what cannot be removed now."""
@@ -165,8 +171,10 @@ class FileCopy(Copy):
         self.image.engine.check_not_closed()
         if self.given_up or not self.image.is_needed:
             self._drop()
-        elif self._todo is None:
+        elif not self._made:
             self._begin()
+        elif self._todo is None:
+            self._look()
         elif not self._begun:
             self._begun = self.image.begin_stored(
                 copies.seed_of(self._key, self.number), self._made, self._sums
@@ -193,13 +201,26 @@ class FileCopy(Copy):
             sums[volume] = place.create(
                 copies.sums_name(self.number, volume), copies.sums_bytes(sizes[volume])
             )
-        # What has been written by now; nobody had written elsewhere at the copy's state either.
+        self._made, self._sums = made, sums
+
+    def _look(self) -> None:
+        """Find out what there is to copy: what is not zeroes in the copy's own state (R14).
+
+        That is what production holds now, and what the journal's entries since that state cover:
+        where bytes have become zeroes, its file may have holes by now. Production is looked at
+        first, without the lock; what is written over meanwhile is in an entry then.
+        """
+        image = self.image
+        held = {volume: image.engine.write_kept(volume) for volume in self._covered}
+        with Trying(image.engine) as taken:
+            if not taken:
+                return
+            since = {volume: image.blocks(volume) for volume in self._covered}
         self._todo = [
             (volume, number)
             for volume in self._covered
-            for number in copies.numbers(engine, volume)
+            for number in copies.numbers(np.concatenate([held[volume], since[volume]]))
         ]
-        self._made, self._sums = made, sums
 
     def _store(self, gently: bool) -> None:
         assert self._todo is not None
@@ -217,6 +238,18 @@ class FileCopy(Copy):
         self._finish()
         self.clean_up()
 
+    def _mark_end(self) -> None:
+        """Say in the files themselves that all has been written; `_end` takes it away again."""
+        engine, seed = self.image.engine, copies.seed_of(self._key, self.number)
+        self._marked, mark = copies.end_mark(engine, self._sums, seed)
+        if self._marked >= 0:
+            self._sums_end(lambda sums, length: sums.pwrite(length, mark))
+
+    def _sums_end(self, act: Callable[[Device, int], object]) -> None:
+        sums = self._sums[self._marked]
+        assert sums is not None
+        act(sums, copies.sums_bytes(self.image.engine.sizes[self._marked]))
+
     def _sync(self) -> None:
         for device in (*self._made, *self._sums):
             if device is not None:
@@ -226,6 +259,7 @@ class FileCopy(Copy):
         """Make it durable, and have the superblocks say so; from then on it is what is read."""
         engine = self.image.engine
         if not self._synced:
+            self._mark_end()
             self._sync()
             self._place.sync()
             self._synced = True
@@ -238,6 +272,8 @@ class FileCopy(Copy):
                 write = self._settle(self.number)
             else:
                 if self.image.is_needed:
+                    if self._marked >= 0:  # the superblocks say it now
+                        self._sums_end(lambda sums, length: sums.truncate(length))
                     self.image.end_stored()
                 self._finish()
                 if not self._is_used(self.number):
@@ -254,7 +290,7 @@ class Copier:
     Attributes
     ----------
     engine : Engine
-    gate : RLock
+    gate : Gate
         Held by whoever makes a piece.
     log : Log or None
         A store's on disk: it lets no entry go that a copy needs.
@@ -262,33 +298,31 @@ class Copier:
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
-        self.gate = threading.RLock()
+        self.gate = Gate(engine)
         self.log: Log | None = None
-        self._mutex = threading.Lock()
         self._copies: list[Copy] = []
+        self._wanted: list[Copy] = []  # somebody waits for them
         self._given_up: list[Copy] = []
-        self._thread: threading.Thread | None = None
+        self._running = False  # the thread
         self._stopped = False
         _copiers.add(self)
 
     def add(self, copy: Copy) -> None:
         """Take on a copy; `start` has it made. The engine is locked."""
-        with self._mutex:
-            self._copies = sorted([*self._copies, copy], key=lambda other: other.image.seq)
-            self._changed()
+        change_copies(self, add=copy)
 
     def give_up(self, image: Image) -> None:
         """Make no more of a copy that nobody needs, if it is under way."""
         for copy in self.pending():
             if copy.image is image:
                 copy.given_up = True
+                self._given_up.append(copy)  # first: it is always in one of the two
                 self._remove(copy)
-                self._given_up.append(copy)
         self._clean_up()
 
     def is_making(self, number: int) -> bool:
-        """Whether the copy whose files are named after a number is under way."""
-        return any(copy.image.tag == number for copy in self.pending())
+        """Whether files that are named after a number may be being made, or will be removed."""
+        return any(copy.image.tag == number for copy in [*self.pending(), *self._given_up])
 
     def _clean_up(self) -> None:
         """Remove what was given up, unless a piece is being made: who makes it does so then."""
@@ -305,14 +339,18 @@ class Copier:
 
     def start(self) -> None:
         """Have the thread run, if there is anything for it to do."""
-        with self._mutex:
-            if not automatic or self._stopped or self._next() is None:
-                return
-            if self._thread is None or not self._thread.is_alive():  # a fork leaves it behind
-                self._thread = threading.Thread(
-                    target=_work, args=(ref(self),), name="jrnl-copier", daemon=True
-                )
-                self._thread.start()
+        if not automatic or self._stopped or self._next() is None:
+            return
+        if self._running:
+            return
+        self._running = True  # two of them, who were called at once, take turns
+        try:
+            # Who has the lock does not wait until it runs: the collector may run there first, and
+            # a finalizer wait for the lock.
+            start_new_thread(_work, (ref(self),))
+        except BaseException:
+            self._running = False
+            raise
 
     def stop(self) -> None:
         """End the thread: it makes no more pieces once this has returned."""
@@ -338,33 +376,63 @@ class Copier:
     def turn(self) -> bool:
         """Do the thread's share: a few pieces, with rests; False where it has to end."""
         with self.gate:
-            with self._mutex:
-                copy = None if self._stopped else self._next()
-                if copy is None:
-                    self._thread = None
-                    return False
+            copy = None if self._stopped else self._next()
+            if copy is None:
+                self._running = False
+                # Who has added one since, and saw this thread running, has started no other.
+                return not self._stopped and self._next() is not None
             # What stops a copy is kept in it, and it is passed by from now on.
             with suppress(JrnlError, OSError, MemoryError):
-                self._advance(copy, _PIECES, gently=True)
+                if copy in self._wanted:
+                    self._advance(copy, 8 * _PIECES, gently=False)
+                else:
+                    self._advance(copy, _PIECES, gently=True)
         self._clean_up()
         return True
 
-    def finish(self, copy: Copy, deadline: float | None = None) -> bool:
-        """Make all of a copy now; False where that took too long. Raises what stopped it."""
-        while not copy.done or copy in self._copies:  # a signal may leave it there
-            rest = -1.0 if deadline is None else max(deadline - time.monotonic(), 0.0)
-            try:
-                with Trying(self.gate, rest) as taken:
-                    if not taken:
-                        return False
-                    self._advance(copy, 8 * _PIECES, gently=False)
-            finally:
-                self._clean_up()
-            if not copy.done:
-                if deadline is not None and time.monotonic() >= deadline:
+    def wait(self, copy: Copy, deadline: float | None) -> bool:
+        """Have all of a copy made; False where that took too long. Raises what stopped it.
+
+        The thread makes it, before others and without rests. Whoever waits holds no lock: what
+        a signal's handler does meanwhile may need the engine's, which somebody may have who waits
+        for the gate.
+        From inside a call that has that lock, which the thread would need, it is made here.
+        """
+        self._wanted.append(copy)
+        copy.error = None  # it is tried once more
+        try:
+            while True:
+                under_way = copy in self._copies  # a signal may leave one there that is done
+                if copy.done and not under_way:
+                    return True
+                self.engine.check_not_closed()
+                if copy.error is not None:
+                    raise copy.error
+                left_to_thread = automatic and not self._stopped and under_way
+                if not left_to_thread or self.engine.is_locked_here():
+                    self._make_more(copy)
+                else:
+                    self.gate.check_not_here()
+                self.start()
+                if not copy.done and deadline is not None and time.monotonic() >= deadline:
                     return False
+                time.sleep(_REST_SECONDS / 2)
+        finally:
+            self._wanted.remove(copy)
+
+    def finish(self, copy: Copy) -> None:
+        """Make all of a copy now. Raises what stopped it. The engine is locked."""
+        while not copy.done or copy in self._copies:
+            self._make_more(copy)
+            if not copy.done:
                 time.sleep(_REST_SECONDS / 2)  # others may wait for the gate
-        return True
+
+    def _make_more(self, copy: Copy) -> None:
+        try:
+            with Trying(self.gate, -1.0):
+                self._advance(copy, 8 * _PIECES, gently=False)
+        finally:
+            self._clean_up()
 
     def finish_after(self, seq: int) -> None:
         """Finish the copies of later states: a rewind drops what they need. The lock is held."""
@@ -390,8 +458,6 @@ class Copier:
                     self.finish(copy)
                 except CorruptionError:
                     self._remove(copy)
-        with self._mutex:
-            self._changed()  # a signal may have broken off what changed the list
 
     def finish_all(self) -> None:
         """Finish all copies. The lock is held."""
@@ -399,7 +465,9 @@ class Copier:
             self.finish(copy)
 
     def _next(self) -> Copy | None:
-        return next((copy for copy in self._copies if copy.error is None), None)
+        """Return the copy that is next: one that somebody waits for, or the oldest."""
+        going = [copy for copy in self._copies if copy.error is None]
+        return next((copy for copy in going if copy in self._wanted), going[0] if going else None)
 
     def _advance(self, copy: Copy, pieces: int, *, gently: bool) -> None:
         try:
@@ -409,6 +477,8 @@ class Copier:
             if self.log is not None:
                 self.log.poison(error.errno or 0)
             raise
+        except StoreBusy:  # somebody has the lock for long: later
+            return
         except (JrnlError, MemoryError) as error:
             copy.error = error
             raise
@@ -418,24 +488,20 @@ class Copier:
             copy.error = None
 
     def _remove(self, copy: Copy) -> None:
-        with self._mutex:
-            self._copies = [other for other in self._copies if other is not copy]
-            self._changed()
-
-    def _changed(self) -> None:
-        """Have the log keep what the oldest copy needs."""
-        if self.log is not None:
-            self.log.copy_floor = self._copies[0].image.seq if self._copies else None
+        change_copies(self, remove=copy)
 
 
 def _work(reference: ref[Copier]) -> None:
     """Run as a store's thread, which does not keep the store alive."""
-    while True:
-        copier = reference()
-        if copier is None or not copier.turn():
-            return
-        del copier
-        time.sleep(_REST_SECONDS)
+    copier = None
+    try:
+        while (copier := reference()) is not None and copier.turn():
+            copier = None
+            time.sleep(_REST_SECONDS)
+    except BaseException:
+        if copier is not None:
+            copier._running = False
+        raise
 
 
 # A forked child has the locks as they were, and no thread that would let go of them. Whoever forks
@@ -452,16 +518,14 @@ def _before_fork() -> None:
         while not (locked := copier.engine.enter_soon()) and time.monotonic() < until:
             pass
         gated = copier.gate.acquire(timeout=_FORK_SECONDS)
-        if gated:
-            copier._mutex.acquire()
         held.append((copier, locked, gated))
 
 
 def _after_fork(child: bool) -> None:
     for copier, locked, gated in _held.pop(threading.get_ident(), []):
         if gated:
-            copier._mutex.release()
             copier.gate.release()
+        copier._running = copier._running and not child
         if locked and child:
             copier.engine.renew_lock()
         elif locked:

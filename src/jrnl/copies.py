@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import re
+import struct
+from contextlib import suppress
 from errno import EACCES, EINVAL, EISDIR, ELOOP, ENOENT, ENXIO, EPERM
 from typing import TYPE_CHECKING
 
@@ -13,6 +15,10 @@ import xxhash
 from jrnl._core import FORMAT, CallbackDevice, Image
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
     from jrnl._core import Engine, FileDevice
     from jrnl.folder import Place
 
@@ -22,7 +28,13 @@ _SPARE_DESCRIPTORS = 8
 _BLOCK = FORMAT["constants"]["SNAPSHOT_BLOCK_BYTES"]
 _NOT_THERE = {ENOENT, ELOOP, EISDIR, EINVAL, ENXIO, EACCES, EPERM}  # or something else is
 _COVERED = FORMAT["constants"]["SUM_BLOCK_SUMS"] * _BLOCK
-NAME = re.compile(r"(snapshot|recovery)-(\d{1,18})(-\d{1,5}\.(img|sums)|(-\d{1,18})?\.patches)")
+NAME = re.compile(
+    r"(snapshot|recovery)-(\d{1,18})(-\d{1,5}\.(img|sums)|(-\d{1,18})?\.patches)"
+    r"|(production)-(\d{1,18})\.kept"
+)
+_SUM = struct.Struct("<Q")
+_END = struct.Struct("<8sQQ")  # magic, blocks of checksums that are not empty, the sum of theirs
+_END_MAGIC = b"jrnl-end"
 
 
 def image_name(number: int, volume: int) -> str:
@@ -40,6 +52,11 @@ def patches_name(number: int, version: int = 0) -> str:
     return f"recovery-{number}-{version}.patches" if version else f"recovery-{number}.patches"
 
 
+def kept_name(number: int) -> str:
+    """Return the name of the file of a kept state."""
+    return f"production-{number}.kept"
+
+
 def seed_of(key: int, number: int) -> int:
     """Return what seeds the checksums of a copy."""
     return int(xxhash.xxh3_64_intdigest(number.to_bytes(8, "little"), key))
@@ -50,10 +67,44 @@ def sums_bytes(size: int) -> int:
     return -(-size // _COVERED) * _BLOCK
 
 
-def numbers(engine: Engine, volume: int) -> list[int]:
-    """Return the numbers of the blocks of checksums that cover what was ever written."""
-    written = engine.write_kept(volume)  # all else is zeroes in every state
-    return [int(number) for number in np.unique(written * _BLOCK // _COVERED)]
+def numbers(blocks: NDArray[np.int64]) -> list[int]:
+    """Return the numbers of the blocks of checksums that cover these of 4096 bytes."""
+    return [int(number) for number in np.unique(blocks * _BLOCK // _COVERED)]
+
+
+def end_mark(engine: Engine, sums: Sequence[Device | None], seed: int) -> tuple[int, bytes]:
+    """Return what stands behind a volume's checksums once all of a copy has been written.
+
+    And which volume's: the first one that has any; -1 where none has, and nothing tells. The mark
+    sums all checksums, so it proves them, and they prove every block, whatever a crash has left.
+    """
+    own, count, holder = xxhash.xxh3_64(seed=seed), 0, -1
+    for volume, device in enumerate(sums):
+        length = sums_bytes(engine.sizes[volume])
+        for start, stop in [] if device is None else device.data_extents():
+            for number in range(start // _BLOCK, -(-min(stop, length) // _BLOCK)):
+                assert device is not None
+                last = device.pread((number + 1) * _BLOCK - _SUM.size, _SUM.size)
+                if last != bytes(_SUM.size):
+                    own.update(struct.pack("<QQ8s", volume, number, last))
+                    count += 1
+                    holder = volume if holder < 0 else holder
+    return holder, _END.pack(_END_MAGIC, count, own.intdigest())
+
+
+def is_ended(image: Image, key: int) -> bool:
+    """Whether the checksums of a copy are all there, as its end left them."""
+    engine = image.engine
+    assert image.files is not None
+    sums = image.files[len(engine.sizes) :]
+    holder, mark = end_mark(engine, sums, seed_of(key, image.tag))
+    device = sums[holder] if holder >= 0 else None
+    length = sums_bytes(engine.sizes[holder])
+    return (
+        device is not None
+        and device.size >= length + len(mark)
+        and device.pread(length, len(mark)) == mark
+    )
 
 
 def make(
@@ -88,7 +139,7 @@ def make(
         image = Image.stored(engine, source.seq, seed_of(key, number), copies, sums)
         image.tag = number
         for volume in covered:
-            for block in numbers(engine, volume):
+            for block in numbers(source.held_blocks(volume)):
                 image.store(source, volume, block, not shared[volume])
         for device in (*copies, *sums):
             if device is not None:
@@ -113,6 +164,7 @@ def check_descriptors(volumes: int) -> None:
             error.errno,
             f"{os.strerror(error.errno or 0)}: a snapshot on disk keeps two for each volume; "
             "delete some, or have the process allowed more (ulimit -n)",
+            error.filename,
         ) from error
     finally:
         for descriptor in held:
@@ -193,4 +245,5 @@ def remove(place: Place, number: int, volumes: int) -> None:
     for volume in range(volumes):
         for name in (image_name(number, volume), sums_name(number, volume)):
             if name in there:
-                place.remove(name)
+                with suppress(FileNotFoundError):  # a call that came in was faster
+                    place.remove(name)

@@ -27,7 +27,7 @@ def checked(document: Document) -> Document:
     """Return the document if every value is one that a store writes. Raises FormatError."""
     checks: tuple[Callable[[Document], None], ...] = (
         _check_kinds, _check_options, _check_volumes, _check_positions, _check_tables,
-        _check_intents, _check_copies, _check_pins, check_limits,
+        _check_intents, _check_copies, _check_kept, _check_pins, check_limits,
     )  # fmt: skip
     try:
         for check in checks:
@@ -99,6 +99,11 @@ def _check_tables(document: Document) -> None:
         raise ValueError("no epochs")
     for pair in document["epochs"]:
         _numbers(pair, 2)
+    for drop in document.get("drops", []):
+        _numbers(drop, 4)
+    total = document.get("index_sum", 0)
+    if type(total) is not int or not 0 <= total < 1 << 64:
+        raise ValueError("the index's sum")
     for run in (*document["aliases"], *document["lost"]):
         _numbers(run, 3)
     for volume, offset, length in document["lost"]:
@@ -160,6 +165,16 @@ def _check_copies(document: Document) -> None:
         if not isinstance(fact.get("undoable", False), bool):
             raise TypeError("whether a recovery is undoable")
         _numbers([fact.get("version", 0)])
+        _check_indices(document, fact.get("volumes", [0]))
+
+
+def _check_kept(document: Document) -> None:
+    for fact in document.get("kept", []):
+        _numbers([fact[key] for key in ("id", "seq", "after", "length")])
+        if fact["length"] % _BLOCK:
+            raise ValueError("a kept state's length")
+        if not isinstance(fact.get("lost", False), bool):
+            raise TypeError("whether a kept state is lost")
         _check_indices(document, fact.get("volumes", [0]))
 
 

@@ -41,6 +41,10 @@ class JournalFull(JrnlError):
     """The journal has no room, and its oldest entries may not leave."""
 
 
+class CatalogFull(JrnlError):
+    """On disk: names, pins, snapshots and recoveries take all the room that a superblock has."""
+
+
 class UnknownPoint(JrnlError, LookupError):
     """A point that names no state: no such mark or snapshot, or a seq not given out yet."""
 
@@ -57,6 +61,13 @@ class PointExpired(JrnlError, LookupError):
 
 class PinnedPoint(JrnlError):
     """What an open view or recovery needs, or a pin keeps, would go: by a rewind, say."""
+
+
+class StoreBusy(JrnlError):
+    """A call from inside another one on the same thread, which must not be disturbed just then.
+
+    From a signal's handler, a finalizer that the collector runs, a callback. Nothing has changed.
+    """
 
 
 class EditOpen(JrnlError):

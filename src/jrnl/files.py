@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import io
+import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -12,7 +14,6 @@ from jrnl._core import FlatBuffer
 from jrnl.errors import (
     InvalidArgument,
     JournalFull,
-    OutOfBounds,
     ReadOnlyStore,
     StoreClosed,
     shown,
@@ -116,12 +117,13 @@ class VolumeFile(io.RawIOBase):
     def write(self, data: Readable) -> int:
         """Write `data`, in as few entries as it takes; return how many bytes were written.
 
-        That is all of it, but where the journal has room for some of the entries only.
+        That is all of it, but where the volume ends before, as a device does, or where the journal
+        has room for some of the entries only.
 
         Raises
         ------
-        OutOfBounds
-            It would end past the volume, whose size is fixed.
+        OSError
+            ENOSPC: the position is at the volume's end or past it, and its size is fixed.
         JournalFull
             No room is left for the first entry; see `Volume.write`.
         ReadOnlyStore, InvalidType, InvalidArgument, StoreClosed
@@ -130,10 +132,13 @@ class VolumeFile(io.RawIOBase):
             raise ReadOnlyStore("this file shows an earlier state, which cannot be written")
         view = memoryview(FlatBuffer(data))
         self._check_open()
-        if self._position + len(view) > self._size:
-            raise OutOfBounds(
-                f"{len(view)} bytes at {self._position} end past the volume's {self._size} bytes"
+        if view and self._position >= self._size:
+            raise OSError(
+                errno.ENOSPC,
+                f"{os.strerror(errno.ENOSPC)}: byte {shown(self._position)} is past the end of the "
+                f"volume, which has {self._size} bytes and cannot grow",
             )
+        view = view[: self._size - self._position]
         for start in range(0, len(view), self._write_max):
             piece = view[start : start + self._write_max]
             try:

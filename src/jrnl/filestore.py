@@ -5,25 +5,35 @@ from __future__ import annotations
 import errno
 import secrets
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from jrnl import copies
 from jrnl._core import FORMAT, Engine, Log
 from jrnl.document import checked
-from jrnl.errors import CorruptionError, FormatError, InvalidArgument, ReadOnlyStore, StoreExists
+from jrnl.errors import (
+    CorruptionError,
+    FormatError,
+    InvalidArgument,
+    ReadOnlyStore,
+    StoreExists,
+    StoreLocked,
+)
 from jrnl.folding import Folding
-from jrnl.keeper import HEAD_BYTES, SLOT_BYTES, Keeper, check_head, head_bytes, volume_file
-from jrnl.limits import Limits, apply, limits_document, limits_of
+from jrnl.heads import HEAD_BYTES, SLOT_BYTES, check_head, head_bytes, volume_file
+from jrnl.keeper import Keeper
+from jrnl.limits import apply, limits_document, limits_of
 from jrnl.opening import Scan
-from jrnl.options import Options, overlay_size, parse
+from jrnl.options import Setup, Wanted, overlay_size, parse
 from jrnl.plan import BOTH
 from jrnl.sources import fill
 from jrnl.store import Store
-from jrnl.superblock import NAMES, SUPER_BYTES, Superblock
+from jrnl.superblock import NAMES, ROOM_BYTES, SUPER_BYTES, Superblock, packed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from jrnl.catalog import Catalog
     from jrnl.folder import Place
     from jrnl.sizes import Size
     from jrnl.superblock import Device, Document
@@ -41,9 +51,16 @@ def create_in(place: Place, name: str, *, overlay: Size | None = None, **keyword
     return make_in(place, name, parse(on_disk=True, **keywords), overlay)
 
 
-def make_in(place: Place, name: str, options: Options, overlay: Size | None) -> Store:
-    """Do the same with options that have been checked."""
+def make_in(
+    place: Place, name: str, options: Wanted, overlay: Size | None, path: str | None = None
+) -> Store:
+    """Do the same with options that have been checked; `path` is what the store tells."""
     overlay_size(options.journal, overlay)
+    if len(packed([*options.sizes.items()])) > ROOM_BYTES // 2:
+        raise InvalidArgument(
+            f"the names of {len(options.sizes)} volumes take more than half of the room that a "
+            "superblock has for all names; take fewer volumes, or shorter names"
+        )
     prefix = f".{name}.new-"
     there = place.names()
     if name in there:
@@ -51,28 +68,50 @@ def make_in(place: Place, name: str, options: Options, overlay: Size | None) -> 
             errno.EEXIST, "there is something there already; open it, or use another path", name
         )
     for stray in there:
-        if stray.startswith(prefix):  # an interrupted creation
-            place.remove(stray)
-    temporary = prefix + secrets.token_hex(4)
-    folder = place.make(temporary)
+        if stray.startswith(prefix):  # an interrupted creation; or one that has its folder locked
+            place.clear(stray)
+    temporary, folder = _new_folder(place, prefix)
     try:
         _write_files(folder, options)
         folder.sync()
+        place.rename(temporary, name)
+    except BaseException as error:
+        try:
+            place.remove(temporary)
+        finally:
+            folder.close()
+        if isinstance(error, FileExistsError):
+            raise StoreExists(errno.EEXIST, "there is something there by now", name) from error
+        raise
+    try:
+        place.sync()
     except BaseException:
         folder.close()
-        place.remove(temporary)
         raise
-    folder.close()
-    try:
-        place.rename(temporary, name)
-    except FileExistsError as error:
-        place.remove(temporary)
-        raise StoreExists(errno.EEXIST, "there is something there by now", name) from error
-    place.sync()
-    return open_in(place, name, overlay=overlay, clock=options.clock, on_low=options.limits.on_low)
+    # Still locked: nobody else opens it before whoever has made it does.
+    return _open_locked(folder, True, overlay, options.clock, options.limits.on_low, path)
 
 
-def _write_files(folder: Place, options: Options) -> None:
+def _new_folder(place: Place, prefix: str) -> tuple[str, Place]:
+    """Make a folder that is locked, under a name of its own.
+
+    Until it is locked, somebody else may take it for what an interrupted creation has left.
+    """
+    while True:
+        temporary = prefix + secrets.token_hex(4)
+        with suppress(StoreLocked, FileExistsError):
+            folder = place.make(temporary)
+            try:
+                folder.lock(True)
+                if temporary in place.names():
+                    return temporary, folder
+            except BaseException:
+                folder.close()
+                raise
+            folder.close()
+
+
+def _write_files(folder: Place, options: Wanted) -> None:
     """Write all files of a new store, durably."""
     key = secrets.randbits(63)
     area = options.journal - options.journal % _BLOCK
@@ -145,18 +184,36 @@ def open_in(
     overlay: Size | None = None,
     clock: Callable[[], int] | None = None,
     on_low: Callable[[Store], object] | None = None,
+    path: str | None = None,
 ) -> Store:
     """Open the store `name` of a folder. Raises what `open` raises."""
     if mode not in ("r", "r+"):
         raise InvalidArgument(f"mode must be 'r' or 'r+', not {mode!r}")
-    writable = mode == "r+"
     folder = place.folder(name)
+    try:
+        folder.lock(mode == "r+")
+    except BaseException:
+        folder.close()
+        raise
+    return _open_locked(folder, mode == "r+", overlay, clock, on_low, path)
+
+
+def _open_locked(
+    folder: Place,
+    writable: bool,
+    overlay: Size | None,
+    clock: Callable[[], int] | None,
+    on_low: Callable[[Store], object] | None,
+    path: str | None,
+) -> Store:
+    """Open the store in a folder, which it has from then on."""
     keeper = None
     try:
-        folder.lock(writable)
         keeper, document = _read_superblocks(folder, writable)
+        memory = overlay_size(document["journal"], overlay)
         limits = limits_of(document, on_low)
-        return _open(keeper, document, writable, overlay, clock, limits)
+        setup = Setup(document["overflow"], limits, True, path, document["sync"], memory, writable)
+        return _open(keeper, document, setup, clock)
     except BaseException:
         if keeper is not None:
             keeper.let_go()
@@ -207,11 +264,10 @@ def _read_superblocks(folder: Place, writable: bool) -> tuple[Keeper, Document]:
 def _open(
     keeper: Keeper,
     document: Document,
-    writable: bool,
-    overlay: Size | None,
+    setup: Setup,
     clock: Callable[[], int] | None,
-    limits: Limits,
 ) -> Store:
+    writable = setup.writable
     key = keeper.superblock.key
     journal = document["journal"]
     area, slots = journal - journal % _BLOCK, journal // 8 // SLOT_BYTES
@@ -243,15 +299,15 @@ def _open(
         device.expect_random()
     engine = Engine(
         volumes, journal, document["images"], True, document["overflow"] == "refuse", clock,
-        sizes, overlay_size(journal, overlay),
+        sizes, setup.overlay or 0,
     )  # fmt: skip
     log = Log(engine, log_file, index_file, key, keeper.record if writable else _nothing,
               document["sync"] == "always", not writable)  # fmt: skip
     keeper.log = log
     keeper.hold_pins()
-    engine.set_retention(limits.least_ns, 0)
+    engine.set_retention(setup.limits.least_ns, 0)
     _find_state(keeper, log, document)
-    return _start(keeper, log, document, names, writable, limits)
+    return _start(keeper, log, document, names, setup)
 
 
 def _nothing() -> None:
@@ -290,8 +346,13 @@ def _find_state(keeper: Keeper, log: Log, document: Document) -> None:
     for volume, offset, length in document["lost"]:
         log.put_lost(volume, offset, length)
     log.lost_production = document["lost_production"]
-    log.finish_opening(epoch, scan.synced)
+    rewound = document["rewound"]
+    if document["undo"] is None and rewound is not None and log.engine.seq < rewound[1]:
+        log.finish_opening(epoch, scan.synced, rewound[3])
+    else:
+        log.finish_opening(epoch, scan.synced)
     lost = log.lost()
+    keeper.damaged = bool(scan.damage or lost or log.lost_production)
     if lost:
         ranges = ", ".join(f"{offset} to {offset + size} of {document['volumes'][volume][0]!r}"
                            for volume, offset, size in lost[:_LOST_SHOWN])  # fmt: skip
@@ -303,7 +364,7 @@ def _find_state(keeper: Keeper, log: Log, document: Document) -> None:
                                "all cannot be read")  # fmt: skip
 
 
-def _show(log: Log, document: Document) -> None:
+def _show(keeper: Keeper, log: Log, document: Document) -> None:
     """For reading only: show what an opening for writing would make of it.
 
     Raises ReadOnlyStore where that takes writing: a restore that can only be finished.
@@ -313,10 +374,12 @@ def _show(log: Log, document: Document) -> None:
     if undo is not None:
         log.show_undone(undo)
     elif rewound is not None and engine.seq < rewound[1]:
-        log.put_rewound(*rewound)
+        log.set_rewound(*rewound)
+        log.put_rewound()
     if restore is None or restore["start"] in (engine.seq, engine.newest_state):
         return
-    if engine.images != BOTH or not engine.base_seq <= restore["start"] < engine.seq:
+    there = engine.base_seq <= restore["start"] < engine.seq
+    if engine.images != BOTH or not there or keeper.restore_is_folded():
         raise ReadOnlyStore(
             "a crash has interrupted a restore, which takes writing to be finished: open the "
             "store once with mode='r+'"
@@ -324,38 +387,52 @@ def _show(log: Log, document: Document) -> None:
     log.show_undone(restore["start"])
 
 
+def _go_on(keeper: Keeper, log: Log, document: Document, catalog: Catalog) -> None:
+    """Begin a new epoch, and finish a rewind that was interrupted.
+
+    Its entry may have others leave, so all that needs them is known before (R19).
+    """
+    engine, undo, rewound = log.engine, document["undo"], document["rewound"]
+    is_rewound = undo is None and rewound is not None and engine.seq < rewound[1]
+    if undo is not None:
+        log.set_undo(undo)
+    elif is_rewound:
+        log.set_rewound(*rewound)
+    log.record()
+    keeper.remove_strays()
+    keeper.load_snapshots(catalog, undo)
+    if document["overflow"] == "fold":
+        Folding(catalog, engine).begin()
+    if undo is not None:
+        log.undo(undo)
+    elif is_rewound:
+        log.put_rewound()
+
+
 def _start(
     keeper: Keeper,
     log: Log,
     document: Document,
     names: list[str],
-    writable: bool,
-    limits: Limits,
+    setup: Setup,
 ) -> Store:
     """Finish what was interrupted, begin a new epoch, and accept writes."""
-    engine = log.engine
-    if document["undo"] is not None:
-        log.set_undo(document["undo"])
-    rewound = document["rewound"]
-    if writable:
-        if document["undo"] is not None or rewound is not None:
-            keeper.read_marks()
-        with engine:
-            if document["undo"] is None and rewound is not None and engine.seq < rewound[1]:
-                log.put_rewound(*rewound)
-            log.record()
-            if document["undo"] is not None:
-                log.undo(document["undo"])
-            keeper.remove_strays()
-    else:
-        _show(log, document)
-    store = Store(engine, names, keeper)
+    engine, writable = log.engine, setup.writable
     with engine:
-        keeper.load(store._catalog, store._resolve)
+        keeper.load_kept(document["rewound"])
+    if not writable:
+        _show(keeper, log, document)
+    store = Store(engine, names, setup, keeper)
+    catalog = store._catalog
+    with engine:
+        if writable:
+            _go_on(keeper, log, document, catalog)
+        else:
+            keeper.load_snapshots(catalog, None)
+        keeper.load(catalog, store._resolve)
         store._pins.load(keeper.held_pins())
-        apply(engine, limits, store)
-        if writable and document["overflow"] == "fold":
-            Folding(store._catalog, engine).begin()
+        apply(engine, setup.limits, store)
+        catalog.snapshots_changed()
         if writable:
             keeper.bound_epochs()
         if keeper.restore is not None and writable:

@@ -7,15 +7,28 @@ import fcntl
 import os
 import shutil
 import stat
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Protocol
 
-from jrnl._core import CallbackDevice, FileDevice
+from jrnl._core import CallbackDevice, FileDevice, path_of
 from jrnl.errors import StoreLocked
 
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
     from typing import Self
 
 _CLONE = 0x40049409  # ioctl FICLONE, linux/fs.h
+
+
+@contextmanager
+def naming(path: Callable[[], str]) -> Iterator[None]:
+    """Have what the system refuses name the file: a call by its descriptor does not."""
+    try:
+        yield
+    except OSError as error:
+        error.filename = path()
+        raise
 
 
 class Place(Protocol):
@@ -25,7 +38,10 @@ class Place(Protocol):
         """Names of the files and folders in it."""
 
     def make(self, name: str) -> Place:
-        """Make a folder. Raises FileExistsError."""
+        """Make a folder. Raises FileExistsError; StoreLocked where somebody removes it at once."""
+
+    def clear(self, name: str) -> None:
+        """Remove a folder that an interrupted creation has left: nobody has it locked."""
 
     def folder(self, name: str) -> Place:
         """Open a folder. Raises FileNotFoundError, NotADirectoryError."""
@@ -71,40 +87,62 @@ class Folder:
     def __del__(self) -> None:
         self.close()
 
+    def _naming(self, name: str = "") -> AbstractContextManager[None]:
+        """Have errors name the whole path of `name` in this folder, or of the folder itself."""
+        return naming(lambda: os.path.join(path_of(self._descriptor) or "", name).rstrip("/"))
+
     def names(self) -> list[str]:
         """Return the names of the files and folders in it."""
         # Of its own: a descriptor has one place in the list, whoever reads it.
-        own = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=self._descriptor)
-        try:
-            return os.listdir(own)
-        finally:
-            os.close(own)
+        with self._naming():
+            own = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=self._descriptor)
+            try:
+                return os.listdir(own)
+            finally:
+                os.close(own)
 
     def make(self, name: str) -> Folder:
-        """Make a folder. Raises FileExistsError."""
-        os.mkdir(name, dir_fd=self._descriptor)
-        return self.folder(name)
+        """Make a folder. Raises FileExistsError; StoreLocked where somebody removes it at once."""
+        with self._naming(name):
+            os.mkdir(name, dir_fd=self._descriptor)
+        try:
+            return self.folder(name)
+        except FileNotFoundError as error:
+            raise StoreLocked(f"somebody has removed the new folder {name!r}") from error
+
+    def clear(self, name: str) -> None:
+        """Remove a folder that an interrupted creation has left: nobody has it locked.
+
+        Once it is locked it is what the name says, or its maker has given it another one before.
+        """
+        with suppress(OSError, StoreLocked), self.folder(name) as folder:
+            folder.lock(True)
+            there = os.stat(name, dir_fd=self._descriptor, follow_symlinks=False)
+            if os.path.samestat(there, os.fstat(folder._descriptor)):
+                self.remove(name)
 
     def folder(self, name: str) -> Folder:
         """Open a folder. Raises FileNotFoundError, NotADirectoryError."""
-        return Folder(name, self._descriptor)
+        with self._naming(name):
+            return Folder(name, self._descriptor)
 
     def create(self, name: str, size: int) -> FileDevice:
         """Make a sparse file of `size` bytes. Raises FileExistsError."""
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-        descriptor = os.open(name, flags, 0o666, dir_fd=self._descriptor)
-        device = FileDevice(descriptor)
-        os.ftruncate(descriptor, size)
+        with self._naming(name):
+            device = FileDevice(os.open(name, flags, 0o666, dir_fd=self._descriptor))
+        device.truncate(size)
         return device
 
     def open(self, name: str, writable: bool) -> FileDevice:
         """Open a plain file, no link or folder. Raises FileNotFoundError."""
         flags = (os.O_RDWR if writable else os.O_RDONLY) | os.O_CLOEXEC | os.O_NOFOLLOW
-        device = FileDevice(os.open(name, flags | os.O_NONBLOCK, dir_fd=self._descriptor))
-        if not stat.S_ISREG(os.fstat(device.fileno()).st_mode):
-            device.close()
-            raise OSError(errno.EINVAL, "this is no plain file", name)
-        return device
+        with self._naming(name):
+            device = FileDevice(os.open(name, flags | os.O_NONBLOCK, dir_fd=self._descriptor))
+            if not stat.S_ISREG(os.fstat(device.fileno()).st_mode):
+                device.close()
+                raise OSError(errno.EINVAL, "this is no plain file")
+            return device
 
     def clone(self, source: str, target: str) -> bool:
         """Make `target` share the blocks of `source`, where the file system can; else make none."""
@@ -122,20 +160,28 @@ class Folder:
 
     def rename(self, old: str, new: str) -> None:
         """Give a file or folder another name. Raises FileExistsError."""
-        if new in self.names():
-            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), new)
-        os.rename(old, new, src_dir_fd=self._descriptor, dst_dir_fd=self._descriptor)
+        with self._naming(new):
+            if new in self.names():
+                raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
+            try:
+                os.rename(old, new, src_dir_fd=self._descriptor, dst_dir_fd=self._descriptor)
+            except OSError as error:  # somebody was faster: a store's folder is never empty
+                if error.errno in (errno.ENOTEMPTY, errno.ENOTDIR, errno.EISDIR):
+                    raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST)) from error
+                raise
 
     def remove(self, name: str) -> None:
         """Remove a file, or a folder with all that is in it."""
-        try:
-            os.unlink(name, dir_fd=self._descriptor)
-        except IsADirectoryError:
-            shutil.rmtree(name, dir_fd=self._descriptor)
+        with self._naming(name):
+            try:
+                os.unlink(name, dir_fd=self._descriptor)
+            except IsADirectoryError:
+                shutil.rmtree(name, dir_fd=self._descriptor)
 
     def sync(self) -> None:
         """Make its names durable."""
-        os.fsync(self._descriptor)
+        with self._naming():
+            os.fsync(self._descriptor)
 
     def lock(self, exclusive: bool) -> None:
         """Take the lock that lasts until `close`. Raises StoreLocked."""

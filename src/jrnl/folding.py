@@ -16,12 +16,14 @@ from jrnl.errors import CorruptionError, JournalFull
 from jrnl.plan import AFTER, BEFORE
 from jrnl.recovery import connected
 from jrnl.snapshot import Snapshot
+from jrnl.steady import until_steady
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from jrnl._core import Engine
     from jrnl.catalog import Catalog
+    from jrnl.steady import Stamp
 
 BASE = "base"
 
@@ -72,12 +74,15 @@ class Folding:
         catalog, engine = self._catalog(), self._engine()
         if catalog is None or engine is None:  # the store is being dropped: nobody can ask for it
             return
+        until_steady(engine, partial(self._have, catalog, engine, seq))
+
+    def _have(self, catalog: Catalog, engine: Engine, seq: int, stamp: Stamp) -> None:
         there = connected(catalog, engine)
         free = [pair for pair in there if pair[0] >= self._done and not pair[1].pinned]
         if free:
             start, snapshot = min(free, key=lambda pair: pair[0])
             if start < seq:
-                self._bring_on(catalog, engine, snapshot, start, seq)
+                self._bring_on(catalog, snapshot, start, seq, stamp)
                 self._done = seq
             engine.fold_seq = max(start, seq)
         elif there:
@@ -91,18 +96,18 @@ class Folding:
             engine.fold_seq = self._make_base(catalog, engine, seq)
 
     def _bring_on(
-        self, catalog: Catalog, engine: Engine, snapshot: Snapshot, start: int, seq: int
+        self, catalog: Catalog, snapshot: Snapshot, start: int, seq: int, stamp: Stamp
     ) -> None:
         """Advance a snapshot by the way that is not damaged; nothing has changed where none is."""
         image, problem = image_of(catalog, snapshot), None
-        for extents in _maps(engine, start, seq):
+        for extents in _maps(image.engine, start, seq):
             try:
                 if catalog.keeper is not None:
-                    snapshot.follow(catalog.keeper.fold(image, extents(), seq))
+                    snapshot._follow(catalog.keeper.fold(image, extents(), seq))
                 else:
                     own = Image.frozen_of(image) if image.held else image
-                    own.advance(extents(), seq)
-                    snapshot.follow(own)
+                    own.advance(extents(), seq, stamp=stamp)
+                    snapshot._follow(own)
             except CorruptionError as error:
                 problem = error
             else:
@@ -120,14 +125,15 @@ class Folding:
             image = catalog.keeper.make_base(name, seq)
         else:
             image = _frozen_at(engine, seq)
-        catalog.snapshots[name] = Snapshot(catalog, name, image, engine.time_ns)
+        made = Snapshot(catalog, name, image, engine.time_ns)
+        catalog.snapshots = {**catalog.snapshots, name: made}
         return image.seq
 
 
 def image_of(catalog: Catalog, snapshot: Snapshot) -> Image:
     """Return the whole copy that a fold writes into; one that is being made is finished first."""
-    catalog.copier.finish_image(snapshot.image)
-    return snapshot.image
+    catalog.copier.finish_image(snapshot._image)
+    return snapshot._image
 
 
 def _maps(engine: Engine, start: int, seq: int) -> Iterator[partial[ExtentMap]]:
@@ -144,7 +150,7 @@ def _frozen_at(engine: Engine, seq: int) -> Image:
             return Image.frozen_of(Image.live(engine, seq, False))
         except CorruptionError:  # later entries are damaged; production is not
             pass
-    engine.check_open()  # an edit's bytes are no state
+    engine.check_settled()  # an edit's bytes are no state
     return Image.frozen(engine)
 
 

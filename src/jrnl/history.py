@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 from jrnl._core import compare_images, entries_over, tally, written_ranges
 from jrnl.errors import CorruptionError, InvalidArgument
 from jrnl.points import Point
-from jrnl.recovery import BLOCK_BYTES
+from jrnl.recovery import BLOCK_BYTES, to_compare
 from jrnl.sizes import as_flag
+from jrnl.steady import steadily
 from jrnl.volume import Volume
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ _WRITE, _DISCARD, _ZEROES, _MARK, _FLUSH, _REWIND = range(1, 7)
 
 
 class Stats(NamedTuple):
-    """What was written in a phase, and what that took; ``store.stats(since, until)``.
+    """What was written in a phase, and what that took; ``store.stats(since, until, volume)``.
 
     Attributes
     ----------
@@ -42,7 +43,8 @@ class Stats(NamedTuple):
         Journal entries, of all kinds.
     writes, discards, zeroes, flushes, marks, rewinds : int
         ... of each kind. A write of many blocks is as many, an edit is one, a restore is as many
-        as it wrote ranges, a long discard as many as it was cut into.
+        as it wrote ranges, a long discard as many as it was cut into. Flushes, marks and rewinds
+        are the whole store's, and no one volume's.
     bytes : int
         Bytes written by writes.
     distinct_bytes : int
@@ -52,12 +54,15 @@ class Stats(NamedTuple):
     discarded_bytes, zeroed_bytes : int
         Bytes of the ranges that were discarded, or zeroed.
     journal_bytes : int
-        What the entries take in the journal, headers and images. On disk: the length of the log
-        from the first of these entries on to the first one after them, with all that lies between.
+        What the entries take in the journal, headers and images. On disk, but of one volume alone:
+        the length of the log from the first of these entries on to the first one after them, with
+        all that lies between.
     write_amplification : float
-        (journal_bytes + bytes) / bytes: what was moved for each byte written, the volume's own copy
-        included. 0.0 where nothing was written. On disk this is the most that it can be: a sector
-        that is overwritten before it has reached the volume's file is written there once.
+        The engine's own, ``(journal_bytes + bytes) / bytes``: what jrnl writes, to its journal and
+        to the volumes, for each byte that its user wrote. 0.0 where nothing was written. What a
+        user's program writes for each byte of *its* users is not in it, nor what a file system or
+        a drive makes of it. On disk it is the most that it can be: a sector that is overwritten
+        before it has reached the volume's file is written there once.
     seconds : float
         From the time of state `since` to that of state `until`.
     evictions : int
@@ -122,12 +127,14 @@ def history(engine: Engine, offset: int, length: int, volume: int) -> NDArray[np
     return entries_over(engine, offset, length, volume)
 
 
-def stats(engine: Engine, since: int, until: int) -> Stats:
+def stats(engine: Engine, since: int, until: int, volume: int | None = None) -> Stats:
     """Count the entries between two states; see `Store.stats`. The caller holds the lock."""
     if since > until:
         raise InvalidArgument(f"since={since} is later than until={until}; exchange them")
-    counts, sizes, journal_bytes, span_ns, evictions = tally(engine, since, until)
-    starts, stops = union(*written_ranges(engine, since, until, _addresses(engine), True))
+    counts, sizes, journal_bytes, span_ns, evictions = tally(engine, since, until, volume)
+    bases = _addresses(engine)
+    ranges = union(*written_ranges(engine, since, until, bases, True))
+    starts, stops = _within(volume, bases, *ranges)
     written = sizes[_WRITE]
     distinct = int((stops - starts).sum())
     return Stats(
@@ -227,7 +234,11 @@ def _blocks(
     engine: Engine, one: Image, other: Image, volume: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Return the blocks of a volume in which two images may differ: one of them or production."""
-    offsets = np.union1d(one.blocks(volume), other.blocks(volume)) * BLOCK_BYTES
+    blocks = [
+        np.concatenate([offsets, offsets + lengths - 1]) // BLOCK_BYTES
+        for offsets, lengths in (to_compare(image, [volume])[volume] for image in (one, other))
+    ]
+    offsets = np.union1d(*blocks) * BLOCK_BYTES
     offsets = offsets[offsets < engine.sizes[volume]]
     return offsets, np.minimum(BLOCK_BYTES, engine.sizes[volume] - offsets)
 
@@ -285,8 +296,10 @@ class TellsHistory(ABC):
             engine.check_open()
             index = None if volume is None else self._catalog.volume_index(volume)
             only = None if index is None else frozenset({index})
-            states = self._state(a, only), self._state(b, only)
-            return diff(engine, states, index, exact)
+            return steadily(
+                engine,
+                lambda: diff(engine, (self._state(a, only), self._state(b, only)), index, exact),
+            )
 
     def history(
         self, offset: int, length: int, volume: str | Volume | None = None
@@ -312,13 +325,25 @@ class TellsHistory(ABC):
         """
         with self._engine as engine:
             engine.check_not_closed()
-            return history(engine, offset, length, self._catalog.volume_index(volume))
+            index = self._catalog.volume_index(volume)
+            return steadily(engine, lambda: history(engine, offset, length, index))
 
-    def stats(self, since: Point | None = None, until: Point | None = None) -> Stats:
+    def stats(
+        self,
+        since: Point | None = None,
+        until: Point | None = None,
+        volume: str | Volume | None = None,
+    ) -> Stats:
         """Count what was written after state `since`, up to and including state `until`.
 
         By default, all that the journal holds. A phase is what lies between two points: mark its
         start and its end. What a rewind dropped counts nowhere.
+
+        Parameters
+        ----------
+        since, until : point, optional
+        volume : str or Volume, optional
+            Only what was written to this one; all of them by default.
 
         Returns
         -------
@@ -330,10 +355,15 @@ class TellsHistory(ABC):
             `since` is the later one.
         CorruptionError
             A header among them is damaged.
-        PointExpired, UnknownPoint, InvalidType, StoreClosed
+        PointExpired, UnknownPoint, UnknownVolume, InvalidType, StoreClosed
         """
         with self._engine as engine:
             engine.check_not_closed()
-            first = engine.base_seq if since is None else self._resolve(since)
-            last = engine.seq if until is None else self._resolve(until)
-            return stats(engine, first, last)
+            index = None if volume is None else self._catalog.volume_index(volume)
+
+            def count() -> Stats:
+                first = engine.base_seq if since is None else self._resolve(since)
+                last = engine.seq if until is None else self._resolve(until)
+                return stats(engine, first, last, index)
+
+            return steadily(engine, count)

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 from numpy.typing import NDArray
 
 from jrnl._core import Engine
+from jrnl.closing import NotCopied
 from jrnl.errors import InvalidArgument, InvalidType, UnknownPoint, shown
 from jrnl.plan import AFTER, BEFORE
 from jrnl.points import SeqPoint, parse_point
+from jrnl.steady import steadily
 
 
-class Journal:
+class Journal(NotCopied):
     """What the journal holds; ``store.journal``."""
 
     def __init__(self, engine: Engine) -> None:
@@ -53,14 +57,29 @@ class Journal:
 
         Raises
         ------
-        PointExpired, UnknownPoint, CorruptionError, StoreClosed
         InvalidArgument
-            The store keeps no before-images.
+            The store was made with ``images="after"``, and keeps none of it.
+        PointExpired
+            The entry has left the journal, or a rewind has dropped it.
+        UnknownPoint
+            There is no such entry, yet or ever: seqs begin at 1.
+        CorruptionError, InvalidType, EditOpen, StoreClosed
         """
         return self._image(seq, after=False)
 
     def after(self, seq: int) -> bytes:
-        """Return what entry `seq` wrote; a mark's name for a mark. Raises as `before`."""
+        """Return what entry `seq` wrote; nothing for a flush or a rewind, for a mark its name.
+
+        What an entry wrote is kept only with ``images="after"`` or "both", which is the default on
+        disk and not in memory: there, what entry `seq` wrote is read from ``store.view(seq)``.
+
+        Raises
+        ------
+        InvalidArgument
+            The store was made with ``images="before"``.
+        PointExpired, UnknownPoint, CorruptionError, InvalidType, EditOpen, StoreClosed
+            As `before`.
+        """
         return self._image(seq, after=True)
 
     def _image(self, seq: int, *, after: bool) -> bytes:
@@ -69,20 +88,22 @@ class Journal:
             raise InvalidType(f"an entry is named by its seq (int), not {type(seq).__name__}")
         with self._engine as engine:
             engine.check_open()
-            if not 0 <= parsed.seq <= engine.seq:
-                raise UnknownPoint(
-                    f"there is no entry {shown(parsed.seq)}; the newest is {engine.seq}"
-                )
-            image = engine.image_bytes(parsed.seq, after)
-            if image is not None and after and not engine.changes_bytes(parsed.seq):
-                return image.split(b"\0")[0]  # a mark's volumes follow its name
-            if image is not None:
-                return image
-            wanted = AFTER if after else BEFORE
-            if not engine.images & wanted and engine.changes_bytes(parsed.seq):
-                kept, other = ("before", "after") if after else ("after", "before")
-                raise InvalidArgument(
-                    f"the store keeps no {other}-images (images={kept!r}); "
-                    f"create it with images='{other}' or 'both'"
-                )
-            return b""
+            return steadily(engine, partial(self._image_of, parsed.seq, after=after))
+
+    def _image_of(self, seq: int, *, after: bool) -> bytes:
+        engine = self._engine
+        if not 0 <= seq <= engine.seq:
+            raise UnknownPoint(f"there is no entry {shown(seq)}; the newest is {engine.seq}")
+        image = engine.image_bytes(seq, after)
+        if image is not None and after and not engine.changes_bytes(seq):
+            return image.split(b"\0")[0]  # a mark's volumes follow its name
+        if image is not None:
+            return image
+        wanted = AFTER if after else BEFORE
+        if not engine.images & wanted and engine.changes_bytes(seq):
+            kept, other = ("before", "after") if after else ("after", "before")
+            raise InvalidArgument(
+                f"the store keeps no {other}-images (images={kept!r}); "
+                f"create it with images='{other}' or 'both'"
+            )
+        return b""

@@ -4,95 +4,53 @@ from __future__ import annotations
 
 import marshal
 import os
-import struct
-import threading
 from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-import xxhash
-
 from jrnl import copies, patches
-from jrnl._core import FORMAT, ExtentMap, Hold, Image, Log, to_the_end
+from jrnl._core import ExtentMap, Hold, Image, Log, to_the_end
 from jrnl.copier import Copy, FileCopy
 from jrnl.errors import (
+    CatalogFull,
     CorruptionError,
-    FormatError,
     JournalFull,
     JrnlError,
     PointExpired,
     UnknownPoint,
 )
-from jrnl.plan import BEFORE, Base, Plan
-from jrnl.recovery import Recovery, Source, covered
-from jrnl.snapshot import Snapshot
+from jrnl.heads import volume_file
+from jrnl.loading import Loads
+from jrnl.plan import BEFORE
+from jrnl.preserving import Preserving
+from jrnl.superblock import ROOM_BYTES, ROW_MOST, packed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from jrnl.catalog import Catalog
     from jrnl.folder import Place
     from jrnl.points import Mark
+    from jrnl.recovery import Recovery
+    from jrnl.snapshot import Snapshot
     from jrnl.superblock import Device, Document, Superblock
 
-HEAD_BYTES = FORMAT["constants"]["LOG_HEAD_BYTES"]
-SLOT_BYTES = FORMAT["header_sizes"]["EntryHeader"]
 EPOCHS_MAX = 4096
 EPOCHS_HELD = 4 * EPOCHS_MAX  # what a superblock surely takes, where nothing may leave
 _ALIASES_KEPT = 256
-_NAME_MAX = 64  # of a volume's file
-_HEAD = struct.Struct("<8sQQQ")  # magic, key, bytes of the ring, of the index
-_SUM = struct.Struct("<Q")
-MAGICS = {"log": b"jrnl-log", "index": b"jrnlindx"}
+_NUMBERS = ("id", "seq", "base_seq", "copy", "entries", "bytes", "version")
+_LONGEST = {**dict.fromkeys(_NUMBERS, 1 << 62), "route": "backward+forward", "undoable": True}
+_KEPT = {**dict.fromkeys(("id", "seq", "after", "length"), 1 << 62), "lost": True}
 
 
-def head_bytes(name: str, key: int, area: int, slots: int) -> bytes:
-    """Return what stands at the start of the log's file, and of the index."""
-    head = _HEAD.pack(MAGICS[name], key, area, slots)
-    head += _SUM.pack(xxhash.xxh3_64_intdigest(head))
-    return head + bytes(HEAD_BYTES - len(head))
-
-
-def check_head(name: str, device: Device, key: int, area: int, slots: int) -> bool:
-    """Whether a file starts as it should; what follows has checksums of its own.
-
-    Raises
-    ------
-    FormatError
-        It is another store's file, or another file of this one.
-    CorruptionError
-        The log was cut.
-    """
-    wanted = head_bytes(name, key, area, slots)[: _HEAD.size + _SUM.size]
-    if device.size < HEAD_BYTES + (area if name == "log" else slots * SLOT_BYTES):
-        if name == "log":
-            raise CorruptionError("the file 'log' ends too early: it was cut")
-        return False
-    found = device.pread(0, len(wanted))
-    if found == wanted:
-        return True
-    if _SUM.unpack_from(found, _HEAD.size)[0] == xxhash.xxh3_64_intdigest(found[: _HEAD.size]):
-        raise FormatError(f"the file {name!r} belongs to another store, or has another's name")
-    return False
-
-
-def volume_file(index: int, name: str) -> str:
-    """Return the name of a volume's file: its own, where any file system takes that."""
-    plain = all(character.isascii() and (character.isalnum() or character in "_-")
-                for character in name)  # fmt: skip
-    taken = name.startswith(("snapshot-", "recovery-", "volume-"))
-    own = plain and not taken and len(name) <= _NAME_MAX
-    return f"{name}.img" if own else f"volume-{index}.img"
-
-
-def _fact(recovery: Recovery, version: int) -> Document:
+def _fact(recovery: Recovery, version: int, copy: int) -> Document:
     """Return what the superblocks say of a recovery."""
     fact: Document = {
         "id": recovery.id,
         "seq": recovery.seq,
         "base": recovery.base,
-        "base_seq": recovery.preserved.seq,
-        "copy": recovery.copy,
+        "base_seq": recovery._preserved.seq,
+        "copy": copy,
         "route": recovery.plan.route,
         "entries": recovery.plan.entries,
         "bytes": recovery.plan.bytes,
@@ -101,12 +59,12 @@ def _fact(recovery: Recovery, version: int) -> Document:
         fact["undoable"] = True
     if version:
         fact["version"] = version
-    if recovery.only is not None:
-        fact["volumes"] = sorted(recovery.only)
+    if recovery._only is not None:
+        fact["volumes"] = sorted(recovery._only)
     return fact
 
 
-class Keeper:
+class Keeper(Loads):
     """Writes the superblocks, and knows the store's files; callers hold the engine's lock."""
 
     def __init__(
@@ -116,6 +74,8 @@ class Keeper:
         self.superblock = superblock
         self.fixed = fixed  # what never changes: volumes, journal, options
         self.epochs: list[list[int]] = [list(pair) for pair in document.get("epochs", [[1, 1]])]
+        # What rewinds have dropped, by the group of their REWIND: [number, slot, follows, seq].
+        self.drops: list[list[int]] = [list(drop) for drop in document.get("drops", [])]
         self.snapshots: list[Document] = list(document.get("snapshots", []))
         self.recoveries: list[Document] = list(document.get("recoveries", []))
         self.restore: Document | None = document.get("restore")
@@ -124,13 +84,14 @@ class Keeper:
         self.retain: list[int] = list(document.get("retain", (0, 0)))
         self._held: dict[str, Hold] = {}  # while it is being opened
         self.clean = False
-        self._gate = threading.Lock()  # of whoever writes the superblocks
-        self._captures = self._put_number = 0
         self._begun: set[int | None] = set()  # copies of snapshots that are not named yet
+        self._whole: set[int | None] = set()  # ... and of these, the ones that are whole already
         self._preserved: set[int] = set()  # copies of production that no snapshot has
+        self.kept = Preserving(place, superblock.key, list(document.get("kept", [])))
         self._kept_moves: dict[int, int] = {}  # how often a recovery had moved when it was kept
         self.early_marks: list[list[Any]] = [list(mark) for mark in document["marks"]]
         self.problems: list[str] = []
+        self.damaged = False  # opening has found something in the log that cannot be read
         self.files: list[Device] = []
         self.log: Log | None = None
         self.catalog: Catalog | None = None
@@ -147,12 +108,15 @@ class Keeper:
         """Return what the superblocks say now."""
         state = self.opened.state()
         self._follow_epoch(state.pop("epoch"), state["head"][0], state["tail"][0])
+        kept = self.kept.facts({fact["copy"] for fact in self.recoveries})
+        self._follow_rewind(state["rewound"], state["head"], state["tail"][0])
         return {
             **self.fixed,
             **state,
             "clean": self.clean,
             "newest": [self.opened.engine.seq, self.opened.engine.time_ns],
             "epochs": self.epochs,
+            "drops": self.drops,
             "aliases": self.opened.aliases(_ALIASES_KEPT),
             "lost": self.opened.lost(),
             "marks": self._marks_at_base(state["tail"][3]),
@@ -160,6 +124,7 @@ class Keeper:
             "recoveries": self.recoveries,
             "restore": self.restore,
             "next_id": self.next_id,
+            **({"kept": kept} if kept else {}),
             **({"pins": self.pins} if self.pins else {}),
             **({"retain": self.retain} if any(self.retain) else {}),
         }
@@ -168,7 +133,7 @@ class Keeper:
         """Return the marks of the oldest state, whose entries have left the log."""
         if self.catalog is None:
             return [mark for mark in self.early_marks if mark[1] == base_seq]
-        return [mark.row for mark in self.catalog.marks_at(base_seq)]
+        return [mark._row for mark in self.catalog.marks_at(base_seq)]
 
     def _follow_epoch(self, epoch: int, head: int, tail: int) -> None:
         """Let a new epoch begin at the group `head`; what tells of groups before `tail` goes."""
@@ -177,6 +142,20 @@ class Keeper:
             self.epochs.append([epoch, head])
         while len(self.epochs) > 1 and self.epochs[1][1] <= tail:
             del self.epochs[0]
+
+    def _follow_rewind(self, rewound: list[int] | None, head: list[int], tail: int) -> None:
+        """Keep what a rewind has dropped until its entry leaves, or is dropped by a later one.
+
+        The REWIND entry says it, too; but that, and what it dropped, may be damaged (R15).
+        """
+        drops = self.drops
+        if rewound is not None and all(drop[3] != rewound[1] for drop in drops):
+            _, seq, _, follows = rewound
+            drops = [drop for drop in drops if drop[0] < head[0]]
+            drops.append([head[0], head[2], follows, seq])
+        elif rewound is None:
+            drops = [drop for drop in drops if drop[0] < head[0]]
+        self.drops = [drop for drop in drops if drop[0] >= tail]
 
     def bound_epochs(self) -> None:
         """Let the oldest groups go where the table of epochs has grown too long."""
@@ -211,23 +190,46 @@ class Keeper:
         def failed(error: BaseException) -> None:
             log.poison(getattr(error, "errno", None) or 0)
 
-        return partial(to_the_end, put, failed)
+        return partial(to_the_end, put, failed, CatalogFull)
 
     def _captured(self) -> tuple[int, Document]:
         """Return what the superblocks ought to say now, numbered. The engine is locked."""
-        self._captures += 1
-        return self._captures, self.document()
+        return self.superblock.next_generation(), self.document()
 
     def _put(self, captured: tuple[int, Document]) -> None:
         """Write what was captured, unless something newer, which says it too, is there already."""
-        number, document = captured
-        with self._gate:
-            if number > self._put_number:
-                self.superblock.write(document)
-                self._put_number = number
+        generation, document = captured
+        self.superblock.write(document, generation)
+
+    def check_room(self, *rows: object) -> None:
+        """Raise CatalogFull where a superblock has no room left for some more rows (R17).
+
+        Closing keeps the recoveries that are open, and what they preserve: that room is taken.
+        """
+        opened = {} if self.catalog is None else self.catalog.recoveries()
+        most = ROW_MOST + 2 * len(packed(self.fixed["volumes"]))
+        if self.superblock.used + (len(rows) + len(opened)) * most > ROOM_BYTES:
+            kept = {fact["id"] for fact in self.recoveries}
+            waiting = [_fact(one, 0, 1 << 62) for one in opened.values() if one.id not in kept]
+            preserved = [{**_KEPT, "volumes": one.get("volumes", [])} for one in waiting]
+            self.superblock.check_room([*rows, *waiting, *preserved])
+
+    def check_recovery(self, name: str, volumes: Iterable[int] | None) -> None:
+        """Raise CatalogFull where one more recovery could not be kept when the store is closed."""
+        if not self.opened.read_only:
+            only = sorted(volumes or ())
+            self.check_room({**_LONGEST, "base": name, "volumes": only}, {**_KEPT, "volumes": only})
 
     def check_epochs(self) -> None:
-        """Raise JournalFull where pins have kept groups of too many epochs; a rewind adds one."""
+        """Raise what a rewind must not run into: it adds an epoch, and what it has dropped.
+
+        Raises
+        ------
+        JournalFull
+            Pins have kept groups of too many epochs.
+        CatalogFull
+        """
+        self.superblock.check_rewind()
         if len(self.epochs) >= EPOCHS_HELD:
             self.bound_epochs()
         if len(self.epochs) >= EPOCHS_HELD:
@@ -241,7 +243,7 @@ class Keeper:
     def pin_mark(self, mark: Mark) -> None:
         """Make a mark and its pin durable."""
         self.opened.commit()
-        self.pins.append(mark.row)
+        self.pins.append(mark._row)
         self.opened.record()
 
     def unpin_mark(self, name: str) -> None:
@@ -259,7 +261,7 @@ class Keeper:
     def hold_pins(self) -> None:
         """Keep what is pinned, before anything is read or written."""
         engine = self.opened.engine
-        states = [fact["seq"] for fact in self.snapshots]
+        states = [fact["seq"] for fact in self.snapshots if "volumes" not in fact]
         for name, seq, *_ in self.pins:
             needs = seq if engine.images & BEFORE else max(
                 (state for state in states if state <= seq), default=seq
@@ -294,20 +296,35 @@ class Keeper:
         self.next_id += 1
         return number
 
-    def _copy(self, source: Image, *, production: bool, covered: list[int] | None = None) -> Image:
-        log, engine = self.opened, self.opened.engine
-        clones = None
-        if production:
+    def _copy_production(self, covered: list[int] | None = None, *, begun: bool = False) -> Image:
+        """Copy production as it is now. Nothing may come in: no journal leads back to it.
+
+        With `begun` it counts as used from its first file on, until it has a name.
+        """
+        log = self.opened
+        with log.engine.sealing() as engine:
             log.write_back()
-            clones = self._volume_files()
-        else:
-            log.commit()
-        number = self._new_id()
+            return self._copy(Image.production(engine), self._volume_files(), covered, begun=begun)
+
+    def _copy_image(self, image: Image) -> Image:
+        self.opened.commit()
+        return self._copy(image, None, None)
+
+    def _copy(
+        self,
+        source: Image,
+        clones: list[str] | None,
+        covered: list[int] | None,
+        *,
+        begun: bool = False,
+    ) -> Image:
+        number, key = self._new_id(), self.superblock.key
+        if begun:
+            self._begun.add(number)
         try:
-            return copies.make(
-                self.place, engine, self.superblock.key, number, source, clones, covered
-            )
+            return copies.make(self.place, self.opened.engine, key, number, source, clones, covered)
         except BaseException as error:
+            self._begun.discard(number)
             self._copy_failed(number, error)
             raise
 
@@ -317,6 +334,12 @@ class Keeper:
         if not self.opened.poisoned:
             copies.remove(self.place, number, len(self.fixed["volumes"]))
 
+    def check_snapshot(self, name: str, covered: list[int]) -> None:
+        """Raise CatalogFull where the superblocks have no room for one more snapshot."""
+        self.check_room({"id": 1 << 62, "name": name, "seq": 1 << 62, "time_ns": 1 << 62,
+                         "copying": True, "volumes": covered, "pinned": True,
+                         "fold": 1 << 62})  # fmt: skip
+
     def take_snapshot(self, covered: list[int]) -> tuple[Image, Copy | None]:
         """Begin a snapshot of production; return its image, and how that becomes a copy."""
         log, engine = self.opened, self.opened.engine
@@ -324,13 +347,11 @@ class Keeper:
         waiting = [] if self.catalog is None else self.catalog.copier.pending()
         copies.check_descriptors(len(covered) + sum(copy.files_to_make for copy in waiting))
         if not engine.images & BEFORE:
-            image = self._copy(Image.production(engine), production=True, covered=covered)
-            self._begun.add(image.tag)
-            return image, None
+            return self._copy_production(covered, begun=True), None
         image = Image.live(engine, engine.seq, True, covered)
-        copy = self._file_copy(self._new_id(), image, covered)
-        self._begun.add(image.tag)
-        return image, copy
+        number = self._new_id()
+        self._begun.add(number)
+        return image, self._file_copy(number, image, covered)
 
     def _file_copy(self, number: int, image: Image, covered: list[int]) -> FileCopy:
         return FileCopy(self.place, self.superblock.key, number, image, covered,
@@ -342,34 +363,42 @@ class Keeper:
     def name_snapshot(self, snapshot: Snapshot) -> Callable[[], None]:
         """Return what has the superblocks name a snapshot, whose state is durable."""
         self.opened.check()
-        fact = {"id": snapshot.image.tag, "name": snapshot.name, "seq": snapshot.seq,
+        fact = {"id": snapshot._image.tag, "name": snapshot.name, "seq": snapshot.seq,
                 "time_ns": snapshot.time_ns}  # fmt: skip
-        if snapshot.image.is_live:
+        if snapshot._image.is_live and snapshot._image.tag not in self._whole:
             fact["copying"] = True
-        if snapshot.covers is not None:
-            fact["volumes"] = sorted(snapshot.covers)
+        if snapshot._covers is not None:
+            fact["volumes"] = sorted(snapshot._covers)
         if snapshot.pinned:
             fact["pinned"] = True
         self.snapshots.append(fact)
-        self._begun.discard(snapshot.image.tag)
+        self._begun.discard(snapshot._image.tag)
+        self._whole.discard(snapshot._image.tag)
         return self.record_apart()
 
     def give_up_snapshot(self, snapshot: Snapshot) -> None:
         """Forget a snapshot that could not be made durable."""
-        image, before = snapshot.image, len(self.snapshots)
+        image, before = snapshot._image, len(self.snapshots)
         self._begun.discard(image.tag)
+        self._whole.discard(image.tag)
         self.snapshots = [fact for fact in self.snapshots if fact["id"] != image.tag]
-        snapshot.let_go()
+        snapshot._let_go()
         if self.writable and not self.opened.engine.closed:
             if len(self.snapshots) < before:  # the superblocks may name it already
                 self.opened.record()
             self._sweep({int(image.tag)})
 
     def _copy_settled(self, number: int) -> Callable[[], None] | None:
-        """Return what has the superblocks say that a snapshot's copy is whole; it is durable."""
+        """Return what has the superblocks say that a snapshot's copy is whole; it is durable.
+
+        None where nobody has named it yet: whoever does names it as whole. So it is said in either
+        order, and said again where it was broken off.
+        """
         for fact in self.snapshots:
-            if fact["id"] == number and fact.pop("copying", False):
+            if fact["id"] == number:
+                fact.pop("copying", None)
                 return self.record_apart()
+        self._whole.add(number)
         return None
 
     # Fold: what it takes is checked, the intent is durable, the sectors are written and synced. The
@@ -378,7 +407,7 @@ class Keeper:
     def fold(self, image: Image, extents: ExtentMap, seq: int) -> Image:
         """Bring a snapshot's copy on to state `seq`; who holds the copy keeps the old one."""
         log, old = self.opened, int(image.tag)
-        log.check()
+        log.commit_to(seq)  # an intent names only what is durable (R13)
         image.advance_check(extents)
         fact = next(fact for fact in self.snapshots if fact["id"] == old)
         held = image.held or any(kept["copy"] == old for kept in self.recoveries)
@@ -420,7 +449,7 @@ class Keeper:
         log = self.opened
         engine = log.engine
         log.check()
-        image = self._copy(Image.production(engine), production=True)
+        image = self._copy_production(begun=True)
         try:
             if engine.images & BEFORE and seq < engine.seq:
                 extents = ExtentMap.backward(engine, seq, engine.seq)
@@ -434,32 +463,8 @@ class Keeper:
         self.snapshots.append(
             {"id": image.tag, "name": name, "seq": image.seq, "time_ns": engine.time_ns}
         )
+        self._begun.discard(image.tag)
         log.record()
-        return image
-
-    def _finish_fold(self, fact: Document, image: Image) -> Image:
-        """Do an interrupted fold again; for reading only, show what it makes."""
-        log, engine = self.opened, self.opened.engine
-        start, seq = fact["seq"], fact["fold"]
-        try:
-            if not engine.base_seq <= start < seq <= engine.seq:
-                raise CorruptionError(f"the entries {start + 1} to {seq} are not there")
-            extents = ExtentMap.forward(engine, start, seq)
-            extents.settle(0, extents.count)
-            if log.read_only:
-                image = image.advanced(extents, seq)
-                image.tag = fact["id"]
-            else:
-                image.advance(extents, seq, True)
-        except CorruptionError as error:
-            self.problems.append(
-                f"snapshot {fact['name']!r} was being brought on from state {start} to {seq} when "
-                f"the store was interrupted, and is neither: {error}; delete it"
-            )
-            return copies.lost(engine, fact["id"], start)
-        if not log.read_only:
-            fact["seq"] = seq
-            del fact["fold"]
         return image
 
     def preserve(self) -> Image:
@@ -469,7 +474,7 @@ class Keeper:
             return Image.production(log.engine)
         log.check()
         self._sweep(self._preserved)  # those of recoveries that were dropped, not closed
-        image = self._copy(Image.production(log.engine), production=True)
+        image = self._copy_production()
         self._preserved.add(int(image.tag))
         return image
 
@@ -482,8 +487,11 @@ class Keeper:
 
     def _sweep(self, numbers: set[int]) -> None:
         """Remove copies that nobody refers to any more."""
-        for number in numbers - self._used():
+        for number in set(numbers) - self._used():  # what comes in between adds to neither
             self._preserved.discard(number)
+            if number in self.kept:
+                self.kept.drop(number)
+                continue
             # Where a copy is being made, it is given up with the last who holds it, files and all.
             if self.catalog is None or not self.catalog.copier.is_making(number):
                 copies.remove(self.place, number, len(self.fixed["volumes"]))
@@ -496,18 +504,20 @@ class Keeper:
         used = self._begun | {fact["id"] for fact in self.snapshots}
         used |= {fact["copy"] for fact in self.recoveries}
         if self.catalog is not None:
-            used |= {recovery.copy for recovery in self.catalog.recoveries().values()}
+            used |= {recovery._copy for recovery in self.catalog.recoveries().values()}
         return used
 
     def remove_strays(self) -> None:
         """Remove files that an interrupted operation has left, and patches of where one was."""
+        self._sweep(self.kept.numbers)
+        names = self.place.names()  # before it is asked what is used: a copy may come in
         used = self._used()
         kept = {copies.patches_name(fact["id"], fact.get("version", 0)) for fact in self.recoveries}
-        for name in self.place.names():
+        for name in names:
             match = copies.NAME.fullmatch(name)
             if match is None or name in kept:
                 continue
-            if match[1] == "recovery" or int(match[2]) not in used:
+            if match[1] == "recovery" or int(match[2] or match[7]) not in used:
                 with suppress(FileNotFoundError):  # whoever was making it may be faster
                     self.place.remove(name)
 
@@ -515,8 +525,8 @@ class Keeper:
 
     def _is_swept(self, recovery: Recovery) -> bool:
         """Whether what it preserves has a number, but the files went with another recovery."""
-        stored = recovery.preserved.files is not None
-        return not stored and copies.image_name(recovery.copy or 0, 0) not in self.place.names()
+        stored = recovery._preserved.files is not None or recovery._copy in self.kept
+        return not stored and copies.image_name(recovery._copy or 0, 0) not in self.place.names()
 
     def keep_recovery(self, recovery: Recovery) -> None:
         """Make a recovery durable, but for the superblocks, which the caller writes.
@@ -524,27 +534,44 @@ class Keeper:
         One that has moved since gets other patches; the old ones are strays from then on.
         """
         before = self._fact_of(recovery.id)
-        if before is not None and self._kept_moves.get(recovery.id, 0) == recovery.moves:
+        if before is not None and self._kept_moves.get(recovery.id, 0) == recovery._moves:
             return
-        if self.catalog is not None:
-            self.catalog.copier.finish_image(recovery.preserved)
-        if recovery.copy is None or self._is_swept(recovery):
-            recovery.copy = self._copy(recovery.preserved, production=False).tag
-            recovery.preserved.tag = recovery.copy  # for those that start from the same copy
+        copy = self._keep_preserved(recovery)
         version = 0 if before is None else before.get("version", 0) + 1
         name = copies.patches_name(recovery.id, version)
         if name in self.place.names():
             self.place.remove(name)
         seed = copies.seed_of(self.superblock.key, recovery.id)
         try:
-            patches.save(self.place, name, recovery.image, seed)
+            patches.save(self.place, name, recovery._image, seed)
             self.place.sync()
         except OSError as error:
             self.opened.poison(error.errno or 0)
             raise
         self.recoveries = [fact for fact in self.recoveries if fact is not before]
-        self.recoveries.append(_fact(recovery, version))
-        self._kept_moves[recovery.id] = recovery.moves
+        self.recoveries.append(_fact(recovery, version, copy))
+        self._kept_moves[recovery.id] = recovery._moves
+
+    def _keep_preserved(self, recovery: Recovery) -> int:
+        """Have what a recovery started from outlive the store's being closed; return its number.
+
+        A copy does. A live image is of a state in the log, which is kept from now on.
+        """
+        image = recovery._preserved
+        if image.is_live:
+            if image.kept is None or image.kept not in self.kept:
+                number = self._new_id()
+                try:
+                    self.kept.keep(self.opened, number, image)
+                except OSError as error:
+                    self.opened.poison(error.errno or 0)
+                    raise
+                image.kept = number
+            return image.kept
+        if recovery._copy is None or self._is_swept(recovery):
+            recovery._copy = self._copy_image(image).tag
+            image.tag = recovery._copy  # for those that start from the same copy
+        return int(recovery._copy)
 
     def _fact_of(self, number: int) -> Document | None:
         return next((fact for fact in self.recoveries if fact["id"] == number), None)
@@ -554,8 +581,8 @@ class Keeper:
         if self.opened.engine.closed or self.opened.read_only:
             return
         self.delete_recovery(recovery.id)
-        if recovery.copy is not None and self.writable:
-            self._sweep({recovery.copy})
+        if recovery._copy is not None and self.writable:
+            self._sweep({recovery._copy})
 
     def delete_recovery(self, number: int) -> bool:
         """Forget a recovery that was kept; False where there is none of that number."""
@@ -570,42 +597,6 @@ class Keeper:
         self.opened.record()
         self.remove_strays()
 
-    def load_recovery(self, fact: Document, catalog: Catalog, resolve: Any) -> Recovery:
-        """Take a recovery up again. Raises CorruptionError, OSError."""
-        engine, key = self.opened.engine, self.superblock.key
-        base = self._loaded_copy(fact["copy"], fact["base_seq"], fact.get("volumes"))
-        extents = patches.load(
-            self.place,
-            copies.patches_name(fact["id"], fact.get("version", 0)),
-            engine,
-            copies.seed_of(key, fact["id"]),
-        )
-        only = frozenset(fact["volumes"]) if "volumes" in fact else None
-        source = Source(resolve, only, fact.get("undoable", False))
-        if source.undoable:
-            image = Image.scratch(base)
-            image.apply(extents, fact["seq"])
-        else:
-            image = Image.patched(base, extents, fact["seq"], True)
-        plan = Plan(fact["route"], fact["base"], fact["entries"], fact["bytes"], lambda: 0)
-        start = Base(fact["base"], base.seq, base)
-        volumes = covered(catalog, only)
-        image.hold()
-        recovery = Recovery(image, volumes, catalog, source, start, plan, number=fact["id"])
-        recovery.copy = fact["copy"]
-        return recovery
-
-    def _loaded_copy(self, number: int, seq: int, volumes: list[int] | None) -> Image:
-        """Return a copy's image, of these volumes: a snapshot's own, where it is one."""
-        if self.catalog is not None:
-            for snapshot in self.catalog.snapshots.values():
-                if snapshot.image.tag == number:
-                    return snapshot.image
-        engine, key = self.opened.engine, self.superblock.key
-        image, problems = copies.load(self.place, engine, key, number, seq, volumes)
-        self.problems += problems
-        return image
-
     # Restore: image and intent are durable before the first entry.
 
     def restore_begins(self, recovery: Recovery, volumes: list[int]) -> None:
@@ -619,7 +610,7 @@ class Keeper:
             if len(volumes) < len(self.fixed["volumes"]):
                 self.restore["volumes"] = volumes
         log.record()
-        if recovery.moves:
+        if recovery._moves:
             self.remove_strays()
 
     def restore_failed(self, error: BaseException) -> None:
@@ -635,78 +626,21 @@ class Keeper:
 
     # Opening and closing.
 
-    def read_marks(self) -> None:
-        """Know the marks before entries leave: a REWIND that is entered again may push them out."""
-        self.early_marks += [list(mark) for mark in self.opened.marks()]
+    def load_kept(self, rewound: Any) -> None:
+        """Take up the kept states, before anything leaves the log.
 
-    def load(self, catalog: Catalog, resolve: Any) -> None:
-        """Fill the catalogue: snapshots, marks, recoveries; what is damaged becomes a problem."""
-        self.catalog = catalog
-        self.opened.finish_copies(catalog.copier.finish_oldest)
-        catalog.copier.log = self.opened
-        folding = [fact for fact in self.snapshots if "fold" in fact]
-        for fact in self.snapshots:
-            image, copy = self._load_snapshot(fact, fact.get("volumes"))
-            catalog.snapshots[fact["name"]] = Snapshot(
-                catalog, fact["name"], image, fact["time_ns"], copy, fact.get("volumes"),
-                fact.get("pinned", False),
-            )  # fmt: skip
-            if copy is not None:
-                catalog.copier.add(copy)
-        early = [*map(tuple, self.early_marks), *map(tuple, self.pins)]
-        catalog.load_marks([*early, *self.opened.marks()])
-        for fact in self.recoveries:
-            catalog.reserve_id(fact["id"])  # it stays its own, even where it cannot be taken up
-            try:
-                catalog.keep_recovery(self.load_recovery(fact, catalog, resolve))
-            except (JrnlError, OSError) as error:
-                self.problems.append(f"recovery {fact['id']}: {error}")
-        if any("fold" not in fact for fact in folding):
-            self.opened.record()  # now that the catalogue has the marks that it speaks of
-
-    def _load_snapshot(
-        self, fact: Document, covered: list[int] | None
-    ) -> tuple[Image, Copy | None]:
-        """Open a snapshot's copy; or, where it was being made, take that up again."""
-        engine, key = self.opened.engine, self.superblock.key
-        if fact.get("copying"):
-            try:
-                image = self._live_again(fact["seq"], covered)
-            except JrnlError as error:
-                self.problems.append(f"snapshot {fact['name']!r} is lost: {error}")
-                self._lose_copy(fact)
-                return copies.lost(engine, fact["id"], fact["seq"]), None
-            image.tag = fact["id"]
-            if self.opened.read_only:
-                return image, None
-            every = list(range(len(engine.sizes)))
-            return image, self._file_copy(fact["id"], image, covered or every)
-        writable = self.fixed["overflow"] == "fold" and not self.opened.read_only
-        image, problems = copies.load(
-            self.place, engine, key, fact["id"], fact["seq"], covered, writable=writable
-        )
-        self.problems += [f"snapshot {fact['name']!r}: {problem}" for problem in problems]
-        return self._finish_fold(fact, image) if "fold" in fact else image, None
-
-    def _live_again(self, seq: int, covered: list[int] | None) -> Image:
-        engine = self.opened.engine
-        if not engine.base_seq <= seq <= engine.seq:
-            raise CorruptionError(
-                f"its copy was being made from the log, which has the states {engine.base_seq} "
-                f"to {engine.seq} now"
-            )
-        return Image.live(engine, seq, True, covered)
-
-    def _lose_copy(self, fact: Document) -> None:
-        """Never take for a copy what there is of one: what it was made from is damaged.
-
-        Its seq may be given out again, so that is durable before anything is written.
+        `rewound` is what the superblocks know of a rewind whose entry may be in no group.
         """
-        if not self.opened.read_only:
-            copies.remove(self.place, fact["id"], len(self.fixed["volumes"]))
-            self.place.sync()
-            del fact["copying"]
-            self.opened.record()
+        newest = max(self.opened.engine.seq, rewound[1] if rewound else 0)
+        self.problems += self.kept.load(self.opened, newest)
+
+    def restore_is_folded(self) -> bool:
+        """Whether a snapshot was brought on over entries of the restore that was interrupted.
+
+        Then they cannot be taken back: it would be left at a state that nobody has ever had.
+        """
+        start = self.restore["start"] if self.restore is not None else 1 << 63
+        return any(max(fact["seq"], fact.get("fold", 0)) > start for fact in self.snapshots)
 
     def finish_restore(self, rewind: Any, write: Any) -> None:
         """Take an interrupted restore's entries back, or, where they are too many, go on."""
@@ -714,6 +648,8 @@ class Keeper:
         engine = self.opened.engine
         start = self.restore["start"]
         try:
+            if self.restore_is_folded():
+                raise PointExpired(f"a snapshot has been brought on beyond state {start}")
             if start not in (engine.seq, engine.newest_state):
                 rewind(start)
         except (PointExpired, UnknownPoint, JrnlError):
@@ -755,6 +691,7 @@ class Keeper:
 
     def let_go(self) -> None:
         """Close all files, and give up the lock."""
+        self.kept.let_go()
         for device in (*self.files, *self.superblock.devices):
             if device is not None:
                 device.close()

@@ -33,6 +33,7 @@ import numpy as np
 import numpy.typing as npt
 
 from jrnl.errors import FormatError, InvalidType, NameTaken
+from jrnl.folder import naming
 from jrnl.points import NAME_MAX_BYTES, PRODUCTION, looks_like_number, looks_like_time
 from jrnl.sizes import check_callable
 from jrnl.volume import Volume
@@ -112,7 +113,8 @@ class Log(AbstractContextManager["Log"]):
         """Fill a buffer from byte `position` of the log; FormatError where the log has shrunk."""
         done = 0
         while done < len(buffer):
-            count = os.preadv(self._file.fileno(), [buffer[done:]], position + done)
+            with naming(lambda: self.name):
+                count = os.preadv(self._file.fileno(), [buffer[done:]], position + done)
             if count == 0:
                 raise FormatError(
                     f"{self.name}: the file now ends at byte {position + done}, before data whose "
@@ -293,7 +295,8 @@ class _Headers:
     def read(self) -> None:
         """Take one entry after the other, up to the end of the log."""
         while True:
-            raw = os.pread(self.file.fileno(), self.sector_size, self.position)
+            with naming(lambda: self.name):
+                raw = os.pread(self.file.fileno(), self.sector_size, self.position)
             if not raw.lstrip(b"\0"):
                 if self.taken < self.counted:
                     self._end("it is all zeroes" if raw else "the file ends before it", torn=True)
@@ -402,13 +405,15 @@ def _unpack(packed: IO[bytes], name: str) -> IO[bytes]:
             size += len(piece)
             if size > _XZ_OUTPUT_MAX:
                 raise FormatError(f"{name}: over {_XZ_OUTPUT_MAX} bytes unpacked; try xz -d first")
-            if piece.strip(b"\0"):
-                out.write(piece)
-            else:
-                out.seek(size)
+            with naming(tempfile.gettempdir):  # where it has no room
+                if piece.strip(b"\0"):
+                    out.write(piece)
+                else:
+                    out.seek(size)
         if stream.unused_data or packed.read(1):
             raise FormatError(f"{name}: more follows its xz stream; unpack it with xz -d")
-        out.truncate(size)
+        with naming(tempfile.gettempdir):
+            out.truncate(size)
         stack.pop_all()
         return out
 

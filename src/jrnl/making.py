@@ -21,7 +21,7 @@ from jrnl.files import Writable
 from jrnl.folder import Folder
 from jrnl.folding import Folding
 from jrnl.limits import Duration, parse_limits
-from jrnl.options import parse, parse_journal, parse_modes
+from jrnl.options import Setup, parse, parse_journal, parse_modes
 from jrnl.sizes import Size, as_flag, check_callable, parse_size
 from jrnl.sources import Path, load
 from jrnl.store import Store
@@ -121,8 +121,8 @@ def create(
     )  # fmt: skip
     if path is not None:
         parent, name = _split(path)
-        with _telling(path, name), Folder(parent) as folder:
-            return filestore.make_in(folder, name, options, overlay)
+        with _telling(path, parent, name), Folder(parent) as folder:
+            return filestore.make_in(folder, name, options, overlay, os.path.join(parent, name))
     if overlay is not None:
         raise InvalidArgument("overlay is for stores on disk; this one is in memory")
     devices = [MemoryDevice(length) for length in options.sizes.values()]
@@ -132,7 +132,8 @@ def create(
     for index, name in enumerate(options.sizes):
         if name in options.sources:
             load(engine, index, options.sources[name])
-    return _begun(Store(engine, list(options.sizes), None, options.limits), overflow)
+    setup = Setup(overflow, options.limits, bool(checksum))
+    return _begun(Store(engine, list(options.sizes), setup), overflow)
 
 
 def _begun(store: Store, overflow: str) -> Store:
@@ -153,15 +154,19 @@ def _refuse_path_alone(path: object) -> None:
 
 
 @contextmanager
-def _telling(path: Path, name: str) -> Iterator[None]:
-    """Have errors name the path that the caller gave; below it is its name in a folder."""
+def _telling(path: Path, parent: str, name: str) -> Iterator[None]:
+    """Have errors name the path that the caller gave, or a file below it.
+
+    Below it is its name in a folder, and while it is made another one.
+    """
     given = os.fsdecode(path)
     try:
         yield
     except OSError as error:
         failed = os.fsdecode(error.filename) if isinstance(error.filename, str | bytes) else ""
-        if failed == name or failed.startswith(f".{name}.new-"):
-            error.filename = given
+        first, _, rest = failed.removeprefix(parent).lstrip("/").partition("/")
+        if first == name or first.startswith(f".{name}.new-"):
+            error.filename = os.path.join(given, rest) if rest else given
         raise
     except (FormatError, CorruptionError, StoreLocked, ReadOnlyStore) as error:
         error.args = (f"{given!r}: {error}",)
@@ -222,11 +227,12 @@ def open_store(
     parent, name = _split(path)
     if not name:
         raise FormatError(f"{os.fspath(path)!r} is no store")
-    with _telling(path, name), Folder(parent) as folder:
+    with _telling(path, parent, name), Folder(parent) as folder:
         try:
             return filestore.open_in(
-                folder, name, mode, overlay=overlay, clock=clock, on_low=on_low
-            )
+                folder, name, mode, overlay=overlay, clock=clock, on_low=on_low,
+                path=os.path.join(parent, name),
+            )  # fmt: skip
         except NotADirectoryError as error:
             raise FormatError("this is a file, and no store") from error
 
@@ -267,4 +273,4 @@ def wrap(
         raise InvalidArgument("the buffer is empty; a volume has at least one byte")
     engine = Engine([device], capacity, mode, checksum, overflow == "refuse", clock)
     engine.mark_written(0, 0, device.size)
-    return _begun(Store(engine, ["data"], None, limits), overflow)
+    return _begun(Store(engine, ["data"], Setup(overflow, limits, checksum)), overflow)

@@ -35,21 +35,40 @@ class Scan:
 
     def run(self) -> None:
         """Enter every group that counts into the engine."""
-        log, document = self._log, self._document
-        slot, number, position = document["index"]
-        indexed = slot <= document["tail"][2] or log.load_index(
-            slot, number, position, document["clean"]
-        )
-        if not indexed and document["clean"]:  # after a crash it may lag behind
+        document = self._document
+        if not self._load_index() and document["clean"]:  # after a crash it may lag behind
             self._keeper.problems.append("the index is damaged; it was made again from the log")
         while self._step():
             pass
+        self._cut(self._log.position[0])
+        if "drops" not in document:  # an earlier version's
+            self._keeper.drops = self._log.rewinds()
+
+    def _load_index(self) -> bool:
+        """Take what the index says; False where that is not what was written last."""
+        log, document = self._log, self._document
+        slot, number, position = document["index"]
+        if slot <= document["tail"][2] or "index_sum" not in document:  # an earlier version's
+            return True
+        return log.load_index(slot, number, position, document["durable_seq"],
+                              document["index_sum"], document["clean"])  # fmt: skip
+
+    def _cut(self, number: int) -> None:
+        """Drop what the rewinds have dropped whose REWIND is in the next group, or before `number`.
+
+        That is not left to the REWIND: it, and what it has dropped, may be damaged (R15).
+        """
+        first = self._log.position[0]
+        slots = [drop[1] for drop in self._keeper.drops if first <= drop[0] <= number]
+        if slots:
+            self._log.cut(min(slots))
 
     def _step(self) -> bool:
         """Take one group; False at the end."""
         log, document = self._log, self._document
         number, position, _ = log.position
         known = int(document["durable_number"])
+        self._cut(number)
         if document["clean"] and number >= known:
             return False
         if position - log.tail >= log.area:
@@ -79,17 +98,22 @@ class Scan:
     def _beyond_damage(self, number: int, position: int) -> bool:
         """Nothing valid stands here. Was there anything? Only something durable can say so."""
         log, document = self._log, self._document
-        before = log.engine.seq
+        before, old = log.engine.seq, "drops" not in document
         later = self._later_group(number, position)
         if later is not None:
+            self._cut(later["number"])
             log.skip(later["number"], later["position"], later["first_slot"],
-                     later["first_seq"] - 1)  # fmt: skip
+                     later["first_seq"] - 1, old)  # fmt: skip
             self.damage.append((before + 1, later["first_seq"] - 1))
             return True
         if number < int(document["durable_number"]):
             head_number, head_position, head_slot = document["head"]
-            log.skip(head_number, head_position, head_slot, document["durable_seq"])
-            self.damage.append((before + 1, int(document["durable_seq"])))
+            last = int(document["durable_seq"])
+            if document["rewound"] is not None:  # its REWIND is in no group, but will be entered
+                last = min(last, document["rewound"][1] - 1)
+            self._cut(head_number)
+            log.skip(head_number, head_position, head_slot, last, old)
+            self.damage.append((before + 1, last))
             return True
         return False
 

@@ -1,17 +1,24 @@
-"""Options: what `create`, `open` and `wrap` take, checked before anything is made."""
+"""Options: what `create`, `open` and `wrap` take, checked, and what a store tells of them."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
+from jrnl._core import kernel_in_use
 from jrnl.errors import InvalidArgument, InvalidType
 from jrnl.limits import Limits, parse_limits
 from jrnl.plan import AFTER, BEFORE, BOTH
 from jrnl.points import check_name
 from jrnl.sizes import Size, as_flag, check_callable, parse_size
 from jrnl.sources import Path, file_size
+
+if TYPE_CHECKING:
+    from jrnl._core import Engine
+    from jrnl.volume import Volume
 
 JOURNAL_MIN_BYTES = 16 * 1024
 OVERLAY_MIN_BYTES = 64 * 1024
@@ -23,8 +30,102 @@ _VOLUMES_MAX = 65535
 _FILE_MAX_BYTES = 1 << 60
 
 
-class Options(NamedTuple):
-    """What a store is made with.
+@dataclass(frozen=True)
+class Options:
+    """What a store was made with, and how it is open; ``store.options``.
+
+    All but `mode`, `overlay` and `kernel` is what it was created with; on disk it is kept there.
+    The names are those of `create`'s arguments.
+
+    Attributes
+    ----------
+    path : str or None
+        Where it lies, whole; None in memory.
+    mode : {"r+", "r"}
+        Whether it may be written to.
+    volumes : dict of str to int
+        Bytes of each volume, in order.
+    journal : int
+        Bytes.
+    images : {"before", "after", "both"}
+    overflow : {"evict", "fold", "refuse"}
+    checksum : bool
+    sync : {"flush", "always"} or None
+        When writes are durable; None in memory, where they never are.
+    overlay : int or None
+        Bytes of memory for what the volumes' files have not got yet; None in memory.
+    reclaim : (float, float) or None
+    low : float or None
+    keep_at_least, keep_at_most : timedelta or None
+        As `create` or, since then, `Store.retain` has set it.
+    kernel : str
+        Which of the engine's kernels moves the bytes: the processor decides.
+    """
+
+    path: str | None
+    mode: Literal["r+", "r"]
+    volumes: dict[str, int]
+    journal: int
+    images: str
+    overflow: str
+    checksum: bool
+    sync: str | None
+    overlay: int | None
+    reclaim: tuple[float, float] | None
+    low: float | None
+    keep_at_least: timedelta | None
+    keep_at_most: timedelta | None
+    kernel: str = kernel_in_use
+
+
+class Setup(NamedTuple):
+    """What a store is given to tell of, beside what its engine knows.
+
+    Attributes
+    ----------
+    overflow : str
+    limits : Limits
+    checksum : bool
+    path, sync, overlay
+        On disk.
+    writable : bool
+    """
+
+    overflow: str
+    limits: Limits
+    checksum: bool = True
+    path: str | None = None
+    sync: str | None = None
+    overlay: int | None = None
+    writable: bool = True
+
+    def options(self, engine: Engine, names: list[str]) -> Options:
+        """Return the options of the store with this engine and volumes of these names."""
+        least, most = (timedelta(microseconds=ns / 1000) if ns else None for ns in engine.retention)
+        return Options(
+            self.path, "r+" if self.writable else "r", dict(zip(names, engine.sizes, strict=True)),
+            engine.capacity, next(name for name, mode in IMAGES.items() if mode == engine.images),
+            self.overflow, self.checksum, self.sync, self.overlay, self.limits.reclaim,
+            self.limits.low, least, most,
+        )  # fmt: skip
+
+
+class TellsOptions:
+    """The part of a store that tells how it was made."""
+
+    _engine: Engine
+    _setup: Setup
+    _volumes: dict[str, Volume]
+
+    @property
+    def options(self) -> Options:
+        """What it was made with, and how it is open. Raises StoreClosed."""
+        self._engine.check_not_closed()
+        return self._setup.options(self._engine, list(self._volumes))
+
+
+class Wanted(NamedTuple):
+    """What a store is to be made with.
 
     Attributes
     ----------
@@ -64,7 +165,7 @@ def parse(
     sync: str | None = None,
     clock: Callable[[], int] | None = None,
     **rules: Any,
-) -> Options:
+) -> Wanted:
     """Check what `create` was given. Raises InvalidArgument, InvalidType, OSError."""
     if images is None and on_disk:
         images = "both"
@@ -83,7 +184,7 @@ def parse(
     sizes = _parse_volumes(size, volumes, sources)
     if on_disk and max(sizes.values()) > _FILE_MAX_BYTES:
         raise InvalidArgument("a volume on disk has at most 1 EiB")
-    return Options(sizes, sources, capacity, mode, overflow, sync == "always", clock, limits)
+    return Wanted(sizes, sources, capacity, mode, overflow, sync == "always", clock, limits)
 
 
 def _check_on_disk(mode: int, checksum: bool, sync: str | None) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from functools import partial
 from typing import TYPE_CHECKING
-from weakref import WeakSet, ref
+from weakref import WeakValueDictionary, ref
 
 from jrnl._core import Engine, Hold, to_the_end
 from jrnl.closing import ClosesItself
@@ -14,6 +14,7 @@ from jrnl.limits import Duration, WindowTime, parse_retention, window_time
 from jrnl.plan import BEFORE
 from jrnl.points import Mark, Point
 from jrnl.recovery import present_seq
+from jrnl.steady import steadily
 
 if TYPE_CHECKING:
     from jrnl.catalog import Catalog
@@ -65,15 +66,19 @@ class Pin(ClosesItself):
         """Whether it still keeps the state."""
         return self._hold.seq is not None
 
-    def is_of(self, engine: Engine) -> bool:
+    def _is_of(self, engine: Engine) -> bool:
         """Whether it is a pin of the store with this engine."""
         return self._hold.engine is engine
 
     def release(self) -> None:
         """Let the state go; a mark's pin as ``store.unpin`` does. Doing so twice is fine."""
         marks = None if self._marks is None else self._marks()
-        with self._hold.engine as engine:
-            if marks is None or self.name is None or engine.closed or not self.held:
+        engine = self._hold.engine
+        if marks is None or self.name is None:
+            self._let_go()
+            return
+        with engine.changing():
+            if engine.closed or not self.held:
                 self._let_go()
             else:
                 marks.unpin(self.name)
@@ -94,7 +99,7 @@ class Pins:
         self._engine = engine
         self._catalog = catalog
         self._keeper = keeper
-        self._open: WeakSet[Pin] = WeakSet()
+        self._open: WeakValueDictionary[int, Pin] = WeakValueDictionary()
         self._marks: dict[str, Pin] = {}
 
     def pin(self, seq: int) -> Pin:
@@ -106,12 +111,15 @@ class Pins:
             With after-images alone, no snapshot leads to it.
         """
         pin = Pin(Hold(self._engine, seq, self._needs(seq)))
-        self._open.add(pin)
+        self._open[id(pin)] = pin
         return pin
 
     def all(self) -> tuple[Pin, ...]:
         """Return the open ones, the oldest state first."""
-        return tuple(sorted((pin for pin in self._open if pin.held), key=lambda pin: pin.seq))
+        # Pins come and go meanwhile: valuerefs() is a list of its own.
+        alive = (reference() for reference in self._open.valuerefs())
+        held = [pin for pin in alive if pin is not None and pin.held]
+        return tuple(sorted(held, key=lambda pin: pin.seq))
 
     def _needs(self, seq: int) -> int:
         """Return the state after which every entry has to stay, so that `seq` can be rebuilt."""
@@ -132,7 +140,7 @@ class Pins:
         found = (
             present_seq(self._engine, snapshot.seq)
             for snapshot in snapshots
-            if snapshot.name != without and snapshot.covers is None
+            if snapshot.name != without and snapshot._covers is None
         )
         return [state for state in found if state is not None]
 
@@ -164,7 +172,7 @@ class Pins:
         """Keep a mark's state until it is unpinned; on disk durably so."""
         assert mark.name is not None
         pin = Pin(Hold(self._engine, mark.seq, self._needs(mark.seq), mark.name), self)
-        self._open.add(pin)
+        self._open[id(pin)] = pin
         self._marks[mark.name] = pin
         if self._keeper is not None:
             self._keeper.pin_mark(mark)
@@ -186,7 +194,7 @@ class Pins:
         """Take over what an opening has found."""
         for name, hold in pinned.items():
             pin = self._marks[name] = Pin(hold, self)
-            self._open.add(pin)
+            self._open[id(pin)] = pin
 
 
 class KeepsStates(ABC):
@@ -212,7 +220,7 @@ class KeepsStates(ABC):
         """
         with self._engine as engine:
             engine.check_not_closed()
-            return window_time(engine, self._oldest())
+            return steadily(engine, lambda: window_time(engine, self._oldest()))
 
     @property
     def pins(self) -> tuple[Pin, ...]:
@@ -237,7 +245,7 @@ class KeepsStates(ABC):
         """
         with self._engine as engine:
             engine.check_open()
-            return self._pins.pin(self._resolve(at))
+            return steadily(engine, lambda: self._pins.pin(self._resolve(at)))
 
     def unpin(self, name: str | Mark) -> None:
         """Let a pinned mark, given by its name or as a Mark, go on as an ordinary one.
@@ -248,7 +256,7 @@ class KeepsStates(ABC):
             No pinned mark has that name.
         InvalidType, OSError, EditOpen, ReadOnlyStore, StorePoisoned, StoreClosed
         """
-        with self._engine as engine:
+        with self._engine.changing() as engine:
             engine.check_open()
             wanted = getattr(name, "name", name)
             if not isinstance(wanted, str):
@@ -275,7 +283,7 @@ class KeepsStates(ABC):
         OSError, EditOpen, ReadOnlyStore, StorePoisoned, StoreClosed
         """
         least_ns, most_ns = parse_retention(at_least, at_most)
-        with self._engine as engine:
+        with self._engine.changing() as engine:
             engine.check_open()
             if self._keeper is not None:
                 self._keeper.set_retention(least_ns, most_ns)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
+from functools import partial
 from operator import itemgetter
 from typing import Literal, NamedTuple
 
@@ -42,6 +43,7 @@ class Plan:
     entries: int
     bytes: int
     _outcome: Callable[[], int] = field(repr=False, compare=False)
+    _compared: Callable[[], int] = field(repr=False, compare=False)
 
     @property
     def oldest_after_restore(self) -> int:
@@ -51,6 +53,16 @@ class Plan:
         by comparing the image with production when it is asked for, which reads what may differ.
         """
         return self._outcome()
+
+    @property
+    def compared(self) -> int:
+        """Bytes of production that a restore now would compare with the recovered image.
+
+        That is what was written since the state, or since the base if that is older, each byte
+        counted once; of what differs there, as much is written. It is told from headers and notes
+        when it is asked for; no content is read.
+        """
+        return self._compared()
 
 
 class Base(NamedTuple):
@@ -69,6 +81,7 @@ class Way(NamedTuple):
     base: Base
     extents: ExtentMap
     extra_bytes: int = 0  # a base that must be copied first
+    apart: int = 0  # bytes that only the base lacks: a restore compares them, too
 
     @property
     def entries(self) -> int:
@@ -90,7 +103,10 @@ def choose(
     chains: Chains | None = None,
     advice: str | None = None,
 ) -> Way:
-    """Return the way to state `target` that moves the fewest bytes. The caller holds the lock.
+    """Return the cheapest way to state `target`, its restore counted. The caller holds the lock.
+
+    Each way has to compare, before a restore, what was written since `target`. From an earlier
+    base, what was written before `target` and never since is compared beside.
 
     Parameters
     ----------
@@ -138,7 +154,9 @@ def choose(
             f"no entries lead to state {target} from {kept or 'the base asked for'}: the journal "
             f"holds those after {engine.base_seq}; {advice}"
         )
-    return min(ways, key=lambda way: way.bytes)
+    # Both ways on start from one base, of which the bridge knows exactly what it lacks.
+    lacking = min((way.apart for way in ways if way.route != "backward"), default=0)
+    return min(ways, key=lambda way: way.bytes + (lacking if way.apart else 0))
 
 
 def _ways_back(
@@ -157,14 +175,23 @@ def _ways_back(
 def _ways_on(
     engine: Engine, seq: int, base: Base, target: int, volumes: Volumes, chains: Chains | None
 ) -> list[Callable[[], Way]]:
+    if seq < engine.base_seq:
+        return []
     tries: list[Callable[[], Way]] = []
-    if seq >= engine.base_seq:
-        if engine.images & AFTER:
-            tries.append(
-                lambda: Way("forward", base, ExtentMap.forward(engine, seq, target, volumes))
-            )
-        if engine.images & BEFORE:
-            tries.append(
-                lambda: Way("bridge", base, ExtentMap.bridge(engine, seq, target, volumes, chains))
-            )
+    if engine.images & AFTER:
+        tries.append(partial(_forward, engine, seq, base, target, volumes))
+    if engine.images & BEFORE:
+        tries.append(partial(_bridge, engine, seq, base, target, volumes, chains))
     return tries
+
+
+def _forward(engine: Engine, seq: int, base: Base, target: int, volumes: Volumes) -> Way:
+    extents = ExtentMap.forward(engine, seq, target, volumes)
+    return Way("forward", base, extents, apart=extents.bytes)  # at most
+
+
+def _bridge(
+    engine: Engine, seq: int, base: Base, target: int, volumes: Volumes, chains: Chains | None
+) -> Way:
+    extents = ExtentMap.bridge(engine, seq, target, volumes, chains)
+    return Way("bridge", base, extents, apart=extents.from_production)

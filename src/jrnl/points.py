@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple, Protocol, SupportsIndex
@@ -14,6 +15,12 @@ PRODUCTION = "production"  # what a base is called that is no snapshot
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _POINT_KINDS = (
     "a seq (int), the name of a mark or snapshot, a Mark, a Snapshot or an aware datetime"
+)
+_DIGITS = r"\d(?:_?\d)*"
+_NUMBER = re.compile(
+    rf"""\s* [+-]? (?: 0[xX](?:_?[0-9a-fA-F])+ | 0[oO](?:_?[0-7])+ | 0[bB](?:_?[01])+
+    | (?: {_DIGITS} (?: \. (?:{_DIGITS})? )? | \. {_DIGITS} ) (?: [eE] [+-]? {_DIGITS} )? ) \s*""",
+    re.VERBOSE,
 )
 
 
@@ -39,9 +46,10 @@ class Mark(_Fields):
     """
 
     volumes: tuple[str, ...] | None = None
+    _store: int | None = None  # of a bookmark, which has no entry that could tell
 
     @classmethod
-    def of(cls, name: str | None, seq: int, time_ns: int, *volumes: str) -> Mark:
+    def _of(cls, name: str | None, seq: int, time_ns: int, *volumes: str) -> Mark:
         """Make a mark of some volumes, or without any, of all."""
         mark = cls(name, seq, time_ns)
         if volumes:
@@ -61,10 +69,11 @@ class Mark(_Fields):
     def _replace(self, /, **changes: Any) -> Mark:
         made = Mark(*super()._replace(**changes))
         made.volumes = self.volumes
+        made._store = self._store
         return made
 
     @property
-    def row(self) -> list[str | int | None]:
+    def _row(self) -> list[str | int | None]:
         """What `of` takes to make it again."""
         return [*self, *(self.volumes or ())]
 
@@ -167,14 +176,12 @@ def check_name(name: str) -> str:
 
 
 def looks_like_number(text: str) -> bool:
-    """Whether `text` reads as a number."""
-    for read in (lambda t: int(t, 0), float):
-        try:
-            read(text)
-        except ValueError:
-            continue
-        return any(character.isdigit() for character in text)
-    return False
+    """Whether Python would read `text` as a number with a digit.
+
+    It is not asked: what a signal's handler raises while ``int`` refuses a text is lost in there.
+    """
+    digits = (str(unicodedata.decimal(character, character)) for character in text)
+    return _NUMBER.fullmatch("".join(digits)) is not None
 
 
 def looks_like_time(text: str) -> bool:

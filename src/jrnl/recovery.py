@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from jrnl._core import Chains, ExtentMap, Image, StateIO, restore_outcome, to_the_end
+from jrnl._core import Chains, ExtentMap, Image, Moved, StateIO, restore_outcome, to_the_end
 from jrnl.catalog import volume_index
 from jrnl.closing import ClosesItself
 from jrnl.errors import (
@@ -26,16 +26,21 @@ from jrnl.plan import BEFORE, Base, Plan, Way, choose
 from jrnl.points import PRODUCTION, Point, SeqPoint, parse_point
 from jrnl.shared import SharedFile
 from jrnl.sizes import as_flag, check_callable
+from jrnl.steady import steadily, until_steady
 
 if TYPE_CHECKING:
     from jrnl._core import Engine
     from jrnl.catalog import Catalog
     from jrnl.snapshot import Snapshot
+    from jrnl.steady import Stamp
 
 BLOCK_BYTES = 4096  # what the core counts changed bytes in
 _STEPS = 64  # in which a recovery tells of its progress
 
 Progress = Callable[[int, int], object] | None
+_ANEW = "store.recover() may find another way"
+Made = tuple[Base, Image, Plan]
+Columns = tuple["NDArray[np.int64]", "NDArray[np.int64]", "NDArray[np.int64]"]
 Ranges = dict[int, tuple["NDArray[np.int64]", "NDArray[np.int64]"]]  # by volume: offsets, lengths
 
 
@@ -109,14 +114,15 @@ class Recovery(StateIO, ClosesItself):
         self.seq = image.seq
         self.base = base.name
         self.undoable = source.undoable
-        self.moves = 0  # by `seek`
+        self._moves = 0  # by `seek`
         self._chains = Chains(image.engine)
-        self.plan = replace(plan, _outcome=self._outcome_of(image))
-        self.copy: int | None = base.image.tag if base.image is not None else None
-        self.id = catalog.add_recovery(self) if number is None else catalog.add_loaded(self, number)
+        self.plan = self._planned(plan, image)
+        self._copy: int | None = base.image.tag if base.image is not None else None
+        self.id = catalog.recovery_number(number)
+        catalog.add_recovery(self)  # from here on others see it
 
     def __enter__(self) -> Self:
-        self.image.engine.check_not_closed()
+        self._image.engine.check_not_closed()
         return self
 
     def __repr__(self) -> str:
@@ -126,15 +132,15 @@ class Recovery(StateIO, ClosesItself):
         self._close_paths()
 
     def _find(self, volume: object) -> int:
-        return volume_index(self.volumes, volume, self.image.engine)
+        return volume_index(self.volumes, volume, self._image.engine)
 
     @property
-    def only(self) -> frozenset[int] | None:
+    def _only(self) -> frozenset[int] | None:
         """The indices of the volumes that it covers, or None: all."""
         return self._source.only
 
     @property
-    def preserved(self) -> Image:
+    def _preserved(self) -> Image:
         """The preserved copy of what it started from. Raises StoreClosed."""
         if self._base.image is None:
             raise StoreClosed("the recovery is closed")
@@ -142,7 +148,7 @@ class Recovery(StateIO, ClosesItself):
 
     def as_array(self, volume: str | None = None) -> NDArray[np.uint8]:
         """Return a copy of a whole volume: uint8[size], the caller's own."""
-        device = self.image.materialise(self._find(volume))
+        device = self._image.materialise(self._find(volume))
         return np.frombuffer(memoryview(device), np.uint8)
 
     def path(self, volume: str | None = None) -> str:
@@ -154,8 +160,8 @@ class Recovery(StateIO, ClosesItself):
         """
         index = self._find(volume)
         if index not in self._paths:
-            with self.image.engine:
-                file = SharedFile(f"jrnl-{self.id}", self.image, index, follows=self.undoable)
+            with self._image.engine:
+                file = SharedFile(f"jrnl-{self.id}", self._image, index, follows=self.undoable)
                 if self._paths.setdefault(index, file) is not file:
                     file.close()  # another thread was faster
         return self._paths[index].path
@@ -165,7 +171,8 @@ class Recovery(StateIO, ClosesItself):
 
         It costs the distinct bytes that were written between the two states; the first way forward
         in a store without after-images, a look at all headers, too. Where the way between them is
-        gone it starts again from the preserved copy. Where it fails, nothing has changed.
+        gone it starts again from the preserved copy, or from production; with after-images alone
+        these only lead forward. Where it fails, nothing has changed.
 
         Parameters
         ----------
@@ -182,54 +189,72 @@ class Recovery(StateIO, ClosesItself):
         PointExpired, UnknownPoint, CorruptionError, InvalidType, StoreClosed, MemoryError
         """
         check_callable(progress, "progress")
-        image = self.image
+        image = self._image
         if not self.undoable:
             raise InvalidArgument("only a recovery made with undoable=True can be moved")
-        with image.engine as engine:
+        with image.engine.changing() as engine:
             engine.check_open()
-            here = Base("itself", present_seq(engine, self.seq), image)
-            seq = self._source.resolve(to)
-            if here.seq == seq:
-                self.moves += self.seq != seq
-                self.seq = seq
-                return
-            try:
-                way = choose(engine, [here], seq, self._source.only, chains=self._chains)
-                way.extents.check(image)
-                _settle(way, progress)
-                image.apply(way.extents, seq)
-            except (PointExpired, CorruptionError):
-                self._start_again(seq, progress)
-                return
-            self.seq = seq
-            self.moves += 1
-            for index, file in self._paths.items():
-                file.follow(image, ranges_of(way.extents, index))
+            until_steady(engine, partial(self._move, to, progress))
 
-    def _start_again(self, seq: int, progress: Progress) -> None:
+    def _move(self, to: Point, progress: Progress, stamp: Stamp) -> None:
+        image, engine = self._image, self._image.engine
+        here = Base("itself", present_seq(engine, self.seq), image)
+        seq = self._source.resolve(to)
+        engine.check_stamp(stamp)
+        if here.seq == seq:
+            self._moves += self.seq != seq
+            self.seq = seq
+            return
+        try:
+            way = choose(engine, [here], seq, self._source.only, chains=self._chains)
+            way.extents.check(image)
+            _settle(way, progress)
+            image.apply(way.extents, seq, stamp)
+        except (PointExpired, CorruptionError):
+            engine.check_stamp(stamp)
+            self._start_again(seq, progress, stamp)
+            return
+        self.seq = seq
+        self._moves += 1
+        for index, file in self._paths.items():
+            file.follow(image, ranges_of(way.extents, index))
+
+    def _start_again(self, seq: int, progress: Progress, stamp: Stamp) -> None:
         """Go to a state that no way leads to from here: from the preserved copy, or production."""
-        engine = self.image.engine
+        engine = self._image.engine
         preserved = self._base._replace(seq=present_seq(engine, self._base.seq))
         try:
             way = choose(engine, [preserved], seq, self._source.only)
         except PointExpired:
-            way = choose(engine, [Base(PRODUCTION, engine.seq, None)], seq, self._source.only)
+            bases = [Base(PRODUCTION, engine.seq, None)]
+            way = choose(engine, bases, seq, self._source.only, advice=_ANEW)
+        listed = self._catalog.listed
         base, image, plan = make(self._catalog, way, seq, self._source, progress)
-        before = self._show(image)
-        assert before is not None
-        before.let_go()
-        assert base.image is not None
-        self.moves += 1
-        self._base, self.base, self.seq, self.copy = base, base.name, seq, base.image.tag
-        self.plan = replace(plan, _outcome=self._outcome_of(image))
+        with engine.sealing():  # until it says that it needs the new copy's files
+            engine.check_stamp(stamp)
+            self._catalog.check_listed(listed)
+            before = self._show(image)
+            assert before is not None
+            before.let_go()
+            assert base.image is not None
+            self._moves += 1
+            self._base, self.base, self.seq, self._copy = base, base.name, seq, base.image.tag
+            self.plan = self._planned(plan, image)
         for file in self._paths.values():
             file.write_all(image, fresh=False)
 
-    def restore(self, *, volumes: Iterable[str] | None = None, dry_run: bool = False) -> Restore:
+    def restore(
+        self,
+        *,
+        volumes: Iterable[str] | None = None,
+        dry_run: bool = False,
+        everything: bool = False,
+    ) -> Restore:
         """Copy the image onto production: journaled writes of the ranges that differ.
 
-        Atomic for other threads, and undone by restoring the state before it. On disk a crash
-        leaves all of it or nothing.
+        It costs what was written since the state, and since the copy that it is made from, whatever
+        the volumes' size. Atomic for other threads, and undone by restoring the state before it. On
+        disk a crash leaves all of it or nothing.
 
         Parameters
         ----------
@@ -237,6 +262,9 @@ class Recovery(StateIO, ClosesItself):
             Only these volumes are restored; all that the recovery covers by default.
         dry_run : bool
             Say what it would write, and write nothing.
+        everything : bool
+            Compare all that the volumes hold, not only where the journal says that they may differ:
+            after production was changed behind the store's back.
 
         Raises
         ------
@@ -244,37 +272,50 @@ class Recovery(StateIO, ClosesItself):
             The journal may not let entries go, and what differs does not fit; nothing has changed.
         UnknownVolume, InvalidArgument, InvalidType, CorruptionError, EditOpen, StoreClosed
         """
-        image, dry_run = self.image, as_flag(dry_run, "dry_run")
+        image, dry_run = self._image, as_flag(dry_run, "dry_run")
+        everything = as_flag(everything, "everything")
         indices = chosen(self.volumes, volumes, image.engine)
-        with image.engine as engine:
+        with image.engine.changing() as engine:
             engine.check_open()
-            ranges, oldest = differences(image, indices)
-            total = sum(int(lengths.sum()) for _, lengths in ranges.values())
-            if dry_run:
-                entries = sum(offsets.size for offsets, _ in ranges.values())
-                return Restore(engine.seq + 1, engine.seq + entries, total)
-            if oldest > engine.base_seq:
-                engine.fold_up_to(min(oldest, engine.seq))  # what may fail comes first
-            keeper, first_seq = self._catalog.keeper, engine.seq + 1
+            return until_steady(engine, partial(self._restore, indices, dry_run, everything))
+
+    def _restore(
+        self, indices: list[int], dry_run: bool, everything: bool, stamp: Stamp
+    ) -> Restore:
+        image, engine, keeper = self._image, self._image.engine, self._catalog.keeper
+        ranges, oldest = differences(image, indices, everything)
+        total = sum(int(lengths.sum()) for _, lengths in ranges.values())
+        if dry_run:
+            engine.check_stamp(stamp)
+            entries = sum(offsets.size for offsets, _ in ranges.values())
+            return Restore(engine.seq + 1, engine.seq + entries, total)
+        if oldest > engine.base_seq and engine.folds and min(oldest, engine.seq) > engine.fold_seq:
+            stamp = _fold_first(engine, min(oldest, engine.seq), stamp)  # what may fail
+        if keeper is None:
+            self._catalog.keep_recovery(self)
+            first_seq, last_seq = image.restore(*_joined(ranges), stamp)
+            return Restore(first_seq, last_seq, total)
+        with engine.sealing():
+            engine.check_stamp(stamp)
+            first_seq = engine.seq + 1
             to_the_end(
-                partial(self._write_back, ranges, indices),
-                None if keeper is None else keeper.restore_failed,
+                partial(self._write_back, ranges, indices, everything), keeper.restore_failed
             )
             return Restore(first_seq, engine.seq, total)
 
-    def _write_back(self, ranges: Ranges, indices: list[int]) -> None:
-        """Restore `ranges`; where that was broken off, and they are used up, what differs still.
+    def _write_back(self, ranges: Ranges, indices: list[int], everything: bool) -> None:
+        """On disk: restore `ranges`; where that was broken off, what differs still.
 
         Half of it would be no state, and the next opening would take it back with all that follows.
         """
-        image, keeper = self.image, self._catalog.keeper
-        if keeper is not None:
-            keeper.restore_begins(self, indices)
+        image, keeper = self._image, self._catalog.keeper
+        assert keeper is not None
+        keeper.restore_begins(self, indices)
         self._catalog.keep_recovery(self)
         for index in indices:
-            image.write_back(index, *(ranges.pop(index, None) or image.differences(index)))
-        if keeper is not None:
-            keeper.restore_ends()
+            todo = ranges.pop(index, None) or _ranges_to_write(image, [index], everything)[index]
+            image.write_back(index, *todo)
+        keeper.restore_ends()
 
     def again(self, to: Point | None = None, progress: Progress = None) -> Recovery:
         """Recover again from the preserved copy, to the same point or another.
@@ -293,35 +334,47 @@ class Recovery(StateIO, ClosesItself):
         UnknownPoint, InvalidType, InvalidArgument, CorruptionError, StoreClosed
         """
         check_callable(progress, "progress")
-        image = self.image
+        image = self._image
         with image.engine as engine:
             engine.check_open()
-            if to is None or self._is_own(to):
-                if self.undoable:  # its own blocks stay its own
-                    image, seq = Image.scratch(self.preserved), image.seq
-                    image.apply(self._as_extents(), seq)
-                return self._another(self._base, image, self.plan)
-            seq = self._source.resolve(to)
-            base = self._base._replace(seq=present_seq(engine, self._base.seq))
-            advice = "store.recover() may find another way"
-            way = choose(engine, [base], seq, self._source.only, advice=advice)
-            return recover(self._catalog, self._source, way, seq, progress)
+            return until_steady(engine, partial(self._recover_again, to, progress))
+
+    def _recover_again(self, to: Point | None, progress: Progress, stamp: Stamp) -> Recovery:
+        listed = self._catalog.listed
+        made = self._make_again(to, progress)
+        return recovery_of(self._catalog, self._source, made, stamp, listed)
+
+    def _make_again(self, to: Point | None, progress: Progress) -> Made:
+        image, engine = self._image, self._image.engine
+        if self._catalog.keeper is not None:
+            self._catalog.keeper.check_recovery(self.base, self._only)
+        if to is None or self._is_own(to):
+            if self.undoable:  # its own blocks stay its own
+                image, seq = Image.scratch(self._preserved), image.seq
+                image.apply(self._as_extents(), seq)
+            image.hold()
+            return self._base, image, self.plan
+        seq = self._source.resolve(to)
+        base = self._base._replace(seq=present_seq(engine, self._base.seq))
+        way = choose(engine, [base], seq, self._source.only, advice=_ANEW)
+        return make(self._catalog, way, seq, self._source, progress)
 
     def _as_extents(self) -> ExtentMap:
         """Return where the image differs from the preserved copy, with bytes of its own."""
-        image = self.image
+        image = self._image
         volumes, offsets, lengths = (column.tolist() for column in image.patches())
         pieces = zip(offsets, lengths, volumes, strict=True)
         content = b"".join(image.read(*piece) for piece in pieces)
         return ExtentMap.loaded(image.engine, volumes, offsets, lengths, content or b"\0")
 
-    def _another(self, base: Base, image: Image, plan: Plan) -> Recovery:
-        image.hold()
-        return Recovery(image, self.volumes, self._catalog, self._source, base, plan)
-
     def close(self) -> None:
         """Give up the image and the preserved copy. Closing twice is fine."""
-        to_the_end(self._close)
+        keeper, image = self._catalog.keeper, self._base.image
+        if keeper is None or image is None:
+            to_the_end(self._close)
+            return
+        with image.engine.changing():
+            to_the_end(self._close)
 
     def _close(self) -> None:
         self._catalog.remove_recovery(self)
@@ -333,7 +386,7 @@ class Recovery(StateIO, ClosesItself):
         image = self._show(None)
         if image is not None:
             image.let_go()
-            self.plan = replace(self.plan, _outcome=self._closed_outcome)
+            self.plan = replace(self.plan, _outcome=_closed, _compared=_closed)
         self._base = self._base._replace(image=None)
         self._close_paths()
 
@@ -346,27 +399,39 @@ class Recovery(StateIO, ClosesItself):
         parsed = parse_point(to)
         return isinstance(parsed, SeqPoint) and parsed.seq == self.seq
 
-    def _outcome_of(self, image: Image) -> Callable[[], int]:
+    def _planned(self, plan: Plan, image: Image) -> Plan:
+        """Return what making it has moved, and what a restore would do."""
         # Without the recovery itself: what is dropped goes at once.
-        return partial(_oldest_after_restore, self._catalog, image, [*self.volumes.values()])
+        indices = [*self.volumes.values()]
+        outcome = partial(_locked, image, partial(_oldest_after, self._catalog, image, indices))
+        compared = partial(_locked, image, partial(_bytes_to_compare, image, indices))
+        return replace(plan, _outcome=outcome, _compared=compared)
 
-    @staticmethod
-    def _closed_outcome() -> int:
-        raise StoreClosed("the recovery is closed")
 
-
-def _oldest_after_restore(catalog: Catalog, image: Image, indices: list[int]) -> int:
+def _locked(image: Image, ask: Callable[[], int]) -> int:
     with image.engine as engine:
         engine.check_open()
-        return _oldest_after(catalog, image, indices)
+        return steadily(engine, ask)
 
 
-def recover(
-    catalog: Catalog, source: Source, way: Way, seq: int, progress: Progress = None
+def _closed() -> int:
+    raise StoreClosed("the recovery is closed")
+
+
+def recovery_of(
+    catalog: Catalog, source: Source, made: Made, stamp: Stamp, listed: int
 ) -> Recovery:
-    """Make the image of state `seq` the way that was chosen. The caller holds the lock."""
-    base, image, plan = make(catalog, way, seq, source, progress)
-    return Recovery(image, covered(catalog, source.only), catalog, source, base, plan)
+    """Return the recovery of what was made. The caller holds the lock.
+
+    Raises Moved where anything has changed since the stamp was taken. On disk, too, where another
+    recovery has come or gone since ``catalog.listed``: it may have taken the preserved copy's files
+    with it. From when this one is listed they stay.
+    """
+    base, image, plan = made
+    recovery = Recovery(image, covered(catalog, source.only), catalog, source, base, plan)
+    image.engine.check_stamp(stamp)
+    catalog.check_listed(listed + 1)
+    return recovery
 
 
 def covered(catalog: Catalog, only: Collection[int] | None) -> dict[str, int]:
@@ -374,13 +439,11 @@ def covered(catalog: Catalog, only: Collection[int] | None) -> dict[str, int]:
     return {name: index for name, index in catalog.volumes.items() if only is None or index in only}
 
 
-def make(
-    catalog: Catalog, way: Way, seq: int, source: Source, progress: Progress = None
-) -> tuple[Base, Image, Plan]:
+def make(catalog: Catalog, way: Way, seq: int, source: Source, progress: Progress = None) -> Made:
     """Return the base, the image over it, held, and what making it moved."""
     preserved = way.base.image or _preserve_production(catalog, way.extents.engine, source.only)
     base = way.base._replace(image=preserved)
-    plan = Plan(way.route, base.name, way.entries, way.bytes, lambda: 0)
+    plan = Plan(way.route, base.name, way.entries, way.bytes, _closed, _closed)
     preserved.hold()
     try:
         way.extents.check(preserved)
@@ -404,12 +467,12 @@ def _settle(way: Way, progress: Progress) -> None:
     if progress is None:
         return
     engine, extents = way.extents.engine, way.extents
-    before = engine.seq, engine.base_seq
     done, step = 0, max(64, -(-extents.count // _STEPS))
     for first in range(0, extents.count, step):
         done += extents.settle(first, step)
+        stamp = engine.stamp
         progress(done, extents.bytes)
-        if (engine.seq, engine.base_seq) != before:
+        if engine.stamp != stamp:  # it would write again each time that this began again
             raise InvalidArgument("progress must not write to the store that is being recovered")
 
 
@@ -440,11 +503,25 @@ def chosen(known: dict[str, int], wanted: Iterable[str] | None, engine: Engine) 
     return indices
 
 
-def outcome_of(catalog: Catalog, way: Way, seq: int, only: Collection[int] | None) -> int:
-    """Return the oldest state after state `seq`, made this way, was restored. Uses the way up."""
+def _image_over(way: Way, seq: int) -> Image:
+    """Return an image that holds until the next write. Uses the way up."""
     base = way.base.image or Image.production(way.extents.engine)
+    return Image.patched(base, way.extents, seq, False)
+
+
+def _outcome_of(catalog: Catalog, way: Way, seq: int, only: Collection[int] | None) -> int:
+    """Return the oldest state after state `seq`, made this way, was restored. Uses the way up."""
     indices = list(catalog.volumes.values()) if only is None else sorted(only)
-    return _oldest_after(catalog, Image.patched(base, way.extents, seq, False), indices)
+    return _oldest_after(catalog, _image_over(way, seq), indices)
+
+
+def _compared_of(catalog: Catalog, way: Way, seq: int, only: Collection[int] | None) -> int:
+    """Return how many bytes a restore would then compare. Uses the way up."""
+    indices = list(catalog.volumes.values()) if only is None else sorted(only)
+    return _bytes_to_compare(_image_over(way, seq), indices)
+
+
+AFTERWARDS = (_outcome_of, _compared_of)  # what a plan tells of a restore, when it is asked
 
 
 def oldest_state(catalog: Catalog, engine: Engine, base_seq: int, newest: int) -> int:
@@ -469,7 +546,7 @@ def connected(catalog: Catalog, engine: Engine) -> list[tuple[int, Snapshot]]:
     pairs = (
         (present_seq(engine, snapshot.seq), snapshot)
         for snapshot in catalog.snapshots.values()
-        if snapshot.covers is None
+        if snapshot._covers is None
     )
     return [(seq, snapshot) for seq, snapshot in pairs if seq is not None]
 
@@ -482,7 +559,7 @@ def present_seq(engine: Engine, seq: int | None) -> int | None:
         return None
 
 
-def differences(image: Image, indices: list[int]) -> tuple[Ranges, int]:
+def differences(image: Image, indices: list[int], everything: bool = False) -> tuple[Ranges, int]:
     """Return what a restore has to write, and the state before the oldest entry after it.
 
     What it has to write is (offsets, lengths) for each volume's index.
@@ -492,9 +569,66 @@ def differences(image: Image, indices: list[int]) -> tuple[Ranges, int]:
     JournalFull
         It does not fit a journal that may not evict.
     """
-    ranges = {index: image.differences(index) for index in indices}
+    ranges = _ranges_to_write(image, indices, everything)
     offsets, lengths = (np.concatenate([pair[k] for pair in ranges.values()]) for k in (0, 1))
     return ranges, restore_outcome(image.engine, offsets, lengths)
+
+
+def _ranges_to_write(image: Image, indices: list[int], everything: bool) -> Ranges:
+    suspects = to_compare(image, indices, everything)
+    return {index: image.differences(index, *suspects[index]) for index in indices}
+
+
+def to_compare(image: Image, indices: list[int], everything: bool = False) -> Ranges:
+    """Return where production may differ from an image, of these volumes.
+
+    Where journal and notes do not tell, that is all that either of them holds.
+    """
+    suspects = None if everything else image.suspects(indices)
+    if suspects is None:
+        return {index: all_blocks(image, index) for index in indices}
+    volumes, offsets, lengths = suspects.sorted_ranges()
+    firsts = np.searchsorted(volumes, indices)
+    lasts = np.searchsorted(volumes, indices, "right")
+    return {
+        index: (offsets[first:last], lengths[first:last])
+        for index, first, last in zip(indices, firsts, lasts, strict=True)
+    }
+
+
+def all_blocks(image: Image, index: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the blocks of a volume that an image or production may have anything in."""
+    size = image.engine.sizes[index]
+    offsets = image.blocks(index) * BLOCK_BYTES
+    offsets = offsets[offsets < size]
+    return offsets, np.minimum(BLOCK_BYTES, size - offsets)
+
+
+def _bytes_to_compare(image: Image, indices: list[int]) -> int:
+    ranges = to_compare(image, indices).values()
+    return sum(int(lengths.sum()) for _, lengths in ranges)
+
+
+def _fold_first(engine: Engine, seq: int, stamp: Stamp) -> Stamp:
+    """Bring a snapshot on; return the stamp then. What was compared holds: no volume has changed.
+
+    Raises
+    ------
+    Moved
+        A call from inside this one has written.
+    """
+    engine.fold_up_to(seq)
+    folded = engine.stamp
+    if folded[:3] != stamp[:3]:  # all but what has a name
+        raise Moved("the store has changed during a fold")
+    return folded
+
+
+def _joined(ranges: Ranges) -> Columns:
+    """Return the ranges of all volumes as three columns: volume, offset, length."""
+    volumes = [np.full(offsets.size, index, np.int64) for index, (offsets, _) in ranges.items()]
+    offsets, lengths = ([pair[k] for pair in ranges.values()] for k in (0, 1))
+    return np.concatenate(volumes), np.concatenate(offsets), np.concatenate(lengths)
 
 
 def _oldest_after(catalog: Catalog, image: Image, indices: list[int]) -> int:

@@ -5,14 +5,18 @@ from __future__ import annotations
 import fcntl
 import mmap
 import os
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from jrnl._core import FORMAT
+from jrnl.folder import naming
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
+
+    from numpy.typing import NDArray
 
     from jrnl._core import Image
 
@@ -37,7 +41,8 @@ class SharedFile:
         self._memory: mmap.mmap | None = None
         self._descriptor = os.memfd_create(name, os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
         try:
-            os.ftruncate(self._descriptor, self._size)
+            with naming(lambda: self.path):
+                os.ftruncate(self._descriptor, self._size)
             if follows:
                 # Our mapping is made before the seal, and is the only way to write to it.
                 self._memory = mmap.mmap(self._descriptor, self._size)
@@ -55,17 +60,25 @@ class SharedFile:
         return f"/proc/{os.getpid()}/fd/{self._descriptor}"
 
     def write_all(self, image: Image, *, fresh: bool) -> None:
-        """Write what may be anything but zeroes; in a file that is not fresh, zeroes as well.
-
-        What is in any state was once written to production, which knows where it was written.
-        """
-        written = image.engine.write_kept(self._index) * _BLOCK_BYTES
-        pieces = np.unique(written // _PIECE_BYTES) * _PIECE_BYTES
+        """Write what may be anything but zeroes; in a file that is not fresh, zeroes as well."""
+        kept = image.held_blocks(self._index) * _BLOCK_BYTES
+        if not fresh:
+            kept = np.concatenate([kept, *self._filled()])
+        pieces = np.unique(kept // _PIECE_BYTES) * _PIECE_BYTES
         zeroes = bytes(_PIECE_BYTES)
         for start in pieces.tolist():
             piece = image.read(start, min(_PIECE_BYTES, self._size - start), self._index)
             if not fresh or piece != zeroes[: len(piece)]:
                 self._put(start, piece)
+
+    def _filled(self) -> Iterator[NDArray[np.int64]]:
+        """Yield where the file has bytes, by the piece."""
+        stop = 0
+        with suppress(OSError):  # ENXIO: nothing but a hole is left
+            while stop < self._size:
+                start = os.lseek(self._descriptor, stop, os.SEEK_DATA)
+                stop = os.lseek(self._descriptor, start, os.SEEK_HOLE)
+                yield np.arange(start // _PIECE_BYTES, -(-stop // _PIECE_BYTES)) * _PIECE_BYTES
 
     def follow(self, image: Image, ranges: Iterable[tuple[int, int]]) -> None:
         """Write the ranges, (offset, length), in which the file's state and the image differ."""
@@ -75,8 +88,12 @@ class SharedFile:
     def _put(self, offset: int, content: bytes) -> None:
         if self._memory is not None:
             self._memory[offset : offset + len(content)] = content
-        else:
-            os.pwrite(self._descriptor, content, offset)
+            return
+        left = memoryview(content)
+        with naming(lambda: self.path):
+            while left:
+                done = os.pwrite(self._descriptor, left, offset)
+                left, offset = left[done:], offset + done
 
     def close(self) -> None:
         """Give it up; a program that has it open keeps what it sees."""

@@ -12,6 +12,7 @@ import numpy as np
 
 from jrnl._core import Image, to_the_end
 from jrnl.catalog import volume_index
+from jrnl.closing import NotCopied
 from jrnl.errors import (
     CorruptionError,
     InvalidArgument,
@@ -58,7 +59,7 @@ class Report(NamedTuple):
     volume_bytes: int = 0
 
 
-class Snapshot:
+class Snapshot(NotCopied):
     """A copy of volumes at one state; made by ``store.snapshot(name)``.
 
     It is exact from the start. Until it is `complete` it is read through the journal, which keeps
@@ -80,7 +81,7 @@ class Snapshot:
     ) -> None:
         self._indices = catalog.volumes
         self._catalog = ref(catalog)  # weakly: the catalogue holds the snapshot
-        self._image: Image | None = image
+        self._held: Image | None = image
         self._copy = copy
         image.hold()
         self._name = name
@@ -102,7 +103,8 @@ class Snapshot:
     @property
     def seq(self) -> int:
         """The state it holds."""
-        return self._seq
+        image = self._held
+        return self._seq if image is None else image.seq  # a fold brings it on in one step
 
     @property
     def time_ns(self) -> int:
@@ -120,20 +122,19 @@ class Snapshot:
         return self._pinned
 
     @property
-    def image(self) -> Image:
+    def _image(self) -> Image:
         """Its content. Raises UnknownPoint once it is deleted."""
-        if self._image is None:
+        if self._held is None:
             raise UnknownPoint(f"the snapshot {self.name!r} was deleted")
-        return self._image
+        return self._held
 
-    def follow(self, image: Image) -> None:
+    def _follow(self, image: Image) -> None:
         """Be what a fold has made of its copy. The engine is locked."""
-        before = self.image
+        before = self._image
         if image is not before:
             image.hold()
+            self._held = image
             before.let_go()
-        self._image = image
-        self._seq = image.seq
 
     def read(self, offset: int, length: int, volume: str | None = None) -> bytes:
         """Return `length` bytes of a volume at `offset`.
@@ -148,16 +149,16 @@ class Snapshot:
         """
         if volume is None and len(self.volumes) == 1:
             volume = self.volumes[0]
-        index = volume_index(self._indices, volume, self.image.engine)
+        index = volume_index(self._indices, volume, self._image.engine)
         if list(self._indices)[index] not in self.volumes:
             raise UnknownVolume(
                 f"the snapshot {self.name!r} covers only {', '.join(map(repr, self.volumes))}, "
                 f"not {list(self._indices)[index]!r}"
             )
-        return self.image.read(offset, length, index)
+        return self._image.read(offset, length, index)
 
     @property
-    def covers(self) -> frozenset[int] | None:
+    def _covers(self) -> frozenset[int] | None:
         """The indices of the volumes that it covers; None where that is all of them."""
         if len(self.volumes) == len(self._indices):
             return None
@@ -166,7 +167,7 @@ class Snapshot:
     @property
     def complete(self) -> bool:
         """Whether it is a copy by now, and needs nothing of the journal or production."""
-        return not self.image.is_live
+        return not self._image.is_live
 
     @property
     def problem(self) -> str | None:
@@ -199,7 +200,7 @@ class Snapshot:
                 raise InvalidType(f"timeout is in seconds, not {type(timeout).__name__}")
             if not timeout >= 0:
                 raise InvalidArgument(f"timeout is in seconds from 0 on, not {timeout}")
-        image, copy, catalog = self.image, self._copy, self._catalog()
+        image, copy, catalog = self._image, self._copy, self._catalog()
         image.engine.check_not_closed()
         if copy is None and image.is_live:
             raise ReadOnlyStore(
@@ -209,7 +210,7 @@ class Snapshot:
             deadline = None if timeout is None else time.monotonic() + timeout
             if catalog is None:
                 raise UnknownPoint(f"the store of the snapshot {self.name!r} is gone")
-            if not catalog.copier.finish(copy, deadline):
+            if not catalog.copier.wait(copy, deadline):
                 return False
         if copy is not None and copy.error is not None:
             raise copy.error
@@ -235,22 +236,23 @@ class Snapshot:
             With after-images alone, a pinned state is rebuilt from it.
         EditOpen, StoreClosed
         """
-        with self.image.engine as engine:
+        with self._image.engine.changing() as engine:
             engine.check_open()
-            catalog, image = self._catalog(), self.image
+            catalog, image = self._catalog(), self._image
             if catalog is not None and catalog.snapshots.get(self.name) is self:
                 catalog.check_delete(self.name)
                 to_the_end(partial(self._forget, catalog, image))
-            self.let_go()
+            self._let_go()
 
     def _forget(self, catalog: Catalog, image: Image) -> None:
+        catalog.drop_snapshot(self)  # first: from here on nothing begins with its files
         if catalog.keeper is not None:
             catalog.keeper.snapshot_deleted(image)
-        catalog.drop_snapshot(self)
 
-    def let_go(self) -> None:
+    def _let_go(self) -> None:
         """Give up the copy, or what it was to become. The engine is locked."""
-        catalog, image, self._image = self._catalog(), self.image, None
+        self._seq = self.seq
+        catalog, image, self._held = self._catalog(), self._image, None
         image.let_go()
         if catalog is not None and not image.is_needed:
             catalog.copier.give_up(image)
@@ -258,7 +260,7 @@ class Snapshot:
 
 def covers(snapshot: Snapshot, only: frozenset[int] | None) -> bool:
     """Whether a snapshot has all of the volumes that are asked for; None is all of the store's."""
-    return snapshot.covers is None or (only is not None and only <= snapshot.covers)
+    return snapshot._covers is None or (only is not None and only <= snapshot._covers)
 
 
 @contextmanager
@@ -284,7 +286,7 @@ def telling_of_parts(
 
 def problems_of(snapshot: Snapshot) -> list[str]:
     """Say what is wrong with a snapshot's copy, or with what it is read from until it is one."""
-    name, image = snapshot.name, snapshot.image
+    name, image = snapshot.name, snapshot._image
     if image.is_live:
         return _problems_of_live(snapshot)
     return [
@@ -296,14 +298,14 @@ def problems_of(snapshot: Snapshot) -> list[str]:
 
 def _problems_of_live(snapshot: Snapshot) -> list[str]:
     problems = []
-    engine = snapshot.image.engine
+    engine = snapshot._image.engine
     for name in snapshot.volumes:
         index = snapshot._indices[name]
         size = engine.sizes[index]
-        written = np.unique(engine.write_kept(index) * _BLOCK_BYTES // _PIECE_BYTES)
-        for start in (written * _PIECE_BYTES).tolist():
+        kept = np.unique(snapshot._image.held_blocks(index) * _BLOCK_BYTES // _PIECE_BYTES)
+        for start in (kept * _PIECE_BYTES).tolist():
             try:
-                snapshot.image.read(start, min(_PIECE_BYTES, size - start), index)
+                snapshot._image.read(start, min(_PIECE_BYTES, size - start), index)
             except CorruptionError as error:
                 problems.append(
                     f"snapshot {snapshot.name!r} near byte {start} of volume {name!r}: {error}"

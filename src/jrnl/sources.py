@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from jrnl._core import FileDevice
 from jrnl.errors import InvalidArgument, InvalidType
+from jrnl.folder import naming
 
 if TYPE_CHECKING:
     from jrnl._core import CallbackDevice, Engine
@@ -54,7 +55,8 @@ def load(engine: Engine, index: int, path: Path) -> None:
         for start, stop in _data_extents(file.fileno(), len(target)):
             position = file.seek(start)
             while position < stop:
-                count = file.readinto(target[position : min(stop, position + _PIECE_BYTES)])
+                with naming(lambda: os.fsdecode(path)):
+                    count = file.readinto(target[position : min(stop, position + _PIECE_BYTES)])
                 if not count:  # it has shrunk since it was measured
                     return
                 engine.mark_written(index, position, count)
@@ -84,7 +86,8 @@ def fill(device: FileDevice | CallbackDevice, path: Path) -> None:
         for start, stop in _data_extents(file.fileno(), device.size):
             position = file.seek(start)
             while position < stop:
-                count = file.readinto(memoryview(buffer)[: stop - position])
+                with naming(lambda: os.fsdecode(path)):
+                    count = file.readinto(memoryview(buffer)[: stop - position])
                 if not count:  # it has shrunk since it was measured
                     return
                 device.pwrite(position, memoryview(buffer)[:count])

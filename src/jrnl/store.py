@@ -5,13 +5,13 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
-from types import MappingProxyType, TracebackType
-from typing import TYPE_CHECKING, NamedTuple, Self
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Self
 from weakref import ref
 
 from jrnl import limits
 from jrnl._core import Engine, ExtentMap, Image, to_the_end
-from jrnl.catalog import Catalog
+from jrnl.catalog import Catalog, Marks
 from jrnl.checking import (
     compare_newest,
     digest,
@@ -25,11 +25,13 @@ from jrnl.errors import (
     CorruptionError,
     InvalidArgument,
     InvalidType,
+    JrnlError,
     PointExpired,
     UnknownPoint,
 )
 from jrnl.history import State, TellsHistory
 from jrnl.journal import Journal
+from jrnl.options import Setup, TellsOptions
 from jrnl.pins import KeepsStates, Pin, Pins
 from jrnl.plan import BEFORE, Base, Plan, Way, choose
 from jrnl.points import (
@@ -43,62 +45,31 @@ from jrnl.points import (
     parse_point,
 )
 from jrnl.recovery import (
+    AFTERWARDS,
     Progress,
     Recovery,
     Source,
     chosen,
     covered,
+    make,
     oldest_state,
-    outcome_of,
     present_seq,
-    recover,
+    recovery_of,
 )
+from jrnl.rewinding import Rewinds, Savepoint
 from jrnl.sizes import as_flag, check_callable
 from jrnl.snapshot import Report, Snapshot, covers, telling_of_parts
+from jrnl.steady import steadily, until_steady
 from jrnl.taking import TakesSnapshots
 from jrnl.view import View
 from jrnl.volume import Volume
 
 if TYPE_CHECKING:
     from jrnl.keeper import Keeper
+    from jrnl.steady import Stamp
 
 
-class Rewind(NamedTuple):
-    """What a rewind did: its seq, how many entries it dropped, how many bytes it put back."""
-
-    seq: int
-    entries: int
-    bytes: int
-
-
-class Savepoint:
-    """The context manager behind `Store.savepoint`."""
-
-    def __init__(self, store: Store, name: str | None) -> None:
-        self._store = store
-        self._name = name
-        self._mark: Mark | None = None
-        self.start = 0  # the seq that its start is kept under now
-
-    def __enter__(self) -> Mark:
-        if self._mark is not None:
-            raise InvalidArgument("this savepoint is open already; call savepoint() for another")
-        self._mark = self._store._open_savepoint(self, self._name)
-        return self._mark
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        mark, self._mark = self._mark, None
-        if mark is not None:
-            close = partial(self._store._close_savepoint, self, mark, failed=kind is not None)
-            to_the_end(close)
-
-
-class Store(TakesSnapshots, KeepsStates, TellsHistory, ClosesItself):
+class Store(TakesSnapshots, KeepsStates, TellsHistory, TellsOptions, Rewinds, ClosesItself):
     """One or more volumes under one journal and one sequence; made by `create` and `wrap`.
 
     Any method may be called from any thread. As a context manager it closes itself; after that all
@@ -109,23 +80,22 @@ class Store(TakesSnapshots, KeepsStates, TellsHistory, ClosesItself):
         self,
         engine: Engine,
         names: list[str],
+        setup: Setup,
         keeper: Keeper | None = None,
-        rules: limits.Limits | None = None,
     ) -> None:
-        self._engine = engine
-        self._keeper = keeper
+        self._engine, self._keeper, self._setup = engine, keeper, setup
         # Nothing here refers back to the store: dropped, it goes at once, and its memory with it.
         indices = {name: k for k, name in enumerate(names)}
         self._catalog = Catalog(indices, Copier(engine), partial(_is_in_window, engine))
         self._volumes = {
-            name: Volume(engine, k, name, self._catalog) for k, name in enumerate(names)
+            name: Volume(engine, k, name, self._catalog) for name, k in indices.items()
         }
         self._catalog.keeper = keeper
         self._savepoints: set[Savepoint] = set()
         self._pins = Pins(engine, self._catalog, keeper)
         self._catalog.check_delete = _checker(ref(self._pins))
-        if rules is not None:
-            limits.apply(engine, rules, self)
+        if keeper is None:  # else once what the store holds has been loaded
+            limits.apply(engine, setup.limits, self)
         self.journal = Journal(engine)
 
     def __enter__(self) -> Self:
@@ -136,7 +106,10 @@ class Store(TakesSnapshots, KeepsStates, TellsHistory, ClosesItself):
         if self._engine.closed:
             return "<jrnl.Store, closed>"
         sizes = ", ".join(f"{name}: {volume.size}" for name, volume in self._volumes.items())
-        return f"<jrnl.Store {{{sizes}}}, {self.window}>"
+        try:
+            return f"<jrnl.Store {{{sizes}}}, {self.window}>"
+        except JrnlError as error:  # damaged, or a forked child's
+            return f"<jrnl.Store {{{sizes}}}, no window: {type(error).__name__}>"
 
     # What there is.
 
@@ -167,14 +140,13 @@ class Store(TakesSnapshots, KeepsStates, TellsHistory, ClosesItself):
         """The states that can be rebuilt now: oldest..newest, less what a rewind dropped."""
         with self._engine as engine:
             engine.check_not_closed()
-            return Window(self._oldest(), engine.seq)
+            return steadily(engine, lambda: Window(self._oldest(), engine.seq))
 
     @property
     def marks(self) -> Mapping[str, Mark]:
-        """Marks whose states are in the window, by name."""
-        with self._engine as engine:
-            engine.check_not_closed()
-            return MappingProxyType(self._catalog.marks())
+        """Marks whose states are in the window, by name; the mapping follows the store."""
+        self._engine.check_not_closed()
+        return Marks(self._catalog)
 
     @property
     def snapshots(self) -> Mapping[str, Snapshot]:
@@ -202,11 +174,11 @@ class Store(TakesSnapshots, KeepsStates, TellsHistory, ClosesItself):
             There is none with that id.
         ReadOnlyStore, EditOpen, StoreClosed
         """
-        with self._engine as engine:
+        with self._engine.changing() as engine:
             engine.check_open()
             found = self._catalog.recoveries().get(number)
             if found is not None:
-                found.close()
+                to_the_end(found._close)
             elif self._keeper is None or not self._keeper.delete_recovery(number):
                 known = ", ".join(map(str, self._catalog.recoveries())) or "none"
                 raise InvalidArgument(f"there is no recovery {number!r}; there is {known}")
@@ -258,6 +230,8 @@ class Store(TakesSnapshots, KeepsStates, TellsHistory, ClosesItself):
         Raises
         ------
         NameTaken, UnknownVolume, InvalidArgument, InvalidType, JournalFull, EditOpen, StoreClosed
+        CatalogFull
+            On disk: the superblocks have no room for one more pin, or for the volumes' names.
         EntryTooLarge
             The volumes' names take more than an entry may hold.
         PointExpired
@@ -267,12 +241,18 @@ class Store(TakesSnapshots, KeepsStates, TellsHistory, ClosesItself):
         known = self._catalog.volumes
         indices = [] if volumes is None else chosen(known, volumes, self._engine)
         meant = [volume for volume, index in known.items() if index in indices]
-        with self._engine as engine:
+        if pinned and name is None:
+            raise InvalidArgument("a bookmark cannot be pinned; give it a name, or use pin()")
+        if name is None:
+            with self._engine as engine:
+                engine.check_open()
+                look = partial(self._bookmark, *meant)
+                return steadily(engine, look)
+        with self._engine.changing() as engine:
             engine.check_open()
-            if pinned and name is None:
-                raise InvalidArgument("a bookmark cannot be pinned; give it a name, or use pin()")
-            if name is None:
-                return Mark.of(None, engine.seq, engine.tick(), *meant)
+            if self._keeper is not None and (pinned or meant):
+                row = [self._catalog.check_free(name), engine.seq, engine.time_ns, *meant]
+                self._keeper.check_room(row)
             if not pinned:
                 return next(iter(self._volumes.values()))._mark(name, *meant)
             self._catalog.check_free(name)
@@ -283,6 +263,11 @@ class Store(TakesSnapshots, KeepsStates, TellsHistory, ClosesItself):
             finally:
                 hold.release()
             return mark
+
+    def _bookmark(self, *meant: str) -> Mark:
+        mark = Mark._of(None, self._engine.seq, self._engine.tick(), *meant)
+        mark._store = self._engine.identity
+        return mark
 
     # Going back.
 
@@ -296,10 +281,14 @@ class Store(TakesSnapshots, KeepsStates, TellsHistory, ClosesItself):
         """Say what `recover` would do, before anything moves. Takes and raises what it does."""
         with self._engine as engine:
             engine.check_open()
-            only = self._only(volumes, to)
-            way, seq = self._choose(to, base, only)
-            outcome = partial(self._outcome, seq, base, only)
-            return Plan(way.route, way.base.name, way.entries, way.bytes, outcome)
+
+            def look() -> Plan:
+                only = self._only(volumes, to)
+                way, seq = self._choose(to, base, only)
+                asked = [partial(self._later, ask, seq, base, only) for ask in AFTERWARDS]
+                return Plan(way.route, way.base.name, way.entries, way.bytes, *asked)
+
+            return steadily(engine, look)
 
     def recover(
         self,
@@ -343,10 +332,27 @@ class Store(TakesSnapshots, KeepsStates, TellsHistory, ClosesItself):
         undoable = as_flag(undoable, "undoable")
         with self._engine as engine:
             engine.check_open()
+            return self._recover(to, base, undoable, volumes, progress)
+
+    def _recover(
+        self,
+        to: Point,
+        base: str | Snapshot | None = None,
+        undoable: bool = False,
+        volumes: Iterable[str] | None = None,
+        progress: Progress = None,
+    ) -> Recovery:
+        def attempt(stamp: Stamp) -> Recovery:
+            listed = self._catalog.listed
             only = self._only(volumes, to)
             way, seq = self._choose(to, base, only)
             source = Source(self._resolve, only, undoable)
-            return recover(self._catalog, source, way, seq, progress)
+            if self._keeper is not None:
+                self._keeper.check_recovery(way.base.name, source.only)
+            made = make(self._catalog, way, seq, source, progress)
+            return recovery_of(self._catalog, source, made, stamp, listed)
+
+        return until_steady(self._engine, attempt)
 
     def view(
         self,
@@ -378,20 +384,28 @@ class Store(TakesSnapshots, KeepsStates, TellsHistory, ClosesItself):
         writable, pinned = as_flag(writable, "writable"), as_flag(pinned, "pinned")
         with self._engine as engine:
             engine.check_open()
-            self._check_own(at)
-            only = self._only(volumes, at)
-            shown = covered(self._catalog, only)
-            image, release = self._image_of(at, only), None
-            if pinned and self._snapshot_of(at, only) is None:  # that one needs no entry
-                release = self._pins.pin(self._resolve(at)).release
-            return View(image, shown, writable=writable, release=release)
+            return steadily(engine, partial(self._view, at, volumes, writable, pinned))
+
+    def _view(
+        self,
+        at: Point,
+        volumes: Iterable[str] | None = None,
+        writable: bool = False,
+        pinned: bool = False,
+    ) -> View:
+        self._check_own(at)
+        only = self._only(volumes, at)
+        image, release = self._image_of(at, only), None
+        if pinned and self._snapshot_of(at, only) is None:  # that one needs no entry
+            release = self._pins.pin(self._resolve(at)).release
+        return View(image, covered(self._catalog, only), writable=writable, release=release)
 
     def _image_of(self, at: Point, only: frozenset[int] | None) -> Image:
         """Return the image of a state that copies nothing."""
         engine = self._engine
         snapshot = self._snapshot_of(at, only)
         if snapshot is not None:
-            return Image.patched(snapshot.image, ExtentMap(engine), snapshot.seq, False)
+            return Image.patched(snapshot._image, ExtentMap(engine), snapshot.seq, False)
         with telling_of_parts(self._catalog.snapshots, at, only):
             seq = self._resolve(at)
         if engine.images & BEFORE:
@@ -417,7 +431,7 @@ class Store(TakesSnapshots, KeepsStates, TellsHistory, ClosesItself):
         if volumes is None:
             named = self._named(point)
             if isinstance(named, Snapshot):
-                return named.covers
+                return named._covers
             volumes = None if named is None else named.volumes
         if volumes is None:
             return None
@@ -430,49 +444,6 @@ class Store(TakesSnapshots, KeepsStates, TellsHistory, ClosesItself):
             return self._catalog.snapshots.get(point) or self._catalog.find_mark(point)
         return point if isinstance(point, Mark | Snapshot) else None
 
-    def rewind(self, to: Point) -> Rewind:
-        """Put production itself back to an earlier state, and drop the entries after it.
-
-        Costs the distinct bytes written since. History after the point is given up; the seq goes
-        on rising: one REWIND entry stands for state `to`.
-
-        Raises
-        ------
-        PinnedPoint
-            An open view or recovery needs an entry that would be dropped, or a later state is
-            pinned.
-        UnknownPoint, PointExpired, CorruptionError, EditOpen, StoreClosed
-        JournalFull
-            On disk, what is pinned leaves no room for the REWIND entry.
-        InvalidArgument
-            ``images="after"``.
-        """
-        with self._engine as engine:
-            engine.check_open()
-            self._check_before_images("rewind")
-            try:
-                return self._rewind(self._resolve(to))
-            except PointExpired as error:
-                snapshot = self._snapshot_of(to, self._only(None, to))
-                if snapshot is None:
-                    raise
-                raise PointExpired(
-                    f"state {snapshot.seq} is only in the snapshot {snapshot.name!r} now, and a "
-                    "rewind needs the entries since; recover it and restore that"
-                ) from error
-
-    def savepoint(self, name: str | None = None) -> Savepoint:
-        """Return a block that an exception rewinds to its start. Savepoints nest.
-
-        ``with store.savepoint() as start`` gives a bookmark of the start; a `name` is a mark's
-        while the block runs. What other threads write meanwhile is rewound too. Close views and
-        recoveries that were made in the block before it ends: leaving it by an exception raises
-        what `rewind` does, PinnedPoint while one is open, and then changes nothing.
-        """
-        self._engine.check_not_closed()
-        self._check_before_images("savepoint")
-        return Savepoint(self, name)
-
     # Checking.
 
     def digest(self, at: Point | None = None) -> str:
@@ -484,14 +455,24 @@ class Store(TakesSnapshots, KeepsStates, TellsHistory, ClosesItself):
         """
         with self._engine as engine:
             engine.check_open()
-            if at is None:
-                return digest(engine, Image.production(engine))
-            # With after-images alone, not every state that can be rebuilt can be viewed.
-            look = self.view if engine.images & BEFORE else self.recover
-            named = self._named(at)
-            names = named.volumes if isinstance(named, Snapshot) else self
-            with look(at, volumes=names) as shown:
-                return digest(engine, shown.image, shown.volumes.values())
+            return steadily(engine, partial(self._digest, at))
+
+    def _digest(self, at: Point | None) -> str:
+        engine = self._engine
+        if at is None:
+            return digest(engine, Image.production(engine))
+        # With after-images alone, not every state that can be rebuilt can be viewed.
+        named = self._named(at)
+        names = named.volumes if isinstance(named, Snapshot) else self
+        shown: View | Recovery
+        if engine.images & BEFORE:
+            shown = self._view(at, names)
+        else:
+            shown = self._recover(at, volumes=names)
+        try:
+            return digest(engine, shown._image, shown.volumes.values())
+        finally:
+            shown._close()
 
     def verify(self, progress: Callable[[int, int], object] | None = None) -> Report:
         """Read everything, and check it, two ways where there are two.
@@ -528,13 +509,19 @@ class Store(TakesSnapshots, KeepsStates, TellsHistory, ClosesItself):
 
             problems += entries_problems(engine, tell)
             for k, snapshot in enumerate(snapshots):
-                problems += snapshot_problems(engine, snapshot, self._volumes)
+                look = partial(self._problems_of, snapshot)
+                problems += steadily(engine, look)
                 tell(engine.entry_count + k + 1)
-            problems += compare_newest(engine, self._volumes)
+            problems += steadily(engine, partial(compare_newest, engine, self._volumes))
             read, unread = read_production(engine, self._volumes)
             problems += unread
             tell(engine.entry_count + len(snapshots))
             return Report(not problems, problems, engine.entry_count, len(snapshots), read)
+
+    def _problems_of(self, snapshot: Snapshot) -> list[str]:
+        if self._catalog.snapshots.get(snapshot.name) is not snapshot:
+            return []  # deleted meanwhile
+        return snapshot_problems(self._engine, snapshot, self._volumes)
 
     @property
     def problems(self) -> list[str]:
@@ -563,20 +550,27 @@ class Store(TakesSnapshots, KeepsStates, TellsHistory, ClosesItself):
                 return
             if self._keeper is None or not self._keeper.opened.forked:
                 engine.check_open()
-            recoveries = list(self._catalog.recoveries().values())
-            give_up = partial(self._give_up, recoveries)
-            try:
-                self._catalog.copier.stop()
-                if self._keeper is not None and self._keeper.writable:
-                    self._keeper.close(recoveries)
-            finally:
-                to_the_end(give_up)
+            if self._keeper is None:
+                self._shut()
+            else:
+                with engine.changing():
+                    self._shut()
+
+    def _shut(self) -> None:
+        recoveries = list(self._catalog.recoveries().values())
+        give_up = partial(self._give_up, recoveries)
+        try:
+            self._catalog.copier.stop()
+            if self._keeper is not None and self._keeper.writable:
+                self._keeper.close(recoveries)
+        finally:
+            to_the_end(give_up)
 
     def _give_up(self, recoveries: list[Recovery]) -> None:
         """Be closed, whatever of it is durable."""
         self._catalog.keeper = None
         for recovery in recoveries:
-            recovery.close()
+            recovery._close()
         self._catalog.snapshots = {}  # whoever walks it goes on
         self._engine.close()
         if self._keeper is not None:
@@ -610,8 +604,7 @@ class Store(TakesSnapshots, KeepsStates, TellsHistory, ClosesItself):
     # Resolving points. Callers hold the lock.
 
     def _oldest(self) -> int:
-        engine = self._engine
-        return oldest_state(self._catalog, engine, engine.base_seq, engine.seq)
+        return oldest_state(self._catalog, self._engine, self._engine.base_seq, self._engine.seq)
 
     def _resolve(self, point: Point) -> int:
         """Return the seq that the point's state is kept under. Raises as `recover`."""
@@ -627,9 +620,11 @@ class Store(TakesSnapshots, KeepsStates, TellsHistory, ClosesItself):
 
     def _check_own(self, point: object) -> None:
         """Raise UnknownPoint for what was deleted, or is of another store."""
-        foreign = isinstance(point, Snapshot) and point.image.engine is not self._engine
+        foreign = isinstance(point, Snapshot) and point._image.engine is not self._engine
         if isinstance(point, Pin):
-            foreign = not point.is_of(self._engine)
+            foreign = not point._is_of(self._engine)
+        elif isinstance(point, Mark) and point.name is None:
+            foreign = not self._knows_bookmark(point)
         elif isinstance(point, Mark) and point.name is not None:
             own = self._catalog.find_mark(point.name)
             if own is None:  # of a state that is there it would be known
@@ -642,6 +637,16 @@ class Store(TakesSnapshots, KeepsStates, TellsHistory, ClosesItself):
             raise UnknownPoint(
                 f"the {what} {name!r} is of another store, or was dropped; use its seq"
             )
+
+    def _knows_bookmark(self, mark: Mark) -> bool:
+        """Whether it can be of this store; where its write was lost, its seq may be another's."""
+        engine = self._engine
+        if mark._store is not None and mark._store != engine.identity:
+            return False
+        # A REWIND's entry that a later one replaced goes by that one's time.
+        if present_seq(engine, mark.seq) != mark.seq:
+            return True  # resolving it says what has become of the state
+        return engine.state_time(mark.seq) <= mark.time_ns
 
     def _snapshot_of(self, point: Point, only: frozenset[int] | None = None) -> Snapshot | None:
         """Return a snapshot that holds what is asked of the state that `point` names, if any."""
@@ -679,7 +684,7 @@ class Store(TakesSnapshots, KeepsStates, TellsHistory, ClosesItself):
                         f"and cannot be reached from {bases[0].name!r}"
                     )
                 target = asked
-            own = Base(target.name, target.seq, target.image, target.covers)
+            own = Base(target.name, target.seq, target._image, target._covers)
             return Way("backward", own, ExtentMap(engine)), target.seq
         parts = self._catalog.snapshots if base is None else {}
         advice = None if base is None else "leave base out, or use a later snapshot"
@@ -692,7 +697,7 @@ class Store(TakesSnapshots, KeepsStates, TellsHistory, ClosesItself):
         self._check_own(point)
         snapshot = self._snapshot_of(point, only)
         if snapshot is not None and present_seq(self._engine, snapshot.seq) is None:
-            return State(None, lambda: snapshot.image)
+            return State(None, lambda: snapshot._image)
 
         def image() -> Image:
             way, seq = self._choose(point, None, only)
@@ -702,10 +707,14 @@ class Store(TakesSnapshots, KeepsStates, TellsHistory, ClosesItself):
         with telling_of_parts(self._catalog.snapshots, point, only):
             return State(self._resolve(point), image)
 
-    def _outcome(self, seq: int, base: str | Snapshot | None, only: frozenset[int] | None) -> int:
+    def _later(self, ask: Callable[..., int], *asked: Any) -> int:
         with self._engine as engine:
             engine.check_open()
-            return outcome_of(self._catalog, *self._choose(seq, base, only), only)
+
+            def look() -> int:
+                return ask(self._catalog, *self._choose(*asked), asked[-1])
+
+            return steadily(engine, look)
 
     def _bases(self, base: str | Snapshot | None, only: frozenset[int] | None) -> list[Base]:
         """Return what an image may start from: all there is, or just the snapshot asked for."""
@@ -725,60 +734,16 @@ class Store(TakesSnapshots, KeepsStates, TellsHistory, ClosesItself):
                     f"{', '.join(map(repr, found.volumes))}; name no other ones, or use another "
                     "base, such as 'production'"
                 )
-            return [Base(found.name, present_seq(engine, found.seq), found.image, found.covers)]
+            return [Base(found.name, present_seq(engine, found.seq), found._image, found._covers)]
         return [*self._snapshot_bases(only), Base(PRODUCTION, engine.seq, None)]
 
     def _snapshot_bases(self, only: frozenset[int] | None) -> list[Base]:
         return [
-            Base(snapshot.name, present_seq(self._engine, snapshot.seq), snapshot.image,
-                 snapshot.covers)
+            Base(snapshot.name, present_seq(self._engine, snapshot.seq), snapshot._image,
+                 snapshot._covers)
             for snapshot in self._catalog.snapshots.values()
             if covers(snapshot, only)
         ]  # fmt: skip
-
-    # Savepoints.
-
-    def _check_before_images(self, what: str) -> None:
-        if not self._engine.images & BEFORE:
-            raise InvalidArgument(
-                f"{what} needs before-images; create the store with images='before' or 'both'"
-            )
-
-    def _rewind(self, seq: int) -> Rewind:
-        if self._keeper is not None:
-            self._keeper.check_epochs()
-        self._catalog.copier.finish_after(seq)
-        result = Rewind(*self._engine.rewind(seq))
-        self._catalog.snapshots_changed()  # some may be of states that were dropped
-        if self._keeper is not None:
-            self._keeper.bound_epochs()
-        # A start that was replaced goes by its successor's seq: the journal remembers such seqs for
-        # long, not for ever, and an outer savepoint may wait for any number of inner ones.
-        for savepoint in self._savepoints:
-            savepoint.start = present_seq(self._engine, savepoint.start) or savepoint.start
-        return result
-
-    def _open_savepoint(self, savepoint: Savepoint, name: str | None) -> Mark:
-        with self._engine as engine:
-            engine.check_open()
-            if name is not None:
-                self._catalog.check_free(name)
-            engine.expect_rewind()
-            mark = Mark(name, engine.seq, engine.tick())
-            if name is not None:
-                self._catalog.add_mark(mark, journaled=False)
-            savepoint.start = mark.seq
-            self._savepoints.add(savepoint)
-            return mark
-
-    def _close_savepoint(self, savepoint: Savepoint, mark: Mark, *, failed: bool) -> None:
-        with self._engine as engine:
-            self._savepoints.discard(savepoint)
-            if mark.name is not None:
-                self._catalog.remove_mark(mark)
-            if failed and not engine.closed:
-                engine.check_open()
-                self._rewind(engine.resolve(savepoint.start))
 
 
 def _checker(pins: ref[Pins]) -> Callable[[str], None]:

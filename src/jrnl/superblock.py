@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import xxhash
 
-from jrnl.errors import CorruptionError, FormatError
+from jrnl._core import Turn
+from jrnl.errors import CatalogFull, CorruptionError, FormatError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,6 +22,14 @@ Document = dict[str, Any]
 
 NAMES = ("super.0", "super.1")
 SUPER_BYTES = 1 << 20
+# What makes the document longer on purpose stops here; the rest is for the way out (R17): epochs of
+# openings and rewinds, what a fold or a damage adds, the names that a deletion leaves.
+ROOM_BYTES = SUPER_BYTES - (128 << 10)
+REWIND_BYTES = SUPER_BYTES - (8 << 10)  # a rewind may take of that, but not all
+# An earlier version filled superblocks to the last byte. Such a store opens, and can be cleared.
+LONG_BYTES = 16 << 20
+ROW_MOST = 2048  # bytes of one row, but for volumes
+_ROW_SLACK = 24  # a comma, numbers that grow, a copy's number
 FORMAT = 1
 INCOMPATIBLE = 0  # feature bits that a reader must know, or refuse
 READ_COMPATIBLE = 0  # ... that a writer must know, or open for reading only
@@ -50,17 +59,22 @@ class Found(NamedTuple):
     writable: bool
 
 
+def packed(document: object) -> bytes:
+    """Return a document, or a part of one, as a superblock has it."""
+    return json.dumps(document, separators=(",", ":")).encode()
+
+
 def pack(copy: int, key: int, generation: int, document: Document) -> bytes:
-    """Return a copy's bytes, in whole sectors. Raises CorruptionError where it has no room."""
-    body = json.dumps(document, separators=(",", ":")).encode()
+    """Return a copy's bytes, in whole sectors. Raises CatalogFull where it has no room."""
+    body = packed(document)
     head = _HEAD.pack(
         _MAGIC, FORMAT, INCOMPATIBLE, READ_COMPATIBLE, copy, generation, key, len(body), 0
     )
     data = head + _SUM.pack(xxhash.xxh3_64_intdigest(body, xxhash.xxh3_64_intdigest(head))) + body
-    if len(data) > SUPER_BYTES:
-        raise CorruptionError(
+    if len(data) > LONG_BYTES:
+        raise CatalogFull(
             f"the store's names and marks take {len(data)} bytes, more than a superblock has room "
-            "for; delete snapshots or close recoveries"
+            "for; delete snapshots, close recoveries or unpin marks"
         )
     return data + bytes(-len(data) % _SECTOR)
 
@@ -79,7 +93,7 @@ def unpack(copy: int, device: Device) -> Found:
     magic, version, incompatible, read, number, generation, key, length, _ = _HEAD.unpack_from(head)
     if magic != _MAGIC:
         raise FormatError(f"{NAMES[copy]} is no superblock of a store")
-    if length > SUPER_BYTES - _BODY:
+    if length > min(LONG_BYTES, device.size) - _BODY:
         raise CorruptionError(f"{NAMES[copy]} does not match its checksum")
     body = device.pread(_BODY, length)
     total = xxhash.xxh3_64_intdigest(body, xxhash.xxh3_64_intdigest(head[: _HEAD.size]))
@@ -108,6 +122,7 @@ class Superblock:
         self.devices = list(devices)
         self.key = key
         self.generation = generation
+        self.turn = Turn()
         self.newest = 0
         self.alike = False  # both copies hold the newest document
 
@@ -141,9 +156,33 @@ class Superblock:
         newest = max(found, key=lambda copy: found[copy].generation)
         self = cls(devices, found[newest].key, found[newest].generation)
         self.newest = newest
+        self.turn.used = len(packed(found[newest].document))
         generations = {copy.generation for copy in found.values()}
         self.alike = len(found) == len(NAMES) and len(generations) == 1
         return self, found[newest]
+
+    @property
+    def used(self) -> int:
+        """Bytes of the newest document."""
+        return self.turn.used
+
+    def check_room(self, rows: Sequence[object]) -> None:
+        """Raise CatalogFull where these rows would leave no room for the way out (R17)."""
+        more = sum(len(packed(row)) + _ROW_SLACK for row in rows)
+        if self.used + more > ROOM_BYTES:
+            raise CatalogFull(
+                f"the store's names, pins, snapshots and recoveries take {self.used} bytes of a "
+                f"superblock, and {more} more would leave no room to delete any: unpin marks, "
+                "delete snapshots or close recoveries"
+            )
+
+    def check_rewind(self) -> None:
+        """Raise CatalogFull where there is no room for what a rewind has to say."""
+        if self.used > REWIND_BYTES:
+            raise CatalogFull(
+                f"the store's names and pins take {self.used} bytes of a superblock, and leave no "
+                "room for what a rewind has to say: unpin marks or delete snapshots"
+            )
 
     def heal(self, document: Document) -> None:
         """Before a document is relied on, both copies hold it: write the older one again.
@@ -156,16 +195,27 @@ class Superblock:
         if not self.alike:
             self._put(1 - self.newest, document)
 
-    def write(self, document: Document) -> None:
-        """Make `document` the newest, durably in both copies, the older one first."""
+    def next_generation(self) -> int:
+        """Return the number of a document that is about to be written."""
         self.generation += 1
+        return self.generation
+
+    def write(self, document: Document, generation: int | None = None) -> None:
+        """Make `document` the newest, durably in both copies, the older one first.
+
+        Nothing is done where a newer one is there already. What breaks this off has changed
+        nothing, or all: it can be called again.
+        """
+        if generation is None:
+            generation = self.next_generation()
         order = (1 - self.newest, self.newest)
-        for copy in order:
-            self._put(copy, document)
-        self.newest = order[1]
+        contents = [pack(copy, self.key, generation, document) for copy in order]
+        self.turn.put(generation, [self.devices[copy] for copy in order], contents)
 
     def _put(self, copy: int, document: Document) -> None:
         device = self.devices[copy]
         assert device is not None
-        device.pwrite(0, pack(copy, self.key, self.generation, document))
+        data = pack(copy, self.key, self.generation, document)
+        self.turn.used = len(data)
+        device.pwrite(0, data)
         device.sync()

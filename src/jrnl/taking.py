@@ -49,14 +49,16 @@ class TakesSnapshots:
         Raises
         ------
         NameTaken, UnknownVolume, InvalidArgument, InvalidType, EditOpen, StoreClosed, MemoryError
-        OSError, StorePoisoned, ReadOnlyStore
+        OSError, StorePoisoned, ReadOnlyStore, CatalogFull
             On disk.
         """
         copier, pinned = self._catalog.copier, as_flag(pinned, "pinned")
-        with self._engine as engine:
+        with self._engine.changing() as engine:
             engine.check_open()
             self._catalog.check_free(name)
             covered = chosen(self._catalog.volumes, volumes, engine)
+            if self._keeper is not None:
+                self._keeper.check_snapshot(name, covered)
             snapshot = self._begin_snapshot(name, covered, pinned)
             if self._keeper is None:
                 self._catalog.add_snapshot(snapshot)
@@ -89,7 +91,7 @@ class TakesSnapshots:
         assert keeper is not None
         try:
             engine.commit(snapshot.seq)
-            with engine:
+            with engine.changing():
                 engine.check_open()
                 self._catalog.check_free(snapshot.name)
                 write = keeper.name_snapshot(snapshot)

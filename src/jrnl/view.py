@@ -50,14 +50,14 @@ class View(StateIO, ClosesItself):
         self.writable = writable
 
     def __enter__(self) -> Self:
-        self.image.engine.check_not_closed()
+        self._image.engine.check_not_closed()
         return self
 
     def __repr__(self) -> str:
         return f"<jrnl.View at {self.seq}{', writable' if self.writable else ''}>"
 
     def _find(self, volume: object) -> int:
-        return volume_index(self.volumes, volume, self.image.engine)
+        return volume_index(self.volumes, volume, self._image.engine)
 
     def write(self, offset: int, data: Readable, volume: str | None = None) -> None:
         """Write `data` at `offset` to this view alone: all of it, or nothing.
@@ -81,35 +81,29 @@ class View(StateIO, ClosesItself):
     @property
     def own_bytes(self) -> int:
         """Bytes, in whole blocks of 4 KiB, that were written to this view and take memory."""
-        return self.image.own_bytes if self.writable else 0
+        return self._image.own_bytes if self.writable else 0
 
     def view(self, writable: bool = False) -> View:
         """Look at what this view shows now, from another view.
 
         Neither sees what is written to the other one later on. It needs what this one needs, and
-        stays when this one is closed.
+        stays when this one is closed; a pin is the first one's alone.
 
         Raises
         ------
         InvalidType, StoreClosed
         """
         writable = as_flag(writable, "writable")
-        with self.image.engine:
-            if self.writable and self.own_bytes:
-                # What was written so far becomes the ground that both of them stand on.
-                ground = self._show(Image.scratch(self.image))
-                assert ground is not None
-                self.image.hold()
-                ground.let_go()
-            image = self.image.base if self.writable else self.image
-            assert image is not None
+        with self._image.engine:
+            # What was written so far becomes the ground that both of them stand on.
+            image = self._ground() if self.writable else self._image
             return View(image, self.volumes, writable=writable)
 
     def as_file(self, volume: str | None = None) -> VolumeFile:
         """Return one volume of this state as a raw file object; a writable view's takes writes."""
         index = self._find(volume)
         name = list(self.volumes)[list(self.volumes.values()).index(index)]
-        size = self.image.engine.sizes[index]
+        size = self._image.engine.sizes[index]
 
         def read(offset: int, buffer: memoryview) -> None:
             self.readinto(offset, buffer, name)
@@ -123,6 +117,9 @@ class View(StateIO, ClosesItself):
 
     def close(self) -> None:
         """Give it up; it no longer stands in the way of a rewind. Closing twice is fine."""
+        self._close()
+
+    def _close(self) -> None:
         image = self._show(None)
         if image is not None:
             image.let_go()
@@ -131,7 +128,7 @@ class View(StateIO, ClosesItself):
             release()
 
     def _writable_image(self) -> Image:
-        image = self.image
+        image = self._image
         if not self.writable:
             raise ReadOnlyStore("this view is for reading; store.view(at, writable=True) is not")
         return image

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jrnl._core import Edit, VolumeIO, to_the_end
+from jrnl.closing import NotCopied
 from jrnl.errors import InvalidArgument
 from jrnl.files import VolumeFile
 from jrnl.points import Mark
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 _KIND_MARK = 4
 
 
-class Volume(VolumeIO):
+class Volume(VolumeIO, NotCopied):
     """The bytes that a host reads and writes; ``store["name"]``.
 
     ``write``, ``write_many``, ``read``, ``readinto``, ``discard`` and ``write_zeroes`` come
@@ -72,14 +73,14 @@ class Volume(VolumeIO):
         InvalidArgument
             The store is on disk.
         """
-        with self.engine as engine:
+        with self._engine as engine:
             engine.check_not_closed()
             if engine.on_disk:
                 raise InvalidArgument(
                     "a store on disk has no production in memory; read(), or as_file()"
                 )
             # Over a read-only view, or the array's owner could make it writable again.
-            return np.frombuffer(memoryview(engine.devices[self.index]).toreadonly(), np.uint8)
+            return np.frombuffer(memoryview(engine.devices[self._index]).toreadonly(), np.uint8)
 
     def as_file(self) -> VolumeFile:
         """Return production as a raw file object: seek, readinto, write, flush."""
@@ -87,31 +88,31 @@ class Volume(VolumeIO):
 
     @property
     def _seq(self) -> int:
-        return self.engine.seq
+        return self._engine.seq
 
     @property
     def _max_write(self) -> int:
-        return self.engine.write_max
+        return self._engine.write_max
 
     def _flush(self) -> int:
-        with self.engine as engine:
+        with self._engine as engine:
             engine.check_open()
             seq = engine.flush()
         engine.commit(seq)
         return seq
 
     def _mark(self, name: str, *volumes: str) -> Mark:
-        with self.engine as engine:
+        with self._engine as engine:
             engine.check_open()
             self._catalog.check_free(name)
-            return to_the_end(partial(self._enter_mark, engine.seq, name, *volumes))
+            made: list[tuple[int, int]] = []
+            return to_the_end(partial(self._enter_mark, made, name, *volumes))
 
-    def _enter_mark(self, before: int, name: str, *volumes: str) -> Mark:
+    def _enter_mark(self, made: list[tuple[int, int]], name: str, *volumes: str) -> Mark:
         """Make a mark's entry, unless it is there already; and have the catalogue know it."""
-        engine = self.engine
-        if engine.seq == before:
+        if not made:
             with self._catalog.awaiting(name):
-                engine.note(_KIND_MARK, "\0".join((name, *volumes)).encode())
-        mark = Mark.of(name, engine.seq, engine.time_ns, *volumes)
+                self._engine.note(_KIND_MARK, "\0".join((name, *volumes)).encode(), made)
+        mark = Mark._of(name, *made[0], *volumes)
         self._catalog.add_mark(mark)
         return mark

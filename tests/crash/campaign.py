@@ -18,6 +18,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import product
 from types import SimpleNamespace
 
 from jrnl import filestore
@@ -38,6 +39,7 @@ class Task:
     names: tuple[tuple[str, ...], ...] = ()
     seed: int = 0
     step: int = 1
+    story: str = "closed"
 
 
 @dataclass
@@ -72,7 +74,7 @@ def run(task: Task) -> Result | tuple[Counter[str], list[str]]:
         return run_seeds(Plan(states=10, deep=0.15, depth=3), iter([task.seed]), None)
     if task.kind == "faults":
         return faults.run_all(Shape(images=task.images), step=task.step, first=task.seed)
-    return damage.run(task.images, step=task.step, first=task.seed)
+    return damage.run(task.images, step=task.step, first=task.seed, story=task.story)
 
 
 def tasks(seed: int, *, damages: int, fault_step: int) -> Iterator[Task]:
@@ -87,6 +89,10 @@ def tasks(seed: int, *, damages: int, fault_step: int) -> Iterator[Task]:
         thin = damages if images == "both" else 16 * damages
         for part in range(parts if damages else 0):
             yield Task("damage", images, step=parts * thin, seed=part * thin)
+        stories = [name for name in (*damage.STORIES, damage.FOLDED) if name != "closed"]
+        for story in stories if damages and images == "both" else ():
+            for end, part in product(("", "-killed"), range(4)):
+                yield Task("damage", step=4 * damages, seed=part * damages, story=story + end)
         for part in range(parts if fault_step else 0):
             yield Task("faults", images, step=parts * fault_step, seed=part * fault_step)
     while True:

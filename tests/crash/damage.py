@@ -1,8 +1,12 @@
-"""Damage to every place of a cleanly closed store: right bytes, or an exception of jrnl's own.
+"""Damage to every place of a store: right bytes, or an exception of jrnl's own.
 
 Bits flipped, files cut short or made longer, sectors replaced by zeroes, ones, their neighbour,
-their own older content or another store's. What is damaged in a volume's image may come back wrong
-as far as no entry covers it; everything else must be right, or refused.
+another store's, their own content as of half way, or any older version of themselves ("stale": a
+write that was lost). What is damaged in a volume's image may come back wrong as far as no entry
+covers it; everything else must be right, or refused; and no state comes back that a rewind dropped.
+
+Each story ends with a store that was closed in order, or killed: rewinds, restores and folds lie
+behind what is damaged, and before it.
 
     python -m tests.crash.damage --images both --step 50        every 50th case
     python -m tests.crash.damage --case bit:super.0:12:3        one of them
@@ -16,6 +20,7 @@ import sys
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import chain
 
 import jrnl
 from jrnl import CorruptionError, JrnlError
@@ -32,6 +37,69 @@ SCRIPT = (
     "write_sectors", "snapshot", "write_sectors", "flush", "write_inside", "write_many", "mark",
 )
 # fmt: on
+STORIES = {
+    "closed": SCRIPT,
+    "rewound": (
+        "write_sectors",
+        "write_inside",
+        "flush",
+        "write_many",
+        "flush",
+        "reopen",
+        "rewind",
+        "write_inside",
+        "flush",
+        "write_sectors",
+        "rewind",
+        "write_end",
+        "flush",
+    ),
+    "again": (
+        "write_sectors",
+        "write_many",
+        "mark",
+        "rewind",
+        "rewind",
+        "write_inside",
+        "flush",
+        "reopen",
+        "write_sectors",
+        "savepoint",
+        "write_end",
+        "rewind",
+        "mark",
+        "flush",
+    ),
+    "restored": (
+        "write_sectors",
+        "snapshot",
+        "copy",
+        "write_many",
+        "rewind",
+        "write_inside",
+        "restore",
+        "write_sectors",
+        "flush",
+        "rewind",
+        "write_end",
+        "flush",
+    ),
+    "wrapped": (
+        "fill",
+        "write_sectors",
+        "rewind",
+        "fill",
+        "fill",
+        "write_many",
+        "flush",
+        "reopen",
+        "write_inside",
+        "rewind",
+        "write_sectors",
+        "flush",
+    ),
+}  # fmt: skip
+FOLDED = "folded"  # the story "wrapped", with overflow="fold" and a snapshot
 EVERY_BIT = ("super", "index")  # files of which every bit is flipped, not one in a byte
 HOW = ("zero", "ones", "neighbour", "old", "other")
 
@@ -41,7 +109,8 @@ class Case:
     """One damage.
 
     kind "bit": byte `at`, bit `detail`. "cut": the file ends at `at`. "longer": `at` bytes of
-    garbage more. "sector": number `at`, replaced the way HOW[detail].
+    garbage more. "sector": number `at`, replaced the way HOW[detail]. "stale": number `at`, as it
+    was in its version `detail`, from 0.
     """
 
     kind: str
@@ -67,32 +136,72 @@ class Outcome:
     refused: list[str] = field(default_factory=list)
 
 
+class Versions:
+    """What each sector of a disk's small files has held, whenever something was synced."""
+
+    def __init__(self, disk: SimDisk) -> None:
+        self.disk = disk
+        self.seen: dict[tuple[str, int], list[bytes]] = {}
+        disk.before = lambda op: self.look() if op.kind == "sync" else None
+
+    def look(self) -> None:
+        for name in ("log", "index", "super.0", "super.1"):
+            if not self.disk.exists(f"{STORE}/{name}"):
+                continue
+            data = self.disk.read(f"{STORE}/{name}").rstrip(b"\0")
+            for at in range(-(-len(data) // SECTOR)):
+                sector = data[at * SECTOR :][:SECTOR].ljust(SECTOR, b"\0")
+                versions = self.seen.setdefault((name, at), [bytes(SECTOR)])
+                if sector not in versions:
+                    versions.append(sector)
+
+
 class Target:
-    """A cleanly closed store, with what it must show.
+    """A store that was closed in order, or killed, with what it must show.
 
     Attributes
     ----------
     files : dict of str to bytes
     states : dict of int to State
         Every state that it kept.
+    history : dict of int to State
+        Those and what has left since: production may be found at any that no rewind has dropped.
+    dropped : set of int
+        States that rewinds have dropped.
     snapshots : dict of str to State
+    low : int
+        Older it may not be found: where it was killed, its last group cannot be told from a torn
+        tail. So this is what was acknowledged before that.
     """
 
-    def __init__(self, shape: Shape, seed: int = 1, names: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self, shape: Shape, seed: int = 1, names: tuple[str, ...] = (), killed: bool = False
+    ) -> None:
         self.shape = shape
         self.host = host = Host(shape, random.Random(seed))
         host.create()
+        versions = Versions(host.disk)
         older: dict[str, bytes] = {}
+        self.low = 0
         for k, name in enumerate(names or SCRIPT):
+            acknowledged = host.world.low
             if shape.images == "both" or name not in ("rewind", "savepoint"):
                 host.do(name)
+            if host.world.low != acknowledged:
+                self.low = acknowledged
             if k == len(SCRIPT) // 2:
                 older = self._content(host.disk)
         kept, model = host.kept(), host.model
         self.seq = model.seq
         self.states: dict[int, State] = {seq: model.states[seq] for seq in kept}
+        self.history = {k: state for k, state in model.states.items() if k not in model.dropped}
         self.snapshots = {name: model.states[seq] for name, seq in model.snapshots.items()}
-        host.close()
+        self.dropped = model.dropped - {*model.successor, *model.snapshots.values()}
+        if not killed:
+            host.close()
+            self.low = self.seq
+        versions.look()
+        self.versions = versions.seen
         self.disk = host.disk.moment().crashed((1,) * len(host.disk.changes))
         self.files = self._content(self.disk)
         self.older = older
@@ -124,6 +233,8 @@ class Target:
         return disk
 
     def _substitute(self, case: Case, start: int, other: Target | None) -> bytes:
+        if case.kind == "stale":
+            return self.versions[case.file, case.at][case.detail]
         how = HOW[case.detail]
         if how == "zero":
             return bytes(SECTOR)
@@ -151,6 +262,11 @@ class Target:
             yield from (Case("longer", file, at) for at in (1, 511, 512, 4096, 70000))
             for at in range(-(-min(used + SECTOR, len(data)) // SECTOR)):
                 yield from (Case("sector", file, at, how) for how in range(len(HOW)))
+
+    def stale(self) -> Iterator[Case]:
+        """Yield every older version of every sector of log, index and superblocks."""
+        for (file, at), versions in self.versions.items():
+            yield from (Case("stale", file, at, k) for k in range(len(versions)))
 
     def check(self, case: Case, other: Target | None = None, mode: str = "r+") -> Outcome | None:
         """Do a damage and open the store. Raises Failure on wrong bytes, or a strange exception."""
@@ -180,8 +296,10 @@ class Target:
             return tuple(image.read(0, size, name) for name, size in sizes.items())
 
         def production() -> State:
-            if store.seq != self.seq and not excused:
+            if not (self.low <= store.seq <= self.seq or excused or store.problems):
                 raise Failure(f"it is at {store.seq}, and was at {self.seq}")
+            if store.seq not in self.history and not excused:
+                raise Failure(f"it is at {store.seq}, which is no state of its history")
             return tuple(store.volumes[name].read(0, size) for name, size in sizes.items())
 
         def snapshot(name: str) -> object:
@@ -193,7 +311,17 @@ class Target:
             with store.recover(seq) as image:
                 return read(image)
 
-        looks = {"production": (production, self.states[self.seq])}
+        def gone(seq: int) -> None:
+            try:
+                at(seq)
+            except JrnlError:
+                return
+            if seq <= self.seq:
+                raise Failure(f"state {seq} was dropped by a rewind, and is back")
+
+        for seq in self.dropped:
+            gone(seq)
+        looks = {"production": (production, self.history.get(store.seq))}
         looks |= {f"state {k}": (lambda k=k: at(k), state) for k, state in self.states.items()}
         for name, state in self.snapshots.items():
             looks[f"snapshot {name}"] = (lambda name=name: read(snapshot(name)), state)
@@ -213,21 +341,29 @@ class Target:
         store.verify()
 
 
+def target_of(images: str = "both", story: str = "closed", seed: int = 1) -> Target:
+    """Return the store that a story ends with; "rewound-killed" is "rewound" with a kill."""
+    name, _, end = story.partition("-")
+    shape = Shape(images=images, overflow="fold" if name == FOLDED else "evict")
+    names = ("snapshot", *STORIES["wrapped"]) if name == FOLDED else STORIES[name]
+    return Target(shape, seed, names, end == "killed")
+
+
 def run(
-    images: str, step: int = 1, first: int = 0, kinds: str = ""
+    images: str, step: int = 1, first: int = 0, kinds: str = "", story: str = "closed"
 ) -> tuple[Counter[str], list[str]]:
     """Do every `step`-th damage; return what came of them, and the failures with commands."""
-    target, other = Target(Shape(images=images)), Target(Shape(images=images), seed=2)
+    target, other = target_of(images, story), target_of(images, story, seed=2)
     counts: Counter[str] = Counter()
     failures = []
-    for k, case in enumerate(target.cases()):
+    for k, case in enumerate(chain(target.cases(), target.stale())):
         if (k + first) % step or (kinds and case.kind not in kinds.split(",")):
             continue
         try:
             outcome = target.check(case, other, "r" if k // step % 4 == 3 else "r+")
         except Exception as error:
             failures.append(
-                f"python -m tests.crash.damage --images {images} --case {case}\n"
+                f"python -m tests.crash.damage --images {images} --story {story} --case {case}\n"
                 f"    {type(error).__name__}: {error}"
             )
             continue
@@ -247,14 +383,15 @@ def main() -> int:
     parser.add_argument("--images", default="both", choices=("both", "after"))
     parser.add_argument("--step", type=int, default=1)
     parser.add_argument("--first", type=int, default=0)
-    parser.add_argument("--kinds", default="", help="only these: bit, cut, longer, sector")
+    parser.add_argument("--kinds", default="", help="only these: bit, cut, longer, sector, stale")
+    parser.add_argument("--story", default="closed", help="one of STORIES, or that and -killed")
     parser.add_argument("--case", help="replay this one")
     args = parser.parse_args()
     if args.case:
-        shape = Shape(images=args.images)
-        print(Target(shape).check(Case.parse(args.case), Target(shape, seed=2)))
+        target = target_of(args.images, args.story)
+        print(target.check(Case.parse(args.case), target_of(args.images, args.story, seed=2)))
         return 0
-    counts, failures = run(args.images, args.step, args.first, args.kinds)
+    counts, failures = run(args.images, args.step, args.first, args.kinds, args.story)
     print("\n".join(failures[:20]))
     print(f"{dict(counts)}, {len(failures)} failures")
     return 1 if failures else 0

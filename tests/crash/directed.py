@@ -5,16 +5,32 @@ Each raises Failure where the store breaks a promise; with every rule in place n
 
 from __future__ import annotations
 
+import errno
 import os
 import random
 import tempfile
+from collections.abc import Callable, Iterator
 from contextlib import suppress
+from itertools import product
 from pathlib import Path
 
+from xxhash import xxh3_64_intdigest as xxh3
+
 import jrnl
-from jrnl import FormatError, JrnlError, StoreLocked, StorePoisoned, superblock
+from jrnl import (
+    CatalogFull,
+    FormatError,
+    JrnlError,
+    Kind,
+    ReadOnlyStore,
+    StoreExists,
+    StoreLocked,
+    StorePoisoned,
+    filestore,
+    superblock,
+)
 from jrnl._core import FORMAT
-from tests.crash.disk import NEW, OLD, SECTOR, Moment, Op, SimDisk
+from tests.crash.disk import CHANGING, GARBAGE, NEW, OLD, SECTOR, Moment, Op, SimDisk
 from tests.crash.expect import Check, Failure, volumes_of
 from tests.crash.workload import STORE, Host, Shape
 
@@ -296,6 +312,276 @@ def damaged_patches() -> None:
                 raise Failure("a recovery of another state came back")
 
 
+def damaged_preserved() -> None:
+    """A bit flips in what a recovery preserves."""
+    host = host_after("write_sectors write_sectors flush restore_kept fill fill reopen")
+    host.close()
+    (name,) = (name for name in host.disk.place().folder(STORE).names() if name.endswith(".kept"))
+    path, kept = f"{STORE}/{name}", dict(host.world.recoveries)
+    for at in range(4096, len(host.disk.read(path)), 4096):
+        store = host.open_on(flipped(host.disk, path, at + 1000))
+        for number, (_, state) in kept.items():
+            with suppress(JrnlError, KeyError), store.recoveries[number].again() as again:
+                found = tuple(again.read(0, v.size, k) for k, v in store.volumes.items())
+                if found != state:
+                    raise Failure("a recovery of another state came back")
+
+
+# Snapshots: intents, copies under way, rewinds and holes.
+
+
+def small(**options: object) -> tuple[SimDisk, jrnl.Store]:
+    """Return a store of one volume, "data", whose log is full soon."""
+    disk = SimDisk()
+    store = filestore.create_in(
+        disk.place(), STORE, **{"size": 65536, "journal": 16384, "overlay": 65536, **options}
+    )
+    return disk, store
+
+
+def kills(disk: SimDisk, act: Callable[[], object]) -> Iterator[SimDisk]:
+    """Yield what is left where the process is killed, or the power cut, at each operation."""
+    left: list[SimDisk] = []
+
+    def hook(op: Op) -> None:
+        if op.kind in CHANGING:
+            left.extend([disk.survivor(), cut(disk.moment(), OLD)])
+
+    disk.before = hook
+    act()
+    disk.before = None
+    yield from left
+
+
+def held(disk: SimDisk, name: str, states: dict[int, bytes]) -> None:
+    """A snapshot is there, and right, for reading and for writing. Raises Failure."""
+    for mode in ("r", "r+"):
+        try:
+            store = filestore.open_in(disk.place(), STORE, mode=mode, overlay=65536)
+        except ReadOnlyStore:  # an interrupted restore can only be finished
+            continue
+        snapshot = store.snapshots[name]
+        try:
+            found = snapshot.read(0, store.volume.size)
+            right = found == states.get(snapshot.seq, found) and store.verify().ok
+        except JrnlError as error:
+            raise Failure(f"the snapshot {name!r} is lost: {error}; {store.problems}") from error
+        if not right or store.problems:
+            raise Failure(f"the snapshot {name!r} is not its state: {store.problems}")
+        if mode == "r+":
+            snapshot.wait()
+            if snapshot.read(0, store.volume.size) != found:
+                raise Failure(f"the copy of {name!r} is not its state")
+        store.close()
+
+
+def restore_that_folds() -> None:
+    """A restore pushes out entries that nobody has flushed, and the snapshot is brought on."""
+    disk, store = small(overflow="fold")
+    states = {0: store.volume.read(0, 65536)}
+
+    def write(k: int) -> None:
+        seq = store.volume.write(k * 4096, bytes([k + 1]) * 1024)
+        states[seq] = store.volume.read(0, 65536)
+
+    store.snapshot("mine").wait()
+    for k in range(3):
+        write(k)
+        seq = store.flush()
+        states[seq] = store.volume.read(0, 65536)
+    recovery = store.recover("mine")
+    for k in range(3, 6):
+        write(k)
+    for left in kills(disk, recovery.restore):
+        held(left, "mine", states)
+
+
+def rewind_in_a_full_log() -> None:
+    """A rewind has no room for its entry while a snapshot's copy is under way."""
+    disk, store = small()
+    states = {}
+    for k in range(5):
+        store.volume.write(k * 4096, bytes([k + 1]) * 1024)
+        store.flush()
+    seq = store.snapshot("mine").seq
+    states[seq] = store.volume.read(0, 65536)
+    log = store._keeper.opened
+    while log.position[1] - log.tail < log.area or store.window.oldest < seq:
+        store.volume.write(0, os.urandom(1024))
+        store.flush()
+    if store.window.oldest != seq or store.snapshots["mine"].complete:
+        raise Failure("the log is not full of what the copy needs")
+    to = int(store.journal.entries["seq"][-2])
+    for left in kills(disk, lambda: store.rewind(to)):
+        held(left, "mine", states)
+
+
+def holes_in_production() -> None:
+    """What a snapshot had is discarded, written back, and holes are dug, before it is copied."""
+    disk, store = small(size=1 << 22, journal=1 << 23, overlay=1 << 16)
+    for k in range(0, 1 << 22, 1 << 16):
+        store.volume.write(k, random.Random(k).randbytes(1 << 12))
+    store.close()
+    store = filestore.open_in(disk.place(), STORE, overlay=65536)
+    states = {store.seq: store.volume.read(0, 1 << 22)}
+    store.snapshot("mine")
+    store.volume.discard(0, 1 << 22)
+    store._keeper.opened.write_back()
+    store._keeper.opened.record()  # an opening has nothing to redo
+    held(disk.survivor(), "mine", states)
+    store.recover("mine").restore()
+    store.volume.discard(0, 1 << 22)
+    store.snapshots["mine"].wait()
+    if store.snapshots["mine"].read(0, 1 << 22) not in states.values():
+        raise Failure("a copy made in the same life is not its state")
+
+
+def copies_that_end_in_any_order() -> None:
+    """A copy's end meets the naming of its snapshot, and the log goes round after that."""
+    from tests.crash import interleave
+
+    text = "write_sectors write_across snapshot"
+    orders = [
+        interleave.Order(text, at, steps, True)
+        for at in interleave.free_operations(interleave.Order(text, -1))
+        for steps in range(1, interleave.STEPS)
+    ]
+    result = interleave.run_all(orders, looks=False)
+    if result.failures:
+        raise Failure(result.failures[0])
+
+
+def copy_that_nobody_recorded() -> None:
+    """A crash between the end of a copy and its record; and what it was made from is damaged."""
+    disk, store = small()
+    for k in range(5):
+        store.volume.write(k * 4096, bytes([k + 1]) * 1024)
+    seq = store.snapshot("mine").seq
+    state = store.volume.read(0, 65536)
+    left: list[SimDisk] = []
+
+    def hook(op: Op) -> None:
+        if op.kind == "pwrite" and op.name.startswith("super") and not left:
+            left.append(disk.survivor())
+
+    disk.before = hook
+    store.snapshots["mine"].wait()
+    disk.before = None
+    damaged = cut(left[0].moment())
+    data = damaged.read(LOG)
+    damaged.replace(LOG, data[:HEAD_BYTES] + bytes(len(data) - HEAD_BYTES))
+    again = filestore.open_in(damaged.place(), STORE, overlay=65536)
+    try:
+        found = again.snapshots["mine"].read(0, 65536)
+    except JrnlError as error:
+        raise Failure(f"a whole copy was given up: {error}; {again.problems}") from error
+    if found != state or again.snapshots["mine"].seq != seq:
+        raise Failure("the snapshot is not its state")
+
+
+# Creation, and calls of several entries.
+
+
+def two_creations() -> None:
+    """Somebody creates the same store at any moment of a creation, and writes to it."""
+
+    def create(disk: SimDisk) -> jrnl.Store | None:
+        with suppress(StoreExists, StoreLocked):
+            return filestore.create_in(disk.place(), STORE, size=4096, journal=16384)
+        return None
+
+    def at(number: int) -> int:
+        disk, other, seen = SimDisk(), [], [0]
+
+        def hook(op: Op) -> None:
+            seen[0] += op.kind in CHANGING
+            if seen[0] == number and not other:
+                other.append(None)
+                other[0] = create(disk)
+                if other[0] is not None:
+                    other[0].volume.write(0, b"flushed")
+                    other[0].flush()
+
+        disk.before = hook
+        first = create(disk)
+        disk.before = None
+        winners = [store for store in (first, *other) if store is not None]
+        if len(winners) != 1:
+            raise Failure(f"at operation {number} {len(winners)} have made the store")
+        winners[0].volume.write(100, b"still")
+        winners[0].close()
+        with filestore.open_in(disk.survivor().place(), STORE) as store:
+            if store.volume.read(100, 5) != b"still" or (
+                first is None and store.volume.read(0, 7) != b"flushed"
+            ):
+                raise Failure("what was flushed is gone")
+        if disk.place().names() != [STORE]:
+            raise Failure(f"beside the store there is {disk.place().names()}")
+        return seen[0]
+
+    number = 1
+    while at(number) >= number:
+        number += 1
+
+
+def batches_that_fail() -> None:
+    """Each operation of the disk fails in turn, in each call of several entries, small or long."""
+    calls: dict[str, Callable[[jrnl.Volume], object]] = {
+        "write_many": lambda v: v.write_many([k * 8192 + 100 for k in range(6)], b"B" * 6 * 700),
+        "long write_many": lambda v: v.write_many([k * 4096 for k in range(15)], b"B" * 15 * 4096),
+        "discard": lambda v: v.discard(100, 50_000),
+        "write_zeroes": lambda v: v.write_zeroes(0, v.size),
+    }
+    for options in ({}, {"overflow": "fold"}, {"images": "after"}, {"sync": "always"}):
+        disk, store = small(size=1 << 17, journal=1 << 17, **options)
+        for k in range(0, 1 << 17, 8192):
+            store.volume.write(k, os.urandom(4096))
+        store.snapshot("mine").wait()
+        store.close()
+        moment = disk.moment()
+        for name, call in calls.items():
+            number = 0
+            while _batch_fails(moment, name, call, number):
+                number += 1
+            if number < 3:
+                raise Failure(f"{name} has {number} operations")
+
+
+def _batch_fails(moment: Moment, name: str, call: Callable[..., object], number: int) -> bool:
+    """Let one operation of a call fail; return whether it has so many."""
+    disk = cut(moment)
+    store = filestore.open_in(disk.place(), STORE, overlay=65536)
+    before, count = (store.seq, store.volume.read(0, store.volume.size)), [0]
+
+    def fails(op: Op) -> None:
+        count[0] += 1
+        if count[0] == number + 1:
+            raise OSError(errno.EIO, "the simulated disk says EIO")
+
+    disk.before = fails
+    try:
+        call(store.volume)
+    except (OSError, JrnlError):
+        disk.before = None
+        poisoned = any("what was not durable" in problem for problem in store.problems)
+        now = store.seq, store.volume.read(0, store.volume.size)
+        if now != before and not poisoned:
+            raise Failure(
+                f"{name} with a failure at {number} has left half: seq {before[0]} is {now[0]} now"
+            ) from None
+        if not poisoned:
+            call(store.volume)
+            if not store.verify().ok:
+                raise Failure(f"after {name} that failed at {number}: {store.verify()}") from None
+            store.close()
+            state = filestore.open_in(disk.place(), STORE, overlay=65536)
+            with state:
+                if state.digest() == "" or not state.verify().ok:
+                    raise Failure(f"{name} at {number}: reopened it is wrong") from None
+    disk.before = None
+    return count[0] > number
+
+
 # Refusals.
 
 
@@ -348,3 +634,162 @@ def forked_child() -> None:
     _, status = os.waitpid(child, 0)
     if os.waitstatus_to_exitcode(status):
         raise Failure("a forked child has written to the store")
+
+
+# Rewinds without an intent.
+
+
+def broken_off(disk: SimDisk, store: jrnl.Store, to: int, states: dict[int, bytes]) -> None:
+    """Cut the power at each operation of a rewind: production is a state. Raises Failure."""
+    moments: list[Moment] = []
+    disk.before = lambda op: moments.append(disk.moment()) if op.kind in CHANGING else None
+    rewound = store.rewind(to).seq
+    disk.before = None
+    states[rewound] = states[to]
+    for moment, what, mode in product(moments, (OLD, NEW, GARBAGE), ("r", "r+")):
+        after = filestore.open_in(cut(moment, what).place(), STORE, mode=mode, overlay=65536)
+        try:
+            right = after.volume.read(0, after.volume.size) == states.get(after.seq)
+        except JrnlError as error:
+            raise Failure(f"production is refused: {error}") from error
+        if not right:
+            raise Failure(f"a rewind was broken off: production is not state {after.seq}")
+
+
+def rewind_of_what_no_superblock_names() -> None:
+    """The volume's file has entries that are to go, and only groups could tell that it has."""
+    disk, store = small(journal=1 << 20)
+    states, synced = {}, []
+    disk.before = lambda op: synced.append(op.path) if op.kind == "sync" else None
+
+    def write(k: int) -> int:
+        store.volume.write(k % 16 * 4096, bytes([k + 1]) * 4096)
+        states[store.seq] = store.volume.read(0, store.volume.size)
+        store.flush()
+        states[store.seq] = states[store.seq - 1]
+        return store.seq
+
+    to, k = write(0), 1
+    while f"{STORE}/data.img" not in synced:
+        write(k)
+        k += 1
+    write(k)
+    write(k + 1)
+    if SUPERS[0] in synced:
+        raise Failure("a superblock was written: this is no case of it")
+    broken_off(disk, store, to, states)
+
+
+def rewind_of_what_no_file_has() -> None:
+    """A write that is in the open group alone goes; what it overwrote is in the volume's file."""
+    disk, store = small()
+    store.volume.write(0, b"a" * 2048)
+    store.close()
+    store = filestore.open_in(disk.place(), STORE, overlay=65536)
+    states = {store.seq: store.volume.read(0, store.volume.size)}
+    store.volume.write(0, b"b" * 2048)
+    broken_off(disk, store, store.seq - 1, states)
+
+
+# What a rewind has dropped, and sectors that are older versions of themselves.
+
+
+def drops_stay_dropped(host: Host, disk: SimDisk) -> None:
+    """After damage: right states or exceptions, and nothing that a rewind dropped. Raises."""
+    look(host, cut(disk.moment()))
+    model = host.model
+    try:
+        store = host.open_on(disk)
+    except JrnlError:
+        return
+    for seq, base in product(range(1, model.seq + 1), (None, *store.snapshots)):
+        with suppress(JrnlError), store.recover(seq, base) as image:
+            found = tuple(image.read(0, size, f"v{k}") for k, size in enumerate(host.shape.sizes))
+            if seq in model.dropped:
+                raise Failure(f"state {seq} was dropped by a rewind, and is back")
+            if found != model.states[seq]:
+                raise Failure(f"state {seq} comes back wrong")
+
+
+def rewound_host() -> Host:
+    """A host that has rewound into a group of several entries, and was killed since."""
+    host = host_after("write_inside snapshot copy " + "write_inside " * 5 + "flush")
+    host.rewind(3)
+    for name in (*("write_inside",) * 5, "flush", "write_inside", "flush"):
+        host.do(name)
+    return host
+
+
+def groups_of(host: Host) -> Iterator[tuple[int, bytes]]:
+    """Where each group of a log without a lap begins in the file, and its bytes."""
+    log, at = cut(host.disk.moment()).read(LOG), HEAD_BYTES
+    while length := int.from_bytes(log[at + 32 : at + 40], "little"):
+        yield at, log[at : at + length]
+        at += length
+
+
+def damaged_header_before_rewind() -> None:
+    """A bit of each byte of every entry header flips in the group that a rewind has cut."""
+    host = rewound_host()
+    _, (start, group), *_ = groups_of(host)
+    for k in range(int.from_bytes(group[104:112], "little")):
+        for at in range(0, ENTRY_BYTES, 3):
+            place = start + GROUP_BYTES + k * ENTRY_BYTES + at
+            drops_stay_dropped(host, flipped(host.disk, LOG, place, at % 8))
+
+
+def damaged_rewind() -> None:
+    """The group that begins with a REWIND can't be read; those around it can."""
+    host = rewound_host()
+    start = next(at for at, group in groups_of(host) if group[GROUP_BYTES + 38] == Kind.REWIND)
+    for at in range(0, GROUP_BYTES - 8, 5):
+        drops_stay_dropped(host, flipped(host.disk, LOG, start + at, at % 8))
+
+
+def stale_index() -> None:
+    """A sector of the index is an older version of itself, of before a rewind; it is sealed."""
+    host = host_after("write_inside flush " * 6)
+    host.close()
+    older = cut(host.disk.moment()).read(f"{STORE}/index")
+    host.open()
+    host.rewind(4)
+    for name in ("flush", *("write_inside", "flush") * 5):
+        host.do(name)
+    host.close()
+    disk = cut(host.disk.moment())
+    newer = disk.read(f"{STORE}/index")
+    for at in range(HEAD_BYTES, HEAD_BYTES + 4 * SECTOR, SECTOR):
+        if older[at : at + SECTOR] != newer[at : at + SECTOR]:
+            other = cut(disk.moment())
+            stale = newer[:at] + older[at : at + SECTOR] + newer[at + SECTOR :]
+            other.replace(f"{STORE}/index", stale)
+            drops_stay_dropped(host, other)
+
+
+def forged_index() -> None:
+    """A header of the index says what none says, and every checksum is right."""
+    host = host_after("write_inside " * 6)
+    host.close()
+    disk = cut(host.disk.moment())
+    index = bytearray(disk.read(f"{STORE}/index"))
+    devices = [disk.place().folder(STORE).open(name, True) for name in superblock.NAMES]
+    found = superblock.unpack(0, devices[0])
+    at = HEAD_BYTES + 3 * ENTRY_BYTES
+    index[at + 38] = 9  # a kind that there is not
+    header = bytes(index[at : at + ENTRY_BYTES - 8])
+    before, after = index[at + ENTRY_BYTES - 8 : at + ENTRY_BYTES], xxh3(header, found.key + 3)
+    index[at + ENTRY_BYTES - 8 : at + ENTRY_BYTES] = after.to_bytes(8, "little")
+    disk.replace(f"{STORE}/index", bytes(index))
+    document, change = found.document, after - int.from_bytes(before, "little")
+    document["index_sum"] = (document["index_sum"] + change) % (1 << 64)
+    superblock.Superblock(devices, found.key, found.generation).write(document)
+    drops_stay_dropped(host, disk)
+
+
+def full_superblock() -> None:
+    """Names have taken all the room that they may have, and one more mark is to be pinned."""
+    host = host_after("write_inside")
+    host.store._keeper.superblock.turn.used = superblock.ROOM_BYTES
+    with suppress(CatalogFull):
+        host.store.mark("one-more", pinned=True)
+        raise Failure("pinned marks took more than a superblock's room for names")

@@ -16,11 +16,15 @@ import itertools
 import os
 import random
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, suppress
 from typing import NamedTuple
 
 import xxhash
 
+from jrnl.errors import StoreLocked
+
 SECTOR = 512
+BLOCK = 4096
 ZEROES = bytes(SECTOR)
 ROOT = 0
 
@@ -300,6 +304,7 @@ class SimDisk:
         self.before: Hook | None = None
         self.ops = 0
         self.locks: dict[int, list[tuple[SimPlace, bool]]] = {}
+        self.paths: dict[int, str] = {}  # of folders, as far as somebody has opened them
         self._cache: dict[int, Content | Names] = {}  # where it is not what is durable
         self._device: dict[int, Content | Names] = {}  # where it is not the cache
 
@@ -374,7 +379,7 @@ class SimDisk:
 
     def place(self) -> SimPlace:
         """Return the root folder, as a `jrnl.folder.Place`."""
-        return SimPlace(self, ROOT, "")
+        return SimPlace(self, ROOT)
 
     def step(self, kind: str, path: str, offset: int = 0, data: bytes = b"") -> int | str | None:
         self.ops += 1
@@ -480,6 +485,15 @@ class SimFile:
             self.disk.write(self.node, offset, copy)
         return len(copy)
 
+    def data_extents(self) -> list[tuple[int, int]]:
+        """Say that all blocks of zeroes are holes: a file system or a tool may have dug them."""
+        content = self.disk.content(self.node)
+        return [
+            (start, min(start + BLOCK, content.size))
+            for start in range(0, len(content.data), BLOCK)
+            if content.data.count(0, start, start + BLOCK) < min(BLOCK, len(content.data) - start)
+        ]
+
     def truncate(self, size: int) -> None:
         self._step("truncate", size)
         if size != self.size:
@@ -503,21 +517,31 @@ class SimFile:
 class SimPlace:
     """A folder of the disk: a `jrnl.folder.Place`."""
 
-    def __init__(self, disk: SimDisk, node: int, path: str) -> None:
-        self.disk, self.node, self.path = disk, node, path
+    def __init__(self, disk: SimDisk, node: int) -> None:
+        self.disk, self.node = disk, node
         self.closed = False
 
     def names(self) -> list[str]:
         return sorted(self.disk.names(self.node))
 
+    @property
+    def path(self) -> str:
+        return self.disk.paths.get(self.node, "")
+
     def make(self, name: str) -> SimPlace:
         self._link("make", name, folder=True)
         return self.folder(name)
 
+    def clear(self, name: str) -> None:
+        with suppress(NotADirectoryError, StoreLocked), closing(self.folder(name)) as folder:
+            folder.lock(True)
+            self.remove(name)
+
     def folder(self, name: str) -> SimPlace:
         node = self._find(name)
         self.disk.names(node)
-        return SimPlace(self.disk, node, self._path(name))
+        self.disk.paths[node] = self._path(name)
+        return SimPlace(self.disk, node)
 
     def create(self, name: str, size: int) -> object:
         node = self._link("create", name, folder=False)
@@ -541,9 +565,10 @@ class SimPlace:
 
     def rename(self, old: str, new: str) -> None:
         node = self._find(old)
+        self.disk.step("rename", self._path(old))
         if new in self.disk.names(self.node):
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), self._path(new))
-        self.disk.step("rename", self._path(old))
+        self.disk.paths[node] = self._path(new)
         self.disk.change(Change(self.node, "rename", (old, new), node))
 
     def remove(self, name: str) -> None:
@@ -559,8 +584,6 @@ class SimPlace:
         self.disk.settle(self.node, self.disk.step("syncdir", self.path))
 
     def lock(self, exclusive: bool) -> None:
-        from jrnl.errors import StoreLocked
-
         holders = self.disk.locks.setdefault(self.node, [])
         others = [held for place, held in holders if place is not self]
         if any(others) or (exclusive and others):
@@ -595,7 +618,7 @@ class CloningPlace(SimPlace):
 
     def folder(self, name: str) -> CloningPlace:
         place = super().folder(name)
-        return CloningPlace(place.disk, place.node, place.path)
+        return CloningPlace(place.disk, place.node)
 
     def clone(self, source: str, target: str) -> bool:
         content = self.disk.content(self._find(source)).copy()

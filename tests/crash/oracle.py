@@ -86,7 +86,9 @@ class OrderOracle:
                 state = states[seq]
                 if state is not None and state[volume].startswith(data, offset):
                     return True
-        return world.wanted is not None and self._is_half_restored(world, volume, offset, data)
+        # An intent to restore names what is durable: all that production held before.
+        begun = world.wanted is not None and self.durable >= world.model.seq
+        return begun and self._is_half_restored(world, volume, offset, data)
 
     @staticmethod
     def _is_half_restored(world: World, volume: int, offset: int, data: bytes) -> bool:

@@ -9,15 +9,15 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from unittest import mock
 
-from jrnl import copier, copies, filestore, keeper, opening, patches, superblock, taking
+from jrnl import copier, copies, filestore, heads, keeper, opening, patches, superblock, taking
 from jrnl._core import Image
 from jrnl.points import Mark
-from tests.crash.disk import IGNORED, Op, SimDisk
+from tests.crash.disk import IGNORED, Op, SimDisk, SimPlace
 from tests.crash.oracle import OTHER_IMAGES
 
 Removed = AbstractContextManager[object]
 CREATING = ".s.new"  # the folder in which a store is made
-HEAD_BYTES = keeper.HEAD_BYTES
+HEAD_BYTES = heads.HEAD_BYTES
 
 
 # At the disk: syncs that do nothing and say nothing.
@@ -141,23 +141,29 @@ def super_version() -> Removed:
     return replaced(superblock, "_HEAD", head)
 
 
-def put_both_then_sync(self: superblock.Superblock, document: superblock.Document) -> None:
+def put_both_then_sync(
+    self: superblock.Superblock, document: superblock.Document, generation: int = 0
+) -> None:
     """Superblock.write, with the syncs after both writes."""
-    self.generation += 1
+    self.generation = generation or self.generation + 1
     for copy, device in enumerate(self.devices):
         device.pwrite(0, superblock.pack(copy, self.key, self.generation, document))
     for device in self.devices:
         device.sync()
 
 
-def put_one_in_turn(self: superblock.Superblock, document: superblock.Document) -> None:
-    self.generation += 1
+def put_one_in_turn(
+    self: superblock.Superblock, document: superblock.Document, generation: int = 0
+) -> None:
+    self.generation = generation or self.generation + 1
     self.newest = 1 - self.newest
     self._put(self.newest, document)
 
 
-def put_newest_first(self: superblock.Superblock, document: superblock.Document) -> None:
-    self.generation += 1
+def put_newest_first(
+    self: superblock.Superblock, document: superblock.Document, generation: int = 0
+) -> None:
+    self.generation = generation or self.generation + 1
     order = (self.newest, 1 - self.newest)
     for copy in order:
         self._put(copy, document)
@@ -329,9 +335,10 @@ def copy_goes_on() -> Removed:
         if copies.image_name(self.number, 0) not in there:
             begins(self)
             return
-        with replaced(copies, "remove", nothing), replaced(copies, "numbers", lambda *_: []):
+        with replaced(copies, "remove", nothing):
             self._place = Reuses(self._place)
             begins(self)
+        self._todo = []
 
     return replaced(copier.FileCopy, "_begin", begin)
 
@@ -372,3 +379,52 @@ def patches_sum() -> Removed:
 
 def same_copy_seed() -> Removed:
     return replaced(copies, "seed_of", lambda key, number: 1)
+
+
+def named_by_its_image() -> Removed:
+    """Who names a snapshot looks at its image; and who ends the copy, at the name."""
+    name_snapshot = keeper.Keeper.name_snapshot
+
+    def named(self: keeper.Keeper, snapshot: object) -> Callable[[], None]:
+        self._whole.clear()
+        return name_snapshot(self, snapshot)
+
+    return replaced(keeper.Keeper, "name_snapshot", named)
+
+
+def present_extent() -> Removed:
+    """A copy is of what production's file has no holes for when the copy begins."""
+
+    def look(self: copier.FileCopy) -> None:
+        engine = self.image.engine
+        self._todo = [
+            (volume, number)
+            for volume in self._covered
+            for number in copies.numbers(engine.write_kept(volume))
+        ]
+
+    return replaced(copier.FileCopy, "_look", look)
+
+
+def rewound_first() -> Removed:
+    """Opening enters a REWIND before it knows the snapshots."""
+    go_on, load = filestore._go_on, keeper.Keeper.load_snapshots
+
+    def first(self: object, log: Log, document: dict, catalog: object) -> None:
+        def nothing_yet(self: keeper.Keeper, catalog: object, undo: int | None) -> None:
+            pass
+
+        with replaced(keeper.Keeper, "load_snapshots", nothing_yet):
+            go_on(self, log, document, catalog)
+        load(self, catalog, None)
+
+    return replaced(filestore, "_go_on", first)
+
+
+def leftovers_by_name() -> Removed:
+    """A creation removes whatever has the name of another one's folder."""
+    return replaced(SimPlace, "clear", SimPlace.remove)
+
+
+def marks_not_looked_at() -> Removed:
+    return replaced(copies, "is_ended", lambda *_: False)

@@ -272,7 +272,20 @@ CORE = {
     "index_sum": Switch(
         "R4", "the index is taken without its checksums",
         lambda: core("index_sum"),
-        Damage("bit:index:4160:2"), "production came back wrong"),
+        Damage("bit:index:4177:1"),
+        covered="a header is held against its sum again when it is used, and has to fit"),
+    "index_total": Switch(
+        "R19", "the index is taken without the sum of all of it",
+        lambda: core("index_total"),
+        Directed(directed.stale_index), "comes back wrong"),
+    "entry_fits": Switch(
+        "R19", "entry headers are not held against bounds",
+        lambda: core("entry_fits"),
+        Directed(directed.forged_index), "comes back wrong"),
+    "cut_slot": Switch(
+        "R15", "what a rewind dropped is found by walking headers",
+        lambda: core("cut_slot"),
+        Directed(directed.damaged_header_before_rewind), "was dropped by a rewind, and is back"),
     "copy_sum": Switch(
         "R10", "a snapshot's blocks are taken without their checksums",
         lambda: core("copy_sum"),
@@ -308,7 +321,7 @@ CORE = {
     "commit_first": Switch(
         "R1", "entries are written back before the log has them",
         lambda: core("commit_first"),
-        Script("write_sectors*3 rewind"), "was written before its entry was durable"),
+        Script("write_sectors*3 restore"), "was written before its entry was durable"),
     "tail_first": Switch(
         "R6", "log blocks are used again before the superblocks name the new tail",
         lambda: core("tail_first"),
@@ -332,7 +345,15 @@ CORE = {
     "undo_sync": Switch(
         "R10", "rewind is recorded as done before the volumes are synced",
         lambda: core("undo_sync"),
-        Script("write_sectors flush write_many flush rewind"), "production is not state 7"),
+        Script("write_sectors flush write_many reopen rewind"), "production is not state 6"),
+    "named_seq": Switch(
+        "R10", "groups name a volume-synced seq that the superblocks do not name yet",
+        lambda: core("named_seq"),
+        Directed(directed.rewind_of_what_no_superblock_names), "production is not state"),
+    "tried_seq": Switch(
+        "R10", "rewind writes back what the volumes' files have still",
+        lambda: core("tried_seq"),
+        Directed(directed.rewind_of_what_no_file_has), "production is not state"),
     "fold_sync": Switch(
         "R10", "a fold is recorded before what it writes is synced",
         lambda: core("fold_sync"),
@@ -341,6 +362,14 @@ CORE = {
         "R9", "a failed sync is tried again",
         lambda: core("poison"),
         Directed(directed.poisoned), "after a failed sync it is tried again"),
+    "intent_durable": Switch(
+        "R13", "a fold's intent names entries that are not durable",
+        lambda: core("intent_durable"),
+        Directed(directed.restore_that_folds), "is lost|is not its state"),
+    "batch": Switch(
+        "R9", "a call of several entries leaves those that were made when one fails",
+        lambda: core("batch"),
+        Directed(directed.batches_that_fail), "has left half"),
     "fork": Switch(
         "R12", "a forked child may write",
         lambda: core("fork"),
@@ -384,6 +413,14 @@ PYTHON = {
         "R7", "every group is taken to be of the oldest epoch",
         lambda: replaced(KEEPER, "epoch_at", lambda self, number: self.epochs[0][0]),
         Script("write_sectors flush reopen write_sectors flush"), "acknowledged 4, found 2"),
+    "drops": Switch(
+        "R15", "the superblocks' record of what rewinds dropped is not looked at",
+        lambda: replaced(opening.Scan, "_cut", nothing),
+        Directed(directed.damaged_rewind), "was dropped by a rewind, and is back"),
+    "room": Switch(
+        "R17", "names may take all the room of a superblock",
+        lambda: replaced(KEEPER, "check_room", nothing),
+        Directed(directed.full_superblock), "took more than a superblock's room for names"),
     "probe": Switch(
         "R8", "no look for later groups behind an invalid one",
         lambda: replaced(opening.Scan, "_later_group", nothing),
@@ -399,11 +436,11 @@ PYTHON = {
     "undo_resumed": Switch(
         "R10", "opening leaves an interrupted rewind as it is",
         lambda: log_with(set_undo=nothing, undo=nothing),
-        Script("write_many*3 flush rewind"), "production is not state 11"),
+        Script("write_many*3 reopen rewind"), "production is not state"),
     "show_undone": Switch(
         "R10", "opening for reading shows an interrupted rewind as it is",
         lambda: replaced(filestore, "_show", nothing),
-        Script("write_many*3 flush rewind", reads=1), "opened for reading it is at 11"),
+        Script("write_many*3 reopen rewind", reads=1), "opened for reading it is at"),
     "restore_intent": Switch(
         "R10", "restore writes entries without a durable intent",
         off.restore_without_intent,
@@ -441,6 +478,30 @@ PYTHON = {
         "R10", "entries leave the log that a copy under way needs",
         lambda: core("keep_copies"),
         Script("write_sectors snapshot fill*3", states=4), "ends too early"),
+    "restore_folded": Switch(
+        "R13", "opening takes back a restore over which a snapshot was brought on",
+        lambda: replaced(KEEPER, "restore_is_folded", lambda self: False),
+        Directed(directed.restore_that_folds), "is lost|is not its state"),
+    "copy_named": Switch(
+        "R10", "who names a snapshot takes its copy for unfinished, though it has just ended",
+        off.named_by_its_image,
+        Directed(directed.copies_that_end_in_any_order), "is lost|ends too early|never whole"),
+    "copy_marked": Switch(
+        "R10", "the mark at the end of a whole copy is not looked at",
+        off.marks_not_looked_at,
+        Directed(directed.copy_that_nobody_recorded), "a whole copy was given up"),
+    "copy_extent": Switch(
+        "R14", "a copy takes holes of production's file for zeroes of its own state",
+        off.present_extent,
+        Directed(directed.holes_in_production), "is not its state"),
+    "open_known": Switch(
+        "R19", "opening enters a REWIND before it knows the snapshots",
+        off.rewound_first,
+        Directed(directed.rewind_in_a_full_log), "is lost"),
+    "create_owned": Switch(
+        "R16", "a creation removes another one's folder, whoever has it locked",
+        off.leftovers_by_name,
+        Directed(directed.two_creations), "have made the store|is gone|No such file|FileNotFound"),
     "snapshot_deleted": Switch(
         "R10", "a snapshot's files go before the superblocks forget it",
         off.deleted_first,
@@ -462,6 +523,25 @@ PYTHON = {
         "R10", "a recovery that has moved writes over the patches that it had",
         off.patches_in_place,
         Script("write_many*3 flush seek", states=12), "recovery 1"),
+    "kept_first": Switch(
+        "R10", "entries leave the log before what a recovery preserves of them is saved",
+        lambda: core("kept_first"),
+        Script("write_sectors*3 flush restore_kept fill*2", states=4),
+        r"recovery \d+ of state \d+ is another one now|preserved production"),
+    "kept_sync": Switch(
+        "R10", "what leaves the log is saved for a recovery without a sync",
+        lambda: core("kept_sync"),
+        Script("write_sectors*3 flush restore_kept fill*2", states=16),
+        "preserved production|does not match its checksum"),
+    "kept_rewind": Switch(
+        "R10", "a rewind drops what a recovery preserves of it",
+        lambda: core("kept_rewind"),
+        Script("write_sectors*3 flush restore_kept write_many rewind_under", states=4),
+        r"recovery \d+ of state \d+ is another one now"),
+    "kept_sum": Switch(
+        "R10", "what a recovery preserves is taken without its checksums",
+        lambda: core("kept_sum"),
+        Directed(directed.damaged_preserved), "a recovery of another state came back"),
     "pin_commit": Switch(
         "R10", "a mark is pinned before its entry is durable",
         off.pinned_first,

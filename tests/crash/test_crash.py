@@ -20,6 +20,7 @@ def held(result: bench.Result, distinct: int) -> None:
     assert len(result.seen) >= distinct
 
 
+@pytest.mark.long
 def test_random_lives():
     held(bench.run_seeds(Plan(states=3), iter(range(6)), None), 2000)
 

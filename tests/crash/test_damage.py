@@ -26,3 +26,20 @@ def test_one_damaged_superblock_copy_costs_nothing(file: str, kind: str):
         outcome = target.check(damage.Case(kind, file, at or 1, at % 8))
         assert outcome is not None
         assert outcome.refused == []
+
+
+STORIES = [name + end for name in (*damage.STORIES, damage.FOLDED) for end in ("", "-killed")]
+
+
+@pytest.mark.parametrize("story", STORIES)
+def test_a_sample_of_damages_behind_and_before_rewinds_restores_and_folds(story: str, seed: int):
+    _, failures = damage.run("both", step=1499, first=seed % 1499, story=story)
+    assert not failures, "\n".join(failures)
+
+
+@pytest.mark.parametrize("story", [name for name in STORIES if name.startswith(("re", "again"))])
+def test_every_older_version_of_every_sector(story: str):
+    """Log, index and superblocks: a write of one sector never reached the disk."""
+    counts, failures = damage.run("both", kinds="stale", story=story)
+    assert not failures, "\n".join(failures)
+    assert counts["damages"] > 40

@@ -204,7 +204,7 @@ def test_moments_and_crash_states_do_not_follow_the_disk():
 def test_a_clone_is_whole_or_not_there():
     disk, file = a_file()
     file.pwrite(0, b"x")
-    place = CloningPlace(disk, sim.ROOT, "")
+    place = CloningPlace(disk, sim.ROOT)
     assert not disk.place().clone("f", "g")
     assert place.clone("f", "g")
     assert disk.read("g") == disk.read("f")

@@ -170,8 +170,10 @@ class Host:
             self.world.low = self.model.seq
         self._settled(self.world)
 
-    def _atomic(self, after: World, act: Callable[[], object]) -> object:
-        """Do what a crash leaves done or not done."""
+    def _atomic(
+        self, after: World, act: Callable[[], object], *, acknowledges: bool = True
+    ) -> object:
+        """Do what a crash leaves done or not done; it may acknowledge all entries, too."""
         self.generation += 1
         self.expectation = Expectation([self.world, after], oldest=self._promised())
         failed = True
@@ -185,9 +187,11 @@ class Host:
         self.on_step()
         if after.wanted is not None:
             after.model, after.wanted = follow(after, self.store), None
-        after.low, after.untimed = after.model.seq, None
-        if self.store.seq != after.low:
-            raise Failure(f"the store is at {self.store.seq}, the model at {after.low}")
+        after.untimed = None
+        if acknowledges:
+            after.low = after.model.seq
+        if self.store.seq != after.model.seq:
+            raise Failure(f"the store is at {self.store.seq}, the model at {after.model.seq}")
         self.generation += 1
         self._settled(after)
         return result
@@ -305,9 +309,7 @@ class Host:
     def delete_snapshot(self, name: str) -> None:
         after = self._branch()
         del after.model.snapshots[name]
-        low = self.world.low
-        self._atomic(after, self.store.snapshots[name].delete)
-        self.world.low = low
+        self._atomic(after, self.store.snapshots[name].delete, acknowledges=False)
 
     def restore(self, to: int, again: bool = False) -> None:
         state = self.model.states[to]
@@ -350,16 +352,15 @@ class Host:
         self._tick()
         self._restore(recovery, self.model.states[then], self.rng.randrange(len(self.shape.sizes)))
 
-    def close_recoveries(self) -> None:
-        for recovery in list(self.store.recoveries.values()):
+    def close_recoveries(self, all_but: int = 0) -> None:
+        for recovery in list(self.store.recoveries.values())[all_but:]:
             after = self._branch()
             after.recoveries.pop(recovery.id, None)
-            low = self.world.low
-            self._atomic(after, recovery.close)
-            self.world.low = low
+            self._atomic(after, recovery.close, acknowledges=False)
 
-    def rewind(self, to: int) -> None:
-        self.close_recoveries()
+    def rewind(self, to: int, close: bool = True) -> None:
+        if close:
+            self.close_recoveries()
         if to == self.model.seq:
             return
         after = self._branch()
@@ -499,6 +500,20 @@ def restore(host: Host) -> None:
         host.close_recoveries()
 
 
+def restore_kept(host: Host) -> None:
+    """Restore, and keep the recovery: what it preserves has to outlive all that follows."""
+    host.close_recoveries(all_but=1)
+    host.restore(host.rng.choice(host.kept()[-20:]))
+
+
+def rewind_under(host: Host) -> None:
+    """Rewind to before what recoveries preserve: taken up by an opening, they are in no way."""
+    reopen(host)
+    if host.shape.images == "both":
+        pinned = max((host.model.marks[name] for name in host.world.pinned), default=0)
+        host.rewind(host.rng.choice([seq for seq in host.kept()[-20:] if seq >= pinned]), False)
+
+
 def again(host: Host) -> None:
     host.restore(host.rng.choice(host.kept()[-20:]), again=True)
     host.close_recoveries()
@@ -564,6 +579,8 @@ OPERATIONS: dict[str, Callable[[Host], None]] = {
         copy_bit,
         delete_snapshot,
         restore,
+        restore_kept,
+        rewind_under,
         again,
         seek,
         rewind,
@@ -576,12 +593,13 @@ OPERATIONS: dict[str, Callable[[Host], None]] = {
 WRITES = ("write_sectors", "write_inside", "write_across", "write_end", "write_many")
 COMMON = (*WRITES, *WRITES, "flush", "flush", "discard", "write_zeroes", "mark",
           "copy_bit")  # fmt: skip
-BACK = ("restore", "again", "seek", "rewind", "savepoint", "reopen")
+BACK = ("restore", "restore_kept", "again", "seek", "rewind", "rewind_under", "savepoint",
+        "reopen")  # fmt: skip
 RARE = ("pin", "snapshot", "copy", "delete_snapshot", *BACK)
 # The kinds of life: all alike, much wrapping, back and forth.
 MIXES = (
     (*COMMON, *RARE, "read_only"),
-    (*COMMON, *COMMON, "fill", "snapshot", "reopen", "restore", "rewind"),
+    (*COMMON, *COMMON, "fill", "snapshot", "reopen", "restore", "restore_kept", "rewind"),
     (*WRITES, "flush", "rewind", "rewind", "restore", "savepoint", "snapshot", "reopen",
      "copy_bit", "copy"),
 )  # fmt: skip

@@ -40,7 +40,8 @@ enum jrnl_status {
     JRNL_E_READ_ONLY = -16, /* it was opened for reading */
     JRNL_E_FORKED = -17,    /* the process that opened it is this one's parent */
     JRNL_E_LOST = -18,      /* the newest bytes of the range were in an entry that is damaged */
-    JRNL_E_FOLD = -19       /* overflow="fold": bringing a snapshot on has failed; nothing changed */
+    JRNL_E_FOLD = -19,      /* overflow="fold": bringing a snapshot on has failed; nothing changed */
+    JRNL_E_BUSY = -20       /* a call from inside another one on this thread, in a callback of it */
 };
 
 enum jrnl_flags {

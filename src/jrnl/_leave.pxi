@@ -1,0 +1,76 @@
+# File stores: groups leave the log, and whoever needs them gets what they need first.
+#
+# Takes: _memory, _ring, _log, _keep, _left, _asking, _commit, _kept_save, _index, _write_back
+
+cdef void headers_free(const Core* core, uint64_t before) noexcept nogil:
+    """Give back the memory of headers that have left since the tail was at slot `before`.
+
+    There are slots for entries without images; with images, most of them are long idle.
+    """
+    cdef uint64_t slots = core.ring.slots, length
+    cdef uint64_t chunk = page_bytes(slots * HEADER_BYTES) // HEADER_BYTES
+    cdef uint64_t k = before % slots // chunk * chunk, lap = before - before % slots
+    while True:
+        length = min(chunk, slots - k)
+        if lap + k + length >= core.ring.slot_tail:
+            return
+        if core.ring.slot_head <= lap + k + slots:    # not in use again
+            madvise(core.headers + k, length * HEADER_BYTES, MADV_DONTNEED)
+        k += length
+        if k == slots:
+            k = 0
+            lap += slots
+
+
+cdef int keep_copies(Core* core, uint64_t seq) noexcept nogil:
+    """Before the entries up to `seq` leave: finish the copies that need one of them (R10)."""
+    cdef uint64_t floor
+    cdef int status = OK
+    while status == OK and core.disk.copy_floor < seq and holds(core, RULE_KEEP_COPIES):
+        floor = core.disk.copy_floor
+        status = _call_record(core, core.disk.finish_copy)
+        if status == OK and core.disk.copy_floor == floor:
+            core.reclaim.full_by = FULL_OTHERWISE
+            return E_FULL
+    return status
+
+
+cdef int disk_evict_to(Core* core, uint64_t number) noexcept nogil:
+    """Let the groups before `number` go. None is on its way."""
+    cdef Disk* disk = core.disk
+    cdef uint64_t slot = disk.first_slot, position = disk.start, before = core.ring.slot_tail
+    cdef int status = OK
+    if number < disk.group_next:
+        slot = group_at(disk, number).slot
+        position = group_at(disk, number).position
+    if status == OK and slot > core.ring.slot_tail:
+        if seq_before_slot(core, slot) > disk.synced_seq and holds(core, RULE_EVICT_SYNCED):
+            status = write_back_all(core)
+    if status == OK and slot > core.ring.slot_tail:
+        status = keep_copies(core, seq_before_slot(core, slot))
+        if status == OK:
+            status = fold_ask(core, seq_before_slot(core, slot))
+        if status == OK and core.newest is not NULL:
+            status = keep_until(core, slot)
+        if status == OK:
+            status = kept_leave(core, slot, seq_before_slot(core, slot))
+    if status != OK:
+        return status
+    core.evictions += slot - core.ring.slot_tail
+    if slot > core.ring.slot_tail:
+        left_leave(core, slot, seq_before_slot(core, slot))
+        core.base_seq = seq_before_slot(core, slot)
+        if header_check(core, header_at(core, slot - 1), slot - 1) == OK:
+            core.base_time_ns = header_at(core, slot - 1).time_ns
+    disk.index_total -= index_sums(core, before, min(slot, disk.index_slot))
+    core.ring.slot_tail = slot
+    core.ring.tail = position
+    disk.group_first = number
+    status = index_save(core)
+    if status != OK:
+        return poison(core, status)
+    headers_free(core, before)
+    if not holds(core, RULE_TAIL_FIRST):
+        disk.tail_named = core.ring.tail
+        return OK
+    return disk_record(core)

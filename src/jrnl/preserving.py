@@ -1,0 +1,157 @@
+"""What recoveries preserve of production in a store on disk: states that are kept (`_kept.pxi`)."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from errno import EMFILE, ENFILE, ENOMEM
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from jrnl import copies
+from jrnl._core import Image, KeptState
+from jrnl.errors import CorruptionError
+
+if TYPE_CHECKING:
+    from jrnl._core import Image, Log
+    from jrnl.folder import Place
+    from jrnl.superblock import Document
+
+
+class Preserving:
+    """The kept states of a store, by the numbers of their files. Callers hold the engine's lock.
+
+    Parameters
+    ----------
+    place : Place
+    key : int
+        The store's.
+    facts : list of dict
+        What the superblocks say of them.
+    """
+
+    def __init__(self, place: Place, key: int, facts: list[Document]) -> None:
+        self._place = place
+        self._key = key
+        self._lost = {fact["id"]: fact for fact in facts}  # until they are found
+        self._facts: dict[int, Document] = {}
+        self._states: dict[int, KeptState] = {}
+        self._images: dict[int, Image] = {}
+
+    def __contains__(self, number: object) -> bool:
+        return number in self._states
+
+    def knows(self, number: int) -> bool:
+        """Whether a number is that of a kept state, be it lost."""
+        return number in self._states or number in self._lost
+
+    @property
+    def numbers(self) -> set[int]:
+        """The numbers of all that are kept."""
+        return set(self._states)
+
+    def load(self, log: Log, newest: int) -> list[str]:
+        """Take them up again, before anything leaves the log; return what is wrong.
+
+        Parameters
+        ----------
+        newest : int
+            No later state has been durable.
+        """
+        problems = []
+        for number, fact in list(self._lost.items()):
+            try:
+                if fact.get("lost") or max(fact["after"], fact["seq"]) > newest:
+                    raise CorruptionError("what it preserves was in a part of the log that is lost")
+                name = copies.kept_name(number)
+                device = self._place.open(name, not log.read_only)
+                self._add(log, number, fact, device)
+                del self._lost[number]
+            except CorruptionError as error:
+                lost = "damaged" if "checksum" in str(error) else str(error)
+                fact["lost"] = True  # its seq may be given out again
+                problems.append(f"preserved production {number}: {lost}")
+            except OSError as error:
+                if error.errno in (EMFILE, ENFILE, ENOMEM):
+                    raise
+                fact["lost"] = True
+                problems.append(f"preserved production {number}: {error}")
+        return problems
+
+    def _add(self, log: Log, number: int, fact: Document, device: copies.Device) -> KeptState:
+        seed = copies.seed_of(self._key, number)
+        try:
+            state = KeptState(log.engine, device, seed, fact["seq"], fact["after"],
+                              fact["length"], fact.get("volumes"))  # fmt: skip
+        except BaseException:
+            device.close()
+            raise
+        self._facts[number], self._states[number] = fact, state
+        return state
+
+    def keep(self, log: Log, number: int, image: Image) -> None:
+        """Keep the state of a live image from now on, durably but for the superblocks.
+
+        What has left the log since is written to the file now.
+        """
+        engine, name = log.engine, copies.kept_name(number)
+        if name in self._place.names():
+            self._place.remove(name)
+        fact: Document = {"id": number, "seq": image.seq, "length": 0,
+                          "after": max(image.seq, engine.base_seq)}  # fmt: skip
+        if image.followed is not None:
+            fact["volumes"] = image.followed
+        state = self._add(log, number, fact, self._place.create(name, 0))
+        try:
+            if image.seq < engine.base_seq:
+                state.save(image, *_left_since(image))
+            self._place.sync()
+        except BaseException:
+            self.drop(number)
+            raise
+
+    def image(self, number: int) -> Image:
+        """Return what a kept state shows. Raises CorruptionError."""
+        if number not in self._states:
+            raise CorruptionError(f"preserved production {number} is lost")
+        if number not in self._images:
+            image = Image.of_kept(self._states[number])
+            image.tag = number
+            self._images[number] = image
+        return self._images[number]
+
+    def facts(self, used: set[int | None]) -> list[Document]:
+        """Return what the superblocks say of those that are used by what they say."""
+        for number, state in self._states.items():
+            fact = self._facts[number]
+            fact["after"], fact["length"] = state.after, state.length
+            if state.lost:
+                fact["lost"] = True
+        known = {**self._lost, **self._facts}
+        return [dict(fact) for number, fact in sorted(known.items()) if number in used]
+
+    def drop(self, number: int) -> None:
+        """Keep a state no longer, and remove its file."""
+        self._images.pop(number, None)
+        self._facts.pop(number, None)
+        state = self._states.pop(number, None)
+        if state is not None:
+            state.close()
+        with suppress(FileNotFoundError):
+            self._place.remove(copies.kept_name(number))
+
+    def let_go(self) -> None:
+        """Close all files."""
+        for state in self._states.values():
+            state.close()
+
+
+def _left_since(image: Image) -> tuple[np.ndarray, np.ndarray]:
+    """Return the blocks, volume and number, that were written by what has left the log since."""
+    noted = image.noted_blocks()
+    if noted is not None:
+        return noted
+    engine = image.engine
+    parts = [engine.write_kept(volume) for volume in range(len(engine.sizes))]
+    volumes = np.repeat(np.arange(len(parts)), [part.size for part in parts])
+    return volumes.astype(np.int64), np.concatenate(parts)
