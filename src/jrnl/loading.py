@@ -144,7 +144,15 @@ class Loads(ABC):
         image, problems = copies.load(
             self.place, log.engine, key, fact["id"], fact["seq"], covered, writable=writable
         )
-        if problems or not copies.is_ended(image, key):
+        if problems:
+            return None
+        assert image.files is not None
+        for device in image.files:
+            if device is not None:
+                if not log.read_only:
+                    device.sync()  # a killed process may have left it in the cache
+                device.drop_cache()  # and what never reached the disk is not to be believed
+        if not copies.is_ended(image, key):
             return None
         bad = len(image.verify())
         if bad:
@@ -153,10 +161,6 @@ class Loads(ABC):
                 f"from is gone; {bad} blocks of 4096 bytes were not copied, and raise"
             )
         if not log.read_only:
-            assert image.files is not None
-            for device in image.files:
-                if device is not None:
-                    device.sync()  # a killed process may have left it in the cache
             self.place.sync()
             del fact["copying"]
             log.record()

@@ -265,7 +265,7 @@ class Chain:
     def begun(disk: Disk, state: State) -> Disk | None:
         """Return the disk that a life begins on."""
         if state.damage:
-            changed = damaged_by(disk.kept(), disk, state)
+            changed = damaged_by(disk.reread(), disk, state)
             return None if changed is None else Disk.of(changed[0])
         if state.way == "kill":
             return disk.after_kill()

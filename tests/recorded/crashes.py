@@ -20,7 +20,7 @@ HEADER = 64
 def left(disk: Disk, way: str, number: int) -> Tree:
     """Return what a crash leaves of a disk."""
     if way == "kill":
-        return disk.kept()
+        return disk.reread()
     dice = random.Random(f"{way} {number}")
     return disk.left(_chosen(disk, way, dice))
 

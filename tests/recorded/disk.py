@@ -141,13 +141,17 @@ class Disk:
         return disk
 
     def after_kill(self) -> Disk:
-        """Return the disk as the next process finds it: what was not durable still is not."""
+        """Return the disk as the next process finds it: what was not durable still is not.
+
+        It asks the kernel to drop clean pages, and what a failed sync gave up counts as clean.
+        """
         other = Disk()
         other.names = {node: dict(names) for node, names in self.names.items()}
         other.durable_names = {node: dict(names) for node, names in self.durable_names.items()}
-        other.cache = {node: body.copy() for node, body in self.cache.items()}
+        other.cache = {node: self._reread(node).copy() for node in self.cache}
         other.durable = {node: body.copy() for node, body in self.durable.items()}
-        other.pending, other.old_sectors = list(self.pending), dict(self.old_sectors)
+        other.pending = [change for change in self.pending if not self._dropped(change)]
+        other.old_sectors = dict(self.old_sectors)
         other._number, other._next = self._number, self._next
         return other
 
@@ -253,23 +257,42 @@ class Disk:
     def _synced(self, node: int, until: int, succeeded: bool) -> None:
         if self.deaf and self._paths.get(node, "").endswith(self.deaf):
             return
-        left = []
+        left: list[Change] = []
         for change in self.pending:
             if change.node != node or change.number > until:
                 left.append(change)
             elif not succeeded:
                 left.append(change._replace(number=GONE + change.number % GONE))
-            elif node in self.names:
-                apply_names(self.durable_names[node], change)
             else:
-                apply(self.durable[node], Choice(change))
+                if node in self.names:
+                    apply_names(self.durable_names[node], change)
+                else:
+                    apply(self.durable[node], Choice(change))
+                left = [piece for gone in left for piece in _not_over(gone, change)]
         self.pending = left
 
     # What there is, and what may be left.
 
     def kept(self) -> Tree:
-        """Return what a kill leaves."""
+        """Return what is in the page cache."""
         return _tree(self.names, lambda node: self.cache[node])
+
+    def reread(self) -> Tree:
+        """Return what a kill leaves to a process that drops clean pages first."""
+        return _tree(self.names, self._reread)
+
+    def _reread(self, node: int) -> Body:
+        mine = [change for change in self.pending if change.node == node]
+        if not any(self._dropped(change) for change in mine):
+            return self.cache[node]
+        body = self.durable[node].copy()
+        for change in mine:
+            if not self._dropped(change):
+                apply(body, Choice(change))
+        return body
+
+    def _dropped(self, change: Change) -> bool:
+        return change.number >= GONE and change.node not in self.names
 
     def left(self, choices: Iterable[Choice]) -> Tree:
         """Return what a power cut leaves, if these changes had reached the disk."""
@@ -285,6 +308,30 @@ class Disk:
                     bodies[change.node] = self.durable[change.node].copy()
                 apply(bodies[change.node], choice)
         return _tree(names, lambda node: bodies.get(node) or self.durable[node])
+
+
+def _not_over(gone: Change, newer: Change) -> Iterator[Change]:
+    """Give what may be left of a change that a failed sync gave up, once a newer one is durable."""
+    if gone.node != newer.node or gone.number < GONE:
+        yield gone
+    elif gone.kind == "write" and newer.kind in ("write", "punch"):
+        end = newer.offset + (int(newer.data) if newer.kind == "punch" else len(newer.data))
+        before, after = newer.offset - gone.offset, end - gone.offset
+        if after <= 0 or before >= len(gone.data):
+            yield gone
+            return
+        if before > 0:
+            yield gone._replace(data=gone.data[:before])
+        if after < len(gone.data):
+            yield gone._replace(offset=end, data=gone.data[after:])
+    elif gone.kind in ("link", "unlink", "rename") and not _names(gone) & _names(newer):
+        yield gone
+
+
+def _names(change: Change) -> set[str]:
+    """Return the names that a change of a folder is about."""
+    data = change.data if isinstance(change.data, tuple) else (change.data,)
+    return {name for name in data if isinstance(name, str)}
 
 
 def apply_names(names: dict[str, int], change: Change) -> None:

@@ -288,17 +288,19 @@ def _explained(promise: Promise, facts: Facts, split: int) -> World:
         else:
             world.add(_effect_for(promise, row, candidates))
         if row.kind == Kind.MARK:
-            _marked(promise, world, row)
+            _marked(promise, facts, world, row)
     if world.seq != facts.seq:
         raise Failure(f"the store is at {facts.seq}, its last entry is {world.seq}")
     return world
 
 
-def _marked(promise: Promise, world: World, row: Entry) -> None:
+def _marked(promise: Promise, facts: Facts, world: World, row: Entry) -> None:
+    """One of the calls under way has made this entry: of several the one that the store shows."""
     names = {done.args["name"] for done in promise.pending if done.name == "mark"}
-    for name in names - world.marks.keys():
-        if len(name.encode()) == row.length:
-            world.marks[name] = row.seq
+    fitting = {name for name in names - world.marks.keys() if len(name.encode()) == row.length}
+    shown = {name for name in fitting if facts.marks.get(name) == row.seq}
+    for name in sorted(shown or fitting)[:1]:
+        world.marks[name] = row.seq
 
 
 def _candidates(promise: Promise) -> dict[tuple[int, int, int, int], list[bytes]]:

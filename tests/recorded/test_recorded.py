@@ -102,6 +102,25 @@ def test_what_a_failed_sync_left_out_no_later_one_makes_durable():
     assert [change.kind for change in disk.pending] == ["link", "write"]
 
 
+def test_what_a_failed_sync_left_out_comes_not_back_over_what_is_durable_since():
+    disk = Disk()
+    for record in (
+        event(Call.CREATED, 5, first=b"a"), event(Call.OPENED, 0, first=b""),
+        event(Call.SYNC_BEGINS), event(Call.SYNC_ENDS), written(5, 0, b"1" * 2048),
+        event(Call.SYNC_BEGINS, 5), event(Call.SYNC_ENDS, 5, result=-1),
+        written(5, 512, b"2" * 512),
+        event(Call.SYNC_BEGINS, 5), event(Call.SYNC_ENDS, 5),
+    ):  # fmt: skip
+        disk.follow(record)
+    assert [(change.offset, len(change.data)) for change in disk.pending] == [
+        (0, 512),
+        (1024, 1024),
+    ]
+    seen = {bytes(crashes.left(disk, "random", n)["a"].data[512:1024]) for n in range(50)}
+    assert seen == {b"2" * 512}
+    assert crashes.left(disk, "kill", 0)["a"].data[:512] == bytes(512)  # clean pages are dropped
+
+
 def test_a_tree_comes_back_from_its_files_and_zeroes_can_become_holes(tmp_path: Path):
     body = Body(b"x" * 4096 + bytes(8192) + b"y" * 100, range(4))
     for dig in (False, True):
