@@ -13,11 +13,11 @@ import random
 import pytest
 from hypothesis import HealthCheck, settings
 
-from jrnl import copier
+from jrnl import snapshot_copier
 
 PROFILE = os.environ.get("JRNL_TEST_PROFILE", "default")
 
-copier.automatic = False  # snapshots are copied by hand, so that a run can be repeated
+snapshot_copier.automatic = False  # snapshots are copied by hand, so that a run can be repeated
 
 for name, examples in {"short": 10, "default": 100, "long": 2000}.items():
     settings.register_profile(

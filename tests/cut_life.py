@@ -18,9 +18,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jrnl
-from jrnl import Kind, filestore
+from jrnl import Kind
 from jrnl._core import CallbackDevice
-from jrnl.folder import Folder
+from jrnl.disk import open as opening
+from jrnl.disk.create import create_in
+from jrnl.disk.folder import Folder
 
 VOLUMES = {"data": 60_000, "log": 9_000}
 JOURNAL = "128KiB"
@@ -252,12 +254,12 @@ def live_on_disk(root: Path, log: Path, seed: int, deaf: bool) -> None:
         print(json.dumps(Promise(step, log.stat().st_size, durable)), flush=True)
 
     promise(NOT_BEGUN, NOTHING)
-    store = filestore.create_in(place, "s", volumes=VOLUMES, journal=JOURNAL, clock=clock)
+    store = create_in(place, "s", volumes=VOLUMES, journal=JOURNAL, clock=clock)
     promise(-1, 0)
     for number, (name, what) in enumerate(life.steps):
         if name == "reopen":
             store.close()
-            store = filestore.open_in(place, "s", clock=clock)
+            store = opening.open_in(place, "s", clock=clock)
         else:
             act(store, name, what)
         assert store.seq == life.seqs[number], (number, name, store.seq, life.seqs[number])

@@ -14,6 +14,11 @@ DOCUMENT = (ROOT / "docs" / "design.md").read_text()
 TESTS = "\n".join(path.read_text() for path in sorted((ROOT / "tests").glob("test_*.py")))
 ROOMS = re.findall(r"^([a-z_.]+(?:  [a-z_.]+)*)  ", DOCUMENT.partition("## The rooms")[2], re.M)
 ORDER = [name.removesuffix(".pxd") for line in ROOMS for name in line.split()]
+FILES = {
+    ".".join(path.relative_to(SOURCE).with_suffix("").parts).removesuffix(".__init__"): path
+    for path in SOURCE.rglob("*.py")
+    if path.parent != SOURCE or not path.stem.startswith("__")
+}
 
 
 def test_the_example_of_the_four_routes_is_true():
@@ -36,13 +41,12 @@ def test_every_invariant_has_tests_of_its_number(number):
 def test_every_file_that_is_named_exists():
     for path in re.findall(r"`((?:tests|examples)/[\w/.]+)`", DOCUMENT):
         assert (ROOT / path).exists(), path
-    for name in re.findall(r"`(_?\w+\.(?:py|pyx|pxd|pxi))`", DOCUMENT):
+    for name in re.findall(r"`((?:disk/|_)?\w+\.(?:py|pyx|pxd|pxi))`", DOCUMENT):
         assert (SOURCE / name).exists(), name
 
 
 def test_every_room_is_named_once():
-    files = {path.stem for path in SOURCE.glob("*.py")} - {"__init__", "__main__"}
-    assert sorted(ORDER) == sorted(files | {"_format", "_core"})
+    assert sorted(ORDER) == sorted({*FILES, "_format", "_core"})
 
 
 def imports_that_go_up(room: str, text: str) -> list[str]:
@@ -53,7 +57,7 @@ def imports_that_go_up(room: str, text: str) -> list[str]:
 
 @pytest.mark.parametrize("room", [name for name in ORDER if not name.startswith("_")])
 def test_a_file_imports_only_what_stands_before_it(room):
-    assert imports_that_go_up(room, (SOURCE / f"{room}.py").read_text()) == []
+    assert imports_that_go_up(room, FILES[room].read_text()) == []
 
 
 @pytest.mark.parametrize(
@@ -70,10 +74,10 @@ def run_time_imports(tree: ast.AST) -> set[str]:
     for node in ast.iter_child_nodes(tree):
         if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
             continue
-        if isinstance(node, ast.ImportFrom) and node.module == "jrnl":
-            found |= {alias.name for alias in node.names} & set(ORDER)
-        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("jrnl."):
-            found.add(str(node.module).removeprefix("jrnl."))
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "jrnl":
+            taken = {f"{node.module}.{alias.name}".removeprefix("jrnl.") for alias in node.names}
+            module = str(node.module).removeprefix("jrnl").removeprefix(".")
+            found |= taken & set(ORDER) or ({module} - {""})
         elif isinstance(node, ast.Import):
             names = [alias.name for alias in node.names if alias.name.startswith("jrnl.")]
             found |= {name.removeprefix("jrnl.") for name in names}

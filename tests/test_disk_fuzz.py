@@ -20,8 +20,9 @@ import pytest
 import xxhash
 
 import jrnl
-from jrnl import copier, superblock
+from jrnl import snapshot_copier
 from jrnl._core import FORMAT, FileDevice
+from jrnl.disk import superblock
 from tests.disk_twin import folder_in_memory
 
 BLOCK = FORMAT["constants"]["LOG_BLOCK_BYTES"]
@@ -307,5 +308,5 @@ def test_many_mutated_stores_are_refused_or_answer(seed):
 
 
 if __name__ == "__main__":
-    copier.automatic = False  # as tests/conftest.py says
+    snapshot_copier.automatic = False  # as tests/conftest.py says
     run(int(sys.argv[1]), int(sys.argv[2]))

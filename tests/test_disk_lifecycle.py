@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 
 import jrnl
-from jrnl import copier
-from jrnl.copier import FileCopy
-from jrnl.folder import Folder
+from jrnl import snapshot_copier
+from jrnl.disk.file_copy import FileCopy
+from jrnl.disk.folder import Folder
 from jrnl.taking import TakesSnapshots
 
 MIB = 1 << 20
@@ -38,9 +38,9 @@ for line in sys.stdin:
 
 @pytest.fixture
 def automatic():
-    copier.automatic = True
+    snapshot_copier.automatic = True
     yield
-    copier.automatic = False
+    snapshot_copier.automatic = False
 
 
 # Creation.

@@ -8,7 +8,8 @@ from collections.abc import Callable
 import pytest
 
 import jrnl
-from jrnl import filestore
+from jrnl.disk import open as opening
+from jrnl.disk.create import create_in
 from tests.crash.disk import OLD, Op, SimDisk
 
 BLOCK = 4096
@@ -24,7 +25,7 @@ class Counted:
         self.synced: list[str] = []
         self.disk.before = self._before
         wanted = {"size": BLOCKS * BLOCK, "journal": "1MiB", "overlay": "1MiB", **options}
-        self.store = filestore.create_in(self.disk.place(), "s", **wanted)
+        self.store = create_in(self.disk.place(), "s", **wanted)
 
     def _before(self, op: Op) -> None:
         if op.kind in ("sync", "syncdir"):
@@ -45,7 +46,7 @@ class Counted:
 
     def reopened(self, disk: SimDisk) -> jrnl.Store:
         disk.before = None
-        return filestore.open_in(disk.place(), "s")
+        return opening.open_in(disk.place(), "s")
 
 
 def power_cut(disk: SimDisk) -> SimDisk:
@@ -120,7 +121,7 @@ def test_an_intent_comes_first_where_the_superblocks_say_that_they_have_it():
     wanted, mark = counted.content(), counted.store.mark("m")
     counted.write(1, 2, of=100)
     counted.store.close()
-    counted.store = filestore.open_in(counted.disk.place(), "s")
+    counted.store = opening.open_in(counted.disk.place(), "s")
     assert counted.rewind(mark.seq) == [*SUPERS, "data.img", *SUPERS] or counted.synced == [
         *reversed(SUPERS), "data.img", *reversed(SUPERS)
     ]  # fmt: skip

@@ -19,9 +19,11 @@ import numpy as np
 import pytest
 
 import jrnl
-from jrnl import filestore, superblock
 from jrnl._core import FileDevice
-from jrnl.folder import Folder
+from jrnl.disk import open as opening
+from jrnl.disk import superblock
+from jrnl.disk.create import create_in
+from jrnl.disk.folder import Folder
 from tests.apart import run_apart
 from tests.crash.disk import SimDisk
 
@@ -614,7 +616,7 @@ def test_a_full_journal_that_refuses_refuses_whole_batches(path):
 def test_a_failed_sync_poisons_and_reopening_redoes(tmp_path):
     disk = SimDisk()
     place = disk.place()
-    store = filestore.create_in(place, "s", size=8192, journal="64KiB")
+    store = create_in(place, "s", size=8192, journal="64KiB")
     store.volume.write(0, b"kept")
     store.flush()
     store.volume.write(4, b"lost?")
@@ -634,7 +636,7 @@ def test_a_failed_sync_poisons_and_reopening_redoes(tmp_path):
             act()
     assert store.volume.read(0, 4) == b"kept"
     store.close()
-    with filestore.open_in(place, "s") as store:
+    with opening.open_in(place, "s") as store:
         assert store.volume.read(0, 4) == b"kept"
         store.volume.write(0, b"x")
 

@@ -10,9 +10,11 @@ from pathlib import Path
 import pytest
 
 import jrnl
-from jrnl import CorruptionError, JournalFull, Kind, StorePoisoned, filestore
-from jrnl import superblock as blocks
-from jrnl.document import checked
+from jrnl import CorruptionError, JournalFull, Kind, StorePoisoned
+from jrnl.disk import open as opening
+from jrnl.disk import superblock as blocks
+from jrnl.disk.create import create_in
+from jrnl.disk.record import checked
 from tests.crash.disk import SimDisk
 from tests.disk_twin import DiskTwin
 from tests.twin import Twin
@@ -460,7 +462,7 @@ def test_a_document_with_a_fold_that_no_store_writes_is_refused(tmp_path, change
 
 def test_a_failed_write_into_the_snapshot_poisons_and_reopening_folds_again():
     disk = SimDisk()
-    store = filestore.create_in(disk.place(), "s", size=8 * BLOCK, journal="64KiB",
+    store = create_in(disk.place(), "s", size=8 * BLOCK, journal="64KiB",
                                 overflow="fold")  # fmt: skip
     store.snapshot("s")
     states = fill(store, count=3)
@@ -476,7 +478,7 @@ def test_a_failed_write_into_the_snapshot_poisons_and_reopening_folds_again():
     disk.before = None
     with pytest.raises(StorePoisoned):
         store.volume.write(0, b"x")
-    again = filestore.open_in(disk.survivor().place(), "s")
+    again = opening.open_in(disk.survivor().place(), "s")
     snapshot = again.snapshots["s"]
     assert snapshot.seq > 0
     assert content(snapshot) == states[snapshot.seq]

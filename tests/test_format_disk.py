@@ -12,8 +12,8 @@ import pytest
 import xxhash
 
 import jrnl
-from jrnl import superblock
 from jrnl._core import FORMAT
+from jrnl.disk import superblock
 from tests.test_format import DOCUMENT, FORMAT_PXD, table
 
 KEY = 0x0123456789ABCDEF

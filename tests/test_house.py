@@ -19,7 +19,7 @@ SOURCE = ROOT / "src" / "jrnl"
 
 FUNCTION_LINES = 70
 FILE_LINES = 800
-MODULES = sorted(path for path in SOURCE.glob("*.py"))
+MODULES = sorted(SOURCE.rglob("*.py"))
 CYTHON = sorted(path for pattern in ("*.pyx", "*.pxi", "*.pxd") for path in SOURCE.glob(pattern))
 TESTS = sorted((ROOT / "tests").glob("*.py"))
 

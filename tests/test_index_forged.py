@@ -22,8 +22,8 @@ import pytest
 import xxhash
 
 import jrnl
-from jrnl import superblock
 from jrnl._core import FORMAT, FileDevice
+from jrnl.disk import superblock
 
 HEAD = FORMAT["constants"]["LOG_HEAD_BYTES"]
 ENTRY = struct.Struct("<QqQQIHBBQQQ")

@@ -20,9 +20,10 @@ from pathlib import Path
 import pytest
 
 import jrnl
-from jrnl import Kind, filestore
+from jrnl import Kind
 from jrnl._core import CallbackDevice
-from jrnl.folder import Folder
+from jrnl.disk.create import create_in
+from jrnl.disk.folder import Folder
 
 SIZE = 9000
 ACK = struct.Struct("<q")
@@ -161,7 +162,7 @@ def expected(acts: list[Act]) -> dict[int, bytes]:
 def run(root: Path, acts: list[Act], at: int, acks: int) -> None:
     """In the child: the workload, with a word on what is durable after each act."""
     CountingFolder.calls, CountingFolder.at = 0, at
-    store = filestore.create_in(CountingFolder(root), "s", **CREATION)
+    store = create_in(CountingFolder(root), "s", **CREATION)
     os.write(acks, ACK.pack(0))
     for act in acts:
         act(store)
@@ -307,8 +308,8 @@ import sys
 from pathlib import Path
 from tests.test_kill import WORKLOADS, run
 import jrnl
-from jrnl import filestore
-from jrnl.folder import Folder
+from jrnl.disk.create import create_in
+from jrnl.disk.folder import Folder
 from tests import test_kill
 
 test_kill.CountingFolder = type("Plain", (Folder,), {})

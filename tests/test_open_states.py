@@ -299,7 +299,7 @@ def test_no_failed_allocation_loses_an_open_state(where, overflow, tmp_path):
     subprocess.run(["cc", "-O1", "-shared", "-fPIC", tmp_path / "fail.c", "-o", library, "-ldl"],
                    check=True)  # fmt: skip
     program = (
-        "import jrnl.copier; jrnl.copier.automatic = False\n"
+        "import jrnl.snapshot_copier; jrnl.snapshot_copier.automatic = False\n"
         "from tests.test_open_states import failing_lives\n"
         f"failing_lives({where == 'disk'}, {overflow!r}, {str(tmp_path)!r})"
     )

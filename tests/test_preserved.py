@@ -56,7 +56,7 @@ def test_it_costs_what_differs_not_the_volume(size, how, tmp_path):
 
 @pytest.mark.parametrize("size", SIZES)
 def test_a_restore_waits_for_no_copy_of_a_snapshot(size, tmp_path, monkeypatch):
-    monkeypatch.setattr("jrnl.copier.automatic", False)
+    monkeypatch.setattr("jrnl.snapshot_copier.automatic", False)
     path = tmp_path / "s.jrnl"
     with filled(path, size) as store:
         snapshot = store.snapshot("s")

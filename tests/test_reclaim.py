@@ -340,8 +340,8 @@ def test_a_pinned_mark_outlives_its_store(folder, images, killed):
 def test_as_many_rewinds_as_the_table_of_epochs_takes_do_not_let_a_pinned_state_go(
     folder, monkeypatch
 ):
-    monkeypatch.setattr("jrnl.keeper.EPOCHS_MAX", 8)
-    monkeypatch.setattr("jrnl.keeper.EPOCHS_HELD", 32)
+    monkeypatch.setattr("jrnl.disk.session.EPOCHS_MAX", 8)
+    monkeypatch.setattr("jrnl.disk.session.EPOCHS_HELD", 32)
     with jrnl.create(folder / "s", size=8192, journal=1 << 20) as store:
         store.mark("m", pinned=True)
         store.volume.write(0, b"kept")
@@ -714,14 +714,14 @@ def test_the_window_has_times(make):
 
 
 def test_a_rewind_that_opening_finishes_loses_no_mark_of_the_oldest_state(folder, monkeypatch):
-    record, intents = jrnl.keeper.Keeper.record, []
+    record, intents = jrnl.disk.session.DiskSession.record, []
 
     def recording(self) -> None:
         record(self)
         if self.opened.state()["undo"] is not None:
             intents.append(shutil.copytree(folder / "s", folder / f"intent-{len(intents)}"))
 
-    monkeypatch.setattr("jrnl.keeper.Keeper.record", recording)
+    monkeypatch.setattr("jrnl.disk.session.DiskSession.record", recording)
     marks = {}
     with jrnl.create(folder / "s", size=1 << 16, journal=1 << 15) as store:
         for k in range(40):

@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 import jrnl
-from jrnl import copier
+from jrnl import snapshot_copier
 
 SIZES = {"a": 9000, "b": 5000}
 PLACES = int(os.environ.get("JRNL_REENTRY_PLACES", "1"))  # in each pair of calls
@@ -314,7 +314,7 @@ def check_pairs(name: str, kind: str, places: int, seconds: dict[str, Call]) -> 
 def test_a_call_inside_another_one_comes_before_it_or_after_it_or_is_refused(
     name, kind, monkeypatch
 ):
-    monkeypatch.setattr(copier, "automatic", False)
+    monkeypatch.setattr(snapshot_copier, "automatic", False)
     turn = KINDS.index(kind) + list(FIRSTS).index(name)
     seconds = list(SECONDS.items())[turn % SHARES :: SHARES]  # each pair in some kind of store
     check_pairs(name, kind, 1, dict(seconds))
@@ -326,7 +326,7 @@ def test_a_call_inside_another_one_comes_before_it_or_after_it_or_is_refused(
 def test_any_call_inside_any_other_one_comes_before_it_or_after_it_or_is_refused(
     name, kind, monkeypatch
 ):
-    monkeypatch.setattr(copier, "automatic", False)
+    monkeypatch.setattr(snapshot_copier, "automatic", False)
     check_pairs(name, kind, PLACES, SECONDS)
 
 
@@ -339,7 +339,7 @@ def test_with_after_images_on_disk_nothing_comes_into_a_copy_of_production(
     overflow, tmp_path, monkeypatch
 ):
     """There is no past to read it from: what came in would be in the copy, too."""
-    monkeypatch.setattr(copier, "automatic", False)
+    monkeypatch.setattr(snapshot_copier, "automatic", False)
     makers: dict[str, Call] = {
         "snapshot": lambda store: store.snapshot("first"),
         "recover": lambda store: store.recover(store.seq, "production"),
@@ -389,7 +389,7 @@ def test_what_a_recovery_starts_from_stays_whoever_comes_and_goes_meanwhile(
     name, tmp_path, monkeypatch
 ):
     """Files that nobody listed as needed yet, or no longer, went with the call that came in."""
-    monkeypatch.setattr(copier, "automatic", False)
+    monkeypatch.setattr(snapshot_copier, "automatic", False)
     outer, inner = COPIES[name]
     path = tmp_path / "s"
     jrnl.create(path, volumes=SIZES, images="after").close()

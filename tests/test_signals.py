@@ -21,7 +21,7 @@ from typing import Any
 import pytest
 
 import jrnl
-from jrnl import copier
+from jrnl import snapshot_copier
 from jrnl._core import to_the_end
 from jrnl.points import check_name, looks_like_number
 from tests.disk_twin import folder_in_memory
@@ -176,7 +176,7 @@ def broken_off(folder: Path, call: str, at: int) -> tuple[jrnl.Store, Strike, di
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # in a __del__
 @pytest.mark.parametrize("call", CALLS)
 def test_a_call_that_is_broken_off_is_done_or_undone_and_stays_so(folder, call, monkeypatch):
-    monkeypatch.setattr(copier, "automatic", False)
+    monkeypatch.setattr(snapshot_copier, "automatic", False)
     store, strike, _ = broken_off(folder, call, 1 << 60)
     store.close()
     step = -(-strike.count // INJECTIONS)

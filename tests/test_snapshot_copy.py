@@ -16,8 +16,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import jrnl
-from jrnl import Kind, copier
-from jrnl.folder import Folder
+from jrnl import Kind, snapshot_copier
+from jrnl.disk.file_copy import FileCopy
+from jrnl.disk.folder import Folder
 from tests.disk_twin import DiskTwin
 from tests.twin import Twin
 
@@ -27,9 +28,9 @@ CHUNK = 65536
 
 @pytest.fixture
 def automatic():
-    copier.automatic = True
+    snapshot_copier.automatic = True
     yield
-    copier.automatic = False
+    snapshot_copier.automatic = False
 
 
 def stepper(store):
@@ -293,7 +294,7 @@ def test_an_error_stops_a_copy_on_disk_and_poisons(tmp_path, monkeypatch):
     def fails(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(copier.FileCopy, "_begin", fails)
+    monkeypatch.setattr(FileCopy, "_begin", fails)
     with pytest.raises(OSError, match="No space"):
         snapshot.wait()
     assert "No space" in store.problems[0]
@@ -317,7 +318,7 @@ def test_memory_that_is_missing_stops_a_copy_until_it_is_waited_for_again(monkey
         def fails(*_, **__):
             raise MemoryError("none left")
 
-        monkeypatch.setattr(copier.MemoryCopy, "step", fails)
+        monkeypatch.setattr(snapshot_copier.MemoryCopy, "step", fails)
         with pytest.raises(MemoryError):
             snapshot.wait()
         assert "none left" in store.problems[0]
@@ -516,7 +517,7 @@ def in_time(condition) -> bool:
 
 
 def copier_threads() -> int:
-    return sum(making._running for making in list(copier._copiers))
+    return sum(making._running for making in list(snapshot_copier._copiers))
 
 
 @pytest.mark.parametrize("on_disk", [False, True])
@@ -632,7 +633,7 @@ def test_an_error_in_the_thread_is_kept(automatic, tmp_path, monkeypatch):
     def fails(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(copier.FileCopy, "_begin", fails)
+    monkeypatch.setattr(FileCopy, "_begin", fails)
     store = jrnl.create(tmp_path / "s", size="1MiB")
     store.volume.write(0, b"old")
     snapshot = store.snapshot("s")

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 import jrnl
-from jrnl import keeper, superblock
 from jrnl._core import FileDevice
+from jrnl.disk import session, superblock
 
 SIZE = 65536
 ROOM = 6000
@@ -36,7 +36,7 @@ GROWS = {
 @pytest.fixture
 def small(monkeypatch) -> None:
     """Little room for names."""
-    monkeypatch.setattr(keeper, "ROOM_BYTES", ROOM)
+    monkeypatch.setattr(session, "ROOM_BYTES", ROOM)
     monkeypatch.setattr(superblock, "ROOM_BYTES", ROOM)
 
 
@@ -79,7 +79,7 @@ def test_what_would_take_the_last_room_is_refused_before_anything_changes(tmp_pa
 @pytest.mark.parametrize("what", GROWS)
 def test_closing_and_opening_never_outgrow_what_was_accepted(tmp_path, monkeypatch, what):
     """Whatever is open when a store is closed, its facts were counted when they were accepted."""
-    monkeypatch.setattr(keeper, "ROOM_BYTES", ROOM)
+    monkeypatch.setattr(session, "ROOM_BYTES", ROOM)
     monkeypatch.setattr(superblock, "ROOM_BYTES", ROOM)
     path, kept = tmp_path / "store", []
     store = make(path)

@@ -16,7 +16,9 @@ from typing import Any
 import pytest
 
 import jrnl
-from jrnl import copier, superblock
+from jrnl import snapshot_copier
+from jrnl.disk import superblock
+from jrnl.disk.file_copy import FileCopy
 
 LONG = 60  # seconds: who waits for a lock that is never let go waits longer
 
@@ -122,15 +124,15 @@ def test_an_older_document_that_comes_late_is_not_written(store):
 
 @pytest.mark.parametrize("on_disk", [False, True])
 def test_a_snapshot_from_inside_the_start_of_the_copying_thread(on_disk, tmp_path, monkeypatch):
-    begin = copier.start_new_thread
+    begin = snapshot_copier.start_new_thread
 
     def struck(*arguments: Any) -> int:
         if "inner" not in store.snapshots:
             store.snapshot("inner")
         return begin(*arguments)
 
-    monkeypatch.setattr(copier, "automatic", True)
-    monkeypatch.setattr(copier, "start_new_thread", struck)
+    monkeypatch.setattr(snapshot_copier, "automatic", True)
+    monkeypatch.setattr(snapshot_copier, "start_new_thread", struck)
     make = (lambda **options: jrnl.create(tmp_path / "s", **options)) if on_disk else jrnl.create
     with make(size=1 << 20, journal="1MiB") as store:
         store.volume.write(0, b"x" * 100000)
@@ -143,7 +145,7 @@ def test_a_snapshot_from_inside_the_start_of_the_copying_thread(on_disk, tmp_pat
 
 def test_a_copy_that_comes_as_the_thread_ends_is_made(monkeypatch):
     """Who adds it sees a thread that is still alive."""
-    monkeypatch.setattr(copier, "automatic", False)
+    monkeypatch.setattr(snapshot_copier, "automatic", False)
     with jrnl.create(size=1 << 20, journal="1MiB") as store:
         store.volume.write(0, b"x" * 100000)
         making = store._catalog.copier
@@ -192,7 +194,7 @@ def collecting(call):
 
 if sys.argv[1] == "starts":  # a Thread says that it has started by setting an event
     threading.Event.set, begun.set = collecting(threading.Event.set), begun.set
-    jrnl.copier._work = collecting(jrnl.copier._work)
+    jrnl.snapshot_copier._work = collecting(jrnl.snapshot_copier._work)
 else:
     making._next = collecting(making._next)
 with store._engine:
@@ -220,7 +222,7 @@ def waiting(
 ) -> Iterator[tuple[jrnl.Snapshot, list[threading.Thread]]]:
     """A snapshot that is copied by a thread, and who has made its pieces so far."""
     made_by = []
-    for kind in (copier.MemoryCopy, copier.FileCopy):
+    for kind in (snapshot_copier.MemoryCopy, FileCopy):
         step = kind.step
 
         def stepping(self: Any, pieces: int, *, gently: bool, step: Any = step) -> None:
@@ -228,7 +230,7 @@ def waiting(
             step(self, pieces, gently=gently)
 
         monkeypatch.setattr(kind, "step", stepping)
-    monkeypatch.setattr(copier, "automatic", True)
+    monkeypatch.setattr(snapshot_copier, "automatic", True)
     size = 64 << 20
     store = jrnl.create(tmp_path / "s", size=size) if request.param else jrnl.create(size=size)
     with store:

@@ -108,6 +108,8 @@ from pathlib import Path
 from jrnl import logwrites
 from jrnl._core import Edit
 from jrnl._core import kernel_in_use as kernel
+from jrnl.api import create, wrap
+from jrnl.api import open_store as open
 from jrnl.errors import (
     CatalogFull,
     CorruptionError,
@@ -131,22 +133,20 @@ from jrnl.errors import (
     UnknownPoint,
     UnknownVolume,
 )
-from jrnl.files import VolumeFile
 from jrnl.history import Stats
 from jrnl.journal import Journal
-from jrnl.limits import WindowTime
-from jrnl.making import create, wrap
-from jrnl.making import open_store as open
 from jrnl.options import Options
 from jrnl.pins import Pin
 from jrnl.plan import Plan
 from jrnl.points import Mark, Point, Window
 from jrnl.recovery import Recovery, Restore
-from jrnl.rewinding import Rewind, Savepoint
+from jrnl.retention import WindowTime
+from jrnl.savepoint import Rewind, Savepoint
 from jrnl.snapshot import Report, Snapshot
 from jrnl.store import Store
 from jrnl.view import View
 from jrnl.volume import Volume
+from jrnl.volume_file import VolumeFile
 
 try:
     __version__ = version("jrnl-engine")

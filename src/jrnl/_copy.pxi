@@ -2,7 +2,7 @@
 # while a copy of it is made, a piece at a time; each piece holds the lock only while it is read.
 # Once it is whole, the same image is a frozen or a stored one.
 #
-# One thread at a time makes a copy's pieces (copier.py sees to that), and never waits for the lock
+# One thread at a time makes the pieces of a copy (snapshot_copier.py), and never waits for the lock
 # for long: whoever has the lock may be waiting for that thread to be done with its piece.
 #
 # Takes: _hash, _lock, _memory, _device, _look, _keep, _stored, _image

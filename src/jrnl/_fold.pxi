@@ -1,5 +1,5 @@
 # Folding: before entries leave a journal, the oldest snapshot is brought on over them. Python
-# chooses the snapshot and makes the map (folding.py); this asks it, and writes into the snapshot.
+# chooses the snapshot and makes the map (fold.py); this asks it, and writes into the snapshot.
 #
 # Takes: _hash, _kernels, _memory, _device, _ring, _log, _overlay, _extent_map, _stored, _image
 

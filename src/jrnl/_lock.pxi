@@ -162,7 +162,7 @@ cdef inline void enter_anyway(Core* core) noexcept:
 
 
 cdef inline bint has_gate(const Core* core) noexcept:
-    """Whether this thread makes a piece of a copy (copier.py)."""
+    """Whether this thread makes a piece of a copy (snapshot_copier.py)."""
     return core.gate_owner == PyThread_get_thread_ident()
 
 

@@ -26,9 +26,9 @@ from jrnl.steady import steadily
 
 if TYPE_CHECKING:
     from jrnl._core import Engine, ExtentMap, Image
-    from jrnl.copier import Copier
     from jrnl.recovery import Recovery
     from jrnl.snapshot import Snapshot
+    from jrnl.snapshot_copier import Copier
 
 _PRUNE_EVERY = 1024
 _NAMES_SHOWN = 8

@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 
 from jrnl import logwrites
+from jrnl.api import create
 from jrnl.errors import CorruptionError, FormatError
-from jrnl.making import create
 from jrnl.recovery import Recovery
 from jrnl.store import Store
 

@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
 _SHOWN_BITS = 256  # longer ints are told by their size
 
 
@@ -11,6 +17,16 @@ def shown(value: object) -> str:
         power = f"2**{value.bit_length() - 1}"
         return f"-{power} or less" if value < 0 else f"{power} or more"
     return repr(value)
+
+
+@contextmanager
+def naming(path: Callable[[], str]) -> Iterator[None]:
+    """Have what the system refuses name the file: a call by its descriptor does not."""
+    try:
+        yield
+    except OSError as error:
+        error.filename = path()
+        raise
 
 
 class JrnlError(Exception):

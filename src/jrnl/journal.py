@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jrnl._core import Engine
-from jrnl.closing import NotCopied
+from jrnl.closeable import NotCopied
 from jrnl.errors import InvalidArgument, InvalidType, UnknownPoint, shown
 from jrnl.plan import AFTER, BEFORE
 from jrnl.points import SeqPoint, parse_point

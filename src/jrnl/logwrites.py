@@ -32,8 +32,7 @@ from typing import IO, Any, Final, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from jrnl.errors import FormatError, InvalidType, NameTaken
-from jrnl.folder import naming
+from jrnl.errors import FormatError, InvalidType, NameTaken, naming
 from jrnl.points import NAME_MAX_BYTES, PRODUCTION, looks_like_number, looks_like_time
 from jrnl.sizes import check_callable
 from jrnl.volume import Volume

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from jrnl._core import kernel_in_use
 from jrnl.errors import InvalidArgument, InvalidType
-from jrnl.limits import Limits, parse_limits
 from jrnl.plan import AFTER, BEFORE, BOTH
 from jrnl.points import check_name
+from jrnl.retention import Limits, parse_limits
 from jrnl.sizes import Size, as_flag, check_callable, parse_size
 from jrnl.sources import Path, file_size
 

@@ -8,17 +8,17 @@ from typing import TYPE_CHECKING
 from weakref import WeakValueDictionary, ref
 
 from jrnl._core import Engine, Hold, to_the_end
-from jrnl.closing import ClosesItself
+from jrnl.closeable import ClosesItself
 from jrnl.errors import InvalidType, PinnedPoint, PointExpired, UnknownPoint
-from jrnl.limits import Duration, WindowTime, parse_retention, window_time
 from jrnl.plan import BEFORE
 from jrnl.points import Mark, Point
 from jrnl.recovery import present_seq
+from jrnl.retention import Duration, WindowTime, parse_retention, window_time
 from jrnl.steady import steadily
 
 if TYPE_CHECKING:
     from jrnl.catalog import Catalog
-    from jrnl.keeper import Keeper
+    from jrnl.disk.session import DiskSession
 
 
 class Pin(ClosesItself):
@@ -95,7 +95,7 @@ class Pin(ClosesItself):
 class Pins:
     """The open pins of a store. Callers hold the engine's lock."""
 
-    def __init__(self, engine: Engine, catalog: Catalog, keeper: Keeper | None) -> None:
+    def __init__(self, engine: Engine, catalog: Catalog, keeper: DiskSession | None) -> None:
         self._engine = engine
         self._catalog = catalog
         self._keeper = keeper
@@ -201,7 +201,7 @@ class KeepsStates(ABC):
     """The part of a store that keeps states, and tells for how long."""
 
     _engine: Engine
-    _keeper: Keeper | None
+    _keeper: DiskSession | None
     _pins: Pins
 
     @abstractmethod

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from jrnl._core import Chains, ExtentMap, Image, Moved, StateIO, restore_outcome, to_the_end
 from jrnl.catalog import volume_index
-from jrnl.closing import ClosesItself
+from jrnl.closeable import ClosesItself
 from jrnl.errors import (
     CorruptionError,
     InvalidArgument,
@@ -22,9 +22,9 @@ from jrnl.errors import (
     UnknownPoint,
     shown,
 )
+from jrnl.memfd import MemoryFile
 from jrnl.plan import BEFORE, Base, Plan, Way, choose
 from jrnl.points import PRODUCTION, Point, SeqPoint, parse_point
-from jrnl.shared import SharedFile
 from jrnl.sizes import as_flag, check_callable
 from jrnl.steady import steadily, until_steady
 
@@ -110,7 +110,7 @@ class Recovery(StateIO, ClosesItself):
         self._catalog = catalog
         self._source = source
         self._base = base
-        self._paths: dict[int, SharedFile] = {}
+        self._paths: dict[int, MemoryFile] = {}
         self.seq = image.seq
         self.base = base.name
         self.undoable = source.undoable
@@ -161,7 +161,7 @@ class Recovery(StateIO, ClosesItself):
         index = self._find(volume)
         if index not in self._paths:
             with self._image.engine:
-                file = SharedFile(f"jrnl-{self.id}", self._image, index, follows=self.undoable)
+                file = MemoryFile(f"jrnl-{self.id}", self._image, index, follows=self.undoable)
                 if self._paths.setdefault(index, file) is not file:
                     file.close()  # another thread was faster
         return self._paths[index].path

@@ -12,7 +12,7 @@ import numpy as np
 
 from jrnl._core import Image, to_the_end
 from jrnl.catalog import volume_index
-from jrnl.closing import NotCopied
+from jrnl.closeable import NotCopied
 from jrnl.errors import (
     CorruptionError,
     InvalidArgument,
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from jrnl.catalog import Catalog
-    from jrnl.copier import Copy
     from jrnl.points import Point
+    from jrnl.snapshot_copier import Copy
 
 _PIECE_BYTES = 1 << 16
 _BLOCK_BYTES = 4096  # what the core counts written bytes in

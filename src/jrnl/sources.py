@@ -10,8 +10,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from jrnl._core import FileDevice
-from jrnl.errors import InvalidArgument, InvalidType
-from jrnl.folder import naming
+from jrnl.errors import InvalidArgument, InvalidType, naming
 
 if TYPE_CHECKING:
     from jrnl._core import CallbackDevice, Engine

@@ -9,18 +9,10 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Self
 from weakref import ref
 
-from jrnl import limits
+from jrnl import retention
 from jrnl._core import Engine, ExtentMap, Image, to_the_end
 from jrnl.catalog import Catalog, Marks
-from jrnl.checking import (
-    compare_newest,
-    digest,
-    entries_problems,
-    read_production,
-    snapshot_problems,
-)
-from jrnl.closing import ClosesItself
-from jrnl.copier import Copier
+from jrnl.closeable import ClosesItself
 from jrnl.errors import (
     CorruptionError,
     InvalidArgument,
@@ -56,16 +48,24 @@ from jrnl.recovery import (
     present_seq,
     recovery_of,
 )
-from jrnl.rewinding import Rewinds, Savepoint
+from jrnl.savepoint import Rewinds, Savepoint
 from jrnl.sizes import as_flag, check_callable
 from jrnl.snapshot import Report, Snapshot, covers, telling_of_parts
+from jrnl.snapshot_copier import Copier
 from jrnl.steady import steadily, until_steady
 from jrnl.taking import TakesSnapshots
+from jrnl.verify import (
+    compare_newest,
+    digest,
+    entries_problems,
+    read_production,
+    snapshot_problems,
+)
 from jrnl.view import View
 from jrnl.volume import Volume
 
 if TYPE_CHECKING:
-    from jrnl.keeper import Keeper
+    from jrnl.disk.session import DiskSession
     from jrnl.steady import Stamp
 
 
@@ -81,7 +81,7 @@ class Store(TakesSnapshots, KeepsStates, TellsHistory, TellsOptions, Rewinds, Cl
         engine: Engine,
         names: list[str],
         setup: Setup,
-        keeper: Keeper | None = None,
+        keeper: DiskSession | None = None,
     ) -> None:
         self._engine, self._keeper, self._setup = engine, keeper, setup
         # Nothing here refers back to the store: dropped, it goes at once, and its memory with it.
@@ -95,7 +95,7 @@ class Store(TakesSnapshots, KeepsStates, TellsHistory, TellsOptions, Rewinds, Cl
         self._pins = Pins(engine, self._catalog, keeper)
         self._catalog.check_delete = _checker(ref(self._pins))
         if keeper is None:  # else once what the store holds has been loaded
-            limits.apply(engine, setup.limits, self)
+            retention.apply(engine, setup.limits, self)
         self.journal = Journal(engine)
 
     def __enter__(self) -> Self:

@@ -6,16 +6,16 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from jrnl._core import Image
-from jrnl.copier import Copy, MemoryCopy
 from jrnl.plan import BEFORE
 from jrnl.recovery import chosen
 from jrnl.sizes import as_flag
 from jrnl.snapshot import Snapshot
+from jrnl.snapshot_copier import Copy, MemoryCopy
 
 if TYPE_CHECKING:
     from jrnl._core import Engine
     from jrnl.catalog import Catalog
-    from jrnl.keeper import Keeper
+    from jrnl.disk.session import DiskSession
 
 
 class TakesSnapshots:
@@ -23,7 +23,7 @@ class TakesSnapshots:
 
     _engine: Engine
     _catalog: Catalog
-    _keeper: Keeper | None
+    _keeper: DiskSession | None
 
     def snapshot(
         self, name: str, volumes: Iterable[str] | None = None, pinned: bool = False

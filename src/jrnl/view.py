@@ -7,10 +7,10 @@ from typing import Self
 
 from jrnl._core import Image, StateIO
 from jrnl.catalog import volume_index
-from jrnl.closing import ClosesItself
+from jrnl.closeable import ClosesItself
 from jrnl.errors import ReadOnlyStore
-from jrnl.files import Readable, VolumeFile
 from jrnl.sizes import as_flag
+from jrnl.volume_file import Readable, VolumeFile
 
 _WRITE_MAX = 1 << 30
 

@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jrnl._core import Edit, VolumeIO, to_the_end
-from jrnl.closing import NotCopied
+from jrnl.closeable import NotCopied
 from jrnl.errors import InvalidArgument
-from jrnl.files import VolumeFile
 from jrnl.points import Mark
+from jrnl.volume_file import VolumeFile
 
 if TYPE_CHECKING:
     from jrnl._core import Engine

@@ -24,7 +24,8 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
 import jrnl
-from jrnl import CorruptionError, FormatError, superblock
+from jrnl import CorruptionError, FormatError
+from jrnl.disk import superblock
 from tests.crash.disk import CHANGING, SYNC_FAILURES, Moment, Op, SimDisk
 from tests.crash.expect import Expectation, Failure
 from tests.crash.oracle import OrderOracle

@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from itertools import product
 from types import SimpleNamespace
 
-from jrnl import filestore
+from jrnl.disk import create
 from tests.crash import damage, faults
 from tests.crash.bench import Plan, Result, run_seeds, run_sequences
 from tests.crash.workload import Shape, sequences
@@ -63,7 +63,7 @@ class Total:
 
 def fix_keys() -> None:
     """Every store gets one key, and every creation one temporary name."""
-    filestore.secrets = SimpleNamespace(randbits=lambda _: KEY, token_hex=lambda _: "0")
+    create.secrets = SimpleNamespace(randbits=lambda _: KEY, token_hex=lambda _: "0")
 
 
 def run(task: Task) -> Result | tuple[Counter[str], list[str]]:

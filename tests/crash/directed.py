@@ -26,10 +26,11 @@ from jrnl import (
     StoreExists,
     StoreLocked,
     StorePoisoned,
-    filestore,
-    superblock,
 )
 from jrnl._core import FORMAT
+from jrnl.disk import open as opening
+from jrnl.disk import superblock
+from jrnl.disk.create import create_in
 from tests.crash.disk import CHANGING, GARBAGE, NEW, OLD, SECTOR, Moment, Op, SimDisk
 from tests.crash.expect import Check, Failure, volumes_of
 from tests.crash.workload import STORE, Host, Shape
@@ -333,7 +334,7 @@ def damaged_preserved() -> None:
 def small(**options: object) -> tuple[SimDisk, jrnl.Store]:
     """Return a store of one volume, "data", whose log is full soon."""
     disk = SimDisk()
-    store = filestore.create_in(
+    store = create_in(
         disk.place(), STORE, **{"size": 65536, "journal": 16384, "overlay": 65536, **options}
     )
     return disk, store
@@ -357,7 +358,7 @@ def held(disk: SimDisk, name: str, states: dict[int, bytes]) -> None:
     """A snapshot is there, and right, for reading and for writing. Raises Failure."""
     for mode in ("r", "r+"):
         try:
-            store = filestore.open_in(disk.place(), STORE, mode=mode, overlay=65536)
+            store = opening.open_in(disk.place(), STORE, mode=mode, overlay=65536)
         except ReadOnlyStore:  # an interrupted restore can only be finished
             continue
         snapshot = store.snapshots[name]
@@ -422,7 +423,7 @@ def holes_in_production() -> None:
     for k in range(0, 1 << 22, 1 << 16):
         store.volume.write(k, random.Random(k).randbytes(1 << 12))
     store.close()
-    store = filestore.open_in(disk.place(), STORE, overlay=65536)
+    store = opening.open_in(disk.place(), STORE, overlay=65536)
     states = {store.seq: store.volume.read(0, 1 << 22)}
     store.snapshot("mine")
     store.volume.discard(0, 1 << 22)
@@ -470,7 +471,7 @@ def copy_that_nobody_recorded() -> None:
     damaged = cut(left[0].moment())
     data = damaged.read(LOG)
     damaged.replace(LOG, data[:HEAD_BYTES] + bytes(len(data) - HEAD_BYTES))
-    again = filestore.open_in(damaged.place(), STORE, overlay=65536)
+    again = opening.open_in(damaged.place(), STORE, overlay=65536)
     try:
         found = again.snapshots["mine"].read(0, 65536)
     except JrnlError as error:
@@ -487,7 +488,7 @@ def two_creations() -> None:
 
     def create(disk: SimDisk) -> jrnl.Store | None:
         with suppress(StoreExists, StoreLocked):
-            return filestore.create_in(disk.place(), STORE, size=4096, journal=16384)
+            return create_in(disk.place(), STORE, size=4096, journal=16384)
         return None
 
     def at(number: int) -> int:
@@ -510,7 +511,7 @@ def two_creations() -> None:
             raise Failure(f"at operation {number} {len(winners)} have made the store")
         winners[0].volume.write(100, b"still")
         winners[0].close()
-        with filestore.open_in(disk.survivor().place(), STORE) as store:
+        with opening.open_in(disk.survivor().place(), STORE) as store:
             if store.volume.read(100, 5) != b"still" or (
                 first is None and store.volume.read(0, 7) != b"flushed"
             ):
@@ -550,7 +551,7 @@ def batches_that_fail() -> None:
 def _batch_fails(moment: Moment, name: str, call: Callable[..., object], number: int) -> bool:
     """Let one operation of a call fail; return whether it has so many."""
     disk = cut(moment)
-    store = filestore.open_in(disk.place(), STORE, overlay=65536)
+    store = opening.open_in(disk.place(), STORE, overlay=65536)
     before, count = (store.seq, store.volume.read(0, store.volume.size)), [0]
 
     def fails(op: Op) -> None:
@@ -574,7 +575,7 @@ def _batch_fails(moment: Moment, name: str, call: Callable[..., object], number:
             if not store.verify().ok:
                 raise Failure(f"after {name} that failed at {number}: {store.verify()}") from None
             store.close()
-            state = filestore.open_in(disk.place(), STORE, overlay=65536)
+            state = opening.open_in(disk.place(), STORE, overlay=65536)
             with state:
                 if state.digest() == "" or not state.verify().ok:
                     raise Failure(f"{name} at {number}: reopened it is wrong") from None
@@ -647,7 +648,7 @@ def broken_off(disk: SimDisk, store: jrnl.Store, to: int, states: dict[int, byte
     disk.before = None
     states[rewound] = states[to]
     for moment, what, mode in product(moments, (OLD, NEW, GARBAGE), ("r", "r+")):
-        after = filestore.open_in(cut(moment, what).place(), STORE, mode=mode, overlay=65536)
+        after = opening.open_in(cut(moment, what).place(), STORE, mode=mode, overlay=65536)
         try:
             right = after.volume.read(0, after.volume.size) == states.get(after.seq)
         except JrnlError as error:
@@ -685,7 +686,7 @@ def rewind_of_what_no_file_has() -> None:
     disk, store = small()
     store.volume.write(0, b"a" * 2048)
     store.close()
-    store = filestore.open_in(disk.place(), STORE, overlay=65536)
+    store = opening.open_in(disk.place(), STORE, overlay=65536)
     states = {store.seq: store.volume.read(0, store.volume.size)}
     store.volume.write(0, b"b" * 2048)
     broken_off(disk, store, store.seq - 1, states)

@@ -378,7 +378,7 @@ class SimDisk:
     # What its files and folders do.
 
     def place(self) -> SimPlace:
-        """Return the root folder, as a `jrnl.folder.Place`."""
+        """Return the root folder, as a `jrnl.disk.folder.Place`."""
         return SimPlace(self, ROOT)
 
     def step(self, kind: str, path: str, offset: int = 0, data: bytes = b"") -> int | str | None:
@@ -515,7 +515,7 @@ class SimFile:
 
 
 class SimPlace:
-    """A folder of the disk: a `jrnl.folder.Place`."""
+    """A folder of the disk: a `jrnl.disk.folder.Place`."""
 
     def __init__(self, disk: SimDisk, node: int) -> None:
         self.disk, self.node = disk, node

@@ -294,5 +294,5 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    jrnl.copier.automatic = False
+    jrnl.snapshot_copier.automatic = False
     sys.exit(main())

@@ -9,15 +9,18 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from unittest import mock
 
-from jrnl import copier, copies, filestore, heads, keeper, opening, patches, superblock, taking
+from jrnl import taking
 from jrnl._core import Image
+from jrnl.disk import log_files, recovery_files, scan, session, snapshot_files, superblock
+from jrnl.disk import open as opening
+from jrnl.disk.file_copy import FileCopy
 from jrnl.points import Mark
 from tests.crash.disk import IGNORED, Op, SimDisk, SimPlace
 from tests.crash.oracle import OTHER_IMAGES
 
 Removed = AbstractContextManager[object]
 CREATING = ".s.new"  # the folder in which a store is made
-HEAD_BYTES = heads.HEAD_BYTES
+HEAD_BYTES = log_files.HEAD_BYTES
 
 
 # At the disk: syncs that do nothing and say nothing.
@@ -74,18 +77,18 @@ def parent_syncs() -> Removed:
 def core(*rules: str) -> Removed:
     """Make each log with these of its rules switched off."""
 
-    def make(*arguments: object) -> filestore.Log:
+    def make(*arguments: object) -> opening.Log:
         log = Log(*arguments)
         for rule in rules:
             log._switch_off(rule)
         return log
 
-    return mock.patch.object(filestore, "Log", make)
+    return mock.patch.object(opening, "Log", make)
 
 
 # In Python.
 
-Log = filestore.Log
+Log = opening.Log
 
 
 def replaced(owner: object, name: str, new: object) -> Removed:
@@ -94,7 +97,7 @@ def replaced(owner: object, name: str, new: object) -> Removed:
 
 def log_with(**methods: object) -> Removed:
     """Let the log be one with some methods replaced."""
-    return replaced(filestore, "Log", type("Altered", (Log,), methods))
+    return replaced(opening, "Log", type("Altered", (Log,), methods))
 
 
 def nothing(*_: object, **__: object) -> None:
@@ -183,7 +186,7 @@ def heal_without_sync() -> Removed:
 def opening_without_syncs(prefix: str, *others: Removed) -> object:
     """Let `open_in` not sync files whose names start like this until it writes to one."""
     wrote: dict[int, bool] = {}
-    open_in, step = filestore.open_in, SimDisk.step
+    open_in, step = opening.open_in, SimDisk.step
 
     def opens(place: object, *arguments: object, **keywords: object) -> object:
         wrote[id(place.disk)] = False
@@ -201,7 +204,7 @@ def opening_without_syncs(prefix: str, *others: Removed) -> object:
 
     with ExitStack() as stack:
         for removed in (
-            replaced(filestore, "open_in", opens),
+            replaced(opening, "open_in", opens),
             replaced(SimDisk, "step", ignoring),
             *others,
         ):
@@ -211,8 +214,8 @@ def opening_without_syncs(prefix: str, *others: Removed) -> object:
 
 def stays_clean() -> Removed:
     """The superblocks go on saying that the store was closed."""
-    document = keeper.Keeper.document
-    return replaced(keeper.Keeper, "document", lambda self: {**document(self), "clean": True})
+    document = session.DiskSession.document
+    return replaced(session.DiskSession, "document", lambda self: {**document(self), "clean": True})
 
 
 def no_new_epoch() -> Removed:
@@ -242,52 +245,52 @@ def epoch_of_group() -> Removed:
 
 
 def no_watermark() -> Removed:
-    init = opening.Scan.__init__
+    init = scan.Scan.__init__
 
-    def without(self: opening.Scan, store: object, log: Log, document: dict) -> None:
+    def without(self: scan.Scan, store: object, log: Log, document: dict) -> None:
         init(self, store, log, {**document, "durable_number": 0})
 
-    return replaced(opening.Scan, "__init__", without)
+    return replaced(scan.Scan, "__init__", without)
 
 
 def fold_without_intent() -> Removed:
     """The snapshot's files are named as they were, and nothing says that they change."""
 
-    def begins(self: keeper.Keeper, fact: dict[str, int], image: Image, seq: int) -> None:
+    def begins(self: session.DiskSession, fact: dict[str, int], image: Image, seq: int) -> None:
         fact["id"], fact["fold"] = image.tag, seq
 
-    return replaced(keeper.Keeper, "fold_begins", begins)
+    return replaced(session.DiskSession, "fold_begins", begins)
 
 
 def restore_without_intent() -> Removed:
-    def without(self: keeper.Keeper, recovery: object, _volumes: list[int]) -> None:
+    def without(self: session.DiskSession, recovery: object, _volumes: list[int]) -> None:
         self.opened.commit()
         self.keep_recovery(recovery)
         self.opened.record()
 
-    return replaced(keeper.Keeper, "restore_begins", without)
+    return replaced(session.DiskSession, "restore_begins", without)
 
 
 def restore_ends_early() -> Removed:
-    def ends(self: keeper.Keeper) -> None:
+    def ends(self: session.DiskSession) -> None:
         self.restore = None
         self.opened.record()
 
-    return replaced(keeper.Keeper, "restore_ends", ends)
+    return replaced(session.DiskSession, "restore_ends", ends)
 
 
 def patches_in_place() -> Removed:
     """A recovery that has moved writes its patches where the old ones are."""
-    name = copies.patches_name
-    return replaced(copies, "patches_name", lambda number, _version=0: name(number))
+    name = snapshot_files.patches_name
+    return replaced(snapshot_files, "patches_name", lambda number, _version=0: name(number))
 
 
 def restore_forgotten() -> Removed:
-    def forget(self: keeper.Keeper, *_: object) -> None:
+    def forget(self: session.DiskSession, *_: object) -> None:
         self.restore = None
         self.opened.record()
 
-    return replaced(keeper.Keeper, "finish_restore", forget)
+    return replaced(session.DiskSession, "finish_restore", forget)
 
 
 def snapshot_uncommitted() -> Removed:
@@ -304,43 +307,43 @@ def snapshot_uncommitted() -> Removed:
 def pinned_first() -> Removed:
     """The superblocks name a pin before its mark's entry is durable."""
 
-    def pin(self: keeper.Keeper, mark: Mark) -> None:
+    def pin(self: session.DiskSession, mark: Mark) -> None:
         self.pins.append([mark.name, mark.seq, mark.time_ns])
         self.opened.record()
         self.opened.commit()
 
-    return replaced(keeper.Keeper, "pin_mark", pin)
+    return replaced(session.DiskSession, "pin_mark", pin)
 
 
 def copy_whole_first() -> Removed:
     """The superblocks call a copy whole before it is durable."""
-    ends = copier.FileCopy._end
+    ends = FileCopy._end
 
-    def end(self: copier.FileCopy) -> None:
+    def end(self: FileCopy) -> None:
         with self.image.engine:
             write = self._settle(self.number)
             if write is not None:
                 write()
         ends(self)
 
-    return replaced(copier.FileCopy, "_end", end)
+    return replaced(FileCopy, "_end", end)
 
 
 def copy_goes_on() -> Removed:
     """A copy that a crash has ended goes on with the files that it left."""
-    begins = copier.FileCopy._begin
+    begins = FileCopy._begin
 
-    def begin(self: copier.FileCopy) -> None:
+    def begin(self: FileCopy) -> None:
         there = self._place.names()
-        if copies.image_name(self.number, 0) not in there:
+        if snapshot_files.image_name(self.number, 0) not in there:
             begins(self)
             return
-        with replaced(copies, "remove", nothing):
+        with replaced(snapshot_files, "remove", nothing):
             self._place = Reuses(self._place)
             begins(self)
         self._todo = []
 
-    return replaced(copier.FileCopy, "_begin", begin)
+    return replaced(FileCopy, "_begin", begin)
 
 
 class Reuses:
@@ -363,62 +366,64 @@ class Reuses:
 def deleted_first() -> Removed:
     """A snapshot's files go before the superblocks forget it."""
 
-    def deleted(self: keeper.Keeper, image: object) -> None:
+    def deleted(self: session.DiskSession, image: object) -> None:
         self.snapshots = [fact for fact in self.snapshots if fact["id"] != image.tag]
         self._sweep({int(image.tag)})
         self.opened.record()
 
-    return replaced(keeper.Keeper, "snapshot_deleted", deleted)
+    return replaced(session.DiskSession, "snapshot_deleted", deleted)
 
 
 def patches_sum() -> Removed:
     return replaced(
-        patches, "xxhash", mock.Mock(wraps=patches.xxhash, xxh3_64_intdigest=lambda *_: Agrees(0))
+        recovery_files,
+        "xxhash",
+        mock.Mock(wraps=recovery_files.xxhash, xxh3_64_intdigest=lambda *_: Agrees(0)),
     )
 
 
 def same_copy_seed() -> Removed:
-    return replaced(copies, "seed_of", lambda key, number: 1)
+    return replaced(snapshot_files, "seed_of", lambda key, number: 1)
 
 
 def named_by_its_image() -> Removed:
     """Who names a snapshot looks at its image; and who ends the copy, at the name."""
-    name_snapshot = keeper.Keeper.name_snapshot
+    name_snapshot = session.DiskSession.name_snapshot
 
-    def named(self: keeper.Keeper, snapshot: object) -> Callable[[], None]:
+    def named(self: session.DiskSession, snapshot: object) -> Callable[[], None]:
         self._whole.clear()
         return name_snapshot(self, snapshot)
 
-    return replaced(keeper.Keeper, "name_snapshot", named)
+    return replaced(session.DiskSession, "name_snapshot", named)
 
 
 def present_extent() -> Removed:
     """A copy is of what production's file has no holes for when the copy begins."""
 
-    def look(self: copier.FileCopy) -> None:
+    def look(self: FileCopy) -> None:
         engine = self.image.engine
         self._todo = [
             (volume, number)
             for volume in self._covered
-            for number in copies.numbers(engine.write_kept(volume))
+            for number in snapshot_files.numbers(engine.write_kept(volume))
         ]
 
-    return replaced(copier.FileCopy, "_look", look)
+    return replaced(FileCopy, "_look", look)
 
 
 def rewound_first() -> Removed:
     """Opening enters a REWIND before it knows the snapshots."""
-    go_on, load = filestore._go_on, keeper.Keeper.load_snapshots
+    go_on, load = opening._go_on, session.DiskSession.load_snapshots
 
     def first(self: object, log: Log, document: dict, catalog: object) -> None:
-        def nothing_yet(self: keeper.Keeper, catalog: object, undo: int | None) -> None:
+        def nothing_yet(self: session.DiskSession, catalog: object, undo: int | None) -> None:
             pass
 
-        with replaced(keeper.Keeper, "load_snapshots", nothing_yet):
+        with replaced(session.DiskSession, "load_snapshots", nothing_yet):
             go_on(self, log, document, catalog)
         load(self, catalog, None)
 
-    return replaced(filestore, "_go_on", first)
+    return replaced(opening, "_go_on", first)
 
 
 def leftovers_by_name() -> Removed:
@@ -427,4 +432,4 @@ def leftovers_by_name() -> Removed:
 
 
 def marks_not_looked_at() -> Removed:
-    return replaced(copies, "is_ended", lambda *_: False)
+    return replaced(snapshot_files, "is_ended", lambda *_: False)

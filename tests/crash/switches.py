@@ -20,7 +20,8 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cache
 
-from jrnl import filestore, folder, keeper, opening, superblock
+from jrnl.disk import folder, scan, session, superblock
+from jrnl.disk import open as opening
 from tests.crash import bench, damage, directed
 from tests.crash import removed as off
 from tests.crash.bench import Bench, Plan, Result, Stop
@@ -28,7 +29,7 @@ from tests.crash.disk import SimDisk
 from tests.crash.removed import core, log_with, nothing, replaced, syncs_of
 from tests.crash.workload import Shape
 
-KEEPER, SUPER = keeper.Keeper, superblock.Superblock
+KEEPER, SUPER = session.DiskSession, superblock.Superblock
 TARGET = ("write_sectors", "snapshot", "copy", "write_inside", "flush", "write_sectors",
           "flush")  # fmt: skip
 
@@ -395,7 +396,7 @@ PYTHON = {
         Directed(directed.newer_format), "a store of a newer format was opened"),
     "check_head": Switch(
         "F", "the start of the log's file is not looked at",
-        lambda: replaced(filestore, "check_head", lambda *_: True),
+        lambda: replaced(opening, "check_head", lambda *_: True),
         Directed(directed.foreign_log), "the log of another store was taken"),
     "clean": Switch(
         "R8", "the superblocks go on saying that the store was closed",
@@ -415,7 +416,7 @@ PYTHON = {
         Script("write_sectors flush reopen write_sectors flush"), "acknowledged 4, found 2"),
     "drops": Switch(
         "R15", "the superblocks' record of what rewinds dropped is not looked at",
-        lambda: replaced(opening.Scan, "_cut", nothing),
+        lambda: replaced(scan.Scan, "_cut", nothing),
         Directed(directed.damaged_rewind), "was dropped by a rewind, and is back"),
     "room": Switch(
         "R17", "names may take all the room of a superblock",
@@ -423,7 +424,7 @@ PYTHON = {
         Directed(directed.full_superblock), "took more than a superblock's room for names"),
     "probe": Switch(
         "R8", "no look for later groups behind an invalid one",
-        lambda: replaced(opening.Scan, "_later_group", nothing),
+        lambda: replaced(scan.Scan, "_later_group", nothing),
         Directed(directed.damaged_first_group), "no problem is told: acknowledged 4, found 0"),
     "watermark": Switch(
         "R8", "the superblocks' count of durable groups is not looked at",
@@ -439,7 +440,7 @@ PYTHON = {
         Script("write_many*3 reopen rewind"), "production is not state"),
     "show_undone": Switch(
         "R10", "opening for reading shows an interrupted rewind as it is",
-        lambda: replaced(filestore, "_show", nothing),
+        lambda: replaced(opening, "_show", nothing),
         Script("write_many*3 reopen rewind", reads=1), "opened for reading it is at"),
     "restore_intent": Switch(
         "R10", "restore writes entries without a durable intent",

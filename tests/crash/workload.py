@@ -90,12 +90,12 @@ class Host:
         return self.now
 
     def create(self) -> None:
-        from jrnl import filestore
+        from jrnl.disk.create import create_in
 
         shape = self.shape
         fresh = World(copied(self.model))
         self.expectation = Expectation([fresh], absent=True)
-        self.store = filestore.create_in(
+        self.store = create_in(
             self.disk.place(),
             STORE,
             volumes=dict(zip(shape.names, shape.sizes, strict=True)),
@@ -111,9 +111,9 @@ class Host:
 
     def open_on(self, disk: SimDisk, mode: str = "r+") -> object:
         """Open the store of a disk, with this host's clock and overlay."""
-        from jrnl import filestore
+        from jrnl.disk import open as opening
 
-        return filestore.open_in(
+        return opening.open_in(
             disk.place(), STORE, mode=mode, clock=self.clock, overlay=self.shape.overlay
         )
 

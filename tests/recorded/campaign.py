@@ -98,10 +98,10 @@ def keep_failure(room: Path, keep: Path, seed: int, text: str, state: Any) -> st
 
 def work(room: Path, keep: Path) -> int:
     """Live the chains whose seeds come in; in a process under the recorder."""
-    from jrnl import copier
+    from jrnl import snapshot_copier
     from tests.recorded.chain import Chain, Result
 
-    copier.automatic = True
+    snapshot_copier.automatic = True
     faulthandler.register(signal.SIGALRM, chain=True)  # what hangs says where, and ends
     for line in sys.stdin:
         result, seed = Result(), int(line)

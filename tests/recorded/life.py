@@ -23,7 +23,7 @@ from typing import Any
 import xxhash
 
 import jrnl
-import jrnl.copier
+import jrnl.snapshot_copier
 from tests.recorded.promises import Facts
 from tests.recorded.recording import Recorder
 
@@ -370,7 +370,7 @@ def run(spec: Spec, log: Path, root: Path) -> None:
         recorder.fault("any", "KILL", rng.randrange(60, 40 * spec.steps))
     if spec.rest_s:  # a large volume's copy takes its time, and threads wait for their turn
         rests = [0.0, spec.rest_s / 10, spec.rest_s]
-        jrnl.copier.time = SimpleNamespace(
+        jrnl.snapshot_copier.time = SimpleNamespace(
             sleep=lambda _: time.sleep(rng.choice(rests)), monotonic=time.monotonic
         )
     Host(spec, recorder, root).live()

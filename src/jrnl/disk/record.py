@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 from jrnl._core import FORMAT
 from jrnl.errors import FormatError
-from jrnl.limits import check_limits
 from jrnl.points import check_name
+from jrnl.retention import check_limits
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from jrnl.superblock import Document
+    from jrnl.disk.superblock import Document
 
 JOURNAL_MIN_BYTES = FORMAT["constants"]["JOURNAL_MIN_BYTES"]
 _BLOCK = FORMAT["constants"]["LOG_BLOCK_BYTES"]

@@ -11,7 +11,7 @@ from jrnl._core import FORMAT
 from jrnl.errors import CorruptionError, FormatError
 
 if TYPE_CHECKING:
-    from jrnl.superblock import Device
+    from jrnl.disk.superblock import Device
 
 HEAD_BYTES = FORMAT["constants"]["LOG_HEAD_BYTES"]
 SLOT_BYTES = FORMAT["header_sizes"]["EntryHeader"]

@@ -6,8 +6,8 @@ from abc import ABC, abstractmethod
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from jrnl import copies, patches
 from jrnl._core import ExtentMap, Image
+from jrnl.disk import recovery_files, snapshot_files
 from jrnl.errors import CorruptionError, JrnlError
 from jrnl.plan import Base, Plan
 from jrnl.recovery import Recovery, Source, covered
@@ -16,10 +16,11 @@ from jrnl.snapshot import Snapshot
 if TYPE_CHECKING:
     from jrnl._core import Log
     from jrnl.catalog import Catalog
-    from jrnl.copier import Copy, FileCopy
-    from jrnl.folder import Place
-    from jrnl.preserving import Preserving
-    from jrnl.superblock import Document, Superblock
+    from jrnl.disk.file_copy import FileCopy
+    from jrnl.disk.folder import Place
+    from jrnl.disk.preserved import PreservedStates
+    from jrnl.disk.superblock import Document, Superblock
+    from jrnl.snapshot_copier import Copy
 
 
 def _names_upto(fact: Document) -> int:
@@ -41,7 +42,7 @@ class Loads(ABC):
     early_marks: list[list[Any]]
     problems: list[str]
     damaged: bool
-    kept: Preserving
+    kept: PreservedStates
     catalog: Catalog | None
 
     @property
@@ -113,14 +114,14 @@ class Loads(ABC):
                     return whole, None
                 self.problems.append(f"snapshot {fact['name']!r} is lost: {error}")
                 self._lose_copy(fact)
-                return copies.lost(engine, fact["id"], fact["seq"]), None
+                return snapshot_files.lost(engine, fact["id"], fact["seq"]), None
             image.tag = fact["id"]
             if self.opened.read_only:
                 return image, None
             every = list(range(len(engine.sizes)))
             return image, self._file_copy(fact["id"], image, covered or every)
         writable = self.fixed["overflow"] == "fold" and not self.opened.read_only
-        image, problems = copies.load(
+        image, problems = snapshot_files.load(
             self.place, engine, key, fact["id"], fact["seq"], covered, writable=writable
         )
         self.problems += [f"snapshot {fact['name']!r}: {problem}" for problem in problems]
@@ -141,7 +142,7 @@ class Loads(ABC):
         """Return a copy whose files say that it has ended, though no superblock does."""
         log, key = self.opened, self.superblock.key
         writable = self.fixed["overflow"] == "fold" and not log.read_only
-        image, problems = copies.load(
+        image, problems = snapshot_files.load(
             self.place, log.engine, key, fact["id"], fact["seq"], covered, writable=writable
         )
         if problems:
@@ -152,7 +153,7 @@ class Loads(ABC):
                 if not log.read_only:
                     device.sync()  # a killed process may have left it in the cache
                 device.drop_cache()  # and what never reached the disk is not to be believed
-        if not copies.is_ended(image, key):
+        if not snapshot_files.is_ended(image, key):
             return None
         bad = len(image.verify())
         if bad:
@@ -172,7 +173,7 @@ class Loads(ABC):
         Its seq may be given out again, so that is durable before anything is written.
         """
         if not self.opened.read_only:
-            copies.remove(self.place, fact["id"], len(self.fixed["volumes"]))
+            snapshot_files.remove(self.place, fact["id"], len(self.fixed["volumes"]))
             self.place.sync()
             del fact["copying"]
             self.opened.record()
@@ -198,7 +199,7 @@ class Loads(ABC):
                 f"snapshot {fact['name']!r} was being brought on from state {start} to {seq} when "
                 f"the store was interrupted, and is neither: {error}; delete it"
             )
-            return copies.lost(engine, fact["id"], start)
+            return snapshot_files.lost(engine, fact["id"], start)
         if not log.read_only:
             fact["seq"] = seq
             del fact["fold"]
@@ -210,11 +211,11 @@ class Loads(ABC):
         """Take a recovery up again. Raises CorruptionError, OSError."""
         engine, key = self.opened.engine, self.superblock.key
         base = self._loaded_copy(fact["copy"], fact["base_seq"], fact.get("volumes"))
-        extents = patches.load(
+        extents = recovery_files.load(
             self.place,
-            copies.patches_name(fact["id"], fact.get("version", 0)),
+            snapshot_files.patches_name(fact["id"], fact.get("version", 0)),
             engine,
-            copies.seed_of(key, fact["id"]),
+            snapshot_files.seed_of(key, fact["id"]),
         )
         only = frozenset(fact["volumes"]) if "volumes" in fact else None
         source = Source(resolve, only, fact.get("undoable", False))
@@ -240,6 +241,6 @@ class Loads(ABC):
                 if snapshot._image.tag == number:
                     return snapshot._image
         engine, key = self.opened.engine, self.superblock.key
-        image, problems = copies.load(self.place, engine, key, number, seq, volumes)
+        image, problems = snapshot_files.load(self.place, engine, key, number, seq, volumes)
         self.problems += problems
         return image

@@ -13,7 +13,7 @@ from jrnl.errors import CorruptionError
 
 if TYPE_CHECKING:
     from jrnl._core import Engine
-    from jrnl.folder import Place
+    from jrnl.disk.folder import Place
 
 _MAGIC = b"jrnlptch"
 _HEAD = struct.Struct("<8sQQQQ")  # magic, ranges, bytes, sum of the table, sum of the content

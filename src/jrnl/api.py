@@ -6,8 +6,10 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 
-from jrnl import filestore
 from jrnl._core import Engine, MemoryDevice
+from jrnl.disk import create as creating
+from jrnl.disk import open as opening
+from jrnl.disk.folder import Folder
 from jrnl.errors import (
     CorruptionError,
     FormatError,
@@ -17,14 +19,13 @@ from jrnl.errors import (
     StoreLocked,
     shown,
 )
-from jrnl.files import Writable
-from jrnl.folder import Folder
-from jrnl.folding import Folding
-from jrnl.limits import Duration, parse_limits
+from jrnl.fold import Folding
 from jrnl.options import Setup, parse, parse_journal, parse_modes
+from jrnl.retention import Duration, parse_limits
 from jrnl.sizes import Size, as_flag, check_callable, parse_size
 from jrnl.sources import Path, load
 from jrnl.store import Store
+from jrnl.volume_file import Writable
 
 
 def create(
@@ -122,7 +123,7 @@ def create(
     if path is not None:
         parent, name = _split(path)
         with _telling(path, parent, name), Folder(parent) as folder:
-            return filestore.make_in(folder, name, options, overlay, os.path.join(parent, name))
+            return creating.make_in(folder, name, options, overlay, os.path.join(parent, name))
     if overlay is not None:
         raise InvalidArgument("overlay is for stores on disk; this one is in memory")
     devices = [MemoryDevice(length) for length in options.sizes.values()]
@@ -229,7 +230,7 @@ def open_store(
         raise FormatError(f"{os.fspath(path)!r} is no store")
     with _telling(path, parent, name), Folder(parent) as folder:
         try:
-            return filestore.open_in(
+            return opening.open_in(
                 folder, name, mode, overlay=overlay, clock=clock, on_low=on_low,
                 path=os.path.join(parent, name),
             )  # fmt: skip

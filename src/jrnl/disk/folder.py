@@ -7,28 +7,17 @@ import fcntl
 import os
 import shutil
 import stat
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from typing import TYPE_CHECKING, Protocol
 
 from jrnl._core import CallbackDevice, FileDevice, path_of
-from jrnl.errors import StoreLocked
+from jrnl.errors import StoreLocked, naming
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from typing import Self
 
 _CLONE = 0x40049409  # ioctl FICLONE, linux/fs.h
-
-
-@contextmanager
-def naming(path: Callable[[], str]) -> Iterator[None]:
-    """Have what the system refuses name the file: a call by its descriptor does not."""
-    try:
-        yield
-    except OSError as error:
-        error.filename = path()
-        raise
 
 
 class Place(Protocol):

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, NamedTuple
 
 from jrnl._core import Block
-from jrnl.closing import NotCopied
+from jrnl.closeable import NotCopied
 from jrnl.errors import InvalidArgument, PointExpired
 from jrnl.plan import BEFORE
 from jrnl.points import Mark, Point
@@ -15,7 +15,7 @@ from jrnl.recovery import present_seq
 if TYPE_CHECKING:
     from jrnl._core import Engine
     from jrnl.catalog import Catalog
-    from jrnl.keeper import Keeper
+    from jrnl.disk.session import DiskSession
     from jrnl.snapshot import Snapshot
 
 
@@ -48,7 +48,7 @@ class Rewinds(ABC):
 
     _engine: Engine
     _catalog: Catalog
-    _keeper: Keeper | None
+    _keeper: DiskSession | None
     _savepoints: set[Savepoint]
 
     @abstractmethod

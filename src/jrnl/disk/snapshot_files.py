@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from jrnl._core import Engine, FileDevice
-    from jrnl.folder import Place
+    from jrnl.disk.folder import Place
 
     Device = FileDevice | CallbackDevice
 

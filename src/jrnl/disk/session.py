@@ -8,9 +8,13 @@ from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from jrnl import copies, patches
 from jrnl._core import ExtentMap, Hold, Image, Log, to_the_end
-from jrnl.copier import Copy, FileCopy
+from jrnl.disk import recovery_files, snapshot_files
+from jrnl.disk.file_copy import FileCopy
+from jrnl.disk.load import Loads
+from jrnl.disk.log_files import volume_file
+from jrnl.disk.preserved import PreservedStates
+from jrnl.disk.superblock import ROOM_BYTES, ROW_MOST, packed
 from jrnl.errors import (
     CatalogFull,
     CorruptionError,
@@ -19,21 +23,18 @@ from jrnl.errors import (
     PointExpired,
     UnknownPoint,
 )
-from jrnl.heads import volume_file
-from jrnl.loading import Loads
 from jrnl.plan import BEFORE
-from jrnl.preserving import Preserving
-from jrnl.superblock import ROOM_BYTES, ROW_MOST, packed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from jrnl.catalog import Catalog
-    from jrnl.folder import Place
+    from jrnl.disk.folder import Place
+    from jrnl.disk.superblock import Device, Document, Superblock
     from jrnl.points import Mark
     from jrnl.recovery import Recovery
     from jrnl.snapshot import Snapshot
-    from jrnl.superblock import Device, Document, Superblock
+    from jrnl.snapshot_copier import Copy
 
 EPOCHS_MAX = 4096
 EPOCHS_HELD = 4 * EPOCHS_MAX  # what a superblock surely takes, where nothing may leave
@@ -64,7 +65,7 @@ def _fact(recovery: Recovery, version: int, copy: int) -> Document:
     return fact
 
 
-class Keeper(Loads):
+class DiskSession(Loads):
     """Writes the superblocks, and knows the store's files; callers hold the engine's lock."""
 
     def __init__(
@@ -87,7 +88,7 @@ class Keeper(Loads):
         self._begun: set[int | None] = set()  # copies of snapshots that are not named yet
         self._whole: set[int | None] = set()  # ... and of these, the ones that are whole already
         self._preserved: set[int] = set()  # copies of production that no snapshot has
-        self.kept = Preserving(place, superblock.key, list(document.get("kept", [])))
+        self.kept = PreservedStates(place, superblock.key, list(document.get("kept", [])))
         self._kept_moves: dict[int, int] = {}  # how often a recovery had moved when it was kept
         self.early_marks: list[list[Any]] = [list(mark) for mark in document["marks"]]
         self.problems: list[str] = []
@@ -322,7 +323,9 @@ class Keeper(Loads):
         if begun:
             self._begun.add(number)
         try:
-            return copies.make(self.place, self.opened.engine, key, number, source, clones, covered)
+            return snapshot_files.make(
+                self.place, self.opened.engine, key, number, source, clones, covered
+            )
         except BaseException as error:
             self._begun.discard(number)
             self._copy_failed(number, error)
@@ -332,7 +335,7 @@ class Keeper(Loads):
         if isinstance(error, OSError):
             self.opened.poison(error.errno or 0)
         if not self.opened.poisoned:
-            copies.remove(self.place, number, len(self.fixed["volumes"]))
+            snapshot_files.remove(self.place, number, len(self.fixed["volumes"]))
 
     def check_snapshot(self, name: str, covered: list[int]) -> None:
         """Raise CatalogFull where the superblocks have no room for one more snapshot."""
@@ -345,7 +348,7 @@ class Keeper(Loads):
         log, engine = self.opened, self.opened.engine
         log.check()
         waiting = [] if self.catalog is None else self.catalog.copier.pending()
-        copies.check_descriptors(len(covered) + sum(copy.files_to_make for copy in waiting))
+        snapshot_files.check_descriptors(len(covered) + sum(copy.files_to_make for copy in waiting))
         if not engine.images & BEFORE:
             return self._copy_production(covered, begun=True), None
         image = Image.live(engine, engine.seq, True, covered)
@@ -433,10 +436,10 @@ class Keeper(Loads):
     def _copy_again(self, image: Image) -> Image:
         """Copy a copy."""
         number, volumes = self._new_id(), len(self.fixed["volumes"])
-        clones = [copies.image_name(image.tag, k) for k in range(volumes)]
+        clones = [snapshot_files.image_name(image.tag, k) for k in range(volumes)]
         engine, key = self.opened.engine, self.superblock.key
         try:
-            return copies.make(self.place, engine, key, number, image, clones)
+            return snapshot_files.make(self.place, engine, key, number, image, clones)
         except BaseException as error:
             self._copy_failed(number, error)
             raise
@@ -494,7 +497,7 @@ class Keeper(Loads):
                 continue
             # Where a copy is being made, it is given up with the last who holds it, files and all.
             if self.catalog is None or not self.catalog.copier.is_making(number):
-                copies.remove(self.place, number, len(self.fixed["volumes"]))
+                snapshot_files.remove(self.place, number, len(self.fixed["volumes"]))
 
     def _is_used(self, number: int) -> bool:
         return number in self._used()
@@ -512,9 +515,12 @@ class Keeper(Loads):
         self._sweep(self.kept.numbers)
         names = self.place.names()  # before it is asked what is used: a copy may come in
         used = self._used()
-        kept = {copies.patches_name(fact["id"], fact.get("version", 0)) for fact in self.recoveries}
+        kept = {
+            snapshot_files.patches_name(fact["id"], fact.get("version", 0))
+            for fact in self.recoveries
+        }
         for name in names:
-            match = copies.NAME.fullmatch(name)
+            match = snapshot_files.NAME.fullmatch(name)
             if match is None or name in kept:
                 continue
             if match[1] == "recovery" or int(match[2] or match[7]) not in used:
@@ -526,7 +532,8 @@ class Keeper(Loads):
     def _is_swept(self, recovery: Recovery) -> bool:
         """Whether what it preserves has a number, but the files went with another recovery."""
         stored = recovery._preserved.files is not None or recovery._copy in self.kept
-        return not stored and copies.image_name(recovery._copy or 0, 0) not in self.place.names()
+        name = snapshot_files.image_name(recovery._copy or 0, 0)
+        return not stored and name not in self.place.names()
 
     def keep_recovery(self, recovery: Recovery) -> None:
         """Make a recovery durable, but for the superblocks, which the caller writes.
@@ -538,12 +545,12 @@ class Keeper(Loads):
             return
         copy = self._keep_preserved(recovery)
         version = 0 if before is None else before.get("version", 0) + 1
-        name = copies.patches_name(recovery.id, version)
+        name = snapshot_files.patches_name(recovery.id, version)
         if name in self.place.names():
             self.place.remove(name)
-        seed = copies.seed_of(self.superblock.key, recovery.id)
+        seed = snapshot_files.seed_of(self.superblock.key, recovery.id)
         try:
-            patches.save(self.place, name, recovery._image, seed)
+            recovery_files.save(self.place, name, recovery._image, seed)
             self.place.sync()
         except OSError as error:
             self.opened.poison(error.errno or 0)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from jrnl._core import FORMAT
-from jrnl.folder import naming
+from jrnl.errors import naming
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -26,7 +26,7 @@ _F_ADD_SEALS = 1033  # linux/fcntl.h
 _F_SEAL_SHRINK, _F_SEAL_GROW, _F_SEAL_FUTURE_WRITE = 0x2, 0x4, 0x10
 
 
-class SharedFile:
+class MemoryFile:
     """A sparse file in memory with a volume's content.
 
     Parameters

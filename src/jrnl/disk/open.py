@@ -2,178 +2,38 @@
 
 from __future__ import annotations
 
-import errno
-import secrets
-import time
-from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from jrnl import copies
 from jrnl._core import FORMAT, Engine, Log
-from jrnl.document import checked
+from jrnl.disk import snapshot_files
+from jrnl.disk.log_files import HEAD_BYTES, SLOT_BYTES, check_head, head_bytes, volume_file
+from jrnl.disk.record import checked
+from jrnl.disk.scan import Scan
+from jrnl.disk.session import DiskSession
+from jrnl.disk.superblock import NAMES, SUPER_BYTES, Superblock
 from jrnl.errors import (
     CorruptionError,
     FormatError,
     InvalidArgument,
     ReadOnlyStore,
-    StoreExists,
-    StoreLocked,
 )
-from jrnl.folding import Folding
-from jrnl.heads import HEAD_BYTES, SLOT_BYTES, check_head, head_bytes, volume_file
-from jrnl.keeper import Keeper
-from jrnl.limits import apply, limits_document, limits_of
-from jrnl.opening import Scan
-from jrnl.options import Setup, Wanted, overlay_size, parse
+from jrnl.fold import Folding
+from jrnl.options import Setup, overlay_size
 from jrnl.plan import BOTH
-from jrnl.sources import fill
+from jrnl.retention import apply, limits_of
 from jrnl.store import Store
-from jrnl.superblock import NAMES, ROOM_BYTES, SUPER_BYTES, Superblock, packed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from jrnl.catalog import Catalog
-    from jrnl.folder import Place
+    from jrnl.disk.folder import Place
+    from jrnl.disk.superblock import Device, Document
     from jrnl.sizes import Size
-    from jrnl.superblock import Device, Document
 
 _BLOCK = FORMAT["constants"]["LOG_BLOCK_BYTES"]
 _PIECE_BYTES = 1 << 20
 _LOST_SHOWN = 8
-
-
-def create_in(place: Place, name: str, *, overlay: Size | None = None, **keywords: Any) -> Store:
-    """Make the store `name` in a folder, whole or not at all, and open it.
-
-    Takes what `create` takes. Raises what it raises.
-    """
-    return make_in(place, name, parse(on_disk=True, **keywords), overlay)
-
-
-def make_in(
-    place: Place, name: str, options: Wanted, overlay: Size | None, path: str | None = None
-) -> Store:
-    """Do the same with options that have been checked; `path` is what the store tells."""
-    overlay_size(options.journal, overlay)
-    if len(packed([*options.sizes.items()])) > ROOM_BYTES // 2:
-        raise InvalidArgument(
-            f"the names of {len(options.sizes)} volumes take more than half of the room that a "
-            "superblock has for all names; take fewer volumes, or shorter names"
-        )
-    prefix = f".{name}.new-"
-    there = place.names()
-    if name in there:
-        raise StoreExists(
-            errno.EEXIST, "there is something there already; open it, or use another path", name
-        )
-    for stray in there:
-        if stray.startswith(prefix):  # an interrupted creation; or one that has its folder locked
-            place.clear(stray)
-    temporary, folder = _new_folder(place, prefix)
-    try:
-        _write_files(folder, options)
-        folder.sync()
-        place.rename(temporary, name)
-    except BaseException as error:
-        try:
-            place.remove(temporary)
-        finally:
-            folder.close()
-        if isinstance(error, FileExistsError):
-            raise StoreExists(errno.EEXIST, "there is something there by now", name) from error
-        raise
-    try:
-        place.sync()
-    except BaseException:
-        folder.close()
-        raise
-    # Still locked: nobody else opens it before whoever has made it does.
-    return _open_locked(folder, True, overlay, options.clock, options.limits.on_low, path)
-
-
-def _new_folder(place: Place, prefix: str) -> tuple[str, Place]:
-    """Make a folder that is locked, under a name of its own.
-
-    Until it is locked, somebody else may take it for what an interrupted creation has left.
-    """
-    while True:
-        temporary = prefix + secrets.token_hex(4)
-        with suppress(StoreLocked, FileExistsError):
-            folder = place.make(temporary)
-            try:
-                folder.lock(True)
-                if temporary in place.names():
-                    return temporary, folder
-            except BaseException:
-                folder.close()
-                raise
-            folder.close()
-
-
-def _write_files(folder: Place, options: Wanted) -> None:
-    """Write all files of a new store, durably."""
-    key = secrets.randbits(63)
-    area = options.journal - options.journal % _BLOCK
-    slots = options.journal // 8 // SLOT_BYTES
-    fixed = {
-        "journal": options.journal,
-        "images": options.images,
-        "overflow": options.overflow,
-        "sync": "always" if options.always else "flush",
-        "volumes": [[name, size] for name, size in options.sizes.items()],
-        **limits_document(options.limits),
-    }
-    created = (options.clock or time.time_ns)()
-    document = {
-        **fixed,
-        "created_ns": created,
-        "tail": [1, 0, 0, 0, created],
-        "durable_number": 1,
-        "durable_seq": 0,
-        "synced_seq": 0,
-        "head": [1, 0, 0],
-        "index": [0, 1, 0],
-        "undo": None,
-        "rewound": None,
-        "clean": True,
-        "newest": [0, created],
-        "epochs": [[1, 1]],
-        "aliases": [],
-        "lost": [],
-        "lost_production": False,
-        "marks": [],
-        "snapshots": [],
-        "recoveries": [],
-        "restore": None,
-        "next_id": 1,
-    }
-    for index, (volume, size) in enumerate(options.sizes.items()):
-        device = folder.create(volume_file(index, volume), size)
-        if volume in options.sources:
-            fill(device, options.sources[volume])
-        _finish(device)
-    for name, length in (("log", area), ("index", slots * SLOT_BYTES)):
-        device = folder.create(name, HEAD_BYTES + length)
-        device.pwrite(0, head_bytes(name, key, area, slots))
-        _zero(device, HEAD_BYTES, length)
-        _finish(device)
-    devices = [folder.create(name, SUPER_BYTES) for name in NAMES]
-    Superblock(devices, key).write(document)
-    for device in devices:
-        device.close()
-
-
-def _zero(device: Device, start: int, length: int) -> None:
-    """Write zeroes: nothing grows later on."""
-    zeroes = memoryview(bytes(_PIECE_BYTES))
-    for offset in range(start, start + length, _PIECE_BYTES):
-        device.pwrite(offset, zeroes[: start + length - offset])
-
-
-def _finish(device: Device) -> None:
-    device.sync()
-    device.close()
 
 
 def open_in(
@@ -195,10 +55,10 @@ def open_in(
     except BaseException:
         folder.close()
         raise
-    return _open_locked(folder, mode == "r+", overlay, clock, on_low, path)
+    return open_locked(folder, mode == "r+", overlay, clock, on_low, path)
 
 
-def _open_locked(
+def open_locked(
     folder: Place,
     writable: bool,
     overlay: Size | None,
@@ -229,7 +89,7 @@ def _settle(devices: list[Device], writable: bool) -> None:
         device.drop_cache()  # what never reached the disk is not to be believed
 
 
-def _read_superblocks(folder: Place, writable: bool) -> tuple[Keeper, Document]:
+def _read_superblocks(folder: Place, writable: bool) -> tuple[DiskSession, Document]:
     devices: list[Device | None] = []
     for name in NAMES:
         try:
@@ -258,11 +118,11 @@ def _read_superblocks(folder: Place, writable: bool) -> tuple[Keeper, Document]:
         )
         if key in document
     }  # fmt: skip
-    return Keeper(folder, superblock, fixed, document), document
+    return DiskSession(folder, superblock, fixed, document), document
 
 
 def _open(
-    keeper: Keeper,
+    keeper: DiskSession,
     document: Document,
     setup: Setup,
     clock: Callable[[], int] | None,
@@ -314,7 +174,7 @@ def _nothing() -> None:
     """Write no superblock: the store is open for reading."""
 
 
-def _heal(keeper: Keeper, document: Document) -> None:
+def _heal(keeper: DiskSession, document: Document) -> None:
     """Have both superblocks hold the document that was read, before anything relies on it."""
     devices = keeper.superblock.devices
     for copy, name in enumerate(NAMES):
@@ -324,18 +184,18 @@ def _heal(keeper: Keeper, document: Document) -> None:
     keeper.superblock.heal(document)
 
 
-def _open_file(keeper: Keeper, name: str, writable: bool) -> Device:
+def _open_file(keeper: DiskSession, name: str, writable: bool) -> Device:
     try:
         device = keeper.place.open(name, writable)
     except FileNotFoundError as error:
         if name != "index":
             raise CorruptionError(f"the store's file {name!r} is missing") from error
-        device = copies.missing() if not writable else keeper.place.create(name, 0)
+        device = snapshot_files.missing() if not writable else keeper.place.create(name, 0)
     keeper.files.append(device)
     return device
 
 
-def _find_state(keeper: Keeper, log: Log, document: Document) -> None:
+def _find_state(keeper: DiskSession, log: Log, document: Document) -> None:
     """Bring the engine to the newest state that the log proves."""
     number, position, slot, seq, time_ns = document["tail"]
     log.begin_at(number, position, slot, seq, time_ns, document["created_ns"])
@@ -364,7 +224,7 @@ def _find_state(keeper: Keeper, log: Log, document: Document) -> None:
                                "all cannot be read")  # fmt: skip
 
 
-def _show(keeper: Keeper, log: Log, document: Document) -> None:
+def _show(keeper: DiskSession, log: Log, document: Document) -> None:
     """For reading only: show what an opening for writing would make of it.
 
     Raises ReadOnlyStore where that takes writing: a restore that can only be finished.
@@ -387,7 +247,7 @@ def _show(keeper: Keeper, log: Log, document: Document) -> None:
     log.show_undone(restore["start"])
 
 
-def _go_on(keeper: Keeper, log: Log, document: Document, catalog: Catalog) -> None:
+def _go_on(keeper: DiskSession, log: Log, document: Document, catalog: Catalog) -> None:
     """Begin a new epoch, and finish a rewind that was interrupted.
 
     Its entry may have others leave, so all that needs them is known before (R19).
@@ -410,7 +270,7 @@ def _go_on(keeper: Keeper, log: Log, document: Document, catalog: Catalog) -> No
 
 
 def _start(
-    keeper: Keeper,
+    keeper: DiskSession,
     log: Log,
     document: Document,
     names: list[str],

@@ -8,17 +8,17 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from jrnl import copies
 from jrnl._core import Image, KeptState
+from jrnl.disk import snapshot_files
 from jrnl.errors import CorruptionError
 
 if TYPE_CHECKING:
     from jrnl._core import Image, Log
-    from jrnl.folder import Place
-    from jrnl.superblock import Document
+    from jrnl.disk.folder import Place
+    from jrnl.disk.superblock import Device, Document
 
 
-class Preserving:
+class PreservedStates:
     """The kept states of a store, by the numbers of their files. Callers hold the engine's lock.
 
     Parameters
@@ -63,7 +63,7 @@ class Preserving:
             try:
                 if fact.get("lost") or max(fact["after"], fact["seq"]) > newest:
                     raise CorruptionError("what it preserves was in a part of the log that is lost")
-                name = copies.kept_name(number)
+                name = snapshot_files.kept_name(number)
                 device = self._place.open(name, not log.read_only)
                 self._add(log, number, fact, device)
                 del self._lost[number]
@@ -78,8 +78,8 @@ class Preserving:
                 problems.append(f"preserved production {number}: {error}")
         return problems
 
-    def _add(self, log: Log, number: int, fact: Document, device: copies.Device) -> KeptState:
-        seed = copies.seed_of(self._key, number)
+    def _add(self, log: Log, number: int, fact: Document, device: Device) -> KeptState:
+        seed = snapshot_files.seed_of(self._key, number)
         try:
             state = KeptState(log.engine, device, seed, fact["seq"], fact["after"],
                               fact["length"], fact.get("volumes"))  # fmt: skip
@@ -94,7 +94,7 @@ class Preserving:
 
         What has left the log since is written to the file now.
         """
-        engine, name = log.engine, copies.kept_name(number)
+        engine, name = log.engine, snapshot_files.kept_name(number)
         if name in self._place.names():
             self._place.remove(name)
         fact: Document = {"id": number, "seq": image.seq, "length": 0,
@@ -138,7 +138,7 @@ class Preserving:
         if state is not None:
             state.close()
         with suppress(FileNotFoundError):
-            self._place.remove(copies.kept_name(number))
+            self._place.remove(snapshot_files.kept_name(number))
 
     def let_go(self) -> None:
         """Close all files."""

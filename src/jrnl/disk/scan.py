@@ -8,8 +8,8 @@ from jrnl._core import FORMAT
 
 if TYPE_CHECKING:
     from jrnl._core import Log
-    from jrnl.keeper import Keeper
-    from jrnl.superblock import Document
+    from jrnl.disk.session import DiskSession
+    from jrnl.disk.superblock import Document
 
 _BLOCK = FORMAT["constants"]["LOG_BLOCK_BYTES"]
 _WHOLE = 1
@@ -26,7 +26,7 @@ class Scan:
         Seqs of entries that were durable and cannot be read.
     """
 
-    def __init__(self, keeper: Keeper, log: Log, document: Document) -> None:
+    def __init__(self, keeper: DiskSession, log: Log, document: Document) -> None:
         self._keeper = keeper
         self._log = log
         self._document = document
