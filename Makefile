@@ -58,22 +58,21 @@ long: $(VENV)/.built $(VENV)/.test  ## run the tests that take longer
 crash: $(VENV)/.built $(VENV)/.test  ## cut the power of stores on disk 200,000 ways, and damage them
 	$(RUN) -m tests.crash.campaign --states $(or $(STATES),200000) --damages $(or $(DAMAGES),1) \
 		--faults $(or $(FAULTS),1) $(ARGS)
-	$(RUN) -m tests.recorded.campaign --states $(or $(RECORDED),20000)
-	$(RUN) -m tests.recorded.creation --rounds 50
+	$(RUN) -m tests.crash.recorded.campaign --states $(or $(RECORDED),20000)
+	$(RUN) -m tests.crash.recorded.creation --rounds 50
 
 soak: $(VENV)/.built $(VENV)/.test  ## the same for SECONDS=3600 seconds, with every damage and fault
 	$(RUN) -m tests.crash.campaign --seconds $(or $(SECONDS),3600) --damages 1 --faults 1 \
 		--seed $$(date +%s) $(ARGS)
-	$(RUN) -m tests.recorded.campaign --seconds $(or $(SECONDS),3600) \
+	$(RUN) -m tests.crash.recorded.campaign --seconds $(or $(SECONDS),3600) \
 		--states $(or $(RECORDED),1000000) --seed $$(date +%s)
 
 debug-test:  ## run the test suite on a build with bounds checks and assertions
 	$(MAKE) test JRNL_DEBUG=1
 
 # Not the tests of the crash benches themselves, nor a thousand interleavings of the same few calls.
-QUICK := $(addprefix --ignore=tests/,protocol recorded test_reentry.py test_kill.py \
-	test_power_cut.py test_readme.py \
-	$(addprefix crash/test_,sabotage.py crash.py interleave.py))
+QUICK := $(addprefix --ignore=tests/,protocol core/test_reentry.py docs/test_readme.py crash/recorded \
+	$(addprefix crash/test_,kill.py power_cut.py sabotage.py crash.py interleave.py))
 
 sanitize-quick:  ## the same without the tests that take longest
 	$(MAKE) sanitize ARGS="$(QUICK) $(ARGS)"

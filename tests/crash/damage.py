@@ -28,7 +28,7 @@ from tests.crash.disk import SECTOR, SimDisk
 from tests.crash.expect import Failure
 from tests.crash.oracle import OTHER_IMAGES
 from tests.crash.workload import STORE, Host, Shape
-from tests.model import State
+from tests.model.whole import State
 
 # fmt: off
 SCRIPT = (

@@ -16,7 +16,7 @@ from operator import itemgetter
 
 import jrnl
 from jrnl import JrnlError, Kind, PointExpired
-from tests.model import Entry, Model, State
+from tests.model.whole import Entry, Model, State
 
 # A report may tell of what a crash had torn, and opening has put right.
 HEALED = ("super.", "the index is damaged; it was made again")

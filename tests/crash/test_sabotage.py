@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 
 import pytest
 
@@ -12,9 +11,10 @@ from tests.crash.disk import Op
 from tests.crash.expect import START_NS, World
 from tests.crash.oracle import OrderOracle
 from tests.crash.switches import COUNTED, COVERED, SWITCHES
-from tests.model import Model
+from tests.model.places import ROOT
+from tests.model.whole import Model
 
-PAGE = Path(__file__).parents[2] / "docs" / "testing.md"
+PAGE = ROOT / "docs" / "testing.md"
 
 
 @pytest.mark.parametrize("name", COUNTED)

@@ -27,7 +27,7 @@ from tests.crash.expect import (
     folded,
     follow,
 )
-from tests.model import Model, State
+from tests.model.whole import Model, State
 
 STORE = "s"
 SECTOR = 512

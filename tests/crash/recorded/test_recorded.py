@@ -1,0 +1,199 @@
+"""Recorded lives of real threads: a short run, and whether what is missing would be noticed."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import jrnl
+from tests.crash.recorded import campaign, crashes, recording
+from tests.crash.recorded.campaign import Campaign
+from tests.crash.recorded.disk import Body, Disk, digest, read_tree, write_tree
+from tests.crash.recorded.history import Life, World, content_of
+from tests.crash.recorded.life import Host, Shape, Spec
+from tests.crash.recorded.recording import Call, Missed, Record
+
+CALLS = """
+import ctypes, fcntl, os, sys
+from pathlib import Path
+from tests.crash.recorded.recording import Recorder
+Recorder().begin(Path(sys.argv[1]), Path(sys.argv[2]), 1, 0)
+os.chdir(sys.argv[2])
+a = os.open("a", os.O_RDWR | os.O_CREAT); os.mkdir("d")
+here = os.open(".", os.O_RDONLY | os.O_DIRECTORY)
+os.ftruncate(a, 9000); os.pwrite(a, b"one" * 500, 100); os.pwritev(a, [b"two", b"three"], 7000)
+os.write(a, b"written"); os.writev(a, [b"and", b"so on"]); os.fsync(a); os.fdatasync(a)
+b = os.open("b", os.O_RDWR | os.O_CREAT, dir_fd=here); os.pwrite(b, b"x" * 5000, 0)
+ctypes.CDLL(None).fallocate64(b, 3, ctypes.c_int64(4096), ctypes.c_int64(512))
+os.ftruncate(b, 4500)
+os.rename("b", "c", src_dir_fd=here, dst_dir_fd=here); os.link("c", "e"); os.unlink("c")
+f = os.open("d/f", os.O_WRONLY | os.O_CREAT); os.pwrite(f, b"inner", 3); os.close(f)
+os.mkdir("g"); os.rmdir("g"); os.fsync(here)
+"""
+
+
+def test_everything_that_changes_a_file_is_recorded(tmp_path: Path):
+    root, log = tmp_path / "root", tmp_path / "log"
+    root.mkdir()
+    under = {**os.environ, "LD_PRELOAD": recording.preloaded()}
+    subprocess.run([sys.executable, "-c", CALLS, log, root], env=under, check=True)
+    disk = Disk()
+    for record in recording.read(log):
+        disk.follow(record)
+    assert digest(disk.kept()) == digest(read_tree(root))
+    assert read_tree(root).keys() == {"a", "d", "d/f", "e"}
+    # Of what was not synced after it, nothing need be there; names are durable by their folder.
+    left = disk.left([])
+    assert left["a"].data == read_tree(root)["a"].data
+    assert left["e"].data == b""
+
+
+def test_a_call_that_is_not_modelled_is_refused(tmp_path: Path):
+    root, log = tmp_path / "root", tmp_path / "log"
+    root.mkdir()
+    code = (
+        CALLS.split("a = ", maxsplit=1)[0]
+        + "import mmap; f = os.open('m', os.O_RDWR | os.O_CREAT)\n"
+    )
+    code += "os.ftruncate(f, 4096); mmap.mmap(f, 4096)\n"
+    under = {**os.environ, "LD_PRELOAD": recording.preloaded()}
+    subprocess.run([sys.executable, "-c", code, log, root], env=under, check=True)
+    with pytest.raises(Missed, match="mmap"):
+        recording.read(log)
+
+
+def written(node: int, offset: int, data: bytes) -> Record:
+    return Record(Call.WRITTEN, 1, node, offset, len(data), len(data), data, b"")
+
+
+def event(call: Call, node: int = 0, result: int = 0, first: bytes = b"") -> Record:
+    return Record(call, 1, node, 0, 0, result, first, b"")
+
+
+def test_a_sync_covers_what_was_written_before_it_began():
+    disk = Disk()
+    for record in (
+        event(Call.CREATED, 5, first=b"a"), written(5, 0, b"1" * 512), event(Call.SYNC_BEGINS, 5),
+        written(5, 512, b"2" * 512), event(Call.SYNC_ENDS, 5), event(Call.OPENED, 0, first=b""),
+    ):  # fmt: skip
+        disk.follow(record)
+    assert len(disk.pending) == 2  # the name, and what was written meanwhile
+    assert crashes.left(disk, "none", 0) == {}
+    assert crashes.left(disk, "kill", 0)["a"].data == b"1" * 512 + b"2" * 512
+    disk.follow(event(Call.SYNC_BEGINS))
+    disk.follow(event(Call.SYNC_ENDS))
+    assert crashes.left(disk, "none", 0)["a"].data == b"1" * 512
+
+
+def test_what_a_failed_sync_left_out_no_later_one_makes_durable():
+    disk = Disk()
+    for record in (
+        event(Call.CREATED, 5, first=b"a"), written(5, 0, b"1" * 512), event(Call.SYNC_BEGINS, 5),
+        event(Call.SYNC_ENDS, 5, result=-1), event(Call.SYNC_BEGINS, 5), event(Call.SYNC_ENDS, 5),
+    ):  # fmt: skip
+        disk.follow(record)
+    assert [change.kind for change in disk.pending] == ["link", "write"]
+
+
+def test_what_a_failed_sync_left_out_comes_not_back_over_what_is_durable_since():
+    disk = Disk()
+    for record in (
+        event(Call.CREATED, 5, first=b"a"), event(Call.OPENED, 0, first=b""),
+        event(Call.SYNC_BEGINS), event(Call.SYNC_ENDS), written(5, 0, b"1" * 2048),
+        event(Call.SYNC_BEGINS, 5), event(Call.SYNC_ENDS, 5, result=-1),
+        written(5, 512, b"2" * 512),
+        event(Call.SYNC_BEGINS, 5), event(Call.SYNC_ENDS, 5),
+    ):  # fmt: skip
+        disk.follow(record)
+    assert [(change.offset, len(change.data)) for change in disk.pending] == [
+        (0, 512),
+        (1024, 1024),
+    ]
+    seen = {bytes(crashes.left(disk, "random", n)["a"].data[512:1024]) for n in range(50)}
+    assert seen == {b"2" * 512}
+    assert crashes.left(disk, "kill", 0)["a"].data[:512] == bytes(512)  # clean pages are dropped
+
+
+def test_a_tree_comes_back_from_its_files_and_zeroes_can_become_holes(tmp_path: Path):
+    body = Body(b"x" * 4096 + bytes(8192) + b"y" * 100, range(4))
+    for dig in (False, True):
+        write_tree({"f": body, "d": None}, tmp_path / str(dig), dig)
+        assert digest(read_tree(tmp_path / str(dig))) == digest({"f": body, "d": None})
+    blocks = [(tmp_path / name / "f").stat().st_blocks for name in ("False", "True")]
+    assert blocks[1] <= blocks[0]
+
+
+class Starved(BaseException):
+    """Stands for a thread that never gets its turn again."""
+
+
+class Notes:
+    """A recorder of marks; one call's thread stops just before its second one."""
+
+    def __init__(self, starved: int) -> None:
+        self.facts: list[dict[str, Any]] = []
+        self.starved = starved
+
+    def mark(self, **facts: Any) -> None:
+        if facts.get("e") == self.starved:
+            raise Starved
+        self.facts.append(facts)
+
+
+def test_headers_are_noted_until_they_are_in_the_recording(tmp_path: Path):
+    notes = Notes(starved=2)
+    host = Host(Spec(1, Shape(), 1, True), notes, tmp_path)
+    host.store = jrnl.create(size=4096, journal="64KiB")
+    for length in (10, 20, 30, 40):
+        try:
+            host.call("write", lambda q, n=length: host.store.volume.write(0, content_of(q, n)))
+        except Starved:
+            continue
+    noted = [[row[0] for row in fact["rows"]] for fact in notes.facts if "e" in fact]
+    assert noted == [[1], [2, 3], [4]]
+
+
+def life_of(*facts: dict[str, Any]) -> World:
+    marks = [event(Call.MARK, first=json.dumps(fact).encode()) for fact in facts]
+    return Life(marks, [64]).world(World(0, {0: (bytes(64),)}))[0]
+
+
+def test_what_an_entry_did_is_unknown_where_a_call_that_never_told_may_have_made_it():
+    def begins(number: int, op: str = "write") -> dict[str, Any]:
+        return {"b": number, "op": op, "v": 0, "o": number, "n": 8}
+
+    ends = {"e": 2, "r": 2, "old": 0, "rows": [[2, 1, 0, 2, 8]]}
+    wanted = bytes(2) + content_of(2, 8) + bytes(54)
+    told = begins(1), {"e": 1, "x": "JournalFull"}, begins(2), ends
+    assert life_of(*told).states == {0: (bytes(64),), 1: (bytes(64),), 2: (wanted,)}
+    later = begins(2), ends, begins(1)
+    assert life_of(*later).states[2] == (wanted,)
+    for op in ("write", "discard"):
+        starved = begins(1, op), begins(2), ends
+        assert life_of(*starved).states == {0: (bytes(64),), 1: None, 2: None}
+    broken = begins(1), begins(2), {"e": 1, "x": "OSError"}, ends
+    assert life_of(*broken).states[2] is None
+    seen = {**ends, "rows": [[1, 1, 0, 1, 8], [2, 1, 0, 2, 8]]}
+    both = bytes(1) + content_of(1, 8)[:1] + content_of(2, 8) + bytes(54)
+    assert life_of(begins(1), begins(2), seen).states[2] == (both,)
+
+
+def lived(tmp_path: Path, states: int, deaf: str = "", seed: int = 0) -> Campaign:
+    run = Campaign(states, 0, 1, seed, tmp_path / "kept", deaf)
+    run.run(1)
+    return run
+
+
+def test_a_sync_that_does_nothing_is_noticed_and_can_be_replayed(tmp_path: Path):
+    run = lived(tmp_path, 3000, "log")
+    assert run.failures, "no flush was missed"
+    folder = Path(run.failures[0].split("--replay ")[1].split()[0])
+    assert campaign.replayed(folder, "log") == 1
+    shutil.rmtree(folder)

@@ -1,0 +1,87 @@
+"""Power cuts below real file systems: what the disk was told is recorded, and cut short.
+
+A store lives on ext4, XFS or btrfs, on a disk that QEMU records; what the disk may hold at some
+moment is then mounted again, and the store opened (F3, docs/testing.md). Needs root, loop devices,
+FUSE, and the Debian packages qemu-utils, libnbd-bin, e2fsprogs, xfsprogs and btrfs-progs.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+from pathlib import Path
+
+import pytest
+
+import jrnl
+from tests.conftest import PROFILE
+from tests.crash import cut_life
+from tests.crash.cut_disk import (
+    SYSTEMS,
+    Disk,
+    check,
+    in_memory,
+    lacking_packages,
+    lacking_right,
+    record,
+    run,
+)
+
+CUTS = {"short": 9, "default": 39, "long": 300}[PROFILE]
+LONG_CUTS = 450
+
+
+def need(name: str) -> None:
+    """Skip where this machine cannot do it; in CI, packages have to be there."""
+    right, packages = lacking_right(name), lacking_packages(name)
+    reasons = [right] if right else []
+    if packages:
+        reasons.append("needs the Debian packages " + ", ".join(packages))
+    if packages and not right and os.environ.get("CI"):
+        pytest.fail(reasons[0])
+    if reasons:
+        pytest.skip("; ".join(reasons))
+
+
+def cut_power(name: str, seed: int, folder: Path, count: int) -> None:
+    """Record a life on a file system, and check what `count` power cuts leave of it."""
+    life = cut_life.live(seed)
+    with in_memory(folder / "memory") as memory:
+        recording = record(memory, name, seed)
+        with Disk(recording, memory) as disk:
+            for cut in disk.cuts(random.Random(seed), count):
+                try:
+                    check(disk, cut, life, memory)
+                except BaseException as error:
+                    kept = folder / "recording"
+                    recording.keep(kept)
+                    drop = "" if cut.drop is None else f" {cut.drop}"
+                    error.add_note(
+                        f"replay: python -m tests.crash.cut_disk {kept} {cut.count}{drop}"
+                    )
+                    raise
+            run("cmp", disk.replay(cut), recording.disk)  # the last one is the end
+
+
+@pytest.mark.parametrize("name", SYSTEMS)
+def test_a_power_cut_below_a_file_system_leaves_a_whole_store(name, seed, tmp_path):
+    need(name)
+    cut_power(name, seed, tmp_path, CUTS)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("name", SYSTEMS)
+def test_many_power_cuts_below_a_file_system_leave_a_whole_store(name, seed, tmp_path):
+    need(name)
+    cut_power(name, seed, tmp_path, LONG_CUTS)
+
+
+def test_a_store_that_never_syncs_is_noticed(seed, tmp_path):
+    """The test of the test: its files are not synced, and what it promised is not there."""
+    need("ext4")
+    life = cut_life.live(seed)
+    with in_memory(tmp_path / "memory") as memory:
+        recording = record(memory, "ext4", seed, "--deaf")
+        with Disk(recording, memory) as disk, pytest.raises((AssertionError, jrnl.JrnlError)):
+            for cut in disk.cuts(random.Random(seed), CUTS):
+                check(disk, cut, life, memory)
