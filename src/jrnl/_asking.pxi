@@ -1,6 +1,6 @@
 # Before entries leave, the Python layer is asked to bring a snapshot on over them.
 #
-# Takes: _signals, _device, _errors
+# Takes: _signals, _device, _errors, _reading
 
 cdef int fold_ask(Core* core, uint64_t seq) noexcept nogil:
     """Have a snapshot at state `seq`, or at a later one: the entries before that may leave."""
@@ -38,7 +38,8 @@ cdef int _call_fold(Core* core, uint64_t seq) noexcept nogil:
     global jrnl_inside
     cdef void* before = jrnl_inside
     with gil:
-        jrnl_inside = <void*>core
+        if not fold_bears_calls(core):
+            jrnl_inside = <void*>core
         try:
             # A batch may ask in its middle: what a handler raises waits until all of it is made.
             _to_the_end(_Asking(<object>core.fold_hook, seq))

@@ -61,8 +61,8 @@ cdef int batch_end(Core* core, Batch* batch, int status) noexcept nogil:
             core.unflushed = batch.unflushed
             core.generation += 1    # whoever has followed up to here goes back
         else:
-            if not core.disk.poisoned:
-                core.disk.poisoned = ENOMEM if status == E_NO_MEMORY else EIO
+            if not core.fault.poisoned:
+                core.fault.poisoned = ENOMEM if status == E_NO_MEMORY else EIO
             if status == E_NO_MEMORY:
                 status = E_POISONED    # something has changed
     free(batch.saved)

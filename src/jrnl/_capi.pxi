@@ -1,6 +1,6 @@
 # For callers in C: the table that include/jrnl.h declares. No Python object is touched in here.
 #
-# Takes: _lock, _reading, _write, _rewind, _lifetime
+# Takes: _lock, _reading, _storage, _lifetime
 
 cdef extern from "include/jrnl.h":
     cdef struct jrnl_engine

@@ -5,14 +5,14 @@
 cdef int poison(Core* core, int status) noexcept nogil:
     """What was to become durable may not be: nothing is written any more until it is reopened."""
     if holds(core, RULE_POISON):
-        core.disk.poisoned = core.disk.error if core.disk.error else EIO
+        core.fault.poisoned = core.fault.error if core.fault.error else EIO
     return status
 
 
 cdef int disk_record(Core* core) noexcept nogil:
     """Have the superblocks name what is so now, durably in every copy."""
     cdef int status
-    if core.disk.poisoned:
+    if core.fault.poisoned:
         return E_POISONED
     status = _call_record(core, core.disk.record)
     if status != OK:
@@ -31,7 +31,7 @@ cdef int _call_record(Core* core, void* record) noexcept nogil:
             _to_the_end(<object>record, CatalogFull)
             return OK
         except BaseException as problem:
-            return _keep_error(problem, &core.disk.error)
+            return _keep_error(problem, &core.fault.error)
         finally:
             jrnl_inside = before
 
@@ -97,7 +97,7 @@ cdef int log_put(Core* core, uint64_t start, uint64_t end) noexcept nogil:
     if status == OK:
         status = device_sync(&core.disk.log, &error)
     if status != OK:
-        core.disk.error = error
+        core.fault.error = error
     return status
 
 
@@ -108,7 +108,7 @@ cdef int log_wait(Core* core) noexcept nogil:
     while disk.writing:
         pthread_cond_wait(disk.commit_done, disk.commit_mutex)
     pthread_mutex_unlock(disk.commit_mutex)
-    return E_POISONED if disk.poisoned else OK
+    return E_POISONED if core.fault.poisoned else OK
 
 
 cdef void log_landed(Core* core, uint64_t seq, uint64_t number, int status) noexcept nogil:
@@ -157,8 +157,9 @@ cdef int log_flush(Core* core, uint64_t target) noexcept nogil:
                 pthread_cond_wait(disk.commit_done, disk.commit_mutex)
             pthread_mutex_unlock(disk.commit_mutex)
             continue
-        if disk.durable_seq >= target or disk.poisoned or core.closed or open_count(core) == 0:
-            status = E_POISONED if disk.poisoned and disk.durable_seq < target else OK
+        if (disk.durable_seq >= target or core.fault.poisoned or core.closed
+                or open_count(core) == 0):
+            status = E_POISONED if core.fault.poisoned and disk.durable_seq < target else OK
             pthread_mutex_unlock(disk.commit_mutex)
             core_unlock(core)
             return status

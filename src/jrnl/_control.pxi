@@ -1,7 +1,7 @@
 # A file store's log, as the Python layer opens, records and closes it.
 #
-# Takes: _lock, _memory, _device, _errors, _ring, _log, _overlay, _commit, _index, _write_back,
-# _leave, _log_keep, _scan, _rewind, _engine
+# Takes: _lock, _memory, _device, _errors, _ring, _log, _overlay, _reclaim, _commit, _suspects,
+# _index, _write_back, _leave, _log_keep, _disk_rewind, _scan, _engine
 
 RULES = {
     "image_sum": RULE_IMAGE_SUM, "group_sum": RULE_GROUP_SUM, "headers_sum": RULE_HEADERS_SUM,
@@ -108,7 +108,7 @@ cdef class Log:
             self.begin_at(first, self.core.ring.tail, tail, self.core.base_seq,
                           self.core.base_time_ns, self.core.created_ns)
             return False
-        if status == E_IO and disk.error == ENDED_EARLY:
+        if status == E_IO and self.core.fault.error == ENDED_EARLY:
             self.begin_at(first, self.core.ring.tail, tail, self.core.base_seq,
                           self.core.base_time_ns, self.core.created_ns)
             return False
@@ -141,7 +141,7 @@ cdef class Log:
             if status == SCAN_WHOLE and images:
                 status = scan_images(self.core, &group)
             free(group.headers)
-        if status == E_CORRUPT or status == E_IO and self.disk.error == ENDED_EARLY:
+        if status == E_CORRUPT or status == E_IO and self.core.fault.error == ENDED_EARLY:
             return None
         if status < 0:
             raise_status(status, self.core)
@@ -205,7 +205,7 @@ cdef class Log:
             part = min(end - position, buffer.length)
             with nogil:
                 status = log_read(self.core, position, buffer.data, part)
-            if status == E_IO and self.disk.error == ENDED_EARLY:
+            if status == E_IO and self.core.fault.error == ENDED_EARLY:
                 break
             raise_status(status, self.core)
             for k in range(0, part, LOG_BLOCK_BYTES):
@@ -366,11 +366,11 @@ cdef class Log:
         if length and offset < self.core.volumes[volume].size:
             touch(&self.core.volumes[volume], offset, min(
                 length, self.core.volumes[volume].size - offset))
-        self.disk.lost_sectors = True
+        self.core.fault.lost_sectors = True
 
     def lost(self):
         """list of [volume, offset, length]: sectors of production that are lost."""
-        if not self.disk.lost_sectors:
+        if not self.core.fault.lost_sectors:
             return []
         return sorted(_lost_in(&self.disk.active) + _lost_in(&self.disk.frozen))
 
@@ -384,7 +384,7 @@ cdef class Log:
             "epoch": disk.epoch,
             "tail": [disk.group_first, core.ring.tail, core.ring.slot_tail, core.base_seq,
                      core.base_time_ns],
-            "lost_production": disk.lost,
+            "lost_production": self.core.fault.lost,
             "durable_number": disk.durable_number,
             "durable_seq": disk.durable_seq,
             "synced_seq": disk.synced_seq,
@@ -454,8 +454,8 @@ cdef class Log:
 
         Too many open files are no such failure: nothing was written then, nor will it be.
         """
-        if not self.disk.poisoned and error != EMFILE and error != ENFILE:
-            self.disk.poisoned = error if error else EIO
+        if not self.core.fault.poisoned and error != EMFILE and error != ENFILE:
+            self.core.fault.poisoned = error if error else EIO
 
     def save_index(self):
         """Write the headers of all closed groups to the index, durably."""
@@ -487,7 +487,7 @@ cdef class Log:
     @property
     def poisoned(self):
         """int: the errno of what poisoned the store, or 0."""
-        return self.disk.poisoned
+        return self.core.fault.poisoned
 
     @property
     def read_only(self):
@@ -531,11 +531,11 @@ cdef class Log:
     @property
     def lost_production(self):
         """bool: whether nobody knows what production holds now."""
-        return self.disk.lost
+        return self.core.fault.lost
 
     @lost_production.setter
     def lost_production(self, bint lost):
-        self.disk.lost = lost
+        self.core.fault.lost = lost
 
     @property
     def in_memory(self):

@@ -54,7 +54,7 @@ cdef int copy_fetch(ImageData* image, uint32_t volume, uint64_t start, uint8_t* 
         status = image_fetch(image, volume, start + k, target + k, part)
         if is_damage(status):
             if image.copy_bad == 0:
-                image.copy_bad_seq = image.core.bad_seq if status == E_CORRUPT else 0
+                image.copy_bad_seq = image.core.fault.entry if status == E_CORRUPT else 0
             image.copy_bad += 1
             memset(target + k, 0, part)
             bad[k // SNAPSHOT_BLOCK_BYTES] = 1
@@ -319,11 +319,11 @@ cdef int stored_write(ImageData* image, ImageData* source, uint32_t volume, uint
             k += block
         if k > first and copy:
             status = device_write(&image.copies[volume], buffer + first, k - first,
-                                  start + first, &core.disk.error)
+                                  start + first, &core.fault.error)
         if k < length:
             k += block
     sums[SUM_BLOCK_SUMS] = sums_own(image, sums, volume, number)
     if status == OK:
         status = device_write(&image.sum_files[volume], <uint8_t*>sums, SUM_BLOCK_BYTES,
-                              number * SUM_BLOCK_BYTES, &core.disk.error)
+                              number * SUM_BLOCK_BYTES, &core.fault.error)
     return status

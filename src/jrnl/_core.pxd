@@ -150,8 +150,6 @@ cdef struct Disk:
     uint64_t cursor          # where its next image goes
     uint64_t first_slot      # of its first entry; the slot head where it is empty
     uint64_t group_max       # bytes
-    uint64_t reserve         # bytes of the log that only a REWIND's group may take
-    bint restoring           # writes keep all before-images, so that their room is known before
     bint always              # each write is durable when it returns
     bint read_only
     pthread_mutex_t* commit_mutex
@@ -190,10 +188,6 @@ cdef struct Disk:
     uint64_t commits
     uint64_t write_backs
     uint64_t off             # rules that a test has switched off, to see that it is noticed
-    bint lost_sectors        # the overlay may have AT_LOST in it
-    bint lost                # production is unknown: a group that it needs is damaged
-    int error                # errno of the last failure
-    int poisoned             # errno of the failure that poisoned it
     void* record             # a Python callable: write the superblocks
     void* finish_copy        # another: finish the oldest copy that is under way
     uint64_t copy_floor      # that copy's state, or NO_SLOT: later entries may not leave the log
@@ -334,6 +328,16 @@ cdef struct Dropped:
     PinData* pin
     ExtentMapData map
 
+# What is wrong: the last failure of a call, and what stays wrong.
+cdef struct Fault:
+    uint64_t entry           # E_CORRUPT, E_DISAGREE: the damaged entry's seq; 0: a snapshot
+    uint64_t offset          # ... the byte in its volume
+    uint64_t pinned          # E_PINNED: the state that is in the way
+    int error                # E_IO: errno of the failure
+    int poisoned             # errno of the failure since which nothing is written; 0: none
+    bint lost                # production is unknown: a group that it needs is damaged
+    bint lost_sectors        # the overlay may have AT_LOST in it
+
 cdef struct Core:
     unsigned long gate_owner     # the thread that makes a piece of a copy, or 0
     void (*reap)(Core* core) noexcept nogil    # frees what was dropped; see core_drop
@@ -380,8 +384,6 @@ cdef struct Core:
     uint64_t since_rewind    # image bytes written since the last rewind or savepoint
     OpenEdit* edits          # the newest first
     uint64_t edit_floor      # slot of the oldest open edit, or NO_SLOT
-    uint64_t bad_seq         # the entry that E_CORRUPT is about; 0: a snapshot
-    uint64_t bad_offset      # ... and there, the byte in its volume
     Live* view               # open live states that expire
     Live* oldest             # the chain of those that keep
     Live* newest
@@ -404,6 +406,7 @@ cdef struct Core:
     uint64_t alias_first
     uint64_t alias_count     # runs
     void* clock              # a Python callable that gives nanoseconds, or NULL
+    Fault fault
     Disk* disk               # NULL in memory stores
 
 # What a volume looked like or looks like: a base, and where it differs from the base.
@@ -526,7 +529,6 @@ cdef class Engine:
     cdef object __weakref__
     cdef void _tell_low(self) noexcept
     cdef const EntryHeader* _entry(self, uint64_t seq) except NULL
-    cdef _stored_bytes(self, const EntryHeader* header, int which)
 
 cdef class VolumeIO:
     cdef Core* core

@@ -14,7 +14,7 @@
     _log         file stores: groups of entries, on disk and in memory
     _pieces      file stores: parts of large images
     _overlay     file stores: what their volumes have not got yet
-    _reading     bytes of production, images held against their checksums
+    _reading     the door for what reads: production's bytes, entries' images
     _extent_map  which bytes come from which entry
     _live        earlier states that follow production
     _keep        what they need of what leaves the journal
@@ -33,17 +33,21 @@
     _log_run     file stores: a run of the log without the bytes
     _log_keep    file stores: which groups may leave, and which have to
     _disk_room   file stores: what fits, and what leaves for it
-    _room        room for an entry, in memory and on disk
+    _room        room for an entry in memory
     _batch       file stores: what takes the entries of one call back
     _disk_write  file stores: the write path
     _disk_batch  file stores: several entries of one call, all or nothing
-    _write       the write path
+    _disk_edit   file stores: a range lent out as a copy
+    _write       the write path in memory
     _edit        a range lent out for writing in place
+    _rewind      production goes back in place
+    _disk_rewind  file stores: their volumes go back, and the log is cut
     _restore     what differs is written onto production
+    _disk_restore  file stores: the same, under an intent
+    _storage     the door for what enters: in memory, or on disk
     _scan        file stores: what an opening finds
     _fold        snapshots go on over what leaves the journal
     _scratch     images that are written to: copy on write
-    _rewind      production goes back in place
     _copy        copies that are made behind the writer's back
     _lifetime    making a core, and taking it down
     _reentry     calls from inside another one on the same thread
@@ -166,13 +170,17 @@ include "_room.pxi"
 include "_batch.pxi"
 include "_disk_write.pxi"
 include "_disk_batch.pxi"
+include "_disk_edit.pxi"
 include "_write.pxi"
 include "_edit.pxi"
+include "_rewind.pxi"
+include "_disk_rewind.pxi"
 include "_restore.pxi"
+include "_disk_restore.pxi"
+include "_storage.pxi"
 include "_scan.pxi"
 include "_fold.pxi"
 include "_scratch.pxi"
-include "_rewind.pxi"
 include "_copy.pxi"
 include "_lifetime.pxi"
 include "_reentry.pxi"

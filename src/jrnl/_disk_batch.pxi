@@ -109,7 +109,7 @@ cdef int span_probe(Core* core, uint32_t volume, uint64_t offset, uint64_t lengt
     if whole and unwritten(core, volume, first, span):
         return OK
     status = sectors_fetch(core, volume, first, buffer, span)
-    return OK if status == E_LOST and whole and not core.disk.lost else status
+    return OK if status == E_LOST and whole and not core.fault.lost else status
 
 
 cdef int writes_probe(Core* core, uint32_t volume, const int64_t* offsets, uint64_t count,
@@ -170,7 +170,7 @@ cdef int disk_write_many(Core* core, uint32_t volume, const int64_t* offsets, ui
         return status
     for k in range(count):
         status = disk_write_one(core, volume, <uint64_t>offsets[k], data + k * length, length,
-                                &batch)
+                                &batch, False)
         if status != OK:
             break
     status = batch_end(core, &batch, status)
@@ -179,14 +179,21 @@ cdef int disk_write_many(Core* core, uint32_t volume, const int64_t* offsets, ui
 
 cdef int disk_fill_zero(Core* core, int kind, uint32_t volume, uint64_t offset,
                         uint64_t length) noexcept nogil:
-    """DISCARD or ZEROES over any length. All is checked but what may fail on the way."""
+    """DISCARD or ZEROES over any length; the range is checked."""
     cdef Batch batch
-    cdef uint64_t piece, blocks = 0
-    cdef int status
+    cdef uint64_t piece = min(length, 4 * core.capacity), blocks = 0
+    cdef int status = disk_check(core)
+    core_tick(core)
+    if status == OK:
+        status = disk_zero_room_check(core, offset, length)
+    if status == OK and core.newest is not NULL:
+        status = keep_reserve(core, length // core.piece_max + 1,
+                              min(piece >> CHUNK_SHIFT, length // core.piece_max) + 1, piece)
+    if status != OK:
+        return status
     if length <= core.piece_max:
         status = disk_zero_one(core, kind, volume, offset, length, NULL)
         return disk_written(core) if status == OK else status
-    status = OK
     if zeroes_cross(core, offset, length):
         status = zeroes_probe(core, volume, offset, length)
         if status == OK:

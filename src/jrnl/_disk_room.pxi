@@ -12,8 +12,8 @@ cdef int plan_evict(LogPlan* plan, uint64_t end) noexcept nogil:
         return E_FULL
     if plan.core.guarded:
         return plan_guarded_evict(plan, end)
-    if end + plan.core.disk.reserve > area + tail:
-        tail = end + plan.core.disk.reserve - area
+    if end + rewind_reserve(plan.core) > area + tail:
+        tail = end + rewind_reserve(plan.core) - area
     if plan.slot_head - plan.slot_tail >= slots:
         slot += slots // 16 + 1
     while number < plan.group_next:
@@ -31,7 +31,7 @@ cdef int plan_evict(LogPlan* plan, uint64_t end) noexcept nogil:
 
 
 cdef int plan_take(LogPlan* plan, uint64_t room) noexcept nogil:
-    """What disk_reserve and disk_take do."""
+    """What disk_reserve and disk_append do."""
     cdef uint64_t cursor, end
     cdef int status
     if plan.core.guarded:
@@ -44,7 +44,7 @@ cdef int plan_take(LogPlan* plan, uint64_t room) noexcept nogil:
             plan_tidy(plan)
         elif end > plan.ram_tail + plan.core.disk.ram_size:
             plan_write_back(plan)
-        elif (end + plan.slack > plan.tail + plan.core.ring.area - plan.core.disk.reserve
+        elif (end + plan.slack > plan.tail + plan.core.ring.area - rewind_reserve(plan.core)
                 or plan.slot_head - plan.slot_tail >= plan.core.ring.slots):
             status = plan_evict(plan, end + plan.slack)
             if status != OK:
@@ -133,6 +133,8 @@ cdef int disk_room_check(Core* core, const int64_t* lengths, uint64_t length,
     """Whether so many writes fit, wherever they begin."""
     cdef LogRun run
     cdef uint64_t k
+    if not may_not_evict(core):
+        return OK
     if core.guarded:
         return guarded_room_check(core, NULL, lengths, length, count)
     if not core.refuse:
@@ -149,6 +151,8 @@ cdef int disk_zero_room_check(Core* core, uint64_t offset, uint64_t length) noex
     """Whether a discard fits, whatever it discards."""
     cdef LogRun run
     cdef uint64_t piece
+    if not may_not_evict(core):
+        return OK
     if core.guarded:
         return guarded_zero_check(core, offset, length)
     if not core.refuse:
@@ -163,8 +167,8 @@ cdef int disk_zero_room_check(Core* core, uint64_t offset, uint64_t length) noex
     return OK
 
 
-cdef int disk_restore_simulate(Core* core, const int64_t* offsets, const int64_t* lengths,
-                               uint64_t count, uint64_t* oldest) noexcept nogil:
+cdef int disk_restore_outcome(Core* core, const int64_t* offsets, const int64_t* lengths,
+                              uint64_t count, uint64_t* oldest) noexcept nogil:
     """The oldest state after writes at offsets[k] of lengths[k], in groups of their own."""
     cdef LogPlan plan
     cdef uint64_t k
@@ -200,9 +204,9 @@ cdef uint64_t evict_target(const Core* core, uint64_t end) noexcept nogil:
     cdef const Disk* disk = core.disk
     cdef uint64_t number = disk.group_first
     cdef uint64_t tail = core.ring.tail + core.ring.area // 16
-    cdef uint64_t slot = core.ring.slot_tail
-    if end + disk.reserve > core.ring.area + tail:
-        tail = end + disk.reserve - core.ring.area
+    cdef uint64_t slot = core.ring.slot_tail, reserve = rewind_reserve(core)
+    if end + reserve > core.ring.area + tail:
+        tail = end + reserve - core.ring.area
     if core.ring.slot_head - core.ring.slot_tail >= core.ring.slots:
         slot += core.ring.slots // 16 + 1
     while number < disk.group_next:
@@ -234,17 +238,11 @@ cdef int disk_evict(Core* core, uint64_t end) noexcept nogil:
     return disk_evict_to(core, number)
 
 
-cdef int disk_reserve(Core* core, uint64_t room, uint64_t* position) noexcept nogil:
-    """Make room for one more entry; nothing of it is claimed yet."""
+cdef int log_place(Core* core, uint64_t room, uint64_t reserve, uint64_t* position) noexcept nogil:
+    """A place for one more entry that leaves `reserve` bytes of the log free."""
     cdef Disk* disk = core.disk
     cdef uint64_t count, cursor, end
     cdef int status
-    if room > disk.ram_size // 2 - 2 * LOG_BLOCK_BYTES:
-        return E_TOO_LARGE
-    if core.guarded:
-        status = disk_reclaim(core, room)
-        if status != OK:
-            return status
     while True:
         count = open_count(core)
         cursor = disk.cursor if count else disk.start + GROUP_HEAD_BYTES
@@ -255,7 +253,7 @@ cdef int disk_reserve(Core* core, uint64_t room, uint64_t* position) noexcept no
                 status = disk_tidy(core)
         elif end > disk.ram_tail + disk.ram_size and holds(core, RULE_RAM_BOUND):
             status = ram_make_room(core)
-        elif (end > disk.tail_named + core.ring.area - disk.reserve and holds(core, RULE_LOG_BOUND)
+        elif (end > disk.tail_named + core.ring.area - reserve and holds(core, RULE_LOG_BOUND)
                 or core.ring.slot_head - core.ring.slot_tail >= core.ring.slots):
             status = disk_evict(core, end)
         else:
@@ -266,6 +264,21 @@ cdef int disk_reserve(Core* core, uint64_t room, uint64_t* position) noexcept no
             return status
 
 
-cdef inline void disk_take(Core* core, uint64_t position, uint64_t room) noexcept nogil:
+cdef int disk_reserve(Core* core, uint64_t room, uint64_t* position) noexcept nogil:
+    """Make room for one more entry; nothing of it is claimed yet."""
+    cdef int status = OK
+    if room > core.disk.ram_size // 2 - 2 * LOG_BLOCK_BYTES:
+        return E_TOO_LARGE
+    if core.guarded:
+        status = disk_reclaim(core, room)
+    return log_place(core, room, rewind_reserve(core), position) if status == OK else status
+
+
+cdef void disk_append(Core* core, EntryHeader* entry, uint64_t room) noexcept nogil:
+    """Publish `entry`: the caller has reserved `room` at entry.position and filled the images."""
+    entry_publish(core, entry)
     core.ring.slot_head += 1
-    core.disk.cursor = position + room
+    core.disk.cursor = entry.position + room
+    core.since_rewind += room
+    if core.watched:
+        watch_room(core, core.disk.cursor - core.ring.tail)

@@ -1,13 +1,12 @@
 # The write path of file stores: images go into the open group, the overlay points at the newest.
 #
-# Takes: _hash, _memory, _ring, _log, _overlay, _commit, _write_back, _log_run, _disk_room, _room,
-# _batch
+# Takes: _hash, _memory, _ring, _log, _overlay, _commit, _write_back, _log_run, _disk_room, _batch
 
 cdef int before_fetch(Core* core, EntryHeader* entry, uint64_t first, uint64_t span, bint whole,
                       uint8_t* image) noexcept nogil:
     """Take the before-image. Where production is lost it never matches its sum: nobody knows it."""
     cdef int status = sectors_fetch(core, entry.volume, first, image, span)
-    if status == E_LOST and whole and not core.disk.lost:
+    if status == E_LOST and whole and not core.fault.lost:
         memset(image, 0, span)
         entry.before_sum = ~hash64(image, span)
         return OK
@@ -17,10 +16,11 @@ cdef int before_fetch(Core* core, EntryHeader* entry, uint64_t first, uint64_t s
 
 
 cdef int disk_write_one(Core* core, uint32_t volume, uint64_t offset, const uint8_t* data,
-                        uint64_t length, Batch* batch) noexcept nogil:
+                        uint64_t length, Batch* batch, bint known_room) noexcept nogil:
     """One WRITE entry. Range and length are checked, the clock is read, the lock is held.
 
-    With a `batch` it can be taken back; NULL where it stands alone.
+    With a `batch` it can be taken back; NULL where it stands alone. With `known_room` it takes the
+    room that was told beforehand: a before-image of zeroes is kept, too.
     """
     cdef Disk* disk = core.disk
     cdef EntryHeader entry
@@ -29,7 +29,7 @@ cdef int disk_write_one(Core* core, uint32_t volume, uint64_t offset, const uint
     cdef uint64_t room = disk_room(core, offset, length), behind = span - lead - length
     cdef bint whole = span == length or (lead == 0 and offset + length
                                          == core.volumes[volume].size)
-    cdef bint fresh = (core.images_mode & IMAGES_BEFORE and whole and not disk.restoring
+    cdef bint fresh = (core.images_mode & IMAGES_BEFORE and whole and not known_room
                        and unwritten(core, volume, first, span))
     cdef uint8_t* image
     cdef uint8_t* before
@@ -68,7 +68,7 @@ cdef int disk_write_one(Core* core, uint32_t volume, uint64_t offset, const uint
     batch_save(core, batch, volume, first, span)
     overlay_put(&disk.active, volume, first, span, entry.position + (image - before))
     touch(&core.volumes[volume], offset, length)
-    core_append(core, &entry, room)
+    disk_append(core, &entry, room)
     return OK
 
 
@@ -100,7 +100,7 @@ cdef int disk_zero_one(Core* core, int kind, uint32_t volume, uint64_t offset,
         entry.flags |= FLAG_AFTER_ZERO
         if core.images_mode & IMAGES_BEFORE:
             entry.flags |= FLAG_BEFORE | FLAG_BEFORE_ZERO
-        core_append(core, &entry, 0)
+        disk_append(core, &entry, 0)
         return OK
     before = image = ram_at(disk, entry.position)
     status = before_fetch(core, &entry, first, span, aligned, before)
@@ -130,7 +130,7 @@ cdef int disk_zero_one(Core* core, int kind, uint32_t volume, uint64_t offset,
         batch_save(core, batch, volume, first, span)
         overlay_put(&disk.active, volume, first, span, after)
         touch(&core.volumes[volume], offset, length)
-    core_append(core, &entry, room)
+    disk_append(core, &entry, room)
     return OK
 
 
@@ -144,12 +144,28 @@ cdef int disk_written(Core* core) noexcept nogil:
 
 
 cdef int disk_write(Core* core, uint32_t volume, uint64_t offset, const uint8_t* data,
-                    uint64_t length) noexcept nogil:
+                    uint64_t length, bint known_room) noexcept nogil:
+    """One WRITE entry; range and length are checked."""
     cdef int status = disk_check(core)
     if status == OK and core.edits is not NULL and edit_overlaps(core, volume, offset, length):
         return E_EDIT
     if status != OK:
         return status
     core_tick(core)
-    status = disk_write_one(core, volume, offset, data, length, NULL)
+    status = disk_write_one(core, volume, offset, data, length, NULL, known_room)
     return disk_written(core) if status == OK else status
+
+
+cdef int disk_note(Core* core, int kind, uint64_t offset, const uint8_t* text,
+                   uint64_t length) noexcept nogil:
+    """A MARK or FLUSH entry. The clock is read."""
+    cdef EntryHeader entry
+    cdef uint64_t room = align_up(length)
+    cdef int status = disk_check(core)
+    if status == OK:
+        status = disk_reserve(core, room, &entry.position)
+    if status != OK:
+        return status
+    note_fill(core, &entry, kind, offset, text, length, ram_at(core.disk, entry.position))
+    disk_append(core, &entry, room)
+    return OK

@@ -1,26 +1,19 @@
-# Edits: a range of production lent out for writing in place, as one journal entry.
+# In memory, edits: a range of production lent out for writing in place, as one journal entry.
 #
 # The entry stands in the ring from the start, with its before-image; the after-image and the sums
 # are set at the end. The lock is held in between, so no other thread sees the range half-written,
 # and eviction stops short of the entry.
 #
-# Takes: _hash, _memory, _ring, _log, _reading, _room, _write
+# Takes: _hash, _memory, _ring, _reading, _room
 
-cdef int edit_begin(Core* core, uint32_t volume, uint64_t offset, uint64_t length) noexcept nogil:
-    """Journal the range and open it. The caller holds the lock until edit_end."""
+cdef int memory_edit_begin(Core* core, uint32_t volume, uint64_t offset,
+                           uint64_t length) noexcept nogil:
+    """Journal the range and open it. The range is checked; the caller holds the lock to the end."""
     cdef EntryHeader entry
     cdef OpenEdit* edit
     cdef uint8_t* target
     cdef uint64_t room = write_room(core, length)
     cdef int status
-    ask_clock(core)
-    status = write_check(core, volume, offset, length)
-    if status != OK:
-        return status
-    if edit_overlaps(core, volume, offset, length):
-        return E_EDIT
-    if core.disk is not NULL:
-        return edit_begin_on_disk(core, volume, offset, length)
     target = core.volumes[volume].data + offset
     edit = <OpenEdit*>calloc(1, sizeof(OpenEdit))
     if edit is NULL:
@@ -31,7 +24,7 @@ cdef int edit_begin(Core* core, uint32_t volume, uint64_t offset, uint64_t lengt
             free(edit)
             return E_NO_MEMORY
     core_tick(core)
-    status = core_reserve(core, room, &entry.position)
+    status = memory_reserve(core, room, &entry.position)
     if status != OK:
         free(edit.old)
         free(edit)
@@ -58,55 +51,13 @@ cdef int edit_begin(Core* core, uint32_t volume, uint64_t offset, uint64_t lengt
         core.edit_floor = edit.slot
     core.edits = edit
     touch(&core.volumes[volume], offset, length)
-    core_append(core, &entry, room)
+    memory_append(core, &entry, room)
     edit.entry = entry
     return OK
 
 
-cdef int edit_begin_on_disk(Core* core, uint32_t volume, uint64_t offset,
-                            uint64_t length) noexcept nogil:
-    """File stores lend a copy, whose content is journaled and written when the edit ends."""
-    cdef int64_t wanted = <int64_t>length
-    cdef OpenEdit* edit
-    cdef int status = disk_check(core)
-    core_tick(core)
-    if status == OK:
-        status = room_check(core, &wanted, 0, 1)
-    if status != OK:
-        return status
-    edit = <OpenEdit*>calloc(1, sizeof(OpenEdit))
-    if edit is NULL:
-        return E_NO_MEMORY
-    edit.volume = volume
-    edit.offset = offset
-    edit.length = length
-    edit.next = core.edits
-    core.edits = edit
-    return OK
-
-
-cdef int edit_end_on_disk(Core* core, uint32_t volume, uint64_t offset,
-                          const uint8_t* content) noexcept nogil:
-    """Close an edit, and write `content`, unless that is NULL."""
-    cdef OpenEdit** link = edit_find(core, volume, offset)
-    cdef OpenEdit* edit = link[0]
-    cdef uint64_t length = edit.length
-    link[0] = edit.next
-    free(edit)
-    if content is NULL:
-        return OK
-    return core_write(core, volume, offset, content, length)
-
-
-cdef OpenEdit** edit_find(Core* core, uint32_t volume, uint64_t offset) noexcept nogil:
-    """Where the edit that begins there hangs: open edits do not overlap."""
-    cdef OpenEdit** link = &core.edits
-    while link[0].volume != volume or link[0].offset != offset:
-        link = &link[0].next
-    return link
-
-
-cdef int edit_end(Core* core, uint32_t volume, uint64_t offset, bint keep) noexcept nogil:
+cdef int memory_edit_end(Core* core, uint32_t volume, uint64_t offset,
+                         bint keep) noexcept nogil:
     """Close an edit; unless `keep`, put the old bytes back first. Its entry stays.
 
     Where the before-image is damaged the bytes stay as the edit left them.

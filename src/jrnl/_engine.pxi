@@ -1,7 +1,7 @@
 # The engine as the Python layer sees it.
 #
-# Takes: _lock, _memory, _errors, _ring, _log, _reading, _asking, _reclaim, _commit, _write_back,
-# _room, _disk_write, _write, _rewind, _lifetime, _reentry
+# Takes: _lock, _memory, _device, _errors, _ring, _reading, _asking, _reclaim, _storage,
+# _lifetime, _reentry
 
 cdef class Trying:
     """``with Trying(lock, seconds) as taken``: a lock, where it can be had in time.
@@ -324,7 +324,7 @@ cdef class Engine:
         """Raise StoreClosed."""
         if self.core.closed:
             raise_status(E_CLOSED, self.core)
-        if self.core.disk is not NULL and self.core.disk.forks != jrnl_forks:
+        if is_forked(self.core):
             raise_status(E_FORKED, self.core)
 
     def check_open(self):
@@ -368,7 +368,7 @@ cdef class Engine:
 
     @property
     def on_disk(self):
-        return self.core.disk is not NULL
+        return on_disk(self.core)
 
     @property
     def write_max(self):
@@ -383,10 +383,7 @@ cdef class Engine:
     @property
     def used(self):
         """int: bytes of the journal that retained entries take, headers and images."""
-        if self.core.disk is not NULL:
-            return self.core.disk.cursor - self.core.ring.tail
-        return ((self.core.ring.slot_head - self.core.ring.slot_tail) * HEADER_BYTES
-                + self.core.ring.used)
+        return journal_used(self.core)
 
     @property
     def time_ns(self):
@@ -454,8 +451,6 @@ cdef class Engine:
         ask_clock(self.core)
         if self.core.closed:
             raise_status(E_CLOSED, self.core)
-        if self.core.disk is not NULL:
-            raise_status(disk_check(self.core), self.core)
         if text is None or text.shape[0] == 0:
             status = core_note(self.core, kind, 0, NULL, 0)
         else:
@@ -463,8 +458,8 @@ cdef class Engine:
         raise_status(status, self.core)
         if made is not None:
             made.append((self.core.seq, self.core.time_ns))
-        if self.core.disk is not NULL and kind != KIND_FLUSH:
-            raise_status(disk_written(self.core), self.core)
+        if kind != KIND_FLUSH:
+            raise_status(entry_made(self.core), self.core)
         return self.core.seq
 
     def flush(self):
@@ -472,12 +467,9 @@ cdef class Engine:
 
         In a file store, `commit` makes it durable.
         """
-        if self.core.unflushed and (self.core.disk is NULL or not self.core.disk.read_only):
-            try:
-                return self.note(KIND_FLUSH)
-            except JournalFull:
-                if self.core.disk is NULL:
-                    raise    # on disk, what there is becomes durable without one
+        if self.core.unflushed:
+            ask_clock(self.core)
+            raise_status(E_CLOSED if self.core.closed else core_note_flush(self.core), self.core)
         return self.core.seq
 
     def commit(self, uint64_t seq):
@@ -487,17 +479,8 @@ cdef class Engine:
         """
         cdef Core* core = self.core
         cdef int status
-        if core.disk is NULL or core.disk.read_only:
-            return
         with nogil:
-            status = disk_check(core)
-            if status == OK:
-                status = log_flush(core, seq)
-            if status == OK:
-                core_lock(core)
-                if not core.closed:
-                    status = disk_tidy(core)
-                core_unlock(core)
+            status = core_commit(core, seq)
         raise_status(status, core)
 
     def expect_rewind(self):
@@ -553,24 +536,15 @@ cdef class Engine:
         """bytes: one image of the entry `seq`, or None where it keeps no such image."""
         cdef const EntryHeader* header = self._entry(seq)
         cdef int which = FLAG_AFTER if after else FLAG_BEFORE
+        cdef const uint8_t* image
+        cdef int status = OK
         raise_status(images_check(self.core, header, which), self.core)
         if not header.flags & which:
             return None
         if header.flags & (FLAG_AFTER_ZERO if after else FLAG_BEFORE_ZERO):
             return bytes(header.length)
-        if self.core.disk is not NULL:
-            return self._stored_bytes(header, which)
-        return PyBytes_FromStringAndSize(
-            <char*>(after_image(self.core, header) if after else before_image(self.core, header)),
-            header.length)
-
-    cdef _stored_bytes(self, const EntryHeader* header, int which):
-        cdef int status = OK
-        cdef const uint8_t* image = disk_image(self.core, header, which, &status)
-        if image is NULL:
-            raise_status(status, self.core)
-        if header.flags & FLAG_SECTORS:
-            image += header.offset % SECTOR_BYTES
+        image = image_at(self.core, header, which, &status)
+        raise_status(status, self.core)
         return PyBytes_FromStringAndSize(<const char*>image, header.length)
 
     def _header_bytes(self, uint64_t seq):
@@ -611,7 +585,7 @@ cdef class Engine:
             return header.seq, None
         if status != E_CORRUPT:
             raise_status(status, self.core)
-        return self.core.bad_seq, f"entry {self.core.bad_seq} does not match its checksum"
+        return self.core.fault.entry, f"entry {self.core.fault.entry} does not match its checksum"
 
     @property
     def compared_bytes(self):
@@ -630,7 +604,7 @@ cdef class Engine:
         if not devices:
             raise_status(E_CLOSED, self.core)
         blocks = _blocks_of_chunks(memory.touched, memory.chunks)
-        if self.core.disk is not NULL:
+        if isinstance(devices[volume], (FileDevice, CallbackDevice)):
             blocks = numpy.union1d(blocks,
                                    _blocks_of_extents(devices[volume].data_extents()))
         return blocks[blocks < (memory.size + BLOCK_BYTES - 1) // BLOCK_BYTES]

@@ -8,8 +8,7 @@ class Moved(JrnlError):
 
 # By status, and by which of its cases it is. The names in braces are what `_facts` gives.
 cdef dict STATUS_ERRORS = {
-    (E_CLOSED, "memory"): (StoreClosed, "the store is closed; create another"),
-    (E_CLOSED, "disk"): (StoreClosed, "the store is closed; open it again"),
+    (E_CLOSED, ""): (StoreClosed, "the store is closed; open it again, or create another"),
     (E_BUSY, ""): (StoreBusy, INSIDE),
     (E_TOO_LARGE, ""): (
         EntryTooLarge,
@@ -39,7 +38,7 @@ cdef dict STATUS_ERRORS = {
         "from a snapshot"),
     (E_LOST, ""): (
         CorruptionError,
-        "the newest bytes of production at {bad_offset} were in a damaged entry and are lost; "
+        "the newest bytes of production at {offset} were in a damaged entry and are lost; "
         "write over them, or restore a snapshot"),
     (E_NO_MEMORY, ""): (MemoryError, "not enough memory; nothing has changed"),
     (E_UNKNOWN, ""): (UnknownPoint, "no such state yet; the newest is {seq}"),
@@ -49,24 +48,24 @@ cdef dict STATUS_ERRORS = {
         "a larger journal or a snapshot keeps states for longer"),
     (E_PINNED, "pin"): (
         PinnedPoint,
-        "state {bad_seq} is pinned, and this rewind would drop it; release the pin, unpin the mark "
+        "state {pinned} is pinned, and this rewind would drop it; release the pin, unpin the mark "
         "or close the pinned view first, or rewind no further than that"),
     (E_PINNED, ""): (
         PinnedPoint,
-        "a view of state {bad_seq}, or a recovery made when production was in it, is open and "
+        "a view of state {pinned}, or a recovery made when production was in it, is open and "
         "needs an entry that this rewind would drop; close it first: store.recoveries has the open "
         "recoveries, and store.delete_recovery(id) closes one"),
     (E_DISAGREE, ""): (
         CorruptionError,
-        "entry {bad_seq} and the snapshot disagree on byte {bad_offset}, which was not written in "
+        "entry {entry} and the snapshot disagree on byte {offset}, which was not written in "
         "between: one of the two is damaged; recover without this snapshot, or from another"),
     (E_CORRUPT, "entry"): (
         CorruptionError,
-        "entry {bad_seq} does not match its checksum; states before it cannot be rebuilt through "
+        "entry {entry} does not match its checksum; states before it cannot be rebuilt through "
         "it, later ones can"),
     (E_CORRUPT, ""): (
         CorruptionError,
-        "the snapshot does not match its checksum at byte {bad_offset}; use another snapshot, or "
+        "the snapshot does not match its checksum at byte {offset}; use another snapshot, or "
         "none"),
     (E_ARGUMENT, ""): (UnknownVolume, "the snapshot leaves this volume out; use another one"),
     (E_BOUNDS, ""): (OutOfBounds, "the range does not lie inside the volume"),
@@ -75,13 +74,11 @@ cdef dict STATUS_ERRORS = {
 
 cdef str _case_of(int status, const Core* core):
     """Which of the cases of a status it is."""
-    if status == E_CLOSED:
-        return "memory" if core.disk is NULL else "disk"
-    if status == E_LOST and core.disk.lost:
+    if status == E_LOST and core.fault.lost:
         return "log"
     if status == E_PINNED and core.reclaim.pins is not NULL:
-        return "pin" if core.bad_seq == core.reclaim.pin_high else ""
-    if status == E_CORRUPT and core.bad_seq:
+        return "pin" if core.fault.pinned == core.reclaim.pin_high else ""
+    if status == E_CORRUPT and core.fault.entry:
         return "entry"
     return ""
 
@@ -89,9 +86,9 @@ cdef str _case_of(int status, const Core* core):
 cdef dict _facts(const Core* core):
     """What messages tell of a core."""
     return {
-        "seq": core.seq, "base_seq": core.base_seq, "bad_seq": core.bad_seq,
-        "bad_offset": core.bad_offset, "write_max": core.write_max, "capacity": core.capacity,
-        "poisoned": os.strerror(core.disk.poisoned) if core.disk is not NULL else "",
+        "seq": core.seq, "base_seq": core.base_seq, "entry": core.fault.entry,
+        "pinned": core.fault.pinned, "offset": core.fault.offset, "write_max": core.write_max, "capacity": core.capacity,
+        "poisoned": os.strerror(core.fault.poisoned),
     }
 
 
@@ -104,7 +101,7 @@ cdef int raise_status(int status, Core* core) except -1:
     if status == E_FULL:
         raise_full(core)
     if status == E_IO:
-        raise_io(core.disk.error, "a file of the store")
+        raise_io(core.fault.error, "a file of the store")
     known = STATUS_ERRORS.get((status, _case_of(status, core)))
     if known is None:
         raise SystemError(f"jrnl does not know its own status {status}; please report this")

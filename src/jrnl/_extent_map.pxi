@@ -410,13 +410,13 @@ cdef inline bint fragment_of(Core* core, const ExtentMapData* map, const EntryHe
     if after:
         whole.source = header.position + before_room(header)
         whole.sum = header.after_sum
-        whole.flags = FRAGMENT_AFTER | FRAGMENT_WHOLE
+        whole.flags = FRAGMENT_AFTER | FRAGMENT_WHOLE | fragments_from(core)
         if header.flags & FLAG_AFTER_ZERO:
             whole.flags |= FRAGMENT_ZERO | FRAGMENT_VERIFIED
     else:
         whole.source = header.position
         whole.sum = header.before_sum
-        whole.flags = FRAGMENT_WHOLE
+        whole.flags = FRAGMENT_WHOLE | fragments_from(core)
         if header.flags & FLAG_BEFORE_ZERO:
             whole.flags |= FRAGMENT_ZERO | FRAGMENT_VERIFIED
     return True
@@ -462,15 +462,13 @@ cdef int fragment_verify_before(Core* core, ExtentMapData* map, Fragment* fragme
     cdef const uint8_t* image = core.images + fragment.source
     cdef int status
     if fragment.flags & FRAGMENT_BAD:
-        core.bad_seq = fragment.seq
+        core.fault.entry = fragment.seq
         return E_CORRUPT
-    if fragment.flags & (FRAGMENT_VERIFIED | FRAGMENT_OWN | FRAGMENT_PRODUCTION):
-        return OK
-    if core.disk is not NULL:
-        return OK    # its image is verified whenever it is read
+    if fragment.flags & (FRAGMENT_VERIFIED | FRAGMENT_OWN | FRAGMENT_PRODUCTION | FRAGMENT_FETCHED):
+        return OK    # what is fetched is verified whenever it is read
     if fragment.flags & FRAGMENT_WHOLE:
         if core.checksum and sum_before(image, fragment.length, next) != fragment.sum:
-            core.bad_seq = fragment.seq
+            core.fault.entry = fragment.seq
             return E_CORRUPT
         fragment.flags |= FRAGMENT_VERIFIED
         return OK
@@ -493,8 +491,7 @@ cdef int fragment_verify_before(Core* core, ExtentMapData* map, Fragment* fragme
 cdef inline const uint8_t* fragment_image(const Core* core,
                                           const Fragment* fragment) noexcept nogil:
     """Where the fragment's bytes lie in the ring, or NULL where they do not."""
-    if (core.disk is not NULL
-            or fragment.flags & (FRAGMENT_ZERO | FRAGMENT_OWN | FRAGMENT_PRODUCTION)):
+    if fragment.flags & (FRAGMENT_ZERO | FRAGMENT_OWN | FRAGMENT_PRODUCTION | FRAGMENT_FETCHED):
         return NULL
     return core.images + fragment.source
 
@@ -548,7 +545,7 @@ cdef inline int fragment_copy(Core* core, const Fragment* fragment, uint64_t ski
                               uint8_t* target, uint64_t length) noexcept nogil:
     if fragment.flags & FRAGMENT_ZERO:
         memset(target, 0, length)
-    elif core.disk is not NULL and not fragment.flags & FRAGMENT_OWN:
+    elif fragment.flags & FRAGMENT_FETCHED and not fragment.flags & FRAGMENT_OWN:
         return fragment_read(core, fragment, skip, target, length)
     else:
         copy_block(target, fragment_bytes(core, fragment) + skip, length)
@@ -600,7 +597,7 @@ cdef int fragment_settle(Core* core, ExtentMapData* map, Fragment* fragment, uin
         if copy_and_sum(own, image, fragment.length, then, True) == fragment.sum:
             fragment.flags |= FRAGMENT_VERIFIED
             return OK
-        core.bad_seq = fragment.seq
+        core.fault.entry = fragment.seq
         return E_CORRUPT
     if next is not NULL:
         fragment_prefetch(core, next)
@@ -654,3 +651,11 @@ cdef int map_check(Core* core, ExtentMapData* map) noexcept nogil:
 cdef inline uint64_t fragment_room(const Fragment* fragment) noexcept nogil:
     """Bytes that it takes once it is settled."""
     return 0 if fragment.flags & FRAGMENT_ZERO else align_up(fragment.length)
+
+
+cdef int map_hold(Core* core, ExtentMapData* map) noexcept nogil:
+    """Verify every image, and have in memory what would be fetched: it is read only once."""
+    cdef int status = map_verify(core, map)
+    if status == OK and fragments_from(core) & FRAGMENT_FETCHED:
+        return map_settle(core, map, 0, map.count, settled_room(map))
+    return status

@@ -1,7 +1,8 @@
 # Folding: before entries leave a journal, the oldest snapshot is brought on over them. Python
 # chooses the snapshot and makes the map (fold.py); this asks it, and writes into the snapshot.
 #
-# Takes: _hash, _kernels, _memory, _device, _ring, _log, _overlay, _extent_map, _stored, _image
+# Takes: _hash, _kernels, _memory, _device, _ring, _log, _overlay, _reading, _extent_map, _stored,
+# _image
 
 # The map, and the snapshot that it is laid over.
 
@@ -41,7 +42,9 @@ cdef int map_scan_within(Core* core, ExtentMapData* map, const ExtentMapData* wa
             covered = map_find(wanted, header.volume, start, end, &stop) is not NULL
             piece.offset = start
             piece.length = <uint32_t>(stop - start)
-            piece.flags = FRAGMENT_WHOLE if piece.length == header.length else 0
+            piece.flags = fragments_from(core)
+            if piece.length == header.length:
+                piece.flags |= FRAGMENT_WHOLE
             if header.flags & FLAG_BEFORE_ZERO:
                 piece.flags |= FRAGMENT_ZERO | FRAGMENT_VERIFIED
             if covered:
@@ -222,7 +225,7 @@ cdef int sums_again(ImageData* image, uint32_t volume, uint64_t number,
         if block * SNAPSHOT_BLOCK_BYTES < size:
             length = block_bytes(image, volume, block)
             status = device_read(&image.copies[volume], content, length,
-                                 block * SNAPSHOT_BLOCK_BYTES, &image.core.disk.error)
+                                 block * SNAPSHOT_BLOCK_BYTES, &image.core.fault.error)
             if status != OK:
                 return status
             sums[k] = hash64(content, length)
@@ -266,7 +269,7 @@ cdef int sectors_write(ImageData* image, const ExtentMapData* map, const Bucket*
             end = fragment.offset + fragment.length
             here = fragment.next
         status = device_write(&image.copies[block.volume], content + (first - start), end - first,
-                              first, &image.core.disk.error)
+                              first, &image.core.fault.error)
         if status != OK:
             return status
     return OK
@@ -281,7 +284,7 @@ cdef int block_advance(ImageData* image, const ExtentMapData* map, const Bucket*
     if not block.head & BLOCK_FULL:
         if again:
             status = device_read(&image.copies[block.volume], content, length, start,
-                                 &image.core.disk.error)
+                                 &image.core.fault.error)
         else:
             status = stored_fetch(image, block.volume, start, content, length)
     return block_fill(image.core, map, block, content) if status == OK else status
@@ -308,13 +311,13 @@ cdef int stored_advance_part(ImageData* image, const ExtentMapData* map, const B
             k += 1
         if status == OK and blocks[first].head & BLOCK_FULL:
             status = device_write(&image.copies[volume], joined, used,
-                                  blocks[first].block << BLOCK_SHIFT, &image.core.disk.error)
+                                  blocks[first].block << BLOCK_SHIFT, &image.core.fault.error)
         elif status == OK:
             status = sectors_write(image, map, &blocks[first], joined)
     if status == OK:
         sums[SUM_BLOCK_SUMS] = sums_own(image, sums, volume, number)
         status = device_write(&image.sum_files[volume], <uint8_t*>sums, SUM_BLOCK_BYTES,
-                              number * SUM_BLOCK_BYTES, &image.core.disk.error)
+                              number * SUM_BLOCK_BYTES, &image.core.fault.error)
     return status
 
 
@@ -348,9 +351,9 @@ cdef int stored_sync(ImageData* image, uint32_t volume) noexcept nogil:
     cdef int status
     if not holds(image.core, RULE_FOLD_SYNC):
         return OK
-    status = device_sync(&image.copies[volume], &image.core.disk.error)
+    status = device_sync(&image.copies[volume], &image.core.fault.error)
     if status == OK:
-        status = device_sync(&image.sum_files[volume], &image.core.disk.error)
+        status = device_sync(&image.sum_files[volume], &image.core.fault.error)
     return status
 
 
@@ -367,7 +370,7 @@ cdef int show_block(ImageData* image, const ExtentMapData* map, const Bucket* fo
         status = block_advance(image, map, folded, True, content)
     else:
         status = device_read(&image.copies[volume], content, length, block << BLOCK_SHIFT,
-                             &image.core.disk.error)
+                             &image.core.fault.error)
         if status == OK and stored_check(image, volume, block, content) == OK:
             return OK
     if status != OK:

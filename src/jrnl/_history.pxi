@@ -1,6 +1,6 @@
 # History: which entries wrote where, what they cost, and where two states differ.
 #
-# Takes: _errors, _look, _ring, _image, _arguments, _engine, _maps, _long, _states
+# Takes: _errors, _look, _ring, _image, _storage, _arguments, _engine, _maps, _long, _states
 
 cdef struct Tally:
     uint64_t[KIND_COUNT] counts  # entries of each kind
@@ -75,7 +75,7 @@ cdef int tally_slots(Core* core, uint64_t first, uint64_t last, int64_t volume,
     Of one `volume` alone, those that change its bytes; -1: all.
     """
     cdef const EntryHeader* header = NULL
-    cdef uint64_t slot, begin, end
+    cdef uint64_t slot
     cdef int status
     memset(tally, 0, sizeof(Tally))
     tally.since_ns = core.base_time_ns
@@ -95,20 +95,9 @@ cdef int tally_slots(Core* core, uint64_t first, uint64_t last, int64_t volume,
         tally.counts[header.kind] += 1
         tally.bytes[header.kind] += header.length
         tally.journal_bytes += HEADER_BYTES + image_room(header)
-    if core.disk is NULL or first == last or volume >= 0:
+    if first == last or volume >= 0:
         return OK
-    # A log's groups have frames and padding: what it took is the distance.
-    begin = header_at(core, first).position
-    end = core.disk.cursor
-    if last < core.ring.slot_head:
-        status = sound_header(core, last, &header)
-        if status != OK:
-            return status
-        end = header.position
-    elif header.position > end:
-        end = header.position    # read-only: a REWIND's entry that stands in memory alone
-    tally.journal_bytes = end - begin
-    return OK
+    return journal_span(core, first, last, &tally.journal_bytes)
 
 
 cdef int compare_block(ImageData* one, ImageData* other, uint32_t volume, uint64_t offset,

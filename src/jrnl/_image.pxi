@@ -1,6 +1,6 @@
 # Images: a base, and a map of where the image differs from it. One read path serves them all.
 #
-# Takes: _hash, _kernels, _memory, _errors, _look, _ring, _overlay, _extent_map, _live, _keep,
+# Takes: _hash, _kernels, _memory, _errors, _look, _ring, _reading, _extent_map, _live, _keep,
 # _stored, _kept
 
 cdef int image_fetch(ImageData* image, uint32_t volume, uint64_t offset, uint8_t* target,
@@ -12,10 +12,7 @@ cdef int image_fetch(ImageData* image, uint32_t volume, uint64_t offset, uint8_t
     if length == 0:
         return OK
     if image.kind == IMAGE_PRODUCTION:
-        if image.core.disk is not NULL:
-            return volume_fetch(image.core, volume, offset, target, length)
-        memmove(target, image.core.volumes[volume].data + offset, length)
-        return OK
+        return production_read(image.core, volume, offset, target, length)
     if image.kind == IMAGE_STORED:
         return stored_fetch(image, volume, offset, target, length)
     if image.kind == IMAGE_KEPT:
@@ -99,9 +96,8 @@ cdef int image_materialise(ImageData* image, uint32_t volume, uint64_t start, ui
         return E_CLOSED
     if image.kind == IMAGE_FROZEN:
         return frozen_materialise(image, volume, start, stop, target)
-    if image.kind == IMAGE_PRODUCTION and image.core.disk is NULL:
-        copy_touched(&image.core.volumes[volume], start, stop, target)
-        return OK
+    if image.kind == IMAGE_PRODUCTION:
+        return production_lay(image.core, volume, start, stop, target)
     return image_fetch(image, volume, start, target + start, stop - start)
 
 
@@ -121,19 +117,6 @@ cdef int map_lay(Core* core, ExtentMapData* map, uint32_t volume, uint64_t first
             if status != OK:
                 return status
     return OK
-
-
-cdef void copy_touched(const VolumeMemory* volume, uint64_t begin, uint64_t stop,
-                       uint8_t* target) noexcept nogil:
-    cdef uint64_t chunk, start, length
-    for chunk in range(begin >> CHUNK_SHIFT, ((stop - 1) >> CHUNK_SHIFT) + 1):
-        if volume.touched[chunk]:
-            start = chunk << CHUNK_SHIFT
-            length = volume.size - start
-            if length > 1 << CHUNK_SHIFT:
-                length = 1 << CHUNK_SHIFT
-            stream_copy(target + start, volume.data + start, length)
-    jrnl_stream_fence()
 
 
 # Frozen images: what a snapshot is made of.
@@ -239,8 +222,8 @@ cdef int frozen_check(const ImageData* image, uint32_t volume, uint64_t block) n
     if length > SNAPSHOT_BLOCK_BYTES:
         length = SNAPSHOT_BLOCK_BYTES
     if hash64(image.data[volume] + start, length) != image.sums[volume][block]:
-        image.core.bad_seq = 0
-        image.core.bad_offset = start
+        image.core.fault.entry = 0
+        image.core.fault.offset = start
         return E_CORRUPT
     return OK
 
@@ -326,7 +309,7 @@ cdef int map_bridge(Core* core, ExtentMapData* out, const ExtentMapData* written
             found = map_find(later, fragment.volume, offset, end, &stop)
             if found is NULL:
                 piece = fragment[0]
-                piece.flags = FRAGMENT_PRODUCTION
+                piece.flags = FRAGMENT_PRODUCTION | fragments_from(core)
                 piece.slot = NO_SLOT
                 piece.source = 0
             else:
@@ -397,8 +380,8 @@ cdef int bridge_check(Core* core, ImageData* base, const ExtentMapData* written,
                 if memcmp(expected, found, stop - offset):
                     while expected[same] == found[same]:
                         same += 1
-                    core.bad_seq = fragment.seq
-                    core.bad_offset = offset + same
+                    core.fault.entry = fragment.seq
+                    core.fault.offset = offset + same
                     return E_DISAGREE
             offset = stop
     return OK
@@ -458,16 +441,14 @@ cdef int image_compare(ImageData* image, uint32_t volume, uint64_t offset, uint6
     """Add to `ranges` where image and production differ in one block of at most BLOCK_BYTES."""
     cdef uint8_t[BLOCK_BYTES] wanted
     cdef uint8_t[BLOCK_BYTES] fetched
-    cdef const uint8_t* present = fetched
+    cdef const uint8_t* present = NULL
     cdef uint64_t longest = image.core.write_max
     cdef int status = image_fetch(image, volume, offset, wanted, length)
     if longest > RESTORE_MAX_BYTES:
         longest = RESTORE_MAX_BYTES
     image.core.compared += length
-    if image.core.disk is NULL:
-        present = image.core.volumes[volume].data + offset
-    elif status == OK:
-        status = volume_fetch(image.core, volume, offset, fetched, length)
+    if status == OK:
+        present = production_at(image.core, volume, offset, fetched, length, &status)
         if status == E_LOST:    # whatever it was, the image's bytes go there
             return range_extend(ranges, offset, offset + length, longest)
     if status != OK:

@@ -93,7 +93,7 @@ cdef int index_read(Core* core, uint64_t head) noexcept nogil:
             count = head - slot
         status = device_read(&core.disk.index, <uint8_t*>&core.headers[place],
                              count * HEADER_BYTES, LOG_HEAD_BYTES + place * HEADER_BYTES,
-                             &core.disk.error)
+                             &core.fault.error)
         if status != OK:
             return status
         slot += count
@@ -209,11 +209,11 @@ cdef int index_save(Core* core) noexcept nogil:
             count = head - slot
         status = device_write(&disk.index, <const uint8_t*>&core.headers[place],
                               count * HEADER_BYTES, LOG_HEAD_BYTES + place * HEADER_BYTES,
-                              &disk.error)
+                              &core.fault.error)
         if status != OK:
             return status
         slot += count
-    status = device_sync(&disk.index, &disk.error)
+    status = device_sync(&disk.index, &core.fault.error)
     if status == OK:
         disk.index_total += index_sums(core, first, head)
         disk.index_slot = head

@@ -203,7 +203,7 @@ cdef void keep_fail(Live* live, int status) noexcept nogil:
     while live is not NULL:
         if live.failed == OK:
             live.failed = status
-            live.bad_seq = live.core.bad_seq
+            live.bad_seq = live.core.fault.entry
         live = live.older
 
 
@@ -326,7 +326,7 @@ cdef int keep_ready(Live* live) noexcept nogil:
     cdef uint64_t head = core.ring.slot_head
     cdef int status
     if live.failed != OK:
-        core.bad_seq = live.bad_seq
+        core.fault.entry = live.bad_seq
         return live.failed
     if core.chain_slot != head:
         if other.first_slot < live.first_slot:

@@ -150,7 +150,7 @@ cdef int kept_ready(Kept* kept) noexcept nogil:
     if core.closed or kept.dead:
         return E_CLOSED
     if kept.failed != OK:
-        core.bad_seq = kept.bad_seq
+        core.fault.entry = kept.bad_seq
         return kept.failed
     if kept.generation != core.generation:
         map_clear(&kept.map)
@@ -171,12 +171,12 @@ cdef int kept_ready(Kept* kept) noexcept nogil:
 cdef int kept_read(Kept* kept, const KeptBlock* place, uint8_t* content) noexcept nogil:
     """Read a block from the file."""
     cdef int status = device_read(&kept.file, content, BLOCK_BYTES, place.position,
-                                  &kept.core.disk.error)
+                                  &kept.core.fault.error)
     if status != OK or not holds(kept.core, RULE_KEPT_SUM):
         return status
     if hash64(content, BLOCK_BYTES) != place.sum:
-        kept.core.bad_seq = 0
-        kept.core.bad_offset = (place.key - 1 & <uint64_t>0xFFFFFFFFFFFF) << BLOCK_SHIFT
+        kept.core.fault.entry = 0
+        kept.core.fault.offset = (place.key - 1 & <uint64_t>0xFFFFFFFFFFFF) << BLOCK_SHIFT
         return E_CORRUPT
     return status
 
@@ -189,7 +189,7 @@ cdef int kept_take(Kept* kept, uint64_t end) noexcept nogil:
     cdef int status
     while kept.length < end:
         status = device_read(&kept.file, <uint8_t*>&batch, sizeof(KeptBatch), kept.length,
-                             &kept.core.disk.error)
+                             &kept.core.fault.error)
         if status != OK:
             return status
         if (batch.magic != KEPT_MAGIC or batch.position != kept.length
@@ -197,8 +197,8 @@ cdef int kept_take(Kept* kept, uint64_t end) noexcept nogil:
                 or batch.sum != seeded_hash64(&batch, BLOCK_BYTES - sizeof(uint64_t),
                                               kept.seed ^ kept.length)
                 or end - kept.length < (batch.count + 1) * BLOCK_BYTES):
-            kept.core.bad_seq = 0
-            kept.core.bad_offset = 0
+            kept.core.fault.entry = 0
+            kept.core.fault.offset = 0
             return E_CORRUPT
         if kept_room(kept, batch.count) != OK:
             return E_NO_MEMORY

@@ -77,7 +77,7 @@ cdef int kept_grow(Kept* kept, uint64_t size) noexcept nogil:
     cdef int status
     if size <= kept.size:
         return OK
-    status = device_extend(&kept.file, size, &kept.core.disk.error)
+    status = device_extend(&kept.file, size, &kept.core.fault.error)
     if status == OK:
         kept.size = size
     return status
@@ -102,11 +102,11 @@ cdef int kept_put(Kept* kept, ImageData* source, KeyList* keys) noexcept nogil:
         status = kept_gather(kept, source, keys.keys + k, part, position, buffer)
         if status == OK:
             status = device_write(&kept.file, buffer, (part + 1) * BLOCK_BYTES, position,
-                                  &kept.core.disk.error)
+                                  &kept.core.fault.error)
         position += (part + 1) * BLOCK_BYTES
         k += part
     if status == OK and holds(kept.core, RULE_KEPT_SYNC):
-        status = device_sync(&kept.file, &kept.core.disk.error)
+        status = device_sync(&kept.file, &kept.core.fault.error)
     free(buffer)
     return kept_take(kept, position) if status == OK else status
 
@@ -122,7 +122,7 @@ cdef int kept_save(Kept* kept, uint64_t last) noexcept nogil:
     for slot in range(core.ring.slot_tail, last):
         if sound_header(core, slot, &header) != OK:
             kept.failed = E_CORRUPT    # it could be of any block
-            kept.bad_seq = core.bad_seq
+            kept.bad_seq = core.fault.entry
             break
         if header.seq > kept.after and changes_bytes(header) and not changes_nothing(header):
             status = keys_add(kept, &keys, header.volume, header.offset, header.length)

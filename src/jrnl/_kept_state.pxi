@@ -40,7 +40,7 @@ cdef class KeptState:
             self.data.size = device.size
             if length:
                 status = kept_take(self.data, length)
-            if status == E_IO and engine.core.disk.error == ENDED_EARLY:
+            if status == E_IO and engine.core.fault.error == ENDED_EARLY:
                 status = E_CORRUPT
             if status != OK:
                 kept_close(self.data)

@@ -163,8 +163,6 @@ cdef int disk_create(Core* core, uint64_t overlay) noexcept nogil:
         disk.group_max = core.ring.area // 32
     if disk.group_max > overlay // 2 - 4 * LOG_BLOCK_BYTES:
         disk.group_max = overlay // 2 - 4 * LOG_BLOCK_BYTES
-    if core.refuse:
-        disk.reserve = LOG_BLOCK_BYTES    # a full log can be rewound, too
     disk.log.descriptor = disk.index.descriptor = -1
     disk.ram_size = overlay
     disk.ram = <uint8_t*>jrnl_map_twice(overlay)

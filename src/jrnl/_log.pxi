@@ -118,7 +118,7 @@ cdef int log_read(Core* core, uint64_t position, uint8_t* target, uint64_t lengt
         if part > length:
             part = length
         status = device_read(&core.disk.log, target, part, LOG_HEAD_BYTES + place,
-                             &core.disk.error)
+                             &core.fault.error)
         target += part
         position += part
         length -= part
@@ -162,7 +162,7 @@ cdef const uint8_t* disk_image(Core* core, const EntryHeader* header, int which,
         image = ram_at(disk, position)
     disk.summed_bytes += length
     if hash64(image, length) != sum and holds(core, RULE_IMAGE_SUM):
-        core.bad_seq = header.seq
+        core.fault.entry = header.seq
         status[0] = E_CORRUPT
         return NULL
     if image == disk.bounce:
@@ -198,6 +198,6 @@ cdef inline int disk_check(const Core* core) noexcept nogil:
     """Whether the store takes writes."""
     if core.disk.forks != jrnl_forks and holds(core, RULE_FORK):
         return E_FORKED
-    if core.disk.poisoned:
+    if core.fault.poisoned:
         return E_POISONED
     return E_READ_ONLY if core.disk.read_only else OK

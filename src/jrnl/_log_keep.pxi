@@ -55,7 +55,7 @@ cdef uint64_t group_kept(Core* core) noexcept nogil:
 
 cdef bint plan_fits(const LogPlan* plan, uint64_t number, uint64_t end) noexcept nogil:
     """Whether one more entry, up to `end`, fits once the groups before `number` have gone."""
-    return (end <= plan_position(plan, number) + plan.core.ring.area - plan.core.disk.reserve
+    return (end <= plan_position(plan, number) + plan.core.ring.area - rewind_reserve(plan.core)
             and plan.slot_head - plan_slot(plan, number) < plan.core.ring.slots)
 
 

@@ -1,6 +1,11 @@
 # A run of the log without the bytes: will it all fit, and what is the oldest state then?
 #
-# Takes: _ring, _log
+# Takes: _ring, _log, _reclaim
+
+cdef inline uint64_t rewind_reserve(const Core* core) noexcept nogil:
+    """Bytes of the log that only a REWIND's group may take: a full one can be rewound, too."""
+    return LOG_BLOCK_BYTES if core.refuse or core.fold or keeps_some(core) else 0
+
 
 cdef struct LogRun:
     uint64_t start
@@ -28,7 +33,7 @@ cdef bint run_take(const Core* core, LogRun* run, uint64_t room) noexcept nogil:
     run.cursor = cursor + room
     run.count += 1
     run.slots += 1
-    return (end <= core.ring.tail + core.ring.area - core.disk.reserve
+    return (end <= core.ring.tail + core.ring.area - rewind_reserve(core)
             and run.slots <= core.ring.slots)
 
 

@@ -1,7 +1,7 @@
 # Maps as the Python layer sees them: where a state's bytes come from.
 #
-# Takes: _errors, _look, _ring, _extent_map, _keep, _image, _disk_room, _restore, _fold,
-# _lifetime, _engine, _chains
+# Takes: _errors, _look, _ring, _extent_map, _keep, _image, _storage, _fold, _lifetime, _engine,
+# _chains
 
 # What reads as one state of all volumes, as far as maps and kept states know it; see Image.
 @cython.no_gc_clear
@@ -272,11 +272,7 @@ def restore_outcome(Engine engine not None, const int64_t[::1] offsets,
     cdef int status = OK
     if count:
         with nogil:
-            if engine.core.disk is not NULL:
-                status = disk_restore_simulate(engine.core, &offsets[0], &lengths[0], count,
-                                               &oldest)
-            else:
-                status = restore_simulate(engine.core, &lengths[0], count, &oldest)
+            status = restore_outcome_of(engine.core, &offsets[0], &lengths[0], count, &oldest)
             for k in range(count):
                 bytes += sector_span(SECTOR_BYTES - 1, <uint64_t>lengths[k])
             if status == OK:

@@ -1,4 +1,6 @@
 # Memory: anonymous mappings that cost only the pages that are touched, and callers' own buffers.
+#
+# Takes: _kernels
 
 cdef extern from *:
     """
@@ -205,3 +207,16 @@ cdef bint _holds_objects(const Py_buffer* view) noexcept:
             return True
         code += 1
     return False
+
+
+cdef void copy_touched(const VolumeMemory* volume, uint64_t begin, uint64_t stop,
+                       uint8_t* target) noexcept nogil:
+    cdef uint64_t chunk, start, length
+    for chunk in range(begin >> CHUNK_SHIFT, ((stop - 1) >> CHUNK_SHIFT) + 1):
+        if volume.touched[chunk]:
+            start = chunk << CHUNK_SHIFT
+            length = volume.size - start
+            if length > 1 << CHUNK_SHIFT:
+                length = 1 << CHUNK_SHIFT
+            stream_copy(target + start, volume.data + start, length)
+    jrnl_stream_fence()

@@ -114,12 +114,12 @@ cdef int run_fetch(Core* core, uint32_t volume, uint64_t offset, uint64_t at, ui
                    uint64_t length) noexcept nogil:
     """Read a run; `at` is where the sector of `offset` lies."""
     if at == AT_NONE:
-        return device_read(&core.disk.volumes[volume], target, length, offset, &core.disk.error)
+        return device_read(&core.disk.volumes[volume], target, length, offset, &core.fault.error)
     if at == AT_ZERO:
         memset(target, 0, length)
         return OK
     if at == AT_LOST:
-        core.bad_offset = offset
+        core.fault.offset = offset
         return E_LOST
     return log_fetch(core, at + offset % SECTOR_BYTES, target, length)
 
@@ -136,7 +136,7 @@ cdef int volume_fetch(Core* core, uint32_t volume, uint64_t offset, uint8_t* tar
     cdef int status
     if disk.forks != jrnl_forks and holds(core, RULE_FORK):
         return E_FORKED
-    if disk.lost:
+    if core.fault.lost:
         return E_LOST
     if disk.active.count == 0 and disk.frozen.count == 0:
         return run_fetch(core, volume, offset, AT_NONE, target, length)

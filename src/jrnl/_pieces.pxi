@@ -128,7 +128,7 @@ cdef int disk_piece(Core* core, const EntryHeader* header, int which, uint64_t s
         if known is not NULL:
             status = pieces_read(core, known, skip, target, length)
             if status == E_CORRUPT:
-                core.bad_seq = header.seq
+                core.fault.entry = header.seq
             return status
     image = disk_image(core, header, which, &status)
     if image is NULL:

@@ -24,6 +24,10 @@ cdef inline bint keeps_some(const Core* core) noexcept nogil:
                              or core.fold_pin_seq != NO_PIN)
 
 
+cdef inline bint may_not_evict(const Core* core) noexcept nogil:
+    return core.refuse or core.edits is not NULL or keeps_some(core)
+
+
 cdef inline bint may_leave(Core* core, uint64_t seq, int64_t time_ns) noexcept nogil:
     """Whether the entries up to `seq`, made at `time_ns`, may leave."""
     if seq > core.reclaim.pin_needs or seq > core.fold_pin_seq:
@@ -46,14 +50,10 @@ cdef inline bint is_beyond(uint64_t slots, uint64_t used, uint64_t slots_max,
     return slots > slots_max or used > bytes_max
 
 
-cdef void watch_room(Core* core) noexcept nogil:
-    """Note when the free room has become low."""
-    cdef uint64_t used = core.ring.used
-    cdef bint low
-    if core.disk is not NULL:
-        used = core.disk.cursor - core.ring.tail
-    low = is_beyond(core.ring.slot_head - core.ring.slot_tail, used, core.reclaim.low_slots,
-                    core.reclaim.low_bytes)
+cdef void watch_room(Core* core, uint64_t used) noexcept nogil:
+    """Note when the free room has become low; `used` bytes of images are taken."""
+    cdef bint low = is_beyond(core.ring.slot_head - core.ring.slot_tail, used,
+                              core.reclaim.low_slots, core.reclaim.low_bytes)
     if low and not core.reclaim.is_low:
         core.reclaim.low_due = True
     core.reclaim.is_low = low
@@ -200,7 +200,7 @@ cdef int ring_run_commit(Core* core, const RingRun* run) noexcept nogil:
 
 
 cdef int guarded_reserve(Core* core, uint64_t room, uint64_t* position) noexcept nogil:
-    """What core_reserve does, where not everything may leave or more than that has to."""
+    """What memory_reserve does, where not everything may leave or more than that has to."""
     cdef RingRun run
     cdef uint64_t seq, generation
     cdef int status
@@ -231,9 +231,6 @@ cdef void pins_count(Core* core) noexcept nogil:
         pin = pin.next
     core.guarded = (reclaim.pins is not NULL or reclaim.least_ns != 0 or reclaim.most_ns != 0
                     or reclaim.start_slots != NO_SLOT or core.fold_pin_seq != NO_PIN)
-    if core.disk is not NULL:
-        # A full log can be rewound, too.
-        core.disk.reserve = LOG_BLOCK_BYTES if core.refuse or core.fold or keeps_some(core) else 0
 
 
 cdef void pin_close(PinData* pin) noexcept nogil:
@@ -300,3 +297,43 @@ cdef int fold_ahead(Core* core, uint32_t volume, uint64_t offset, uint64_t lengt
             break    # from here on the batch's own entries leave, or what is in the way is told
         k += 1
     return fold_ask(core, run.oldest) if run.oldest > core.base_seq else OK
+
+
+# What goes with entries that a rewind drops.
+
+cdef int rewind_check(Core* core, uint64_t to, uint64_t* state) noexcept nogil:
+    cdef Live* live
+    cdef int status, k
+    ask_clock(core)
+    if core.closed:
+        return E_CLOSED
+    if not core.images_mode & IMAGES_BEFORE:
+        return E_NO_BEFORE
+    if core.edits is not NULL:
+        return E_EDIT
+    status = core_resolve(core, to, state)
+    if status != OK or state[0] == core.seq:
+        return status
+    for k in range(2):
+        live = core.newest if k else core.view
+        while live is not NULL:
+            if live.seq > state[0] and not live.dead and not live.closed:
+                core.fault.pinned = live.seq
+                return E_PINNED
+            live = live.older
+    if core.reclaim.pins is not NULL and core.reclaim.pin_high > state[0]:
+        core.fault.pinned = core.reclaim.pin_high
+        return E_PINNED
+    return OK
+
+
+cdef uint64_t rewind_slot(Core* core, uint64_t state, uint64_t first) noexcept nogil:
+    """The slot from which on entries go; a REWIND entry at the end goes too, as an alias."""
+    cdef const EntryHeader* header
+    alias_drop_after(core, state)
+    if first > core.ring.slot_tail:
+        header = header_at(core, first - 1)
+        if header.kind == KIND_REWIND and header_check(core, header, first - 1) == OK:
+            alias_push(core, header.seq)
+            return first - 1
+    return first

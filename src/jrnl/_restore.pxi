@@ -1,32 +1,6 @@
-# A restore: what differs is written onto production, all of it or nothing.
+# In memory, a restore: what differs is written onto production, all of it or nothing.
 #
 # Takes: _ring, _reclaim, _image, _write
-
-cdef int image_write_back(ImageData* image, uint32_t volume, const int64_t* offsets,
-                          const int64_t* lengths, uint64_t count) noexcept nogil:
-    """Journal and write the image's content over the given ranges of production."""
-    cdef uint8_t* content
-    cdef uint64_t k, longest = 0
-    cdef int status = OK
-    for k in range(count):
-        if <uint64_t>lengths[k] > longest:
-            longest = <uint64_t>lengths[k]
-    content = <uint8_t*>malloc(longest + 1)
-    if content is NULL:
-        return E_NO_MEMORY
-    for k in range(count):
-        status = E_CLOSED if image.core.closed else OK    # by a Python clock, in between
-        if status == OK:
-            status = image_fetch(image, volume, <uint64_t>offsets[k], content,
-                                 <uint64_t>lengths[k])
-        if status == OK:
-            status = core_write(image.core, volume, <uint64_t>offsets[k], content,
-                                <uint64_t>lengths[k])
-        if status != OK:
-            break
-    free(content)
-    return status
-
 
 cdef struct Restoring:
     const int64_t* volumes
@@ -47,8 +21,8 @@ cdef void restore_undo(Core* core, uint64_t first, uint64_t seq) noexcept nogil:
     core.generation += 1
 
 
-cdef int restore_simulate(Core* core, const int64_t* lengths, uint64_t count,
-                          uint64_t* oldest) noexcept nogil:
+cdef int memory_restore_outcome(Core* core, const int64_t* lengths, uint64_t count,
+                                uint64_t* oldest) noexcept nogil:
     """The oldest state after `count` writes of lengths[k]: a run of the ring without the bytes."""
     cdef RingRun run
     cdef uint64_t* positions = <uint64_t*>malloc((count + 1) * sizeof(uint64_t))
@@ -81,7 +55,7 @@ cdef int image_restore(ImageData* image, const Restoring* what) noexcept nogil:
     cdef uint8_t* content
     cdef uint8_t* here
     cdef bint ahead
-    cdef int status = restore_simulate(core, what.lengths, what.count, &oldest)
+    cdef int status = memory_restore_outcome(core, what.lengths, what.count, &oldest)
     if status != OK:
         return status
     ahead = oldest > seq or not core.images_mode & IMAGES_BEFORE
@@ -104,8 +78,9 @@ cdef int image_restore(ImageData* image, const Restoring* what) noexcept nogil:
             status = image_fetch(image, <uint32_t>what.volumes[k], <uint64_t>what.offsets[k], here,
                                  length)
         if status == OK:
-            status = core_write(core, <uint32_t>what.volumes[k], <uint64_t>what.offsets[k], here,
-                                length)
+            ask_clock(core)
+            status = memory_write(core, <uint32_t>what.volumes[k], <uint64_t>what.offsets[k], here,
+                                  length)
         if status != OK:
             break
         here += length if ahead else 0

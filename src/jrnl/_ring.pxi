@@ -102,7 +102,7 @@ cdef inline uint64_t header_hash(const Core* core, const EntryHeader* header,
 
 cdef inline int header_check(Core* core, const EntryHeader* header, uint64_t slot) noexcept nogil:
     if core.checksum and header.header_sum != header_hash(core, header, slot):
-        core.bad_seq = damaged_seq(core, slot)
+        core.fault.entry = damaged_seq(core, slot)
         return E_CORRUPT
     return OK
 
@@ -373,7 +373,7 @@ cdef inline int sound_header(Core* core, uint64_t slot, const EntryHeader** out)
     cdef int status = header_check(core, header, slot)
     out[0] = header
     if status == OK and (header.volume >= core.volume_count or header.kind >= KIND_COUNT):
-        core.bad_seq = header.seq    # without checksums, this much can be seen
+        core.fault.entry = header.seq    # without checksums, this much can be seen
         return E_CORRUPT
     return status
 
@@ -417,3 +417,63 @@ cdef uint64_t last_live_seq(const Core* core, uint64_t state) noexcept nogil:
                                                            slot - 1):
         return state
     return header_at(core, slot - 1).seq
+
+
+cdef bint edit_overlaps(const Core* core, uint32_t volume, uint64_t offset,
+                        uint64_t length) noexcept nogil:
+    cdef const OpenEdit* edit = core.edits
+    while edit is not NULL:
+        if edit.volume == volume and offset < edit.offset + edit.length:
+            if edit.offset < offset + length:
+                return True
+        edit = edit.next
+    return False
+
+
+cdef inline void entry_publish(Core* core, EntryHeader* entry) noexcept nogil:
+    """Put `entry`, whose images are filled, behind the newest one; its place is taken next."""
+    cdef uint64_t slot = core.ring.slot_head
+    entry.seq = core.seq + 1
+    entry.time_ns = core.time_ns
+    if core.checksum:
+        entry.flags |= FLAG_SUMMED
+        entry.header_sum = header_hash(core, entry, slot)
+    else:
+        entry.header_sum = 0
+    header_at(core, slot)[0] = entry[0]
+    jrnl_prefetch(<const uint8_t*>(header_at(core, slot) + HEADERS_AHEAD), 1)
+    core.unflushed = entry.kind != KIND_FLUSH
+    core.seq += 1
+
+
+cdef void note_fill(Core* core, EntryHeader* entry, int kind, uint64_t offset, const uint8_t* text,
+                    uint64_t length, uint8_t* image) noexcept nogil:
+    """An entry that changes no byte of a volume; `image` is where its text goes."""
+    entry.offset = offset
+    entry.length = <uint32_t>length
+    entry.volume = 0
+    entry.kind = <uint8_t>kind
+    entry.flags = 0
+    entry.before_sum = 0
+    entry.after_sum = 0
+    if length:
+        entry.flags = FLAG_AFTER
+        memcpy(image, text, length)
+        if core.checksum:
+            entry.after_sum = hash64(text, length)
+
+
+cdef inline int write_check(const Core* core, uint32_t volume, uint64_t offset,
+                            uint64_t length) noexcept nogil:
+    cdef int status = range_check(core, volume, offset, length)
+    if status == OK and length > core.write_max:
+        return E_TOO_LARGE
+    return status
+
+
+cdef OpenEdit** edit_find(Core* core, uint32_t volume, uint64_t offset) noexcept nogil:
+    """Where the edit that begins there hangs: open edits do not overlap."""
+    cdef OpenEdit** link = &core.edits
+    while link[0].volume != volume or link[0].offset != offset:
+        link = &link[0].next
+    return link

@@ -1,17 +1,6 @@
-# The door between memory and disk: room for an entry, its entering, and what leaves for it.
+# In memory: room for an entry, its entering, and what leaves for it.
 #
-# Takes: _memory, _ring, _first_lap, _log, _left, _asking, _reclaim, _log_keep, _disk_room
-
-cdef bint edit_overlaps(const Core* core, uint32_t volume, uint64_t offset,
-                        uint64_t length) noexcept nogil:
-    cdef const OpenEdit* edit = core.edits
-    while edit is not NULL:
-        if edit.volume == volume and offset < edit.offset + edit.length:
-            if edit.offset < offset + length:
-                return True
-        edit = edit.next
-    return False
-
+# Takes: _memory, _ring, _first_lap, _left, _asking, _reclaim
 
 cdef int core_evict_oldest(Core* core) noexcept nogil:
     """Let the oldest entry go, which no open state keeps a copy of."""
@@ -36,11 +25,9 @@ cdef int core_evict_oldest(Core* core) noexcept nogil:
     return OK
 
 
-cdef int core_reserve(Core* core, uint64_t room, uint64_t* position) noexcept nogil:
+cdef int memory_reserve(Core* core, uint64_t room, uint64_t* position) noexcept nogil:
     """Make room for one entry whose images take `room` bytes; nothing is claimed yet."""
     cdef int status
-    if core.disk is not NULL:
-        return disk_reserve(core, room, position)
     if core.guarded or core.edits is not NULL or core.fold or core.newest is not NULL:
         return guarded_reserve(core, room, position)
     while not ring_place(&core.ring, room, position):
@@ -50,63 +37,39 @@ cdef int core_reserve(Core* core, uint64_t room, uint64_t* position) noexcept no
     return OK
 
 
-cdef void core_append(Core* core, EntryHeader* entry, uint64_t room) noexcept nogil:
+cdef void memory_append(Core* core, EntryHeader* entry, uint64_t room) noexcept nogil:
     """Publish `entry`: the caller has reserved `room` at entry.position and filled the images."""
-    cdef uint64_t slot = core.ring.slot_head
-    entry.seq = core.seq + 1
-    entry.time_ns = core.time_ns
-    if core.checksum:
-        entry.flags |= FLAG_SUMMED
-        entry.header_sum = header_hash(core, entry, slot)
-    else:
-        entry.header_sum = 0
-    header_at(core, slot)[0] = entry[0]
-    jrnl_prefetch(<const uint8_t*>(header_at(core, slot) + HEADERS_AHEAD), 1)
-    if core.disk is not NULL:
-        disk_take(core, entry.position, room)
-    else:
-        ring_take(&core.ring, entry.position, room)
-        if core.ring.head >= core.lap_next:
-            first_lap_follow(core)
+    entry_publish(core, entry)
+    ring_take(&core.ring, entry.position, room)
+    if core.ring.head >= core.lap_next:
+        first_lap_follow(core)
     core.since_rewind += room
-    core.unflushed = entry.kind != KIND_FLUSH
-    core.seq += 1
     if core.watched:
-        watch_room(core)
+        watch_room(core, core.ring.used)
 
 
-cdef inline bint may_not_evict(const Core* core) noexcept nogil:
-    return core.refuse or core.edits is not NULL or keeps_some(core)
-
-
-cdef int room_check(Core* core, const int64_t* lengths, uint64_t length,
-                    uint64_t count) noexcept nogil:
-    """Whether `count` writes (of lengths[k], or all of `length`) fit where none may be refused."""
+cdef int memory_room_check(Core* core, uint64_t length, uint64_t count) noexcept nogil:
+    """Whether `count` writes of `length` fit where none may be refused."""
     cdef RingRun run
     cdef uint64_t k
     cdef int status
     if not may_not_evict(core):
         return OK
-    if core.disk is not NULL:
-        return disk_room_check(core, lengths, length, count)
     ring_run_begin(core, &run)
     for k in range(count):
-        status = ring_run_add(core, &run, write_room(core, <uint64_t>lengths[k] if lengths
-                                                     is not NULL else length))
+        status = ring_run_add(core, &run, write_room(core, length))
         if status != OK:
             return status
     return OK
 
 
-cdef int zero_room_check(Core* core, uint32_t volume, uint64_t offset,
-                         uint64_t length) noexcept nogil:
+cdef int memory_zero_check(Core* core, uint32_t volume, uint64_t offset,
+                           uint64_t length) noexcept nogil:
     cdef RingRun run
     cdef uint64_t piece, room
     cdef int status
     if not may_not_evict(core):
         return OK
-    if core.disk is not NULL:
-        return disk_zero_room_check(core, offset, length)
     ring_run_begin(core, &run)
     while length:
         piece = length if length < core.piece_max else core.piece_max
@@ -121,15 +84,9 @@ cdef int zero_room_check(Core* core, uint32_t volume, uint64_t offset,
     return OK
 
 
-cdef void core_expire(Core* core) noexcept nogil:
+cdef void memory_expire(Core* core) noexcept nogil:
     """Let go what is too old, before anybody is shown it."""
     cdef RingRun run
-    if core.closed or core.folding:
-        return
-    if core.disk is not NULL:
-        if disk_check(core) == OK:
-            disk_expire(core)    # a failure poisons the store, which says so when it is written to
-        return
     ring_run_begin(core, &run)
     ring_run_expire(core, &run)
     if run.ring.slot_tail == core.ring.slot_tail or fold_ask(core, run.oldest) == OK:

@@ -198,7 +198,7 @@ cdef int overlay_fill(Core* core, uint64_t after, uint64_t last) noexcept nogil:
         header = header_at(core, k)
         if header.seq == 0:
             if after < seq_before_slot(core, k + 1) <= last:
-                core.disk.lost = True
+                core.fault.lost = True
             continue
         if header.seq <= after or header.seq > last or not changes_bytes(header):
             continue
@@ -211,7 +211,7 @@ cdef int overlay_fill(Core* core, uint64_t after, uint64_t last) noexcept nogil:
             status = images_check(core, header, FLAG_AFTER)
             if status == E_CORRUPT:
                 at = AT_LOST
-                core.disk.lost_sectors = True
+                core.fault.lost_sectors = True
             elif status != OK:
                 return status
         status = overlay_room(&core.disk.active, blocks_touched(first, span))

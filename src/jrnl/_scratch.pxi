@@ -120,9 +120,7 @@ cdef int scratch_apply(ImageData* image, ExtentMapData* changes) noexcept nogil:
     cdef Core* core = image.core
     cdef Fragment* fragment
     cdef uint64_t k, count = image.map.count
-    # In memory what has been verified can be copied; from disk it is read only once.
-    cdef int status = (map_verify(core, changes) if core.disk is NULL
-                       else map_settle(core, changes, 0, changes.count, settled_room(changes)))
+    cdef int status = map_hold(core, changes)
     for k in range(changes.count):
         fragment = &changes.fragments[k]
         if status == OK:

@@ -1,8 +1,8 @@
 # Images as the Python layer sees them: states.
 #
 # Takes: _lock, _memory, _device, _errors, _look, _ring, _extent_map, _live, _keep, _left,
-# _stored, _image, _suspects, _write_back, _restore, _fold, _scratch, _copy, _lifetime,
-# _arguments, _engine, _volume_io, _maps, _long, _kept_state
+# _stored, _image, _suspects, _write_back, _restore, _disk_restore, _fold, _scratch, _copy,
+# _lifetime, _arguments, _engine, _volume_io, _maps, _long, _kept_state
 
 @cython.no_gc_clear
 cdef class Image(_State):
@@ -679,17 +679,13 @@ cdef class Image(_State):
             return first, self.data.core.seq
 
     def write_back(self, uint32_t volume, const int64_t[::1] offsets, const int64_t[::1] lengths):
-        """Journal and write this state over ranges of production. The caller holds the lock."""
+        """On disk, the same. The caller holds the lock, and an intent stands for all of it."""
         cdef uint64_t count = offsets.shape[0]
         cdef int status
         if count == 0:
             return
         with nogil:
-            if self.data.core.disk is not NULL:
-                self.data.core.disk.restoring = True
             status = image_write_back(&self.data, volume, &offsets[0], &lengths[0], count)
-            if self.data.core.disk is not NULL:
-                self.data.core.disk.restoring = False
         raise_status(status, self.data.core)
 
     def _damage(self, uint32_t volume, uint64_t offset, int mask):
@@ -776,7 +772,7 @@ cdef class Image(_State):
                         status = image_fetch(&self.data, volume, start, content,
                                              min(size - start, <uint64_t>SNAPSHOT_BLOCK_BYTES))
                     if status == E_CORRUPT or (status == E_IO
-                                               and core.disk.error == ENDED_EARLY):
+                                               and core.fault.error == ENDED_EARLY):
                         bad.append((volume, start))
                     else:
                         raise_status(status, core)

@@ -45,13 +45,13 @@ cdef int sums_load(ImageData* image, uint32_t volume, uint64_t number) noexcept 
         return OK
     image.sum_number = 0
     status = device_read(&image.sum_files[volume], <uint8_t*>image.sum_block, SUM_BLOCK_BYTES,
-                         number * SUM_BLOCK_BYTES, &image.core.disk.error)
+                         number * SUM_BLOCK_BYTES, &image.core.fault.error)
     if status != OK:
         return status
     if not is_zero(<uint8_t*>image.sum_block, SUM_BLOCK_BYTES) and holds(image.core, RULE_SUMS_SUM):
         if image.sum_block[SUM_BLOCK_SUMS] != sums_own(image, image.sum_block, volume, number):
-            image.core.bad_seq = 0
-            image.core.bad_offset = number * SUM_BLOCK_SUMS * SNAPSHOT_BLOCK_BYTES
+            image.core.fault.entry = 0
+            image.core.fault.offset = number * SUM_BLOCK_SUMS * SNAPSHOT_BLOCK_BYTES
             return E_CORRUPT
     image.sum_number = number + 1
     image.sum_volume = volume
@@ -78,8 +78,8 @@ cdef int stored_check(ImageData* image, uint32_t volume, uint64_t block,
     else:
         good = hash64(content, length) == image.sum_block[block % SUM_BLOCK_SUMS]
     if not good and holds(image.core, RULE_COPY_SUM):
-        image.core.bad_seq = 0
-        image.core.bad_offset = block * SNAPSHOT_BLOCK_BYTES
+        image.core.fault.entry = 0
+        image.core.fault.offset = block * SNAPSHOT_BLOCK_BYTES
         return E_CORRUPT
     return OK
 
@@ -98,7 +98,7 @@ cdef int stored_fetch(ImageData* image, uint32_t volume, uint64_t offset, uint8_
         whole = (end - offset) // SNAPSHOT_BLOCK_BYTES
         if offset == start and whole:
             status = device_read(&image.copies[volume], target, whole * SNAPSHOT_BLOCK_BYTES,
-                                 offset, &image.core.disk.error)
+                                 offset, &image.core.fault.error)
             for k in range(whole):
                 if status == OK:
                     status = stored_check(image, volume, block + k,
@@ -107,7 +107,7 @@ cdef int stored_fetch(ImageData* image, uint32_t volume, uint64_t offset, uint8_
             offset += whole * SNAPSHOT_BLOCK_BYTES
             continue
         status = device_read(&image.copies[volume], content, block_bytes(image, volume, block),
-                             start, &image.core.disk.error)
+                             start, &image.core.fault.error)
         if status == OK:
             status = stored_check(image, volume, block, content)
         if status != OK:

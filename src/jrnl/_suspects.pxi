@@ -91,16 +91,24 @@ cdef int kept_suspects(Kept* kept, ExtentMapData* out) noexcept nogil:
     return written_since(kept.core, kept.after, out) if status == OK else status
 
 
+cdef int lost_production(Core* core, ExtentMapData* out) noexcept nogil:
+    """Add what damage has taken of production, which is nothing in memory."""
+    cdef int status = OK
+    if core.fault.lost:
+        return UNKNOWN_RANGES
+    if core.fault.lost_sectors:
+        status = lost_ranges(core, &core.disk.active, out)
+        if status == OK:
+            status = lost_ranges(core, &core.disk.frozen, out)
+    return status
+
+
 cdef int image_suspects(ImageData* image, ExtentMapData* out) noexcept nogil:
     """Add all ranges in which production may differ from an image. The lock is held."""
     cdef Core* core = image.core
     cdef int status = E_CLOSED if core.closed else OK
-    if status == OK and core.disk is not NULL and core.disk.lost:
-        return UNKNOWN_RANGES
-    if status == OK and core.disk is not NULL and core.disk.lost_sectors:
-        status = lost_ranges(core, &core.disk.active, out)
-        if status == OK:
-            status = lost_ranges(core, &core.disk.frozen, out)
+    if status == OK:
+        status = lost_production(core, out)
     while image is not NULL and status == OK:
         if image.kind == IMAGE_PATCHED:
             status = map_add_ranges(out, &image.map)

@@ -1,6 +1,6 @@
 # A volume's reads and writes: Python's arguments in, one core call, the seq out.
 #
-# Takes: _lock, _memory, _errors, _look, _ring, _reading, _reclaim, _write, _edit, _reentry,
+# Takes: _lock, _memory, _errors, _look, _ring, _reading, _reclaim, _storage, _reentry,
 # _arguments, _engine
 
 cdef enum:
@@ -79,8 +79,8 @@ cdef class VolumeIO:
         else:
             source = <const uint8_t*>PyBytes_AS_STRING(data)
             length = PyBytes_GET_SIZE(data)
-        if self.core.disk is NULL and start < self.size:    # on its way while the lock is taken
-            jrnl_prefetch(self.core.volumes[self.index].data + start, 1)
+        if start < self.size:
+            production_ahead(self.core, self.index, start)    # on its way while the lock is taken
         if not may_enter(self.core):
             if exported:
                 PyBuffer_Release(&view)
@@ -322,7 +322,7 @@ cdef class Edit:
         self.locked = count != 0
         self.thread = PyThread_get_thread_ident()
         try:
-            if volume.core.disk is not NULL:
+            if edit_lends_copy(volume.core):
                 self.lent = MemoryDevice(count)
                 volume.readinto(start, self.lent)
                 memory = memoryview(self.lent)
@@ -357,11 +357,8 @@ cdef class Edit:
         cdef int status = OK
         if self.locked:
             self.locked = False
-            if core.disk is not NULL:
-                status = edit_end_on_disk(core, self.volume.index, self.start,
-                                          self.lent.data if keep else NULL)
-            else:
-                status = edit_end(core, self.volume.index, self.start, keep)
+            status = edit_end(core, self.volume.index, self.start, keep,
+                              NULL if self.lent is None else self.lent.data)
             self.low = take_low(core)
             core_unlock(core)
         return status

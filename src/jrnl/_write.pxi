@@ -1,20 +1,11 @@
-# The write path: copy the old range into the ring, write the header, copy the new data in.
+# In memory: copy the old range into the ring, write the header, copy the new data in.
 #
-# Takes: _hash, _kernels, _memory, _ring, _log, _reading, _extent_map, _keep, _reclaim, _room,
-# _disk_write, _disk_batch
+# Takes: _hash, _kernels, _memory, _ring, _reading, _extent_map, _keep, _reclaim, _room
 
 cdef enum:
     ONE_PASS_MIN_BYTES = 1024    # below this the pass takes longer to begin than it saves
     BATCH_PASS_MIN_BYTES = 512   # ... in a batch, whose blocks are on their way before
     CALL_AHEAD_BYTES = 2048      # how far a single write fetches ahead of itself
-
-
-cdef inline int write_check(const Core* core, uint32_t volume, uint64_t offset,
-                            uint64_t length) noexcept nogil:
-    cdef int status = range_check(core, volume, offset, length)
-    if status == OK and length > core.write_max:
-        return E_TOO_LARGE
-    return status
 
 
 cdef inline bint goes_past(const Core* core) noexcept nogil:
@@ -72,7 +63,7 @@ cdef inline int write_one(Core* core, uint32_t volume, uint64_t offset, const ui
     cdef EntryHeader entry
     cdef uint8_t* target = core.volumes[volume].data + offset
     cdef uint64_t room = write_room(core, length)
-    cdef int status = core_reserve(core, room, &entry.position)
+    cdef int status = memory_reserve(core, room, &entry.position)
     if status != OK:
         return status
     entry.offset = offset
@@ -91,20 +82,13 @@ cdef inline int write_one(Core* core, uint32_t volume, uint64_t offset, const ui
     else:
         write_in_steps(core, &entry, target, data)
     touch(&core.volumes[volume], offset, length)
-    core_append(core, &entry, room)
+    memory_append(core, &entry, room)
     return OK
 
 
-cdef int core_write(Core* core, uint32_t volume, uint64_t offset, const uint8_t* data,
-                    uint64_t length) noexcept nogil:
-    """Write `length` bytes at `offset`; core.seq is the entry's seq afterwards."""
-    cdef int status
-    ask_clock(core)
-    status = write_check(core, volume, offset, length)
-    if status != OK or length == 0:
-        return status
-    if core.disk is not NULL:
-        return disk_write(core, volume, offset, data, length)
+cdef int memory_write(Core* core, uint32_t volume, uint64_t offset, const uint8_t* data,
+                      uint64_t length) noexcept nogil:
+    """One WRITE entry; range and length are checked."""
     jrnl_prefetch(core.volumes[volume].data + offset, 1)    # ends the walk to its page soonest
     jrnl_prefetch_far(core.volumes[volume].data + offset,
                       length if length < JRNL_AHEAD_BYTES else JRNL_AHEAD_BYTES)
@@ -115,38 +99,13 @@ cdef int core_write(Core* core, uint32_t volume, uint64_t offset, const uint8_t*
     return write_one(core, volume, offset, data, length, NULL)
 
 
-cdef int core_write_many(Core* core, uint32_t volume, const int64_t* offsets, uint64_t count,
-                         const uint8_t* data, uint64_t length) noexcept nogil:
-    """`count` writes of `length` bytes each, in order; all are checked before the first is made.
-
-    What a fold runs must not write in between, nor into the room that was found.
-    """
-    cdef int status
-    ask_clock(core)
-    core.sealed += 1
-    status = write_all(core, volume, offsets, count, data, length)
-    core.sealed -= 1
-    return status
-
-
-cdef int write_all(Core* core, uint32_t volume, const int64_t* offsets, uint64_t count,
-                   const uint8_t* data, uint64_t length) noexcept nogil:
+cdef int memory_write_many(Core* core, uint32_t volume, const int64_t* offsets, uint64_t count,
+                           const uint8_t* data, uint64_t length) noexcept nogil:
+    """`count` WRITE entries, all or none; ranges and length are checked."""
     cdef uint64_t k
-    cdef int status = range_check(core, volume, 0, 0)
-    if status != OK or count == 0:
-        return status
-    for k in range(count):
-        status = write_check(core, volume, <uint64_t>offsets[k], length)
-        if status != OK:
-            return status
-        if core.edits is not NULL and edit_overlaps(core, volume, <uint64_t>offsets[k], length):
-            return E_EDIT
-    if length == 0:
-        return OK
-    if core.disk is not NULL:
-        return disk_write_many(core, volume, offsets, count, data, length)
+    cdef int status
     core_tick(core)
-    status = room_check(core, NULL, length, count)
+    status = memory_room_check(core, length, count)
     if status == OK:
         status = keep_reserve(core, count, count, count * length)
     if status == OK and core.fold:
@@ -192,7 +151,7 @@ cdef int zero_one(Core* core, int kind, uint32_t volume, uint64_t offset,
         if core.images_mode & IMAGES_BEFORE and not was_zero:
             room = align_up(length)
         seq = core.seq
-        status = core_reserve(core, room, &entry.position)
+        status = memory_reserve(core, room, &entry.position)
         if status != OK:
             return status
         if seq == core.seq:
@@ -216,7 +175,7 @@ cdef int zero_one(Core* core, int kind, uint32_t volume, uint64_t offset,
         entry.flags |= FLAG_AFTER | FLAG_AFTER_ZERO
     if not was_zero:
         memset(target, 0, length)
-    core_append(core, &entry, room)
+    memory_append(core, &entry, room)
     return OK
 
 
@@ -262,40 +221,21 @@ cdef uint64_t zeroes_pass_by(Core* core, uint32_t volume, uint64_t offset,
     return count * core.piece_max
 
 
-cdef int core_fill_zero(Core* core, int kind, uint32_t volume, uint64_t offset,
-                        uint64_t length) noexcept nogil:
-    """DISCARD or ZEROES over any length, in pieces; all of them fit or none is made."""
-    cdef int status
-    ask_clock(core)
-    core.sealed += length > core.piece_max    # as core_write_many
-    status = zero_all(core, kind, volume, offset, length)
-    core.sealed -= length > core.piece_max
-    return status
-
-
-cdef int zero_all(Core* core, int kind, uint32_t volume, uint64_t offset,
-                  uint64_t length) noexcept nogil:
+cdef int memory_fill_zero(Core* core, int kind, uint32_t volume, uint64_t offset,
+                          uint64_t length) noexcept nogil:
+    """DISCARD or ZEROES over any length, in pieces, all or none; the range is checked."""
     cdef uint64_t piece, looked = 0
-    cdef int status = range_check(core, volume, offset, length)
-    if status != OK or length == 0:
-        return status
-    if core.edits is not NULL and edit_overlaps(core, volume, offset, length):
-        return E_EDIT
-    status = OK if core.disk is NULL else disk_check(core)
+    cdef int status
     core_tick(core)
-    if status == OK:
-        status = zero_room_check(core, volume, offset, length)
+    status = memory_zero_check(core, volume, offset, length)
     if status == OK and core.newest is not NULL:
-        piece = (min(length, 4 * core.capacity) if core.disk is not NULL
-                 else touched_bytes(core, volume, offset, length))
+        piece = touched_bytes(core, volume, offset, length)
         status = keep_reserve(core, length // core.piece_max + 1,
                               min(piece >> CHUNK_SHIFT, length // core.piece_max) + 1, piece)
-    if status == OK and core.fold and core.disk is NULL:
+    if status == OK and core.fold:
         status = fold_ahead(core, volume, offset, length, 0)
     if status != OK:
         return status
-    if core.disk is not NULL:
-        return disk_fill_zero(core, kind, volume, offset, length)
     while length:
         if offset >= looked:
             piece = zeroes_pass_by(core, volume, offset, length, &looked)
@@ -310,47 +250,18 @@ cdef int zero_all(Core* core, int kind, uint32_t volume, uint64_t offset,
     return OK
 
 
-cdef int core_note(Core* core, int kind, uint64_t offset, const uint8_t* text,
-                   uint64_t length) noexcept nogil:
-    """An entry that changes no byte of a volume: MARK (with its name), FLUSH, REWIND.
-
-    The caller has asked the clock.
-    """
-    core_tick(core)
-    return note_now(core, kind, offset, text, length)
-
-
-cdef int note_now(Core* core, int kind, uint64_t offset, const uint8_t* text,
-                  uint64_t length) noexcept nogil:
-    """The same at the time of the last tick."""
+cdef int memory_note(Core* core, int kind, uint64_t offset, const uint8_t* text,
+                     uint64_t length) noexcept nogil:
+    """A MARK, FLUSH or REWIND entry. The clock is read."""
     cdef EntryHeader entry
     cdef uint64_t room = align_up(length)
-    cdef uint8_t* image
-    cdef int status = OK
-    if core.disk is NULL and kind == KIND_REWIND and ring_place(&core.ring, room, &entry.position):
+    cdef int status
+    if kind == KIND_REWIND and ring_place(&core.ring, room, &entry.position):
         pass    # in what the rewind has just left: no rule and no fold stands in its way
     else:
-        status = core_reserve(core, room, &entry.position)
-    if status != OK:
-        return status
-    image = (core.images + entry.position if core.disk is NULL
-             else ram_at(core.disk, entry.position))
-    entry.offset = offset
-    entry.length = <uint32_t>length
-    entry.volume = 0
-    entry.kind = <uint8_t>kind
-    entry.flags = 0
-    entry.before_sum = 0
-    entry.after_sum = 0
-    if core.disk is not NULL and kind == KIND_REWIND:
-        entry.before_sum = last_live_seq(core, offset)
-    if length:
-        entry.flags = FLAG_AFTER
-        memcpy(image, text, length)
-        if core.checksum:
-            entry.after_sum = hash64(text, length)
-    core_append(core, &entry, room)
+        status = memory_reserve(core, room, &entry.position)
+        if status != OK:
+            return status
+    note_fill(core, &entry, kind, offset, text, length, core.images + entry.position)
+    memory_append(core, &entry, room)
     return OK
-
-
-# Will it fit? A journal of which not all may leave refuses a batch whole.

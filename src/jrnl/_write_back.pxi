@@ -36,7 +36,7 @@ cdef bint unwritten(Core* core, uint32_t volume, uint64_t first, uint64_t span) 
     """Whether production has nothing but zeroes there, for nobody ever wrote to it."""
     cdef uint64_t block = first >> BLOCK_SHIFT, last = (first + span - 1) >> BLOCK_SHIFT
     cdef Disk* disk = core.disk
-    if disk.lost or disk.forks != jrnl_forks:
+    if core.fault.lost or disk.forks != jrnl_forks:
         return False
     while block <= last:
         if not core.volumes[volume].touched[block >> (CHUNK_SHIFT - BLOCK_SHIFT)]:
@@ -75,7 +75,7 @@ cdef int gather_write(Gather* gather) noexcept nogil:
     fill_hole(gather.core, gather.volume, gather.offset, gather.length
               if gather.offset + gather.length <= size else size - gather.offset)
     status = device_write_parts(&gather.core.disk.volumes[gather.volume], gather.parts,
-                                gather.count, gather.offset, &gather.core.disk.error)
+                                gather.count, gather.offset, &gather.core.fault.error)
     gather.count = 0
     gather.length = 0
     gather.scratch_used = 0
@@ -173,7 +173,7 @@ cdef int volumes_sync(Core* core) noexcept nogil:
     cdef int status
     for k in range(core.volume_count):
         if core.disk.dirty[k]:
-            status = device_sync(&core.disk.volumes[k], &core.disk.error)
+            status = device_sync(&core.disk.volumes[k], &core.fault.error)
             if status != OK:
                 return poison(core, status)
             core.disk.dirty[k] = False
@@ -199,7 +199,7 @@ cdef void keep_lost(Core* core) noexcept nogil:
     cdef OverlayBlock* block
     cdef uint64_t k
     cdef int sector
-    if not disk.lost_sectors:
+    if not core.fault.lost_sectors:
         return
     for k in range(disk.frozen.mask + 1):
         for sector in range(BLOCK_SECTORS):
@@ -262,7 +262,7 @@ cdef int write_back_all(Core* core) noexcept nogil:
 cdef int disk_tidy(Core* core) noexcept nogil:
     """Write back lazily: from half of the memory on, and what a later group has recorded."""
     cdef Disk* disk = core.disk
-    if disk.poisoned or open_count(core):
+    if core.fault.poisoned or open_count(core):
         return OK
     if is_frozen(disk):
         if disk.recorded_number >= disk.frozen_number:

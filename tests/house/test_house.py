@@ -64,7 +64,7 @@ def test_a_file_of_the_core_uses_only_what_stands_before_it_and_what_it_says_tha
 @pytest.mark.parametrize(
     ("file", "call", "fault"),
     [
-        ("_ring", "core_write", "_ring uses core_write of _write, which comes after it"),
+        ("_ring", "core_write", "_ring uses core_write of _storage, which comes after it"),
         ("_kept", "ring_take", None),  # it takes _ring already
         ("_hash", "jrnl_lap_end", "_hash uses jrnl_lap_end of _first_lap, which comes after it"),
         ("_capi", "fold_ask", "_capi does not say that it takes _asking (fold_ask)"),
@@ -85,7 +85,25 @@ def test_what_a_file_takes_no_more_and_what_is_defined_twice_is_found():
     assert list(found) == ["_ring says that it takes _lock, and does not"]
     twice = core_graph.read("_ring", path.read_text() + "\ncdef int core_write(int n):\n    pass\n")
     found = core_graph.faults(units | {"_ring": twice}, order)
-    assert "_ring and _write both define core_write" in list(found)
+    assert "_ring and _storage both define core_write" in list(found)
+
+
+def asks_where(texts: dict[str, str]) -> dict[str, int]:
+    """How often each file asks whether a store is on disk, but for the door between the two."""
+    asked = {name: len(re.findall(r"\bdisk is (?:not )?NULL|\bon_disk\(", text))
+             for name, text in texts.items()}  # fmt: skip
+    door = ("_reading", "_storage")
+    made = {"_lifetime": 4, "_engine": 2}  # it is made and freed there; and Python may ask
+    return {name: count for name, count in asked.items()
+            if name not in door and count > made.get(name, 0)}  # fmt: skip
+
+
+def test_nothing_but_the_door_asks_whether_a_store_is_on_disk():
+    texts = {path.stem: path.read_text() for path in SOURCE.glob("*.pxi")}
+    assert asks_where(texts) == {}
+    planted = "\n    if core.disk is not NULL:\n"
+    assert asks_where({**texts, "_fold": texts["_fold"] + planted}) == {"_fold": 1}
+    assert asks_where({**texts, "_engine": texts["_engine"] + planted}) == {"_engine": 3}
 
 
 @pytest.mark.parametrize("path", [*MODULES, *CYTHON, *TESTS], ids=name_of)

@@ -1,0 +1,186 @@
+# On disk, rewind: the volumes' files go back, and only when they are there, durably, are the entries
+# cut and their blocks used again (R10). Of what the files have not got nothing has to go back. Until
+# then an opening after a crash redoes what the files may lack; where something durable says that
+# they have got entries that are to go, a durable intent has to say so first.
+#
+# Takes: _device, _ring, _log, _overlay, _extent_map, _keep, _left, _reclaim, _commit, _kept_save,
+# _index, _write_back, _disk_room
+
+cdef int rewind_settle(Core* core, uint64_t state, uint64_t first) noexcept nogil:
+    """Have the state that is to stay durable, whose newest entry is before slot `first`.
+
+    Before an intent all is: an opening that does it again has to find the seqs that were given out.
+    """
+    cdef int status
+    if core.fault.lost or core.fault.lost_sectors:
+        return write_back_all(core)    # what is lost stays in the overlay
+    status = log_wait(core)
+    if status == OK and (first > core.disk.first_slot or state < core.disk.named_seq):
+        status = log_commit(core)
+    return status
+
+
+cdef int overlay_until(Core* core, Overlay* overlay, uint64_t stop) noexcept nogil:
+    """An overlay of what the volumes' files have not got of the entries before slot `stop`."""
+    cdef uint64_t k = 0, first, span
+    cdef const EntryHeader* header
+    cdef int status = overlay_create(overlay)
+    if status == OK:
+        status = find_slot_after(core, core.disk.synced_seq, False, &k)
+    while status == OK and k < stop:
+        header = header_at(core, k)
+        k += 1
+        if not changes_bytes(header):
+            continue
+        first = sector_start(header.offset)
+        span = image_length(header)
+        status = overlay_room(overlay, blocks_touched(first, span))
+        if status == OK:
+            overlay_put(overlay, header.volume, first, span,
+                        AT_ZERO if header.flags & FLAG_AFTER_ZERO
+                        else header.position + before_room(header))
+    return status
+
+
+cdef void overlay_replace(Core* core, Overlay* overlay) noexcept nogil:
+    """Readers see `overlay` from now on; where it is empty, the files have all there is."""
+    cdef Disk* disk = core.disk
+    if overlay.count == 0:
+        disk.synced_seq = disk.rewound_follows
+    disk.tried_seq = min(disk.tried_seq, disk.rewound_follows)
+    if not core.fault.lost_sectors:    # all has been written back then, but what is lost
+        overlay_swap(&disk.active, overlay)
+    free(overlay.blocks)
+    overlay_clear(&disk.frozen)
+
+
+cdef int disk_rewind(Core* core, uint64_t state, RewindResult* result) noexcept nogil:
+    cdef uint64_t first = 0, slot
+    cdef Overlay overlay
+    cdef int status = disk_check(core)
+    memset(&overlay, 0, sizeof(Overlay))
+    if status == OK:
+        status = find_slot_after(core, state, False, &first)
+    if status == OK:
+        status = rewind_settle(core, state, first)
+    if status == OK:
+        status = map_scan(core, &core.scratch, first, core.ring.slot_head, False)
+    if status == OK:
+        status = map_check(core, &core.scratch)    # all of it can be read, before anything changes
+    if status == OK and core.guarded:
+        status = rewind_room(core, first)
+    if status == OK:
+        status = overlay_until(core, &overlay, first)
+    if status == OK:
+        status = kept_rewound(core, state, &core.scratch)
+    if status == OK:
+        left_rewound(core, state, &core.scratch)
+        status = disk_undo(core, state)
+    if status == OK:
+        result.entries = core.ring.slot_head - first
+        result.bytes = core.scratch.bytes
+    map_clear(&core.scratch)
+    if status != OK:
+        free(overlay.blocks)
+        return status
+    slot = rewind_slot(core, state, first)
+    core.ring.slot_head = slot
+    core.disk.rewound_follows = last_live_seq(core, state)
+    overlay_replace(core, &overlay)
+    disk_cut(core, slot)
+    keep_rewound(core, slot)
+    core.disk.undo = False
+    core.disk.epoch += 1
+    core.disk.rewound_to = state
+    core.disk.rewound_seq = core.seq + 1
+    core_tick(core)
+    core.disk.rewound_time_ns = core.time_ns
+    core.generation += 1
+    fold_forget(core)
+    core.disk.durable_seq = core.seq + 1
+    status = disk_record(core)
+    if status == OK:
+        status = note_rewind(core, state)
+    if status == OK:
+        pins_follow(core, state)
+    core.since_rewind = 0
+    result.seq = core.seq
+    return status
+
+
+cdef int disk_undo(Core* core, uint64_t state) noexcept nogil:
+    """Put the volumes' files back where they may have got what the scratch map undoes."""
+    cdef Disk* disk = core.disk
+    cdef int status = OK
+    if state < disk.named_seq or disk.undo:
+        disk.undo = True
+        disk.undo_to = state
+        if holds(core, RULE_UNDO_INTENT):
+            status = disk_record(core)
+    if status == OK and (state < disk.tried_seq or not holds(core, RULE_TRIED_SEQ)):
+        status = undo_volumes(core)
+    return status
+
+
+cdef int note_rewind(Core* core, uint64_t state) noexcept nogil:
+    """The REWIND entry, which has room even where a log that refuses is full.
+
+    What leaves though there is room waits for the next entry: the rewind is done, and cannot fail.
+    """
+    cdef EntryHeader entry
+    cdef int status = log_place(core, 0, 0, &entry.position)
+    if status != OK:
+        return status
+    note_fill(core, &entry, KIND_REWIND, state, NULL, 0, NULL)
+    entry.before_sum = last_live_seq(core, state)
+    disk_append(core, &entry, 0)
+    return OK
+
+
+cdef int undo_volumes(Core* core) noexcept nogil:
+    """Write the scratch map, whole sectors of before-images, into the volumes' files.
+
+    What entries after `tried_seq` overwrote is there still. It must not be written again: torn by a
+    crash that takes these entries, too, nothing would make it whole.
+    """
+    cdef uint8_t[BLOCK_BYTES] content
+    cdef const Fragment* fragment
+    cdef uint64_t k
+    cdef int status
+    for k in range(core.scratch.count):
+        fragment = &core.scratch.fragments[k]
+        if fragment.seq > core.disk.tried_seq and holds(core, RULE_TRIED_SEQ):
+            continue
+        status = fragment_copy(core, fragment, 0, content, fragment.length)
+        if status == OK:
+            core.disk.dirty[fragment.volume] = True
+            fill_hole(core, fragment.volume, fragment.offset, fragment.length)
+            status = device_write(&core.disk.volumes[fragment.volume], content, fragment.length,
+                                  fragment.offset, &core.fault.error)
+        if status != OK:
+            return poison(core, status)
+    return volumes_sync(core) if holds(core, RULE_UNDO_SYNC) else OK
+
+
+cdef void disk_cut(Core* core, uint64_t slot) noexcept nogil:
+    """Forget the entries from `slot` on, and the groups that hold nothing else."""
+    cdef Disk* disk = core.disk
+    core.ring.slot_head = slot
+    while disk.group_next > disk.group_first:
+        if group_at(disk, disk.group_next - 1).slot < slot:
+            break
+        disk.group_next -= 1
+        disk.start = group_at(disk, disk.group_next).position
+    disk.cursor = disk.start
+    disk.first_slot = slot
+    disk.ram_tail = min(disk.ram_tail, disk.start) if disk.active.count else disk.start
+    disk.frozen_end = disk.ram_tail
+    disk.frozen_number = disk.group_next
+    disk.durable_number = disk.group_next
+    disk.recorded_number = disk.group_next
+    disk.bounce_length = 0
+    if disk.index_slot > slot:
+        disk.index_total -= index_sums(core, slot, disk.index_slot)
+        disk.index_slot = slot
+        disk.index_number = disk.group_next
+        disk.index_position = disk.start
