@@ -15,11 +15,13 @@ ifneq ($(call on,$(JRNL_SANITIZE)),)
 VARIANT := sanitize
 else ifneq ($(call on,$(JRNL_DEBUG)),)
 VARIANT := debug
+else ifneq ($(call on,$(JRNL_SABOTAGE)),)
+VARIANT := sabotage
 else
 VARIANT := release
 endif
 VENV := .venv$(patsubst %,-%,$(filter-out release,$(VARIANT)))
-export JRNL_DEBUG JRNL_SANITIZE
+export JRNL_DEBUG JRNL_SANITIZE JRNL_SABOTAGE
 
 RUN := $(VENV)/bin/python
 PIP := $(VENV)/bin/python -m pip --quiet --disable-pip-version-check
@@ -41,7 +43,8 @@ SOURCES := pyproject.toml setup.py MANIFEST.in \
 	$(shell find src/jrnl -name __pycache__ -prune -o \( -type f -o -type d \) -print)
 
 .DELETE_ON_ERROR:
-.PHONY: help demo test long crash soak debug-test sanitize sanitize-quick bench bench-smoke lint dist clean
+.PHONY: help demo test long sabotage crash soak debug-test sanitize sanitize-quick bench bench-smoke \
+	lint dist clean
 
 help:
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -54,6 +57,9 @@ test: $(VENV)/.built $(VENV)/.test  ## run the test suite (about five minutes on
 
 long: $(VENV)/.built $(VENV)/.test  ## run the tests that take longer
 	$(PYTEST) tests -m long $(SIDE_BY_SIDE) $(ARGS)
+
+sabotage:  ## take each rule of stores on disk away, in a build for it: is it missed?
+	$(MAKE) test JRNL_SABOTAGE=1 ARGS="-m sabotage $(ARGS)"
 
 crash: $(VENV)/.built $(VENV)/.test  ## cut the power of stores on disk 200,000 ways, and damage them
 	$(RUN) -m tests.crash.campaign --states $(or $(STATES),200000) --damages $(or $(DAMAGES),1) \
@@ -72,7 +78,7 @@ debug-test:  ## run the test suite on a build with bounds checks and assertions
 
 # Not the tests of the crash benches themselves, nor a thousand interleavings of the same few calls.
 QUICK := $(addprefix --ignore=tests/,protocol core/test_reentry.py docs/test_readme.py crash/recorded \
-	$(addprefix crash/test_,kill.py power_cut.py sabotage.py crash.py interleave.py))
+	$(addprefix crash/test_,kill.py power_cut.py crash.py interleave.py))
 
 sanitize-quick:  ## the same without the tests that take longest
 	$(MAKE) sanitize ARGS="$(QUICK) $(ARGS)"
@@ -104,7 +110,7 @@ dist: $(VENV)/.lint  ## build the sdist, the wheel from it, and check the wheel 
 	cp ci/check_installed.py "$$scratch" && cd "$$scratch" && venv/bin/python check_installed.py
 
 clean:  ## remove the environments and all that was built
-	rm -rf .venv .venv-debug .venv-sanitize build dist src/*.egg-info
+	rm -rf .venv .venv-debug .venv-sanitize .venv-sabotage build dist src/*.egg-info
 	rm -rf .benchmarks .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -prune -exec rm -rf {} +
 

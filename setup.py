@@ -8,6 +8,10 @@ JRNL_SANITIZE=1
     The debug build under AddressSanitizer and UndefinedBehaviorSanitizer. Python itself knows
     neither, so their libraries must be preloaded: `make sanitize` does that.
 
+JRNL_SABOTAGE=1
+    A build in which tests can take the core's rules away, to see that each one is missed: `make
+    sabotage` runs them.
+
 Each variant builds in a folder of its own, so that none takes up another's objects.
 """
 
@@ -24,17 +28,22 @@ def switched_on(variable: str) -> bool:
 
 SANITIZE = switched_on("JRNL_SANITIZE")
 DEBUG = SANITIZE or switched_on("JRNL_DEBUG")
-VARIANT = "sanitize" if SANITIZE else "debug" if DEBUG else "release"
+SABOTAGE = switched_on("JRNL_SABOTAGE")
+if SABOTAGE and DEBUG:
+    raise SystemExit("JRNL_SABOTAGE is a variant of its own: without JRNL_DEBUG, JRNL_SANITIZE")
+VARIANT = "sanitize" if SANITIZE else "debug" if DEBUG else "sabotage" if SABOTAGE else "release"
 BUILD_FOLDER = f"build/{VARIANT}"
 
 # Type-based alias analysis is off: the core reads and writes headers through byte pointers.
-compile_args = ["-g1", "-fno-strict-aliasing"]
+compile_args = ["-g1", "-fno-strict-aliasing", "-O3" if VARIANT == "release" else "-O1"]
 link_args = []
 if DEBUG:
-    compile_args += ["-O1", "-UNDEBUG", "-DJRNL_DEBUG"]
+    compile_args += ["-UNDEBUG", "-DJRNL_DEBUG"]
 else:
     # CYTHON_WITHOUT_ASSERTIONS makes Cython's `assert` cost what C's does under NDEBUG: nothing.
-    compile_args += ["-O3", "-DNDEBUG", "-DCYTHON_WITHOUT_ASSERTIONS"]
+    compile_args += ["-DNDEBUG", "-DCYTHON_WITHOUT_ASSERTIONS"]
+if SABOTAGE:
+    compile_args += ["-DJRNL_SABOTAGE"]
 if SANITIZE:
     sanitizers = ["-fsanitize=address,undefined", "-fno-sanitize-recover=undefined"]
     compile_args += [*sanitizers, "-fno-omit-frame-pointer"]

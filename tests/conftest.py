@@ -53,6 +53,7 @@ def pytest_runtest_makereport(item: pytest.Item) -> pytest.TestReport:
 
 def replay_command(item: pytest.Item) -> str:
     profile = "" if PROFILE == "default" else f"JRNL_TEST_PROFILE={PROFILE} "
-    marker = " -m long" if item.get_closest_marker("long") else ""
+    marked = [name for name in ("long", "sabotage") if item.get_closest_marker(name)]
+    marker = "".join(f" -m {name}" for name in marked)
     seed = item.config.option.hypothesis_seed
     return f"{profile}python -m pytest '{item.nodeid}'{marker} --hypothesis-seed={seed}"

@@ -1,6 +1,6 @@
 # File stores: what undoes the entries of one call, so that all of them are made or none.
 #
-# Takes: _ring, _log, _overlay
+# Takes: _rules, _ring, _overlay
 
 cdef struct Batch:
     uint64_t slot                # of its first entry
@@ -46,7 +46,7 @@ cdef int batch_end(Core* core, Batch* batch, int status) noexcept nogil:
     """All entries were made, or one could not be: then none of them was."""
     cdef uint64_t made = core.ring.slot_head - batch.slot, k
     cdef OverlayBlock* saved
-    if status != OK and made and holds(core, RULE_BATCH):
+    if status != OK and made and holds(RULE_BATCH):
         if (batch.saved is not NULL and core.disk.first_slot <= batch.slot
                 and core.seq - batch.seq == made):
             k = batch.saved_count

@@ -1,10 +1,10 @@
 # A flush seals the open group: one write, one sync. What a failure poisons; what is recorded.
 #
-# Takes: _hash, _lock, _signals, _device, _ring, _log
+# Takes: _rules, _hash, _lock, _signals, _device, _ring, _log
 
 cdef int poison(Core* core, int status) noexcept nogil:
     """What was to become durable may not be: nothing is written any more until it is reopened."""
-    if holds(core, RULE_POISON):
+    if holds(RULE_POISON):
         core.fault.poisoned = core.fault.error if core.fault.error else EIO
     return status
 
@@ -69,7 +69,7 @@ cdef int log_seal(Core* core, uint64_t* start, uint64_t* end) noexcept nogil:
     head.last_seq = core.seq
     head.durable_seq = disk.durable_seq
     # A rewind to a later state needs no intent.
-    head.synced_seq = disk.named_seq if holds(core, RULE_NAMED_SEQ) else disk.synced_seq
+    head.synced_seq = disk.named_seq if holds(RULE_NAMED_SEQ) else disk.synced_seq
     head.base_seq = core.base_seq
     head.count = count
     head.headers_sum = group_headers_sum(headers, others, count)

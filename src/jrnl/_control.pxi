@@ -1,25 +1,7 @@
 # A file store's log, as the Python layer opens, records and closes it.
 #
-# Takes: _lock, _memory, _device, _errors, _ring, _log, _overlay, _reclaim, _commit, _suspects,
-# _index, _write_back, _leave, _log_keep, _disk_rewind, _scan, _engine
-
-RULES = {
-    "image_sum": RULE_IMAGE_SUM, "group_sum": RULE_GROUP_SUM, "headers_sum": RULE_HEADERS_SUM,
-    "seed_key": RULE_SEED_KEY, "seed_epoch": RULE_SEED_EPOCH, "seed_number": RULE_SEED_NUMBER,
-    "seed_position": RULE_SEED_POSITION, "record_first": RULE_RECORD_FIRST,
-    "tail_first": RULE_TAIL_FIRST, "evict_synced": RULE_EVICT_SYNCED,
-    "commit_first": RULE_COMMIT_FIRST, "poison": RULE_POISON, "undo_intent": RULE_UNDO_INTENT,
-    "undo_sync": RULE_UNDO_SYNC, "ram_bound": RULE_RAM_BOUND, "log_bound": RULE_LOG_BOUND,
-    "fork": RULE_FORK, "index_sum": RULE_INDEX_SUM, "copy_sum": RULE_COPY_SUM,
-    "sums_sum": RULE_SUMS_SUM, "entry_sum": RULE_ENTRY_SUM, "fold_sync": RULE_FOLD_SYNC,
-    "keep_copies": RULE_KEEP_COPIES, "kept_first": RULE_KEPT_FIRST, "kept_sync": RULE_KEPT_SYNC,
-    "kept_sum": RULE_KEPT_SUM, "kept_rewind": RULE_KEPT_REWIND,
-    "intent_durable": RULE_INTENT_DURABLE, "batch": RULE_BATCH,
-    "index_total": RULE_INDEX_TOTAL, "cut_slot": RULE_CUT_SLOT,
-    "entry_fits": RULE_ENTRY_FITS,
-    "named_seq": RULE_NAMED_SEQ, "tried_seq": RULE_TRIED_SEQ,
-}
-
+# Takes: _rules, _lock, _memory, _device, _errors, _ring, _log, _overlay, _reclaim, _commit,
+# _suspects, _index, _write_back, _leave, _log_keep, _disk_rewind, _scan, _engine
 
 cdef list _lost_in(const Overlay* overlay):
     cdef uint64_t k, place
@@ -424,7 +406,7 @@ cdef class Log:
             status = disk_check(self.core)
             if status == OK:
                 status = log_wait(self.core)
-            if status == OK and open_count(self.core) and holds(self.core, RULE_INTENT_DURABLE):
+            if status == OK and open_count(self.core) and holds(RULE_INTENT_DURABLE):
                 if header_at(self.core, self.disk.first_slot).seq <= seq:
                     status = log_commit(self.core)
         raise_status(status, self.core)
@@ -479,10 +461,6 @@ cdef class Log:
         """Before entries after `copy_floor` leave the log, `finish()` is called to move it on."""
         self.engine.finish_copy = finish
         self.disk.finish_copy = <void*>finish
-
-    def _switch_off(self, str rule):
-        """Let a rule no longer hold; for tests, which must notice it."""
-        self.disk.off |= RULES[rule]
 
     @property
     def poisoned(self):

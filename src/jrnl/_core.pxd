@@ -34,43 +34,6 @@ cdef enum Status:
     E_FOLD = -19         # folding raised an exception, which is kept for this thread
     E_BUSY = -20         # a call from inside another one on the same thread
 
-# Rules of file stores that a test can switch off (Log._switch_off).
-cdef enum Rule:
-    RULE_IMAGE_SUM = 1
-    RULE_GROUP_SUM = 2
-    RULE_HEADERS_SUM = 4
-    RULE_SEED_KEY = 8
-    RULE_SEED_EPOCH = 16
-    RULE_SEED_NUMBER = 32
-    RULE_SEED_POSITION = 64
-    RULE_RECORD_FIRST = 128
-    RULE_TAIL_FIRST = 256
-    RULE_EVICT_SYNCED = 512
-    RULE_COMMIT_FIRST = 1024
-    RULE_POISON = 2048
-    RULE_UNDO_INTENT = 4096
-    RULE_UNDO_SYNC = 8192
-    RULE_RAM_BOUND = 16384
-    RULE_LOG_BOUND = 32768
-    RULE_FORK = 65536
-    RULE_INDEX_SUM = 131072
-    RULE_COPY_SUM = 262144
-    RULE_SUMS_SUM = 524288
-    RULE_ENTRY_SUM = 1048576
-    RULE_KEEP_COPIES = 2097152
-    RULE_FOLD_SYNC = 4194304
-    RULE_BATCH = 1073741824
-    RULE_INTENT_DURABLE = 2147483648
-    RULE_KEPT_FIRST = 67108864
-    RULE_KEPT_SYNC = 134217728
-    RULE_KEPT_SUM = 268435456
-    RULE_KEPT_REWIND = 536870912
-    RULE_INDEX_TOTAL = 8388608
-    RULE_CUT_SLOT = 16777216
-    RULE_ENTRY_FITS = 33554432
-    RULE_NAMED_SEQ = 4294967296
-    RULE_TRIED_SEQ = 8589934592
-
 cdef enum Units:
     BLOCK_SHIFT = 12
     BLOCK_BYTES = 4096
@@ -187,7 +150,6 @@ cdef struct Disk:
     uint64_t forks
     uint64_t commits
     uint64_t write_backs
-    uint64_t off             # rules that a test has switched off, to see that it is noticed
     void* record             # a Python callable: write the superblocks
     void* finish_copy        # another: finish the oldest copy that is under way
     uint64_t copy_floor      # that copy's state, or NO_SLOT: later entries may not leave the log

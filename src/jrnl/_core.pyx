@@ -1,6 +1,7 @@
 # cython: language_level=3
 """The engine: the journal's ring, the write path, the kernels of recovery. Table of contents:
 
+    _rules       file stores: rules that tests take away
     _hash        XXH3 without the GIL
     _kernels     which vectors move the bytes
     _lock        who has the engine's lock
@@ -134,6 +135,7 @@ from posix.time cimport CLOCK_REALTIME, clock_gettime, timespec
 
 from jrnl._format cimport *
 
+include "_rules.pxi"
 include "_hash.pxi"
 include "_kernels.pxi"
 include "_lock.pxi"

@@ -3,8 +3,8 @@
 # then an opening after a crash redoes what the files may lack; where something durable says that
 # they have got entries that are to go, a durable intent has to say so first.
 #
-# Takes: _device, _ring, _log, _overlay, _extent_map, _keep, _left, _reclaim, _commit, _kept_save,
-# _index, _write_back, _disk_room
+# Takes: _rules, _device, _ring, _log, _overlay, _extent_map, _keep, _left, _reclaim, _commit,
+# _kept_save, _index, _write_back, _disk_room
 
 cdef int rewind_settle(Core* core, uint64_t state, uint64_t first) noexcept nogil:
     """Have the state that is to stay durable, whose newest entry is before slot `first`.
@@ -115,9 +115,9 @@ cdef int disk_undo(Core* core, uint64_t state) noexcept nogil:
     if state < disk.named_seq or disk.undo:
         disk.undo = True
         disk.undo_to = state
-        if holds(core, RULE_UNDO_INTENT):
+        if holds(RULE_UNDO_INTENT):
             status = disk_record(core)
-    if status == OK and (state < disk.tried_seq or not holds(core, RULE_TRIED_SEQ)):
+    if status == OK and (state < disk.tried_seq or not holds(RULE_TRIED_SEQ)):
         status = undo_volumes(core)
     return status
 
@@ -149,7 +149,7 @@ cdef int undo_volumes(Core* core) noexcept nogil:
     cdef int status
     for k in range(core.scratch.count):
         fragment = &core.scratch.fragments[k]
-        if fragment.seq > core.disk.tried_seq and holds(core, RULE_TRIED_SEQ):
+        if fragment.seq > core.disk.tried_seq and holds(RULE_TRIED_SEQ):
             continue
         status = fragment_copy(core, fragment, 0, content, fragment.length)
         if status == OK:
@@ -159,7 +159,7 @@ cdef int undo_volumes(Core* core) noexcept nogil:
                                   fragment.offset, &core.fault.error)
         if status != OK:
             return poison(core, status)
-    return volumes_sync(core) if holds(core, RULE_UNDO_SYNC) else OK
+    return volumes_sync(core) if holds(RULE_UNDO_SYNC) else OK
 
 
 cdef void disk_cut(Core* core, uint64_t slot) noexcept nogil:

@@ -1,6 +1,6 @@
 # File stores: what fits, what leaves for it, and the same run without the bytes.
 #
-# Takes: _ring, _log, _reclaim, _commit, _write_back, _leave, _log_run, _log_keep
+# Takes: _rules, _ring, _log, _reclaim, _commit, _write_back, _leave, _log_run, _log_keep
 
 cdef int plan_evict(LogPlan* plan, uint64_t end) noexcept nogil:
     """What disk_evict does."""
@@ -251,9 +251,9 @@ cdef int log_place(Core* core, uint64_t room, uint64_t reserve, uint64_t* positi
             status = log_commit(core)
             if status == OK:
                 status = disk_tidy(core)
-        elif end > disk.ram_tail + disk.ram_size and holds(core, RULE_RAM_BOUND):
+        elif end > disk.ram_tail + disk.ram_size and holds(RULE_RAM_BOUND):
             status = ram_make_room(core)
-        elif (end > disk.tail_named + core.ring.area - reserve and holds(core, RULE_LOG_BOUND)
+        elif (end > disk.tail_named + core.ring.area - reserve and holds(RULE_LOG_BOUND)
                 or core.ring.slot_head - core.ring.slot_tail >= core.ring.slots):
             status = disk_evict(core, end)
         else:

@@ -1,7 +1,7 @@
 # Folding: before entries leave a journal, the oldest snapshot is brought on over them. Python
 # chooses the snapshot and makes the map (fold.py); this asks it, and writes into the snapshot.
 #
-# Takes: _hash, _kernels, _memory, _device, _ring, _log, _overlay, _reading, _extent_map, _stored,
+# Takes: _rules, _hash, _kernels, _memory, _device, _ring, _overlay, _reading, _extent_map, _stored,
 # _image
 
 # The map, and the snapshot that it is laid over.
@@ -349,7 +349,7 @@ cdef int stored_advance(ImageData* image, ExtentMapData* map, bint again) noexce
 
 cdef int stored_sync(ImageData* image, uint32_t volume) noexcept nogil:
     cdef int status
-    if not holds(image.core, RULE_FOLD_SYNC):
+    if not holds(RULE_FOLD_SYNC):
         return OK
     status = device_sync(&image.copies[volume], &image.core.fault.error)
     if status == OK:

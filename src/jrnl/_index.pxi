@@ -1,6 +1,6 @@
 # The index of headers beside the log, and the one bounds check for a header, wherever it is from.
 #
-# Takes: _device, _ring, _log
+# Takes: _rules, _device, _ring, _log
 
 cdef enum:
     FLAGS_KNOWN = (FLAG_BEFORE | FLAG_AFTER | FLAG_BEFORE_ZERO | FLAG_AFTER_ZERO | FLAG_SUMMED
@@ -56,7 +56,7 @@ cdef bint entry_fits(const Core* core, Bounds* bounds, const EntryHeader* header
     Every header that is read from a file comes by here before it is believed; `bounds` go on.
     """
     cdef uint64_t room
-    if not holds(core, RULE_ENTRY_FITS):
+    if not holds(RULE_ENTRY_FITS):
         return True
     if header.seq <= bounds.after or header.seq > bounds.last or header.seq >= SEQ_LIMIT:
         return False
@@ -147,13 +147,13 @@ cdef int index_load(Core* core, uint64_t head, uint64_t position, uint64_t durab
         return status
     for slot in range(core.ring.slot_head, head):
         header = header_at(core, slot)
-        if holds(core, RULE_INDEX_SUM) and header.header_sum != header_hash(core, header, slot):
+        if holds(RULE_INDEX_SUM) and header.header_sum != header_hash(core, header, slot):
             return E_CORRUPT
         status = index_take(core, slot, &bounds)
         if status != OK:
             return status
         sum += header.header_sum
-    if sum != total and holds(core, RULE_INDEX_TOTAL):
+    if sum != total and holds(RULE_INDEX_TOTAL):
         return E_CORRUPT
     if head > core.ring.slot_head:
         core.seq = header_at(core, head - 1).seq

@@ -9,7 +9,7 @@
 # written before the log's tail moves, and what they say of it is durable by then. Nothing in it is
 # ever written over.
 #
-# Takes: _hash, _device, _ring, _log, _extent_map
+# Takes: _rules, _hash, _device, _ring, _extent_map
 
 cdef enum:
     KEPT_BLOCKS = 254            # in one batch: its header and table take one block
@@ -172,7 +172,7 @@ cdef int kept_read(Kept* kept, const KeptBlock* place, uint8_t* content) noexcep
     """Read a block from the file."""
     cdef int status = device_read(&kept.file, content, BLOCK_BYTES, place.position,
                                   &kept.core.fault.error)
-    if status != OK or not holds(kept.core, RULE_KEPT_SUM):
+    if status != OK or not holds(RULE_KEPT_SUM):
         return status
     if hash64(content, BLOCK_BYTES) != place.sum:
         kept.core.fault.entry = 0

@@ -1,6 +1,6 @@
 # File stores: what leaves the log, and kept states need, goes to their files.
 #
-# Takes: _hash, _device, _ring, _log, _commit, _stored, _kept, _image
+# Takes: _rules, _hash, _device, _ring, _commit, _stored, _kept, _image
 
 cdef struct KeyList:
     uint64_t* keys
@@ -105,7 +105,7 @@ cdef int kept_put(Kept* kept, ImageData* source, KeyList* keys) noexcept nogil:
                                   &kept.core.fault.error)
         position += (part + 1) * BLOCK_BYTES
         k += part
-    if status == OK and holds(kept.core, RULE_KEPT_SYNC):
+    if status == OK and holds(RULE_KEPT_SYNC):
         status = device_sync(&kept.file, &kept.core.fault.error)
     free(buffer)
     return kept_take(kept, position) if status == OK else status
@@ -140,7 +140,7 @@ cdef int kept_leave(Core* core, uint64_t last, uint64_t base_seq) noexcept nogil
     """Before the entries before slot `last` leave: save for each kept state what it lacks then."""
     cdef Kept* kept
     cdef int status = OK
-    if core.disk.kept is NULL or not holds(core, RULE_KEPT_FIRST):
+    if core.disk.kept is NULL or not holds(RULE_KEPT_FIRST):
         return OK
     kept_reap(core)
     kept = core.disk.kept
@@ -161,7 +161,7 @@ cdef int kept_rewound(Core* core, uint64_t state, const ExtentMapData* map) noex
     kept_reap(core)
     kept = core.disk.kept
     while kept is not NULL and status == OK:
-        if kept.failed == OK and kept.after > state and holds(core, RULE_KEPT_REWIND):
+        if kept.failed == OK and kept.after > state and holds(RULE_KEPT_REWIND):
             memset(&keys, 0, sizeof(KeyList))
             for k in range(map.count):
                 if status == OK:

@@ -1,6 +1,7 @@
 # File stores: groups leave the log, and whoever needs them gets what they need first.
 #
-# Takes: _memory, _ring, _log, _keep, _left, _asking, _commit, _kept_save, _index, _write_back
+# Takes: _rules, _memory, _ring, _log, _keep, _left, _asking, _commit, _kept_save, _index,
+# _write_back
 
 cdef void headers_free(const Core* core, uint64_t before) noexcept nogil:
     """Give back the memory of headers that have left since the tail was at slot `before`.
@@ -26,7 +27,7 @@ cdef int keep_copies(Core* core, uint64_t seq) noexcept nogil:
     """Before the entries up to `seq` leave: finish the copies that need one of them (R10)."""
     cdef uint64_t floor
     cdef int status = OK
-    while status == OK and core.disk.copy_floor < seq and holds(core, RULE_KEEP_COPIES):
+    while status == OK and core.disk.copy_floor < seq and holds(RULE_KEEP_COPIES):
         floor = core.disk.copy_floor
         status = _call_record(core, core.disk.finish_copy)
         if status == OK and core.disk.copy_floor == floor:
@@ -44,7 +45,7 @@ cdef int disk_evict_to(Core* core, uint64_t number) noexcept nogil:
         slot = group_at(disk, number).slot
         position = group_at(disk, number).position
     if status == OK and slot > core.ring.slot_tail:
-        if seq_before_slot(core, slot) > disk.synced_seq and holds(core, RULE_EVICT_SYNCED):
+        if seq_before_slot(core, slot) > disk.synced_seq and holds(RULE_EVICT_SYNCED):
             status = write_back_all(core)
     if status == OK and slot > core.ring.slot_tail:
         status = keep_copies(core, seq_before_slot(core, slot))
@@ -70,7 +71,7 @@ cdef int disk_evict_to(Core* core, uint64_t number) noexcept nogil:
     if status != OK:
         return poison(core, status)
     headers_free(core, before)
-    if not holds(core, RULE_TAIL_FIRST):
+    if not holds(RULE_TAIL_FIRST):
         disk.tail_named = core.ring.tail
         return OK
     return disk_record(core)

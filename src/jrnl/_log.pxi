@@ -11,7 +11,7 @@
 # a time, so a valid group proves that all before it were synced. Locks are taken in this order: the
 # core's, then commit_mutex; a group that is on its way needs only the second one to be finished.
 #
-# Takes: _hash, _lock, _memory, _device
+# Takes: _rules, _hash, _lock, _memory, _device
 
 cdef extern from *:
     """
@@ -54,11 +54,6 @@ cdef inline uint64_t block_up(uint64_t position) noexcept nogil:
     return (position + LOG_BLOCK_BYTES - 1) & ~(<uint64_t>LOG_BLOCK_BYTES - 1)
 
 
-cdef inline bint holds(const Core* core, uint64_t rule) noexcept nogil:
-    """Whether no test has switched the rule off."""
-    return core.disk.off & rule == 0
-
-
 cdef inline uint8_t* ram_at(const Disk* disk, uint64_t position) noexcept nogil:
     return disk.ram + (position & (disk.ram_size - 1))
 
@@ -99,10 +94,10 @@ cdef int group_push(Disk* disk, uint64_t position, uint64_t slot) noexcept nogil
 cdef uint64_t group_seed(const Disk* disk, uint64_t epoch, uint64_t number,
                          uint64_t position) noexcept nogil:
     cdef uint64_t[4] parts
-    parts[0] = 0 if disk.off & RULE_SEED_KEY else disk.key
-    parts[1] = 0 if disk.off & RULE_SEED_EPOCH else epoch
-    parts[2] = 0 if disk.off & RULE_SEED_NUMBER else number
-    parts[3] = 0 if disk.off & RULE_SEED_POSITION else position
+    parts[0] = disk.key if holds(RULE_SEED_KEY) else 0
+    parts[1] = epoch if holds(RULE_SEED_EPOCH) else 0
+    parts[2] = number if holds(RULE_SEED_NUMBER) else 0
+    parts[3] = position if holds(RULE_SEED_POSITION) else 0
     return hash64(parts, sizeof(parts))
 
 
@@ -161,7 +156,7 @@ cdef const uint8_t* disk_image(Core* core, const EntryHeader* header, int which,
     else:
         image = ram_at(disk, position)
     disk.summed_bytes += length
-    if hash64(image, length) != sum and holds(core, RULE_IMAGE_SUM):
+    if hash64(image, length) != sum and holds(RULE_IMAGE_SUM):
         core.fault.entry = header.seq
         status[0] = E_CORRUPT
         return NULL
@@ -196,7 +191,7 @@ cdef inline void ram_prepare(Disk* disk, uint64_t start, uint64_t end) noexcept 
 
 cdef inline int disk_check(const Core* core) noexcept nogil:
     """Whether the store takes writes."""
-    if core.disk.forks != jrnl_forks and holds(core, RULE_FORK):
+    if core.disk.forks != jrnl_forks and holds(RULE_FORK):
         return E_FORKED
     if core.fault.poisoned:
         return E_POISONED

@@ -3,7 +3,7 @@
 # its way into the files. Readers look at active, frozen, file. All images together are bounded by
 # disk.ram_size, after an opening also by what the log's tail held.
 #
-# Takes: _lock, _memory, _device, _log
+# Takes: _rules, _lock, _memory, _device, _log
 
 cdef enum:
     AT_NONE = 0
@@ -134,7 +134,7 @@ cdef int volume_fetch(Core* core, uint32_t volume, uint64_t offset, uint8_t* tar
     cdef OverlayBlock* frozen = NULL
     cdef bint running = False
     cdef int status
-    if disk.forks != jrnl_forks and holds(core, RULE_FORK):
+    if disk.forks != jrnl_forks and holds(RULE_FORK):
         return E_FORKED
     if core.fault.lost:
         return E_LOST

@@ -2,7 +2,7 @@
 # each of its blocks gets a sum of its own, kept in memory, so that a piece that is read again costs
 # its own blocks, and damage that arises meanwhile is seen as before.
 #
-# Takes: _hash, _log
+# Takes: _rules, _hash, _log
 
 cdef enum:
     PIECE_BYTES = 4096
@@ -76,7 +76,7 @@ cdef int piece_check(Core* core, const PieceSums* known, const uint8_t* block,
     cdef uint64_t start = number * PIECE_BYTES
     cdef uint64_t length = min(<uint64_t>PIECE_BYTES, known.length - start)
     core.disk.summed_bytes += length
-    if hash64(block, length) != known.sums[number] and holds(core, RULE_IMAGE_SUM):
+    if hash64(block, length) != known.sums[number] and holds(RULE_IMAGE_SUM):
         return E_CORRUPT
     return OK
 

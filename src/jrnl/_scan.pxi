@@ -1,6 +1,6 @@
 # Opening a file store: what the index and the groups of its log say, checked before it is believed.
 #
-# Takes: _hash, _memory, _ring, _log, _overlay, _reading, _index
+# Takes: _rules, _hash, _memory, _ring, _log, _overlay, _reading, _index
 
 cdef enum:
     SCAN_WHOLE = 1
@@ -23,13 +23,13 @@ cdef int scan_head(Core* core, uint64_t epoch, uint64_t number, uint64_t positio
     memcpy(head, block, sizeof(GroupHeader))
     if head.magic != GROUP_MAGIC:
         return E_CORRUPT
-    if holds(core, RULE_GROUP_SUM) and head.header_sum != seeded_hash64(
+    if holds(RULE_GROUP_SUM) and head.header_sum != seeded_hash64(
             head, GROUP_SUMMED_BYTES, group_seed(core.disk, epoch, number, position)):
         return E_CORRUPT
     others = head.count - GROUP_HEADERS if head.count > GROUP_HEADERS else 0
-    if (head.epoch != epoch and holds(core, RULE_SEED_EPOCH)
-            or head.number != number and holds(core, RULE_SEED_NUMBER)
-            or head.position != position and holds(core, RULE_SEED_POSITION)):
+    if (head.epoch != epoch and holds(RULE_SEED_EPOCH)
+            or head.number != number and holds(RULE_SEED_NUMBER)
+            or head.position != position and holds(RULE_SEED_POSITION)):
         return E_CORRUPT
     if (head.first_seq == 0 or head.last_seq < head.first_seq or head.last_seq >= SEQ_LIMIT
             or head.durable_seq > head.last_seq or head.synced_seq > head.last_seq):
@@ -58,7 +58,7 @@ cdef int scan_headers(Core* core, Scanned* group) noexcept nogil:
     if status != OK:
         return status
     if (group_headers_sum(group.headers, group.headers + first, count) != group.head.headers_sum
-            and holds(core, RULE_HEADERS_SUM)):
+            and holds(RULE_HEADERS_SUM)):
         return SCAN_HEADERS
     return SCAN_WHOLE
 
@@ -120,7 +120,7 @@ cdef void cut_to(Core* core, uint64_t slot) noexcept nogil:
     if core.disk.group_next > core.disk.group_first:
         least = max(least, group_at(core.disk, core.disk.group_next - 1).slot)
     slot = max(slot, least)
-    if slot < core.ring.slot_head and holds(core, RULE_CUT_SLOT):
+    if slot < core.ring.slot_head and holds(RULE_CUT_SLOT):
         core.ring.slot_head = slot
         core.disk.first_slot = slot
 
@@ -154,7 +154,7 @@ cdef int adopt_group(Core* core, Scanned* group) noexcept nogil:
             return status
         header = &group.headers[k]
         good = (header.header_sum == header_hash(core, header, group.head.first_slot + k)
-                or not holds(core, RULE_ENTRY_SUM))
+                or not holds(RULE_ENTRY_SUM))
         if (good and first and header.seq <= core.base_seq
                 and core.ring.slot_head == core.ring.slot_tail):
             continue    # the tail lies inside the group

@@ -2,7 +2,7 @@
 #
 # Write-back: sorted, joined, then synced; only then are the bytes known to be in the files.
 #
-# Takes: _lock, _device, _log, _overlay, _commit
+# Takes: _rules, _lock, _device, _log, _overlay, _commit
 
 cdef bint in_hole(Core* core, uint32_t volume, uint64_t offset, uint64_t length) noexcept nogil:
     """Whether the volume's file has a hole there. Only this process writes to it."""
@@ -221,12 +221,12 @@ cdef int write_back(Core* core) noexcept nogil:
     before long: opening redoes what they do not name, and needs all of that unharmed.
     """
     cdef Disk* disk = core.disk
-    cdef int status = log_commit(core) if holds(core, RULE_COMMIT_FIRST) else log_wait(core)
+    cdef int status = log_commit(core) if holds(RULE_COMMIT_FIRST) else log_wait(core)
     if status != OK:
         return status
     if not is_frozen(disk):
         freeze(core)
-    if disk.recorded_number < disk.frozen_number and holds(core, RULE_RECORD_FIRST):
+    if disk.recorded_number < disk.frozen_number and holds(RULE_RECORD_FIRST):
         status = disk_record(core)
         if status != OK:
             return status

@@ -1,15 +1,18 @@
 """How a rule is removed: at the simulated disk, in the core, or in a Python part of the store.
 
-Each function returns a context manager; within it the rule does not hold.
+Each function returns a context manager; within it the rule does not hold. Those in the core can
+only be removed in the build for it (JRNL_SABOTAGE=1, `make sabotage`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import ctypes
+import re
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from unittest import mock
 
-from jrnl import taking
+from jrnl import _core, taking
 from jrnl._core import Image
 from jrnl.disk import log_files, recovery_files, scan, session, snapshot_files, superblock
 from jrnl.disk import open as opening
@@ -17,6 +20,7 @@ from jrnl.disk.file_copy import FileCopy
 from jrnl.points import Mark
 from tests.crash.disk import IGNORED, Op, SimDisk, SimPlace
 from tests.crash.oracle import OTHER_IMAGES
+from tests.model.places import ROOT
 
 Removed = AbstractContextManager[object]
 CREATING = ".s.new"  # the folder in which a store is made
@@ -74,16 +78,30 @@ def parent_syncs() -> Removed:
 # In the core.
 
 
-def core(*rules: str) -> Removed:
-    """Make each log with these of its rules switched off."""
+RULES_FILE = ROOT / "src" / "jrnl" / "_rules.pxi"
+RULES = {
+    name.lower(): int(number)
+    for name, number in re.findall(r"^    RULE_(\w+) = (\d+)$", RULES_FILE.read_text(), re.M)
+}
 
-    def make(*arguments: object) -> opening.Log:
-        log = Log(*arguments)
-        for rule in rules:
-            log._switch_off(rule)
-        return log
 
-    return mock.patch.object(opening, "Log", make)
+def rules_off() -> ctypes.c_uint64:
+    """Return the core's variable with a bit for each rule that does not hold."""
+    try:
+        return ctypes.c_uint64.in_dll(ctypes.CDLL(_core.__file__), "jrnl_rules_off")
+    except ValueError as error:
+        raise RuntimeError("this build's rules can't be removed: use .venv-sabotage") from error
+
+
+@contextmanager
+def core(*rules: str) -> Iterator[None]:
+    """Let these of the core's rules not hold, in any store."""
+    off = rules_off()
+    off.value = sum(1 << RULES[rule] for rule in rules)
+    try:
+        yield
+    finally:
+        off.value = 0
 
 
 # In Python.

@@ -7,6 +7,8 @@ operations: all their crash states are looked at until the first failure. Damage
 
     python -m tests.crash.switches NAME       show how a missing rule is noticed
     python -m tests.crash.switches --table    print the table that stands in docs/testing.md
+
+Rules of the core need the build for it: `.venv-sabotage/bin/python` (`make sabotage` makes it).
 """
 
 from __future__ import annotations

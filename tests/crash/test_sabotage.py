@@ -1,15 +1,21 @@
-"""The bench finds what is wrong: each rule that is removed is missed, for its own reason."""
+"""The bench finds what is wrong: each rule that is removed is missed, for its own reason.
+
+Rules of the core are removed in a build of its own: `make sabotage`.
+"""
 
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import pytest
 
+from jrnl import _core
 from tests.crash import switches
 from tests.crash.disk import Op
 from tests.crash.expect import START_NS, World
 from tests.crash.oracle import OrderOracle
+from tests.crash.removed import RULES, RULES_FILE
 from tests.crash.switches import COUNTED, COVERED, SWITCHES
 from tests.model.places import ROOT
 from tests.model.whole import Model
@@ -17,6 +23,7 @@ from tests.model.whole import Model
 PAGE = ROOT / "docs" / "testing.md"
 
 
+@pytest.mark.sabotage
 @pytest.mark.parametrize("name", COUNTED)
 def test_a_missing_rule_is_noticed_for_its_own_reason(name: str):
     assert switches.found_without(SWITCHES[name].case) == ""
@@ -24,9 +31,33 @@ def test_a_missing_rule_is_noticed_for_its_own_reason(name: str):
     assert re.search(SWITCHES[name].says, failure), f"python -m tests.crash.switches {name}"
 
 
+@pytest.mark.sabotage
 @pytest.mark.parametrize("name", COVERED)
 def test_a_rule_that_another_makes_up_for_is_not_missed(name: str):
     assert switches.noticed(name) == "", f"python -m tests.crash.switches {name}"
+
+
+CORE = Path(_core.__file__).read_bytes()
+
+
+def test_a_build_that_ships_has_nothing_that_removes_a_rule():
+    assert b"jrnl_rules_off" not in CORE
+
+
+@pytest.mark.sabotage
+def test_the_build_that_removes_rules_has_what_does_it():
+    assert b"jrnl_rules_off" in CORE
+
+
+def test_each_rule_of_the_core_is_asked_for_and_in_no_way_but_one():
+    """`holds` is a constant in a build that ships; what else asks for a rule might not be."""
+    asked = set()
+    for path in [*RULES_FILE.parent.rglob("*.pyx"), *RULES_FILE.parent.rglob("*.px[di]")]:
+        text = path.read_text() if path != RULES_FILE else ""
+        rules = re.findall(r"\bholds\(RULE_(\w+)\)", text)
+        assert text.count("RULE_") == len(rules), path.name
+        asked.update(rule.lower() for rule in rules)
+    assert asked == set(RULES)
 
 
 def test_there_are_enough():
