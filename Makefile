@@ -77,7 +77,7 @@ debug-test:  ## run the test suite on a build with bounds checks and assertions
 	$(MAKE) test JRNL_DEBUG=1
 
 # Not the tests of the crash benches themselves, nor a thousand interleavings of the same few calls.
-QUICK := $(addprefix --ignore=tests/,protocol core/test_reentry.py docs/test_readme.py crash/recorded \
+QUICK := $(addprefix --ignore=tests/,core/test_reentry.py docs/test_readme.py crash/recorded \
 	$(addprefix crash/test_,kill.py power_cut.py crash.py interleave.py))
 
 sanitize-quick:  ## the same without the tests that take longest

@@ -8,23 +8,26 @@ from __future__ import annotations
 
 import ctypes
 import re
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from unittest import mock
 
 from jrnl import _core, taking
-from jrnl._core import Image
+from jrnl._core import FORMAT, Engine, Image
+from jrnl.disk import create as creation
 from jrnl.disk import log_files, recovery_files, scan, session, snapshot_files, superblock
 from jrnl.disk import open as opening
 from jrnl.disk.file_copy import FileCopy
 from jrnl.points import Mark
-from tests.crash.disk import IGNORED, Op, SimDisk, SimPlace
+from tests.crash.disk import IGNORED, Op, SimDisk, SimFile, SimPlace
 from tests.crash.oracle import OTHER_IMAGES
 from tests.model.places import ROOT
 
 Removed = AbstractContextManager[object]
 CREATING = ".s.new"  # the folder in which a store is made
 HEAD_BYTES = log_files.HEAD_BYTES
+BLOCK_BYTES = FORMAT["constants"]["LOG_BLOCK_BYTES"]
 
 
 # At the disk: syncs that do nothing and say nothing.
@@ -73,6 +76,45 @@ def created_file_syncs() -> Removed:
 
 def parent_syncs() -> Removed:
     return syncs(lambda op: op.kind == "syncdir" and not op.path)
+
+
+# At the disk: writes at other places, or of other lengths.
+
+
+def volume_writes(path: str) -> bool:
+    """Whether this is a volume's file of the store."""
+    folder, _, name = path.rpartition("/")
+    return folder == "s" and name.endswith(".img") and not name.startswith(OTHER_IMAGES)
+
+
+def parts_of_sectors() -> Removed:
+    """What a volume's file has already at either end of a write is left out of it."""
+    pwrite = SimFile.pwrite
+
+    def changed(self: SimFile, offset: int, data: bytes | memoryview) -> int:
+        new = bytes(data)
+        if not volume_writes(self.path):
+            return pwrite(self, offset, new)
+        old = self.disk.content(self.node).read(offset, len(new)).ljust(len(new), b"\0")
+        differ = [k for k, pair in enumerate(zip(old, new, strict=True)) if pair[0] != pair[1]]
+        if differ:
+            pwrite(self, offset + differ[0], new[differ[0] : differ[-1] + 1])
+        return len(new)
+
+    return mock.patch.object(SimFile, "pwrite", changed)
+
+
+def groups_joined() -> Removed:
+    """The last block of the group before is written again, in front of each group."""
+    pwrite = SimFile.pwrite
+
+    def joined(self: SimFile, offset: int, data: bytes | memoryview) -> int:
+        before = offset - BLOCK_BYTES
+        if self.path == "s/log" and before >= HEAD_BYTES:
+            pwrite(self, before, self.disk.content(self.node).read(before, BLOCK_BYTES))
+        return pwrite(self, offset, data)
+
+    return mock.patch.object(SimFile, "pwrite", joined)
 
 
 # In the core.
@@ -262,6 +304,43 @@ def epoch_of_group() -> Removed:
     return log_with(__init__=init, scan=scan, take=take)
 
 
+def epoch_in_order() -> Removed:
+    """A group is taken under the epoch that it names itself, if that is not an older one."""
+
+    def init(self: Log, _: object, file: object, *rest: object) -> None:
+        self.file, self.newest = file, 0
+
+    def named(self: Log, epoch: int, position: int) -> int:
+        head = self.file.pread(HEAD_BYTES + position % self.area, 16)
+        own = int.from_bytes(head[8:], "little")
+        return own if own >= self.newest else epoch
+
+    def scan(self: Log, epoch: int, position: int, number: int, images: bool) -> object:
+        return Log.scan(self, named(self, epoch, position), position, number, images)
+
+    def take(self: Log, epoch: int) -> None:
+        self.newest = named(self, epoch, self.position[1])
+        Log.take(self, self.newest)
+
+    return log_with(__init__=init, scan=scan, take=take)
+
+
+def late_acknowledgement() -> Removed:
+    """A sync answers for all that was written before it ended."""
+    lock = threading.Lock()
+
+    class Early(Engine):
+        answered = 0
+
+        def commit(self, seq: int) -> None:
+            with lock:
+                if seq > self.answered:
+                    Engine.commit(self, seq)
+                    self.answered = self.seq
+
+    return replaced(opening, "Engine", Early)
+
+
 def no_watermark() -> Removed:
     init = scan.Scan.__init__
 
@@ -447,6 +526,38 @@ def rewound_first() -> Removed:
 def leftovers_by_name() -> Removed:
     """A creation removes whatever has the name of another one's folder."""
     return replaced(SimPlace, "clear", SimPlace.remove)
+
+
+def created_in_place() -> Removed:
+    """A store is made under its own name."""
+
+    def new_folder(place: SimPlace, prefix: str) -> tuple[str, SimPlace]:
+        name = prefix.removeprefix(".").removesuffix(".new-")
+        folder = place.make(name)
+        folder.lock(True)
+        return name, folder
+
+    @contextmanager
+    def both() -> object:
+        with (
+            replaced(creation, "_new_folder", new_folder),
+            replaced(SimPlace, "rename", nothing),
+        ):
+            yield
+
+    return both()
+
+
+def copied_as_it_is_now() -> Removed:
+    """A copy gets what production holds when its turn comes."""
+
+    def store(self: FileCopy, _gently: bool) -> None:
+        volume, number = self._todo[self._at]
+        source = Image.production(self.image.engine)
+        self.image.store(source, volume, number, self._fresh[volume])
+        self._at += 1
+
+    return replaced(FileCopy, "_store", store)
 
 
 def marks_not_looked_at() -> Removed:

@@ -22,9 +22,10 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cache
 
+from jrnl import snapshot_copier
 from jrnl.disk import folder, scan, session, superblock
 from jrnl.disk import open as opening
-from tests.crash import bench, damage, directed
+from tests.crash import bench, damage, directed, meetings
 from tests.crash import removed as off
 from tests.crash.bench import Bench, Plan, Result, Stop
 from tests.crash.disk import SimDisk
@@ -141,7 +142,8 @@ class Directed:
             return failure_of(self.case)
 
     def __str__(self) -> str:
-        return f"`directed.{self.case.__name__}`"
+        module = self.case.__module__.rpartition(".")[2]
+        return f"`{module}.{self.case.__name__}`"
 
 
 def failure_of(act: Callable[[], object]) -> str:
@@ -230,6 +232,18 @@ DISK = {
         "R11", "creation does not sync the folder above",
         off.parent_syncs,
         Creation(), "No such file or directory: 's'"),
+    "create_rename": Switch(
+        "R11", "the store is created under its own name",
+        off.created_in_place,
+        Creation(), "is missing|is no store|is no superblock|has 0 bytes|ends too early"),
+    "whole_sectors": Switch(
+        "R2", "what a volume's sector has already is left out of what is written to it",
+        off.parts_of_sectors,
+        Script("write_inside reopen"), "is not whole sectors"),
+    "pack_groups": Switch(
+        "R3", "blocks of the log with acknowledged bytes are written again",
+        off.groups_joined,
+        Script("write_sectors flush write_sectors flush"), r"acknowledged \d+, found"),
     "open_log_sync": Switch(
         "R8", "opening takes the log's tail without a sync of it",
         lambda: off.opening_without_syncs("log"),
@@ -400,6 +414,10 @@ PYTHON = {
         "F", "the start of the log's file is not looked at",
         lambda: replaced(opening, "check_head", lambda *_: True),
         Directed(directed.foreign_log), "the log of another store was taken"),
+    "late_ack": Switch(
+        "R5", "a sync answers for entries written after it began",
+        off.late_acknowledgement,
+        Directed(meetings.flush_during_a_sync), r"acknowledged \d+, found"),
     "clean": Switch(
         "R8", "the superblocks go on saying that the store was closed",
         off.stays_clean,
@@ -411,6 +429,10 @@ PYTHON = {
     "epoch_table": Switch(
         "R7", "a group is taken under the epoch that it names itself",
         off.epoch_of_group,
+        REWINDS, r"the log is damaged|entry \d+ does not match"),
+    "epoch_order": Switch(
+        "R7", "a group is taken if epochs do not decrease",
+        off.epoch_in_order,
         REWINDS, r"the log is damaged|entry \d+ does not match"),
     "epoch_first": Switch(
         "R7", "every group is taken to be of the oldest epoch",
@@ -477,6 +499,14 @@ PYTHON = {
         off.copy_goes_on,
         Script("write_sectors snapshot write_sectors copy", states=16),
         "the copy of snapshot|does not match its checksum"),
+    "copy_state": Switch(
+        "R10", "a copy gets what production holds by then",
+        off.copied_as_it_is_now,
+        COPY, "n-1 is not state"),
+    "copy_rewound": Switch(
+        "R10", "rewind drops what a copy under way needs",
+        lambda: replaced(snapshot_copier.Copier, "finish_after", nothing),
+        Script("write_many*3 snapshot rewind"), "needs an entry that this rewind would drop"),
     "copy_pinned": Switch(
         "R10", "entries leave the log that a copy under way needs",
         lambda: core("keep_copies"),
@@ -602,7 +632,7 @@ def where(name: str, failure: str) -> str:
 
 def said(name: str, failure: str) -> str:
     """Return the part of a failure that says what it had to."""
-    text = re.search(r"^    .*?(?:Error|Failure|str): (.*)", failure, re.M)
+    text = re.search(r"^    .*?(?:Error|Failure|Point|str): (.*)", failure, re.M)
     parts = text[1].split("; ") if text else [failure]
     return next((part for part in parts if re.search(SWITCHES[name].says, part)), parts[0])
 

@@ -71,6 +71,16 @@ def test_the_page_lists_every_switch():
         assert f"| `{name}` | {switch.rule} | {switch.what} | " in rest, name
 
 
+def test_every_rule_of_the_protocol_has_a_switch():
+    page = (ROOT / "docs" / "durability.md").read_text()
+    named = set(re.findall(r"\bR\d+\b", page.replace("R13 to R19", "")))
+    assert named == {switch.rule for switch in SWITCHES.values()} - {"F"}
+    findings = page.partition("## Findings")[2]
+    switches_named = re.findall(r"`(\w+)`[,)]", findings)
+    assert len(switches_named) > 8
+    assert set(switches_named) <= set(COUNTED)
+
+
 def a_write(number: int, file: str, data: bytes, offset: int = 0) -> Op:
     return Op(number, "pwrite", f"s/{file}", offset, data)
 
