@@ -5,21 +5,21 @@
 cdef int fold_ask(Core* core, uint64_t seq) noexcept nogil:
     """Have a snapshot at state `seq`, or at a later one: the entries before that may leave."""
     cdef int status
-    if not core.fold or seq <= core.fold_seq:
+    if not core.folds.on or seq <= core.folds.seq:
         return OK
-    if seq > core.fold_pin_seq:
+    if seq > core.folds.pin_seq:
         return E_FULL
-    if core.folding:
+    if core.folds.folding:
         core.reclaim.full_by = FULL_FOLDING
         return E_FULL
-    core.folding = True
+    core.folds.folding = True
     status = _call_fold(core, seq)
-    core.folding = False
+    core.folds.folding = False
     if status != OK:
         return status
     if core.closed:
         return E_CLOSED
-    return OK if seq <= core.fold_seq else E_FULL
+    return OK if seq <= core.folds.seq else E_FULL
 
 
 cdef class _Asking:
@@ -42,7 +42,7 @@ cdef int _call_fold(Core* core, uint64_t seq) noexcept nogil:
             jrnl_inside = <void*>core
         try:
             # A batch may ask in its middle: what a handler raises waits until all of it is made.
-            _to_the_end(_Asking(<object>core.fold_hook, seq))
+            _to_the_end(_Asking(<object>core.folds.hook, seq))
             return OK
         except BaseException as error:
             _fold_errors.setdefault(PyThread_get_thread_ident(), []).append(error)

@@ -1,6 +1,6 @@
 # File stores: what undoes the entries of one call, so that all of them are made or none.
 #
-# Takes: _rules, _ring, _overlay
+# Takes: _ring, _log, _overlay
 
 cdef struct Batch:
     uint64_t slot                # of its first entry
@@ -35,7 +35,7 @@ cdef void batch_save(Core* core, Batch* batch, uint32_t volume, uint64_t first,
         return
     for block in range(first >> BLOCK_SHIFT, last + 1):
         saved = &batch.saved[batch.saved_count]
-        saved[0] = overlay_bucket(&core.disk.active, overlay_key(volume, block))[0]
+        saved[0] = overlay_bucket(&core.disk.back.active, overlay_key(volume, block))[0]
         if saved.key == 0:
             memset(saved, 0, sizeof(OverlayBlock))
             saved.key = overlay_key(volume, block)
@@ -47,14 +47,14 @@ cdef int batch_end(Core* core, Batch* batch, int status) noexcept nogil:
     cdef uint64_t made = core.ring.slot_head - batch.slot, k
     cdef OverlayBlock* saved
     if status != OK and made and holds(RULE_BATCH):
-        if (batch.saved is not NULL and core.disk.first_slot <= batch.slot
+        if (batch.saved is not NULL and core.disk.groups.first_slot <= batch.slot
                 and core.seq - batch.seq == made):
             k = batch.saved_count
             while k:
                 k -= 1
                 saved = &batch.saved[k]
-                overlay_bucket(&core.disk.active, saved.key)[0] = saved[0]
-            core.disk.cursor = header_at(core, batch.slot).position
+                overlay_bucket(&core.disk.back.active, saved.key)[0] = saved[0]
+            core.disk.groups.cursor = header_at(core, batch.slot).position
             core.ring.slot_head = batch.slot
             core.seq = batch.seq
             core.since_rewind = batch.since_rewind

@@ -2,32 +2,15 @@
 #
 # Takes: _lock, _reading, _storage, _lifetime
 
-cdef extern from "include/jrnl.h":
-    cdef struct jrnl_engine
-    cdef struct jrnl_rewound:
-        uint64_t seq
-        uint64_t entries
-        uint64_t bytes
-    cdef struct jrnl_api:
-        uint32_t version
-        int (*open)(jrnl_engine** engine, uint32_t count, const uint64_t* sizes, uint64_t journal,
-                    unsigned flags) noexcept nogil
-        void (*close)(jrnl_engine* engine) noexcept nogil
-        int (*write)(jrnl_engine* engine, uint32_t volume, uint64_t offset, const void* data,
-                     uint64_t length, uint64_t* seq) noexcept nogil
-        int (*write_many)(jrnl_engine* engine, uint32_t volume, const int64_t* offsets,
-                          uint64_t count, const void* data, uint64_t length,
-                          uint64_t* seq) noexcept nogil
-        int (*discard)(jrnl_engine* engine, uint32_t volume, uint64_t offset, uint64_t length,
-                       uint64_t* seq) noexcept nogil
-        int (*read)(jrnl_engine* engine, uint32_t volume, uint64_t offset, void* data,
-                    uint64_t length) noexcept nogil
-        int (*rewind)(jrnl_engine* engine, uint64_t to, jrnl_rewound* result) noexcept nogil
-        void (*window)(jrnl_engine* engine, uint64_t* oldest, uint64_t* newest) noexcept nogil
-    int JRNL_API_VERSION
-    int JRNL_CHECKSUM
-    int JRNL_REFUSE
-    const char* JRNL_CAPSULE
+from jrnl.api cimport (
+    JRNL_API_VERSION,
+    JRNL_CAPSULE,
+    JRNL_CHECKSUM,
+    JRNL_REFUSE,
+    jrnl_api,
+    jrnl_engine,
+    jrnl_rewound,
+)
 
 
 cdef int capi_open(jrnl_engine** engine, uint32_t count, const uint64_t* sizes, uint64_t journal,

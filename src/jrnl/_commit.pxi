@@ -1,6 +1,6 @@
 # A flush seals the open group: one write, one sync. What a failure poisons; what is recorded.
 #
-# Takes: _rules, _hash, _lock, _signals, _device, _ring, _log
+# Takes: _hash, _lock, _signals, _device, _ring, _log
 
 cdef int poison(Core* core, int status) noexcept nogil:
     """What was to become durable may not be: nothing is written any more until it is reopened."""
@@ -14,10 +14,10 @@ cdef int disk_record(Core* core) noexcept nogil:
     cdef int status
     if core.fault.poisoned:
         return E_POISONED
-    status = _call_record(core, core.disk.record)
+    status = _call_record(core, core.disk.hooks.record)
     if status != OK:
         return poison(core, status)
-    core.disk.recorded_number = core.disk.durable_number
+    core.disk.commit.recorded_number = core.disk.commit.durable_number
     core.disk.tail_named = core.ring.tail
     return OK
 
@@ -40,44 +40,44 @@ cdef int log_seal(Core* core, uint64_t* start, uint64_t* end) noexcept nogil:
     """Close the open group in memory, and open the next one behind it."""
     cdef Disk* disk = core.disk
     cdef uint64_t count = open_count(core), k, rest
-    cdef GroupHeader* head = <GroupHeader*>ram_at(disk, disk.start)
+    cdef GroupHeader* head = <GroupHeader*>ram_at(disk, disk.groups.start)
     cdef EntryHeader* headers = <EntryHeader*>(<uint8_t*>head + sizeof(GroupHeader))
-    cdef EntryHeader* others = <EntryHeader*>ram_at(disk, align_up(disk.cursor))
-    if group_push(disk, disk.start, disk.first_slot) != OK:
+    cdef EntryHeader* others = <EntryHeader*>ram_at(disk, align_up(disk.groups.cursor))
+    if group_push(disk, disk.groups.start, disk.groups.first_slot) != OK:
         return E_NO_MEMORY
-    header_at(core, disk.first_slot).flags |= FLAG_GROUP
-    header_at(core, disk.first_slot).header_sum = header_hash(
-        core, header_at(core, disk.first_slot), disk.first_slot)
+    header_at(core, disk.groups.first_slot).flags |= FLAG_GROUP
+    header_at(core, disk.groups.first_slot).header_sum = header_hash(
+        core, header_at(core, disk.groups.first_slot), disk.groups.first_slot)
     memset(head, 0, GROUP_HEAD_BYTES)
     for k in range(count):
         if k < GROUP_HEADERS:
-            headers[k] = header_at(core, disk.first_slot + k)[0]
+            headers[k] = header_at(core, disk.groups.first_slot + k)[0]
         else:
-            others[k - GROUP_HEADERS] = header_at(core, disk.first_slot + k)[0]
+            others[k - GROUP_HEADERS] = header_at(core, disk.groups.first_slot + k)[0]
     rest = count - GROUP_HEADERS if count > GROUP_HEADERS else 0
-    start[0] = disk.start
-    end[0] = group_end(disk.cursor, count)
-    memset(others + rest, 0, end[0] - align_up(disk.cursor) - rest * HEADER_BYTES)
+    start[0] = disk.groups.start
+    end[0] = group_end(disk.groups.cursor, count)
+    memset(others + rest, 0, end[0] - align_up(disk.groups.cursor) - rest * HEADER_BYTES)
     head.magic = GROUP_MAGIC
     head.epoch = disk.epoch
-    head.number = disk.group_next
-    head.position = disk.start
-    head.length = end[0] - disk.start
-    head.headers_at = align_up(disk.cursor) - disk.start
-    head.first_slot = disk.first_slot
-    head.first_seq = header_at(core, disk.first_slot).seq
+    head.number = disk.groups.next
+    head.position = disk.groups.start
+    head.length = end[0] - disk.groups.start
+    head.headers_at = align_up(disk.groups.cursor) - disk.groups.start
+    head.first_slot = disk.groups.first_slot
+    head.first_seq = header_at(core, disk.groups.first_slot).seq
     head.last_seq = core.seq
-    head.durable_seq = disk.durable_seq
+    head.durable_seq = disk.commit.durable_seq
     # A rewind to a later state needs no intent.
-    head.synced_seq = disk.named_seq if holds(RULE_NAMED_SEQ) else disk.synced_seq
+    head.synced_seq = disk.back.named_seq if holds(RULE_NAMED_SEQ) else disk.back.synced_seq
     head.base_seq = core.base_seq
     head.count = count
     head.headers_sum = group_headers_sum(headers, others, count)
     head.header_sum = seeded_hash64(head, GROUP_SUMMED_BYTES, group_seed(
-        disk, disk.epoch, disk.group_next, disk.start))
-    disk.group_next += 1
-    disk.start = disk.cursor = end[0]
-    disk.first_slot = core.ring.slot_head
+        disk, disk.epoch, disk.groups.next, disk.groups.start))
+    disk.groups.next += 1
+    disk.groups.start = disk.groups.cursor = end[0]
+    disk.groups.first_slot = core.ring.slot_head
     return OK
 
 
@@ -104,10 +104,10 @@ cdef int log_put(Core* core, uint64_t start, uint64_t end) noexcept nogil:
 cdef int log_wait(Core* core) noexcept nogil:
     """Wait for the group that is on its way. The core's lock is held, so no other one follows."""
     cdef Disk* disk = core.disk
-    pthread_mutex_lock(disk.commit_mutex)
-    while disk.writing:
-        pthread_cond_wait(disk.commit_done, disk.commit_mutex)
-    pthread_mutex_unlock(disk.commit_mutex)
+    pthread_mutex_lock(disk.commit.mutex)
+    while disk.commit.writing:
+        pthread_cond_wait(disk.commit.done, disk.commit.mutex)
+    pthread_mutex_unlock(disk.commit.mutex)
     return E_POISONED if core.fault.poisoned else OK
 
 
@@ -115,12 +115,12 @@ cdef void log_landed(Core* core, uint64_t seq, uint64_t number, int status) noex
     """The group `number` is durable, up to `seq`; or it could not be made so."""
     cdef Disk* disk = core.disk
     if status == OK:
-        disk.durable_seq = seq
-        disk.recorded_number = number
-        disk.durable_number = number + 1
-        if disk.rewound_seq and seq >= disk.rewound_seq:
-            disk.rewound_seq = 0
-        disk.commits += 1
+        disk.commit.durable_seq = seq
+        disk.commit.recorded_number = number
+        disk.commit.durable_number = number + 1
+        if disk.rewind.seq and seq >= disk.rewind.seq:
+            disk.rewind.seq = 0
+        disk.commit.count += 1
     else:
         poison(core, status)
 
@@ -135,7 +135,7 @@ cdef int log_commit(Core* core) noexcept nogil:
     if status != OK:
         return status
     status = log_put(core, start, end)
-    log_landed(core, core.seq, core.disk.group_next - 1, status)
+    log_landed(core, core.seq, core.disk.groups.next - 1, status)
     return status
 
 
@@ -150,32 +150,32 @@ cdef int log_flush(Core* core, uint64_t target) noexcept nogil:
     cdef int status = OK
     while True:
         core_lock(core)
-        pthread_mutex_lock(disk.commit_mutex)
-        if disk.writing and disk.durable_seq < target:
+        pthread_mutex_lock(disk.commit.mutex)
+        if disk.commit.writing and disk.commit.durable_seq < target:
             core_unlock(core)
-            while disk.writing and disk.durable_seq < target:
-                pthread_cond_wait(disk.commit_done, disk.commit_mutex)
-            pthread_mutex_unlock(disk.commit_mutex)
+            while disk.commit.writing and disk.commit.durable_seq < target:
+                pthread_cond_wait(disk.commit.done, disk.commit.mutex)
+            pthread_mutex_unlock(disk.commit.mutex)
             continue
-        if (disk.durable_seq >= target or core.fault.poisoned or core.closed
+        if (disk.commit.durable_seq >= target or core.fault.poisoned or core.closed
                 or open_count(core) == 0):
-            status = E_POISONED if core.fault.poisoned and disk.durable_seq < target else OK
-            pthread_mutex_unlock(disk.commit_mutex)
+            status = E_POISONED if core.fault.poisoned and disk.commit.durable_seq < target else OK
+            pthread_mutex_unlock(disk.commit.mutex)
             core_unlock(core)
             return status
         status = log_seal(core, &start, &end)
-        disk.writing = status == OK
+        disk.commit.writing = status == OK
         seq = core.seq
-        number = disk.group_next - 1
-        pthread_mutex_unlock(disk.commit_mutex)
+        number = disk.groups.next - 1
+        pthread_mutex_unlock(disk.commit.mutex)
         core_unlock(core)
         if status != OK:
             return status
         status = log_put(core, start, end)
-        pthread_mutex_lock(disk.commit_mutex)
+        pthread_mutex_lock(disk.commit.mutex)
         log_landed(core, seq, number, status)
-        disk.writing = False
-        pthread_cond_broadcast(disk.commit_done)
-        pthread_mutex_unlock(disk.commit_mutex)
+        disk.commit.writing = False
+        pthread_cond_broadcast(disk.commit.done)
+        pthread_mutex_unlock(disk.commit.mutex)
         if status != OK:
             return status

@@ -1,7 +1,7 @@
 # A file store's log, as the Python layer opens, records and closes it.
 #
-# Takes: _rules, _lock, _memory, _device, _errors, _ring, _log, _overlay, _reclaim, _commit,
-# _suspects, _index, _write_back, _leave, _log_keep, _disk_rewind, _scan, _engine
+# Takes: _lock, _memory, _device, _errors, _ring, _log, _overlay, _reclaim, _commit, _suspects,
+# _index, _write_back, _leave, _log_keep, _disk_rewind, _scan, _engine
 
 cdef list _lost_in(const Overlay* overlay):
     cdef uint64_t k, place
@@ -44,32 +44,32 @@ cdef class Log:
         engine.files = (log, index)
         engine.record = record
         engine.identity = key
-        self.disk.record = <void*>record
+        self.disk.hooks.record = <void*>record
         self.disk.log = as_device(log, self.core)
-        self.disk.index = as_device(index, self.core)
+        self.disk.index.device = as_device(index, self.core)
         for k in range(self.core.volume_count):
             self.disk.volumes[k] = as_device(engine.devices[k], self.core)
         self.disk.key = self.core.key = key
-        self.disk.always = always
+        self.disk.commit.always = always
         self.disk.read_only = read_only
         self.disk.epoch = 1
-        self.disk.copy_floor = NO_SLOT
-        self.disk.ram_tail = NO_SLOT    # while it is being opened, all is read from the files
+        self.disk.hooks.copy_floor = NO_SLOT
+        self.disk.ram.tail = NO_SLOT    # while it is being opened, all is read from the files
 
     def begin_at(self, uint64_t number, uint64_t position, uint64_t slot, uint64_t seq,
                  int64_t time_ns, int64_t created_ns):
         """The log's tail: what the superblock says of the oldest entry and the state before it."""
         cdef Disk* disk = self.disk
-        disk.group_first = disk.group_next = number
-        self.core.ring.tail = disk.start = disk.cursor = disk.tail_named = position
-        self.core.ring.slot_tail = self.core.ring.slot_head = disk.first_slot = slot
-        disk.index_slot = slot
-        disk.index_number = number
-        disk.index_position = position
-        disk.index_total = 0
+        disk.groups.first = disk.groups.next = number
+        self.core.ring.tail = disk.groups.start = disk.groups.cursor = disk.tail_named = position
+        self.core.ring.slot_tail = self.core.ring.slot_head = disk.groups.first_slot = slot
+        disk.index.slot = slot
+        disk.index.number = number
+        disk.index.position = position
+        disk.index.total = 0
         self.core.seq = self.core.base_seq = seq
-        self.core.time_ns = self.core.base_time_ns = time_ns
-        self.core.created_ns = created_ns
+        self.core.clock.now_ns = self.core.base_time_ns = time_ns
+        self.core.clock.created_ns = created_ns
         self.core.unflushed = False
 
     def load_index(self, uint64_t slot, uint64_t number, uint64_t position, uint64_t durable_seq,
@@ -80,31 +80,31 @@ cdef class Log:
         are not what they should be, nothing is taken: the groups say the same.
         """
         cdef Disk* disk = self.disk
-        cdef uint64_t first = disk.group_first, tail = self.core.ring.slot_tail
+        cdef uint64_t first = disk.groups.first, tail = self.core.ring.slot_tail
         cdef int status
         with nogil:
             status = index_load(self.core, slot, position, durable_seq, total)
-        if status == OK and (disk.group_next != number or clean and self.core.seq != durable_seq):
+        if status == OK and (disk.groups.next != number or clean and self.core.seq != durable_seq):
             status = E_CORRUPT
         if status == E_CORRUPT:
             self.begin_at(first, self.core.ring.tail, tail, self.core.base_seq,
-                          self.core.base_time_ns, self.core.created_ns)
+                          self.core.base_time_ns, self.core.clock.created_ns)
             return False
         if status == E_IO and self.core.fault.error == ENDED_EARLY:
             self.begin_at(first, self.core.ring.tail, tail, self.core.base_seq,
-                          self.core.base_time_ns, self.core.created_ns)
+                          self.core.base_time_ns, self.core.clock.created_ns)
             return False
         raise_status(status, self.core)
         if not clean:
             position = index_step_back(self.core)
             slot = self.core.ring.slot_head
-            number = disk.group_next
-        disk.start = disk.cursor = position
-        disk.first_slot = slot
-        disk.index_slot = slot
-        disk.index_number = number
-        disk.index_position = position
-        disk.index_total = index_sums(self.core, self.core.ring.slot_tail, slot)
+            number = disk.groups.next
+        disk.groups.start = disk.groups.cursor = position
+        disk.groups.first_slot = slot
+        disk.index.slot = slot
+        disk.index.number = number
+        disk.index.position = position
+        disk.index.total = index_sums(self.core, self.core.ring.slot_tail, slot)
         return True
 
     def scan(self, uint64_t epoch, uint64_t position, uint64_t number, bint images):
@@ -139,7 +139,7 @@ cdef class Log:
         cdef int status
         memset(&group, 0, sizeof(Scanned))
         with nogil:
-            status = scan_head(self.core, epoch, self.disk.group_next, self.disk.start,
+            status = scan_head(self.core, epoch, self.disk.groups.next, self.disk.groups.start,
                                &group.head)
             if status == OK:
                 status = scan_headers(self.core, &group)
@@ -157,7 +157,7 @@ cdef class Log:
         """
         cdef uint64_t most = seq - self.core.seq if seq > self.core.seq else 0
         cdef int status = OK
-        if number - self.disk.group_next > self.core.ring.area // LOG_BLOCK_BYTES:
+        if number - self.disk.groups.next > self.core.ring.area // LOG_BLOCK_BYTES:
             raise CorruptionError(f"the log cannot hold a group {number}")
         if doubtful or slot < self.core.ring.slot_head:
             # No more entries than seqs were skipped: what stands where theirs may have stood goes.
@@ -165,16 +165,16 @@ cdef class Log:
         if (slot < self.core.ring.slot_head
                 or slot - self.core.ring.slot_tail > self.core.ring.slots):
             slot = self.core.ring.slot_head    # slots were lost count of: one hole is enough
-        while status == OK and self.disk.group_next < number:
-            status = group_push(self.disk, self.disk.start, self.core.ring.slot_head)
-            self.disk.group_next += 1
+        while status == OK and self.disk.groups.next < number:
+            status = group_push(self.disk, self.disk.groups.start, self.core.ring.slot_head)
+            self.disk.groups.next += 1
         if status == OK and seq > self.core.seq:
             status = adopt_damaged(self.core, seq)
         raise_status(status, self.core)
         while self.core.ring.slot_head < slot:    # slots keep their numbers: they seed checksums
             raise_status(adopt_damaged(self.core, seq), self.core)
-        self.disk.start = self.disk.cursor = position
-        self.disk.first_slot = self.core.ring.slot_head
+        self.disk.groups.start = self.disk.groups.cursor = position
+        self.disk.groups.first_slot = self.core.ring.slot_head
 
     def candidates(self, uint64_t position, uint64_t length):
         """list of (position, number): where something that claims to be a group starts."""
@@ -208,12 +208,12 @@ cdef class Log:
             status = overlay_fill(self.core, synced_seq, last_seq)
         raise_status(status, self.core)
         disk.epoch = epoch
-        disk.synced_seq = disk.named_seq = synced_seq
-        disk.durable_seq = disk.tried_seq = self.core.seq
-        disk.durable_number = disk.recorded_number = disk.group_next
-        disk.ram_tail = disk.frozen_end = disk.named_end = disk.start
-        disk.frozen_number = disk.group_next
-        disk.bounce_length = 0
+        disk.back.synced_seq = disk.back.named_seq = synced_seq
+        disk.commit.durable_seq = disk.back.tried_seq = self.core.seq
+        disk.commit.durable_number = disk.commit.recorded_number = disk.groups.next
+        disk.ram.tail = disk.back.frozen_end = disk.back.named_end = disk.groups.start
+        disk.back.frozen_number = disk.groups.next
+        disk.bounce.length = 0
 
     def set_rewound(self, uint64_t to, uint64_t seq, int64_t time_ns, uint64_t follows):
         """The superblock knows of a rewind whose entry no group holds: what it dropped is gone.
@@ -222,27 +222,27 @@ cdef class Log:
         """
         cdef Disk* disk = self.disk
         drop_after(self.core, follows)
-        disk.first_slot = self.core.ring.slot_head
+        disk.groups.first_slot = self.core.ring.slot_head
         self.core.seq = last_live_seq(self.core, follows)
-        disk.rewound_to = to
-        disk.rewound_seq = seq
-        disk.rewound_time_ns = time_ns
-        disk.rewound_follows = follows
-        disk.durable_seq = seq
+        disk.rewind.to = to
+        disk.rewind.seq = seq
+        disk.rewind.time_ns = time_ns
+        disk.rewind.follows = follows
+        disk.commit.durable_seq = seq
         self.core.generation += 1
-        if time_ns > self.core.time_ns:
-            self.core.time_ns = time_ns
+        if time_ns > self.core.clock.now_ns:
+            self.core.clock.now_ns = time_ns
 
     def put_rewound(self):
         """Enter the REWIND; in a full log others leave for it. For reading, in memory alone."""
         cdef Disk* disk = self.disk
         cdef int status
-        self.core.seq = disk.rewound_seq - 1
+        self.core.seq = disk.rewind.seq - 1
         with nogil:
             if disk.read_only:
-                status = self._stand_in(disk.rewound_to)
+                status = self._stand_in(disk.rewind.to)
             else:
-                status = note_rewind(self.core, disk.rewound_to)
+                status = note_rewind(self.core, disk.rewind.to)
         raise_status(status, self.core)
 
     cdef int _stand_in(self, uint64_t to) noexcept nogil:
@@ -250,11 +250,11 @@ cdef class Log:
         cdef EntryHeader entry
         memset(&entry, 0, sizeof(EntryHeader))
         entry.seq = self.core.seq + 1
-        entry.time_ns = self.core.time_ns
+        entry.time_ns = self.core.clock.now_ns
         entry.offset = to
         entry.before_sum = last_live_seq(self.core, to)
         entry.kind = KIND_REWIND
-        entry.position = self.disk.start + GROUP_HEAD_BYTES
+        entry.position = self.disk.groups.start + GROUP_HEAD_BYTES
         return adopt_entry(self.core, &entry)
 
     def rewinds(self):
@@ -262,7 +262,7 @@ cdef class Log:
         cdef uint64_t number, slot
         cdef const EntryHeader* header
         found = []
-        for number in range(self.disk.group_first, self.disk.group_next):
+        for number in range(self.disk.groups.first, self.disk.groups.next):
             slot = group_at(self.disk, number).slot
             header = header_at(self.core, slot)
             if (self.core.ring.slot_tail <= slot < self.core.ring.slot_head
@@ -277,8 +277,8 @@ cdef class Log:
 
     def set_undo(self, uint64_t to):
         """A rewind to state `to` was interrupted."""
-        self.disk.undo = True
-        self.disk.undo_to = to
+        self.disk.rewind.undo = True
+        self.disk.rewind.undo_to = to
 
     def show_undone(self, uint64_t to):
         """Read-only: a rewind to state `to` was interrupted; show it as if it had been finished."""
@@ -301,8 +301,8 @@ cdef class Log:
                 status = log_commit(self.core)
             if status == OK:
                 number = min(number, group_kept(self.core))
-            if status == OK and number > self.disk.group_first:
-                status = disk_evict_to(self.core, min(number, self.disk.group_next))
+            if status == OK and number > self.disk.groups.first:
+                status = disk_evict_to(self.core, min(number, self.disk.groups.next))
         raise_status(status, self.core)
 
     def marks(self):
@@ -327,24 +327,25 @@ cdef class Log:
     def set_aliases(self, runs):
         """Seqs of REWIND entries that others replaced: (first, step, count), rising."""
         cdef AliasRun* run
-        self.core.alias_first = self.core.alias_count = 0
+        self.core.aliases.first = self.core.aliases.count = 0
         for first, step, count in runs[-ALIAS_RUNS_MAX:]:
-            run = alias_run(self.core, self.core.alias_count)
+            run = alias_run(self.core, self.core.aliases.count)
             run.first, run.step, run.count = first, step, count
-            self.core.alias_count += 1
+            self.core.aliases.count += 1
 
     def aliases(self, uint64_t most):
         """list of [first, step, count]: the newest runs of such seqs."""
         cdef uint64_t k, skip = 0
-        if self.core.alias_count > most:
-            skip = self.core.alias_count - most
+        if self.core.aliases.count > most:
+            skip = self.core.aliases.count - most
         return [[alias_run(self.core, k).first, alias_run(self.core, k).step,
-                 alias_run(self.core, k).count] for k in range(skip, self.core.alias_count)]
+                 alias_run(self.core, k).count] for k in range(skip, self.core.aliases.count)]
 
     def put_lost(self, uint32_t volume, uint64_t offset, uint64_t length):
         """These sectors of production are lost, as an earlier opening has found."""
-        raise_status(overlay_room(&self.disk.active, blocks_touched(offset, length)), self.core)
-        overlay_put(&self.disk.active, volume, offset, length, AT_LOST)
+        raise_status(overlay_room(&self.disk.back.active, blocks_touched(offset, length)),
+                     self.core)
+        overlay_put(&self.disk.back.active, volume, offset, length, AT_LOST)
         if length and offset < self.core.volumes[volume].size:
             touch(&self.core.volumes[volume], offset, min(
                 length, self.core.volumes[volume].size - offset))
@@ -354,28 +355,28 @@ cdef class Log:
         """list of [volume, offset, length]: sectors of production that are lost."""
         if not self.core.fault.lost_sectors:
             return []
-        return sorted(_lost_in(&self.disk.active) + _lost_in(&self.disk.frozen))
+        return sorted(_lost_in(&self.disk.back.active) + _lost_in(&self.disk.back.frozen))
 
     def state(self):
         """dict of int: what the superblock says of the log. The caller holds the lock."""
         cdef Disk* disk = self.disk
         cdef Core* core = self.core
-        disk.named_seq = disk.synced_seq    # whoever asks may write it down
-        disk.named_end = disk.ram_tail
+        disk.back.named_seq = disk.back.synced_seq    # whoever asks may write it down
+        disk.back.named_end = disk.ram.tail
         return {
             "epoch": disk.epoch,
-            "tail": [disk.group_first, core.ring.tail, core.ring.slot_tail, core.base_seq,
+            "tail": [disk.groups.first, core.ring.tail, core.ring.slot_tail, core.base_seq,
                      core.base_time_ns],
             "lost_production": self.core.fault.lost,
-            "durable_number": disk.durable_number,
-            "durable_seq": disk.durable_seq,
-            "synced_seq": disk.synced_seq,
-            "head": [disk.group_next, disk.start, disk.first_slot],
-            "index": [disk.index_slot, disk.index_number, disk.index_position],
-            "index_sum": disk.index_total,
-            "undo": disk.undo_to if disk.undo else None,
-            "rewound": ([disk.rewound_to, disk.rewound_seq, disk.rewound_time_ns,
-                         disk.rewound_follows] if disk.rewound_seq else None),
+            "durable_number": disk.commit.durable_number,
+            "durable_seq": disk.commit.durable_seq,
+            "synced_seq": disk.back.synced_seq,
+            "head": [disk.groups.next, disk.groups.start, disk.groups.first_slot],
+            "index": [disk.index.slot, disk.index.number, disk.index.position],
+            "index_sum": disk.index.total,
+            "undo": disk.rewind.undo_to if disk.rewind.undo else None,
+            "rewound": ([disk.rewind.to, disk.rewind.seq, disk.rewind.time_ns,
+                         disk.rewind.follows] if disk.rewind.seq else None),
         }
 
     def wait(self):
@@ -407,7 +408,7 @@ cdef class Log:
             if status == OK:
                 status = log_wait(self.core)
             if status == OK and open_count(self.core) and holds(RULE_INTENT_DURABLE):
-                if header_at(self.core, self.disk.first_slot).seq <= seq:
+                if header_at(self.core, self.disk.groups.first_slot).seq <= seq:
                     status = log_commit(self.core)
         raise_status(status, self.core)
 
@@ -452,7 +453,7 @@ cdef class Log:
         """An interrupted rewind to state `to`: put the volumes back, cut, and enter the REWIND."""
         cdef RewindResult result
         cdef int status
-        self.disk.undo = True
+        self.disk.rewind.undo = True
         with nogil:
             status = disk_rewind(self.core, to, &result)
         raise_status(status, self.core)
@@ -460,7 +461,7 @@ cdef class Log:
     def finish_copies(self, finish):
         """Before entries after `copy_floor` leave the log, `finish()` is called to move it on."""
         self.engine.finish_copy = finish
-        self.disk.finish_copy = <void*>finish
+        self.disk.hooks.finish_copy = <void*>finish
 
     @property
     def poisoned(self):
@@ -478,25 +479,25 @@ cdef class Log:
 
     @property
     def durable_seq(self):
-        return self.disk.durable_seq
+        return self.disk.commit.durable_seq
 
     @property
     def synced_seq(self):
-        return self.disk.synced_seq
+        return self.disk.back.synced_seq
 
     @property
     def position(self):
         """tuple of int: number, position and first slot of the open group."""
-        return self.disk.group_next, self.disk.start, self.disk.first_slot
+        return self.disk.groups.next, self.disk.groups.start, self.disk.groups.first_slot
 
     @property
     def group_max(self):
-        return self.disk.group_max
+        return self.disk.groups.max
 
     @property
     def entry_max(self):
         """int: bytes, the longest images of one entry."""
-        return 2 * self.core.write_max + 4 * SECTOR_BYTES
+        return 2 * self.core.limits.write_max + 4 * SECTOR_BYTES
 
     @property
     def area(self):
@@ -518,12 +519,12 @@ cdef class Log:
     @property
     def in_memory(self):
         """int: bytes of images that the volumes' files have not got yet."""
-        return group_end(self.disk.cursor, open_count(self.core)) - self.disk.ram_tail
+        return group_end(self.disk.groups.cursor, open_count(self.core)) - self.disk.ram.tail
 
     @property
     def counts(self):
         """tuple of int: groups committed, write-backs."""
-        return self.disk.commits, self.disk.write_backs
+        return self.disk.commit.count, self.disk.back.count
 
     @property
     def summed_bytes(self):
@@ -550,4 +551,4 @@ def change_copies(copier not None, add=None, remove=None):
     floor = after[0].image.seq if after else NO_SLOT
     copier._copies = after
     if copier.log is not None:
-        (<Log>copier.log).disk.copy_floor = floor
+        (<Log>copier.log).disk.hooks.copy_floor = floor

@@ -134,6 +134,7 @@ from libc.string cimport memcmp, memcpy, memmove, memset
 from posix.time cimport CLOCK_REALTIME, clock_gettime, timespec
 
 from jrnl._format cimport *
+from jrnl._structs cimport *
 
 include "_rules.pxi"
 include "_hash.pxi"

@@ -18,7 +18,7 @@ cdef bint writes_cross(const Core* core, const int64_t* offsets, uint64_t count,
     run_begin(core, &run)
     for k in range(count):
         run_take(core, &run, disk_room(core, <uint64_t>offsets[k], length))
-        if run.start != core.disk.start:
+        if run.start != core.disk.groups.start:
             return True
     return False
 
@@ -28,9 +28,9 @@ cdef bint zeroes_cross(const Core* core, uint64_t offset, uint64_t length) noexc
     cdef uint64_t piece
     run_begin(core, &run)
     while length:
-        piece = length if length < core.piece_max else core.piece_max
+        piece = length if length < core.limits.piece_max else core.limits.piece_max
         run_take(core, &run, 2 * sector_span(offset, piece))
-        if run.start != core.disk.start:
+        if run.start != core.disk.groups.start:
             return True
         offset += piece
         length -= piece
@@ -57,7 +57,7 @@ cdef int ahead_of(Core* core, LogPlan* plan, bint ends) noexcept nogil:
 
 
 cdef inline bint asks_ahead(const Core* core) noexcept nogil:
-    return core.fold or core.disk.copy_floor != NO_SLOT
+    return core.folds.on or core.disk.hooks.copy_floor != NO_SLOT
 
 
 cdef int writes_ahead(Core* core, const int64_t* offsets, uint64_t count,
@@ -87,10 +87,10 @@ cdef int zeroes_ahead(Core* core, uint64_t length) noexcept nogil:
     cdef int status
     if not asks_ahead(core):
         return OK
-    status = plan_begin(core, &plan, length // core.piece_max + 1)
+    status = plan_begin(core, &plan, length // core.limits.piece_max + 1)
     plan.guess = False
     if status == OK:
-        for k in range(length // core.piece_max + 1):
+        for k in range(length // core.limits.piece_max + 1):
             ends = plan_take(&plan, 0) == OK
             if not ends:
                 break
@@ -125,11 +125,11 @@ cdef int writes_probe(Core* core, uint32_t volume, const int64_t* offsets, uint6
 
 
 cdef int zeroes_probe(Core* core, uint32_t volume, uint64_t offset, uint64_t length) noexcept nogil:
-    cdef uint8_t* buffer = <uint8_t*>malloc(core.piece_max + 2 * SECTOR_BYTES)
+    cdef uint8_t* buffer = <uint8_t*>malloc(core.limits.piece_max + 2 * SECTOR_BYTES)
     cdef uint64_t piece
     cdef int status = OK if buffer is not NULL else E_NO_MEMORY
     while length and status == OK:
-        piece = length if length < core.piece_max else core.piece_max
+        piece = length if length < core.limits.piece_max else core.limits.piece_max
         status = span_probe(core, volume, offset, piece, buffer)
         offset += piece
         length -= piece
@@ -147,9 +147,9 @@ cdef int disk_write_many(Core* core, uint32_t volume, const int64_t* offsets, ui
     cdef uint64_t k, blocks = 0
     cdef int status = disk_check(core)
     core_tick(core)
-    if status == OK and core.guarded:
+    if status == OK and core.rules.guarded:
         status = guarded_room_check(core, offsets, NULL, length, count)
-    elif status == OK and core.refuse:
+    elif status == OK and core.rules.refuse:
         run_begin(core, &run)
         for k in range(count):    # each write's place in it matters
             if not run_take(core, &run, disk_room(core, <uint64_t>offsets[k], length)):
@@ -181,17 +181,17 @@ cdef int disk_fill_zero(Core* core, int kind, uint32_t volume, uint64_t offset,
                         uint64_t length) noexcept nogil:
     """DISCARD or ZEROES over any length; the range is checked."""
     cdef Batch batch
-    cdef uint64_t piece = min(length, 4 * core.capacity), blocks = 0
+    cdef uint64_t piece = min(length, 4 * core.limits.capacity), blocks = 0
     cdef int status = disk_check(core)
     core_tick(core)
     if status == OK:
         status = disk_zero_room_check(core, offset, length)
-    if status == OK and core.newest is not NULL:
-        status = keep_reserve(core, length // core.piece_max + 1,
-                              min(piece >> CHUNK_SHIFT, length // core.piece_max) + 1, piece)
+    if status == OK and core.lives.newest is not NULL:
+        status = keep_reserve(core, length // core.limits.piece_max + 1,
+                              min(piece >> CHUNK_SHIFT, length // core.limits.piece_max) + 1, piece)
     if status != OK:
         return status
-    if length <= core.piece_max:
+    if length <= core.limits.piece_max:
         status = disk_zero_one(core, kind, volume, offset, length, NULL)
         return disk_written(core) if status == OK else status
     if zeroes_cross(core, offset, length):
@@ -200,13 +200,13 @@ cdef int disk_fill_zero(Core* core, int kind, uint32_t volume, uint64_t offset,
             status = zeroes_ahead(core, length)
     else:
         blocks = blocks_touched(sector_start(offset), sector_span(offset, length)) + (
-            length // core.piece_max + 1)    # two pieces may touch one block
+            length // core.limits.piece_max + 1)    # two pieces may touch one block
     if status == OK:
         status = batch_begin(core, &batch, blocks)
     if status != OK:
         return status
     while length and status == OK:
-        piece = length if length < core.piece_max else core.piece_max
+        piece = length if length < core.limits.piece_max else core.limits.piece_max
         status = disk_zero_one(core, kind, volume, offset, piece, &batch)
         offset += piece
         length -= piece

@@ -19,8 +19,8 @@ cdef int disk_edit_begin(Core* core, uint32_t volume, uint64_t offset,
     edit.volume = volume
     edit.offset = offset
     edit.length = length
-    edit.next = core.edits
-    core.edits = edit
+    edit.next = core.edits.open
+    core.edits.open = edit
     return OK
 
 

@@ -1,10 +1,10 @@
-# On disk, rewind: the volumes' files go back, and only when they are there, durably, are the entries
-# cut and their blocks used again (R10). Of what the files have not got nothing has to go back. Until
-# then an opening after a crash redoes what the files may lack; where something durable says that
-# they have got entries that are to go, a durable intent has to say so first.
+# On disk, rewind: the volumes' files go back, and only when they are there, durably, are the
+# entries cut and their blocks used again (R10). Of what the files have not got nothing has to go
+# back. Until then an opening after a crash redoes what the files may lack; where something
+# durable says that they have got entries that are to go, a durable intent has to say so first.
 #
-# Takes: _rules, _device, _ring, _log, _overlay, _extent_map, _keep, _left, _reclaim, _commit,
-# _kept_save, _index, _write_back, _disk_room
+# Takes: _device, _ring, _log, _overlay, _extent_map, _keep, _left, _reclaim, _commit, _kept_save,
+# _index, _write_back, _disk_room
 
 cdef int rewind_settle(Core* core, uint64_t state, uint64_t first) noexcept nogil:
     """Have the state that is to stay durable, whose newest entry is before slot `first`.
@@ -15,7 +15,7 @@ cdef int rewind_settle(Core* core, uint64_t state, uint64_t first) noexcept nogi
     if core.fault.lost or core.fault.lost_sectors:
         return write_back_all(core)    # what is lost stays in the overlay
     status = log_wait(core)
-    if status == OK and (first > core.disk.first_slot or state < core.disk.named_seq):
+    if status == OK and (first > core.disk.groups.first_slot or state < core.disk.back.named_seq):
         status = log_commit(core)
     return status
 
@@ -26,7 +26,7 @@ cdef int overlay_until(Core* core, Overlay* overlay, uint64_t stop) noexcept nog
     cdef const EntryHeader* header
     cdef int status = overlay_create(overlay)
     if status == OK:
-        status = find_slot_after(core, core.disk.synced_seq, False, &k)
+        status = find_slot_after(core, core.disk.back.synced_seq, False, &k)
     while status == OK and k < stop:
         header = header_at(core, k)
         k += 1
@@ -46,12 +46,12 @@ cdef void overlay_replace(Core* core, Overlay* overlay) noexcept nogil:
     """Readers see `overlay` from now on; where it is empty, the files have all there is."""
     cdef Disk* disk = core.disk
     if overlay.count == 0:
-        disk.synced_seq = disk.rewound_follows
-    disk.tried_seq = min(disk.tried_seq, disk.rewound_follows)
+        disk.back.synced_seq = disk.rewind.follows
+    disk.back.tried_seq = min(disk.back.tried_seq, disk.rewind.follows)
     if not core.fault.lost_sectors:    # all has been written back then, but what is lost
-        overlay_swap(&disk.active, overlay)
+        overlay_swap(&disk.back.active, overlay)
     free(overlay.blocks)
-    overlay_clear(&disk.frozen)
+    overlay_clear(&disk.back.frozen)
 
 
 cdef int disk_rewind(Core* core, uint64_t state, RewindResult* result) noexcept nogil:
@@ -67,7 +67,7 @@ cdef int disk_rewind(Core* core, uint64_t state, RewindResult* result) noexcept 
         status = map_scan(core, &core.scratch, first, core.ring.slot_head, False)
     if status == OK:
         status = map_check(core, &core.scratch)    # all of it can be read, before anything changes
-    if status == OK and core.guarded:
+    if status == OK and core.rules.guarded:
         status = rewind_room(core, first)
     if status == OK:
         status = overlay_until(core, &overlay, first)
@@ -85,19 +85,19 @@ cdef int disk_rewind(Core* core, uint64_t state, RewindResult* result) noexcept 
         return status
     slot = rewind_slot(core, state, first)
     core.ring.slot_head = slot
-    core.disk.rewound_follows = last_live_seq(core, state)
+    core.disk.rewind.follows = last_live_seq(core, state)
     overlay_replace(core, &overlay)
     disk_cut(core, slot)
     keep_rewound(core, slot)
-    core.disk.undo = False
+    core.disk.rewind.undo = False
     core.disk.epoch += 1
-    core.disk.rewound_to = state
-    core.disk.rewound_seq = core.seq + 1
+    core.disk.rewind.to = state
+    core.disk.rewind.seq = core.seq + 1
     core_tick(core)
-    core.disk.rewound_time_ns = core.time_ns
+    core.disk.rewind.time_ns = core.clock.now_ns
     core.generation += 1
     fold_forget(core)
-    core.disk.durable_seq = core.seq + 1
+    core.disk.commit.durable_seq = core.seq + 1
     status = disk_record(core)
     if status == OK:
         status = note_rewind(core, state)
@@ -112,12 +112,12 @@ cdef int disk_undo(Core* core, uint64_t state) noexcept nogil:
     """Put the volumes' files back where they may have got what the scratch map undoes."""
     cdef Disk* disk = core.disk
     cdef int status = OK
-    if state < disk.named_seq or disk.undo:
-        disk.undo = True
-        disk.undo_to = state
+    if state < disk.back.named_seq or disk.rewind.undo:
+        disk.rewind.undo = True
+        disk.rewind.undo_to = state
         if holds(RULE_UNDO_INTENT):
             status = disk_record(core)
-    if status == OK and (state < disk.tried_seq or not holds(RULE_TRIED_SEQ)):
+    if status == OK and (state < disk.back.tried_seq or not holds(RULE_TRIED_SEQ)):
         status = undo_volumes(core)
     return status
 
@@ -149,11 +149,11 @@ cdef int undo_volumes(Core* core) noexcept nogil:
     cdef int status
     for k in range(core.scratch.count):
         fragment = &core.scratch.fragments[k]
-        if fragment.seq > core.disk.tried_seq and holds(RULE_TRIED_SEQ):
+        if fragment.seq > core.disk.back.tried_seq and holds(RULE_TRIED_SEQ):
             continue
         status = fragment_copy(core, fragment, 0, content, fragment.length)
         if status == OK:
-            core.disk.dirty[fragment.volume] = True
+            core.disk.back.dirty[fragment.volume] = True
             fill_hole(core, fragment.volume, fragment.offset, fragment.length)
             status = device_write(&core.disk.volumes[fragment.volume], content, fragment.length,
                                   fragment.offset, &core.fault.error)
@@ -166,21 +166,24 @@ cdef void disk_cut(Core* core, uint64_t slot) noexcept nogil:
     """Forget the entries from `slot` on, and the groups that hold nothing else."""
     cdef Disk* disk = core.disk
     core.ring.slot_head = slot
-    while disk.group_next > disk.group_first:
-        if group_at(disk, disk.group_next - 1).slot < slot:
+    while disk.groups.next > disk.groups.first:
+        if group_at(disk, disk.groups.next - 1).slot < slot:
             break
-        disk.group_next -= 1
-        disk.start = group_at(disk, disk.group_next).position
-    disk.cursor = disk.start
-    disk.first_slot = slot
-    disk.ram_tail = min(disk.ram_tail, disk.start) if disk.active.count else disk.start
-    disk.frozen_end = disk.ram_tail
-    disk.frozen_number = disk.group_next
-    disk.durable_number = disk.group_next
-    disk.recorded_number = disk.group_next
-    disk.bounce_length = 0
-    if disk.index_slot > slot:
-        disk.index_total -= index_sums(core, slot, disk.index_slot)
-        disk.index_slot = slot
-        disk.index_number = disk.group_next
-        disk.index_position = disk.start
+        disk.groups.next -= 1
+        disk.groups.start = group_at(disk, disk.groups.next).position
+    disk.groups.cursor = disk.groups.start
+    disk.groups.first_slot = slot
+    if disk.back.active.count:
+        disk.ram.tail = min(disk.ram.tail, disk.groups.start)
+    else:
+        disk.ram.tail = disk.groups.start
+    disk.back.frozen_end = disk.ram.tail
+    disk.back.frozen_number = disk.groups.next
+    disk.commit.durable_number = disk.groups.next
+    disk.commit.recorded_number = disk.groups.next
+    disk.bounce.length = 0
+    if disk.index.slot > slot:
+        disk.index.total -= index_sums(core, slot, disk.index.slot)
+        disk.index.slot = slot
+        disk.index.number = disk.groups.next
+        disk.index.position = disk.groups.start

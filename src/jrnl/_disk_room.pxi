@@ -1,6 +1,6 @@
 # File stores: what fits, what leaves for it, and the same run without the bytes.
 #
-# Takes: _rules, _ring, _log, _reclaim, _commit, _write_back, _leave, _log_run, _log_keep
+# Takes: _ring, _log, _reclaim, _commit, _write_back, _leave, _log_run, _log_keep
 
 cdef int plan_evict(LogPlan* plan, uint64_t end) noexcept nogil:
     """What disk_evict does."""
@@ -8,9 +8,9 @@ cdef int plan_evict(LogPlan* plan, uint64_t end) noexcept nogil:
     cdef uint64_t tail = plan.tail + area // 16, slot = plan.slot_tail
     cdef uint64_t number = plan.group_first
     cdef GroupRecord group
-    if plan.core.refuse:
+    if plan.core.rules.refuse:
         return E_FULL
-    if plan.core.guarded:
+    if plan.core.rules.guarded:
         return plan_guarded_evict(plan, end)
     if end + rewind_reserve(plan.core) > area + tail:
         tail = end + rewind_reserve(plan.core) - area
@@ -34,15 +34,15 @@ cdef int plan_take(LogPlan* plan, uint64_t room) noexcept nogil:
     """What disk_reserve and disk_append do."""
     cdef uint64_t cursor, end
     cdef int status
-    if plan.core.guarded:
+    if plan.core.rules.guarded:
         plan_reclaim(plan, room)
     while True:
         cursor = plan.run.cursor if plan.run.count else plan.run.start + GROUP_HEAD_BYTES
         end = group_end(cursor + room, plan.run.count + 1)
-        if plan.run.count and end - plan.run.start > plan.core.disk.group_max:
+        if plan.run.count and end - plan.run.start > plan.core.disk.groups.max:
             plan_commit(plan)
             plan_tidy(plan)
-        elif end > plan.ram_tail + plan.core.disk.ram_size:
+        elif end > plan.ram_tail + plan.core.disk.ram.size:
             plan_write_back(plan)
         elif (end + plan.slack > plan.tail + plan.core.ring.area - rewind_reserve(plan.core)
                 or plan.slot_head - plan.slot_tail >= plan.core.ring.slots):
@@ -60,14 +60,14 @@ cdef int plan_begin(Core* core, LogPlan* plan, uint64_t count) noexcept nogil:
     cdef const Disk* disk = core.disk
     plan_here(core, plan)
     plan.guess = True
-    plan.ram_tail = disk.ram_tail
-    plan.recorded_number = disk.recorded_number
+    plan.ram_tail = disk.ram.tail
+    plan.recorded_number = disk.commit.recorded_number
     plan.frozen = is_frozen(disk)
-    plan.frozen_end = disk.frozen_end
-    plan.frozen_number = disk.frozen_number
-    if find_slot_after(core, disk.synced_seq, False, &plan.synced_slot) != OK:
+    plan.frozen_end = disk.back.frozen_end
+    plan.frozen_number = disk.back.frozen_number
+    if find_slot_after(core, disk.back.synced_seq, False, &plan.synced_slot) != OK:
         plan.synced_slot = core.ring.slot_tail
-    if find_slot_after(core, disk.frozen_seq, False, &plan.frozen_slot) != OK:
+    if find_slot_after(core, disk.back.frozen_seq, False, &plan.frozen_slot) != OK:
         plan.frozen_slot = core.ring.slot_tail
     plan.groups = <GroupRecord*>malloc((count + 2) * sizeof(GroupRecord))
     return OK if plan.groups is not NULL else E_NO_MEMORY
@@ -79,7 +79,7 @@ cdef int guarded_room_check(Core* core, const int64_t* offsets, const int64_t* l
     cdef LogPlan plan
     cdef uint64_t k, offset
     cdef int status
-    if not core.refuse and not keeps_some(core):
+    if not core.rules.refuse and not keeps_some(core):
         return OK
     status = plan_begin(core, &plan, count)
     for k in range(count):
@@ -97,11 +97,11 @@ cdef int guarded_zero_check(Core* core, uint64_t offset, uint64_t length) noexce
     cdef LogPlan plan
     cdef uint64_t piece
     cdef int status
-    if not core.refuse and not keeps_some(core):
+    if not core.rules.refuse and not keeps_some(core):
         return OK
-    status = plan_begin(core, &plan, length // core.piece_max + 1)
+    status = plan_begin(core, &plan, length // core.limits.piece_max + 1)
     while length and status == OK:
-        piece = length if length < core.piece_max else core.piece_max
+        piece = length if length < core.limits.piece_max else core.limits.piece_max
         status = plan_take(&plan, 2 * sector_span(offset, piece))
         offset += piece
         length -= piece
@@ -121,7 +121,7 @@ cdef int rewind_room(Core* core, uint64_t first) noexcept nogil:
     end = group_end(plan.run.start + GROUP_HEAD_BYTES, 1)
     if end <= core.disk.tail_named + core.ring.area:
         return OK
-    if core.refuse:
+    if core.rules.refuse:
         return E_FULL
     plan.slot_head = first
     plan.run.count = 0
@@ -135,9 +135,9 @@ cdef int disk_room_check(Core* core, const int64_t* lengths, uint64_t length,
     cdef uint64_t k
     if not may_not_evict(core):
         return OK
-    if core.guarded:
+    if core.rules.guarded:
         return guarded_room_check(core, NULL, lengths, length, count)
-    if not core.refuse:
+    if not core.rules.refuse:
         return OK
     run_begin(core, &run)
     for k in range(count):
@@ -153,13 +153,13 @@ cdef int disk_zero_room_check(Core* core, uint64_t offset, uint64_t length) noex
     cdef uint64_t piece
     if not may_not_evict(core):
         return OK
-    if core.guarded:
+    if core.rules.guarded:
         return guarded_zero_check(core, offset, length)
-    if not core.refuse:
+    if not core.rules.refuse:
         return OK
     run_begin(core, &run)
     while length:
-        piece = length if length < core.piece_max else core.piece_max
+        piece = length if length < core.limits.piece_max else core.limits.piece_max
         if not run_take(core, &run, 2 * sector_span(offset, piece)):
             return E_FULL
         offset += piece
@@ -187,7 +187,7 @@ cdef int disk_restore_outcome(Core* core, const int64_t* offsets, const int64_t*
         if status == OK:
             status = plan_take(&plan, disk_room(core, <uint64_t>offsets[k],
                                                 <uint64_t>lengths[k]))
-            if core.disk.always:
+            if core.disk.commit.always:
                 plan_commit(&plan)
                 plan_tidy(&plan)
     oldest[0] = core.base_seq
@@ -202,14 +202,14 @@ cdef int disk_restore_outcome(Core* core, const int64_t* offsets, const int64_t*
 cdef uint64_t evict_target(const Core* core, uint64_t end) noexcept nogil:
     """The number of the group that is the oldest after making room up to position `end`."""
     cdef const Disk* disk = core.disk
-    cdef uint64_t number = disk.group_first
+    cdef uint64_t number = disk.groups.first
     cdef uint64_t tail = core.ring.tail + core.ring.area // 16
     cdef uint64_t slot = core.ring.slot_tail, reserve = rewind_reserve(core)
     if end + reserve > core.ring.area + tail:
         tail = end + reserve - core.ring.area
     if core.ring.slot_head - core.ring.slot_tail >= core.ring.slots:
         slot += core.ring.slots // 16 + 1
-    while number < disk.group_next:
+    while number < disk.groups.next:
         if group_at(disk, number).position >= tail and group_at(disk, number).slot >= slot:
             break
         number += 1
@@ -225,15 +225,15 @@ cdef int disk_evict(Core* core, uint64_t end) noexcept nogil:
     cdef int status = log_wait(core)
     if status != OK:
         return status
-    if core.refuse:
+    if core.rules.refuse:
         core.reclaim.full_by = FULL_OTHERWISE
         return E_FULL
-    if core.guarded:
+    if core.rules.guarded:
         return guarded_evict(core, end)
     number = evict_target(core, end)
-    if number == core.disk.group_next and open_count(core):
+    if number == core.disk.groups.next and open_count(core):
         return log_commit(core)    # all closed groups would have to go: the open one is closed
-    if number == core.disk.group_first and core.disk.tail_named == core.ring.tail:
+    if number == core.disk.groups.first and core.disk.tail_named == core.ring.tail:
         return E_TOO_LARGE
     return disk_evict_to(core, number)
 
@@ -245,13 +245,13 @@ cdef int log_place(Core* core, uint64_t room, uint64_t reserve, uint64_t* positi
     cdef int status
     while True:
         count = open_count(core)
-        cursor = disk.cursor if count else disk.start + GROUP_HEAD_BYTES
+        cursor = disk.groups.cursor if count else disk.groups.start + GROUP_HEAD_BYTES
         end = group_end(cursor + room, count + 1)
-        if count and end - disk.start > disk.group_max:
+        if count and end - disk.groups.start > disk.groups.max:
             status = log_commit(core)
             if status == OK:
                 status = disk_tidy(core)
-        elif end > disk.ram_tail + disk.ram_size and holds(RULE_RAM_BOUND):
+        elif end > disk.ram.tail + disk.ram.size and holds(RULE_RAM_BOUND):
             status = ram_make_room(core)
         elif (end > disk.tail_named + core.ring.area - reserve and holds(RULE_LOG_BOUND)
                 or core.ring.slot_head - core.ring.slot_tail >= core.ring.slots):
@@ -267,9 +267,9 @@ cdef int log_place(Core* core, uint64_t room, uint64_t reserve, uint64_t* positi
 cdef int disk_reserve(Core* core, uint64_t room, uint64_t* position) noexcept nogil:
     """Make room for one more entry; nothing of it is claimed yet."""
     cdef int status = OK
-    if room > core.disk.ram_size // 2 - 2 * LOG_BLOCK_BYTES:
+    if room > core.disk.ram.size // 2 - 2 * LOG_BLOCK_BYTES:
         return E_TOO_LARGE
-    if core.guarded:
+    if core.rules.guarded:
         status = disk_reclaim(core, room)
     return log_place(core, room, rewind_reserve(core), position) if status == OK else status
 
@@ -278,7 +278,7 @@ cdef void disk_append(Core* core, EntryHeader* entry, uint64_t room) noexcept no
     """Publish `entry`: the caller has reserved `room` at entry.position and filled the images."""
     entry_publish(core, entry)
     core.ring.slot_head += 1
-    core.disk.cursor = entry.position + room
+    core.disk.groups.cursor = entry.position + room
     core.since_rewind += room
-    if core.watched:
-        watch_room(core, core.disk.cursor - core.ring.tail)
+    if core.rules.watched:
+        watch_room(core, core.disk.groups.cursor - core.ring.tail)

@@ -29,7 +29,7 @@ cdef int disk_write_one(Core* core, uint32_t volume, uint64_t offset, const uint
     cdef uint64_t room = disk_room(core, offset, length), behind = span - lead - length
     cdef bint whole = span == length or (lead == 0 and offset + length
                                          == core.volumes[volume].size)
-    cdef bint fresh = (core.images_mode & IMAGES_BEFORE and whole and not known_room
+    cdef bint fresh = (core.rules.images & IMAGES_BEFORE and whole and not known_room
                        and unwritten(core, volume, first, span))
     cdef uint8_t* image
     cdef uint8_t* before
@@ -38,7 +38,7 @@ cdef int disk_write_one(Core* core, uint32_t volume, uint64_t offset, const uint
         room = span    # zeroes, which take none
     status = disk_reserve(core, room, &entry.position)
     if status == OK:
-        status = overlay_room(&disk.active, blocks_touched(first, span))
+        status = overlay_room(&disk.back.active, blocks_touched(first, span))
     if status != OK:
         return status
     entry.offset = offset
@@ -50,7 +50,7 @@ cdef int disk_write_one(Core* core, uint32_t volume, uint64_t offset, const uint
     before = image = ram_at(disk, entry.position)
     if fresh:
         entry.flags |= FLAG_BEFORE | FLAG_BEFORE_ZERO
-    elif core.images_mode & IMAGES_BEFORE:
+    elif core.rules.images & IMAGES_BEFORE:
         entry.flags |= FLAG_BEFORE
         status = before_fetch(core, &entry, first, span, whole, image)
         image += span
@@ -66,7 +66,7 @@ cdef int disk_write_one(Core* core, uint32_t volume, uint64_t offset, const uint
         memset(image + length, 0, behind)    # behind the volume's end
     entry.after_sum = hash64(image, span)
     batch_save(core, batch, volume, first, span)
-    overlay_put(&disk.active, volume, first, span, entry.position + (image - before))
+    overlay_put(&disk.back.active, volume, first, span, entry.position + (image - before))
     touch(&core.volumes[volume], offset, length)
     disk_append(core, &entry, room)
     return OK
@@ -74,7 +74,7 @@ cdef int disk_write_one(Core* core, uint32_t volume, uint64_t offset, const uint
 
 cdef int disk_zero_one(Core* core, int kind, uint32_t volume, uint64_t offset,
                        uint64_t length, Batch* batch) noexcept nogil:
-    """One DISCARD or ZEROES entry of at most core.piece_max bytes."""
+    """One DISCARD or ZEROES entry of at most core.limits.piece_max bytes."""
     cdef Disk* disk = core.disk
     cdef EntryHeader entry
     cdef uint64_t first = sector_start(offset), span = sector_span(offset, length)
@@ -86,7 +86,7 @@ cdef int disk_zero_one(Core* core, int kind, uint32_t volume, uint64_t offset,
     cdef int status = disk_reserve(core, 0 if fresh else span if aligned else 2 * span,
                                    &entry.position)
     if status == OK:
-        status = overlay_room(&disk.active, blocks_touched(first, span))
+        status = overlay_room(&disk.back.active, blocks_touched(first, span))
     if status != OK:
         return status
     entry.offset = offset
@@ -98,7 +98,7 @@ cdef int disk_zero_one(Core* core, int kind, uint32_t volume, uint64_t offset,
     entry.after_sum = 0
     if fresh:
         entry.flags |= FLAG_AFTER_ZERO
-        if core.images_mode & IMAGES_BEFORE:
+        if core.rules.images & IMAGES_BEFORE:
             entry.flags |= FLAG_BEFORE | FLAG_BEFORE_ZERO
         disk_append(core, &entry, 0)
         return OK
@@ -106,7 +106,7 @@ cdef int disk_zero_one(Core* core, int kind, uint32_t volume, uint64_t offset,
     status = before_fetch(core, &entry, first, span, aligned, before)
     if status != OK:
         return status
-    if core.images_mode & IMAGES_BEFORE:
+    if core.rules.images & IMAGES_BEFORE:
         entry.flags |= FLAG_BEFORE
         if is_zero(before, span) and entry.before_sum == hash64(before, span):
             entry.flags |= FLAG_BEFORE_ZERO
@@ -128,7 +128,7 @@ cdef int disk_zero_one(Core* core, int kind, uint32_t volume, uint64_t offset,
         room += span
     if not entry.flags & FLAG_BEFORE_ZERO or not entry.flags & FLAG_AFTER_ZERO:
         batch_save(core, batch, volume, first, span)
-        overlay_put(&disk.active, volume, first, span, after)
+        overlay_put(&disk.back.active, volume, first, span, after)
         touch(&core.volumes[volume], offset, length)
     disk_append(core, &entry, room)
     return OK
@@ -137,7 +137,7 @@ cdef int disk_zero_one(Core* core, int kind, uint32_t volume, uint64_t offset,
 cdef int disk_written(Core* core) noexcept nogil:
     """After entries were added: with sync="always" they are durable before the caller goes on."""
     cdef int status
-    if not core.disk.always:
+    if not core.disk.commit.always:
         return OK
     status = log_commit(core)
     return disk_tidy(core) if status == OK else status
@@ -147,7 +147,7 @@ cdef int disk_write(Core* core, uint32_t volume, uint64_t offset, const uint8_t*
                     uint64_t length, bint known_room) noexcept nogil:
     """One WRITE entry; range and length are checked."""
     cdef int status = disk_check(core)
-    if status == OK and core.edits is not NULL and edit_overlaps(core, volume, offset, length):
+    if status == OK and core.edits.open is not NULL and edit_overlaps(core, volume, offset, length):
         return E_EDIT
     if status != OK:
         return status

@@ -18,7 +18,7 @@ cdef int memory_edit_begin(Core* core, uint32_t volume, uint64_t offset,
     edit = <OpenEdit*>calloc(1, sizeof(OpenEdit))
     if edit is NULL:
         return E_NO_MEMORY
-    if not core.images_mode & IMAGES_BEFORE:
+    if not core.rules.images & IMAGES_BEFORE:
         edit.old = <uint8_t*>malloc(length)
         if edit.old is NULL:
             free(edit)
@@ -33,23 +33,23 @@ cdef int memory_edit_begin(Core* core, uint32_t volume, uint64_t offset,
     entry.length = <uint32_t>length
     entry.volume = <uint16_t>volume
     entry.kind = KIND_WRITE
-    entry.flags = <uint8_t>core.images_mode    # IMAGES_* and FLAG_* share their bits
+    entry.flags = <uint8_t>core.rules.images    # IMAGES_* and FLAG_* share their bits
     entry.before_sum = 0
     entry.after_sum = 0
     if edit.old is not NULL:
         memcpy(edit.old, target, length)
-    if core.images_mode & IMAGES_BEFORE:
+    if core.rules.images & IMAGES_BEFORE:
         memcpy(core.images + entry.position, target, length)
-        if core.checksum:
+        if core.rules.checksum:
             entry.before_sum = hash64(target, length)
     edit.slot = core.ring.slot_head
     edit.volume = volume
     edit.offset = offset
     edit.length = length
-    edit.next = core.edits
-    if core.edits is NULL:
-        core.edit_floor = edit.slot
-    core.edits = edit
+    edit.next = core.edits.open
+    if core.edits.open is NULL:
+        core.edits.floor = edit.slot
+    core.edits.open = edit
     touch(&core.volumes[volume], offset, length)
     memory_append(core, &entry, room)
     edit.entry = entry
@@ -73,18 +73,18 @@ cdef int memory_edit_end(Core* core, uint32_t volume, uint64_t offset,
         status = images_check(core, header, FLAG_BEFORE)
         if status == OK:
             memcpy(target, before_image(core, header), edit.length)
-    if core.images_mode & IMAGES_AFTER:
+    if core.rules.images & IMAGES_AFTER:
         memcpy(<uint8_t*>after_image(core, header), target, edit.length)
-        if core.checksum:
+        if core.rules.checksum:
             header.after_sum = hash64(after_image(core, header), edit.length)
             header.header_sum = header_hash(core, header, edit.slot)
         header_at(core, edit.slot)[0] = header[0]
     link[0] = edit.next
     free(edit.old)
     free(edit)
-    core.edit_floor = NO_SLOT
-    edit = core.edits
+    core.edits.floor = NO_SLOT
+    edit = core.edits.open
     while edit is not NULL:
-        core.edit_floor = edit.slot    # the last in the list is the oldest
+        core.edits.floor = edit.slot    # the last in the list is the oldest
         edit = edit.next
     return status

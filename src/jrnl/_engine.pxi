@@ -64,14 +64,14 @@ cdef class Gate:
         taken = self.lock.acquire(blocking, timeout)
         if taken:
             self.depth += 1
-            self.engine.core.gate_owner = PyThread_get_thread_ident()
+            self.engine.core.calls.gate_owner = PyThread_get_thread_ident()
         return taken
 
     def release(self):
         """As a lock's."""
         self.depth -= 1
         if self.depth == 0:
-            self.engine.core.gate_owner = 0
+            self.engine.core.calls.gate_owner = 0
         self.lock.release()
 
     def check_not_here(self):
@@ -132,14 +132,14 @@ cdef class Engine:
             raise MemoryError(f"no memory for a journal of {journal} bytes over {count} volumes")
         if clock is not None:
             self.clock = clock
-            self.core.clock = <void*>clock
+            self.core.clock.ask = <void*>clock
             now = clock()
             if not isinstance(now, int):
                 raise InvalidType(f"clock must give nanoseconds as an int, not "
                                   f"{type(now).__name__}; time.time_ns does")
             if now.bit_length() > 63:
                 raise InvalidArgument("clock must give nanoseconds since 1970 within 64 bits")
-            self.core.time_ns = self.core.created_ns = self.core.base_time_ns = now
+            self.core.clock.now_ns = self.core.clock.created_ns = self.core.base_time_ns = now
 
     def __dealloc__(self):
         if self.core is not NULL:
@@ -147,14 +147,14 @@ cdef class Engine:
 
     def __enter__(self):
         enter(self.core)
-        self.core.entered += 1
-        if self.core.entered == 1 and self.core.guarded:
+        self.core.calls.entered += 1
+        if self.core.calls.entered == 1 and self.core.rules.guarded:
             self._settle()
         return self
 
     def __exit__(self, *exc):
         cdef bint low
-        self.core.entered -= 1
+        self.core.calls.entered -= 1
         low = take_low(self.core)
         core_unlock(self.core)
         if low:
@@ -162,10 +162,11 @@ cdef class Engine:
 
     def _settle(self):
         """Read the clock and let go what is too old, before an operation looks at anything."""
-        if self.core.edits is NULL and (self.core.reclaim.least_ns or self.core.reclaim.most_ns):
+        if (self.core.edits.open is NULL
+                and (self.core.reclaim.least_ns or self.core.reclaim.most_ns)):
             ask_clock(self.core)
             core_tick(self.core)
-        if self.core.reclaim.most_ns and self.core.edits is NULL:
+        if self.core.reclaim.most_ns and self.core.edits.open is NULL:
             with nogil:
                 core_expire(self.core)
 
@@ -179,7 +180,7 @@ cdef class Engine:
         """Call `callback` once more header slots or bytes of images than these are in use."""
         self.core.reclaim.low_slots = slots
         self.core.reclaim.low_bytes = byte_count
-        self.core.watched = True
+        self.core.rules.watched = True
         self.on_low = callback
 
     def set_thresholds(self, starts, stops):
@@ -227,7 +228,7 @@ cdef class Engine:
         cdef bint here
         if not core_try(self.core):
             return False
-        here = self.core.locked > 1
+        here = self.core.calls.locked > 1
         core_unlock(self.core)
         return here
 
@@ -237,12 +238,12 @@ cdef class Engine:
         It was taken under that thread's number in the parent.
         """
         jrnl_mutex_init(self.core.mutex)
-        self.core.locked = 0
+        self.core.calls.locked = 0
 
     def close(self):
         """Give the journal back; the devices go when nothing exported from them is left."""
         enter(self.core)
-        if self.core.edits is not NULL:
+        if self.core.edits.open is not NULL:
             core_unlock(self.core)
             raise_status(E_EDIT, self.core)
         if not self.core.closed:
@@ -257,27 +258,27 @@ cdef class Engine:
         there, and `fold_seq` says so. It is called with the lock held, and writes no entry.
         """
         self.fold_hook = hook
-        self.core.fold_hook = <void*>hook
-        self.core.fold = True
+        self.core.folds.hook = <void*>hook
+        self.core.folds.on = True
         pins_count(self.core)
 
     @property
     def folds(self):
         """bool: whether snapshots are brought on over what leaves."""
-        return self.core.fold
+        return self.core.folds.on
 
     @property
     def fold_seq(self):
         """int: entries up to this state may leave without asking."""
-        return self.core.fold_seq
+        return self.core.folds.seq
 
     @fold_seq.setter
     def fold_seq(self, uint64_t seq):
-        self.core.fold_seq = seq
+        self.core.folds.seq = seq
 
     def set_fold_pin(self, seq):
         """Let no entry leave that comes after state `seq`; None: any may."""
-        self.core.fold_pin_seq = NO_PIN if seq is None else seq
+        self.core.folds.pin_seq = NO_PIN if seq is None else seq
         pins_count(self.core)
 
     def fold_up_to(self, uint64_t seq):
@@ -296,7 +297,7 @@ cdef class Engine:
     @property
     def stamp(self):
         """tuple: another one after any change."""
-        return (self.core.seq, self.core.base_seq, self.core.generation, self.core.turns,
+        return (self.core.seq, self.core.base_seq, self.core.generation, self.core.calls.turns,
                 self.core.closed)
 
     def check_stamp(self, stamp):
@@ -306,7 +307,7 @@ cdef class Engine:
 
     def turn(self):
         """Names or snapshots have changed."""
-        self.core.turns += 1
+        self.core.calls.turns += 1
 
     def changing(self):
         """Changing: a block in which this call changes more than bytes."""
@@ -335,7 +336,7 @@ cdef class Engine:
 
     def check_settled(self):
         """Raise EditOpen."""
-        if self.core.edits is not NULL:
+        if self.core.edits.open is not NULL:
             raise_status(E_EDIT, self.core)
 
     @property
@@ -364,7 +365,7 @@ cdef class Engine:
 
     @property
     def images(self):
-        return self.core.images_mode
+        return self.core.rules.images
 
     @property
     def on_disk(self):
@@ -373,12 +374,12 @@ cdef class Engine:
     @property
     def write_max(self):
         """int: bytes, the longest WRITE."""
-        return self.core.write_max
+        return self.core.limits.write_max
 
     @property
     def capacity(self):
         """int: bytes of the journal."""
-        return self.core.capacity
+        return self.core.limits.capacity
 
     @property
     def used(self):
@@ -388,7 +389,7 @@ cdef class Engine:
     @property
     def time_ns(self):
         """int: the newest entry's time."""
-        return self.core.time_ns
+        return self.core.clock.now_ns
 
     @property
     def sizes(self):
@@ -398,7 +399,7 @@ cdef class Engine:
         """int: read the clock, in nanoseconds; never less than the newest entry's time."""
         ask_clock(self.core)
         core_tick(self.core)
-        return self.core.time_ns
+        return self.core.clock.now_ns
 
     def resolve(self, number):
         """int: the seq under which state `number` is kept.
@@ -428,9 +429,9 @@ cdef class Engine:
     def seq_at(self, time_ns):
         """int: the last retained state at or before a time in ns. Raises as `resolve`."""
         cdef uint64_t slot = 0
-        if time_ns < self.core.created_ns:
+        if time_ns < self.core.clock.created_ns:
             raise UnknownPoint(f"the store did not exist at {_as_text(time_ns)}; its first state "
-                               f"is of {_as_text(self.core.created_ns)}")
+                               f"is of {_as_text(self.core.clock.created_ns)}")
         if time_ns < self.core.base_time_ns:
             raise PointExpired(f"the state of {_as_text(time_ns)} has left the window, which is "
                                f"{self.core.base_seq}..{self.core.seq} and begins at "
@@ -457,7 +458,7 @@ cdef class Engine:
             status = core_note(self.core, kind, 0, &text[0], text.shape[0])
         raise_status(status, self.core)
         if made is not None:
-            made.append((self.core.seq, self.core.time_ns))
+            made.append((self.core.seq, self.core.clock.now_ns))
         if kind != KIND_FLUSH:
             raise_status(entry_made(self.core), self.core)
         return self.core.seq
@@ -671,19 +672,19 @@ cdef class Changing:
         self.engine.__enter__()
         try:
             raise_status(call_check(core), core)
-            if core.changing or core.folding:
+            if core.calls.changing or core.folds.folding:
                 raise_status(E_BUSY, core)
         except StoreBusy:
             self.engine.__exit__()
             raise
-        core.changing += 1
+        core.calls.changing += 1
         self.entered = True
         return self.engine
 
     def __exit__(self, *exc):
         if self.entered:
             self.entered = False
-            self.engine.core.changing -= 1
+            self.engine.core.calls.changing -= 1
             self.engine.__exit__()
 
 
@@ -698,12 +699,12 @@ cdef class Sealing:
 
     def __enter__(self):
         self.engine.__enter__()
-        self.engine.core.sealed += 1
+        self.engine.core.calls.sealed += 1
         self.entered = True
         return self.engine
 
     def __exit__(self, *exc):
         if self.entered:
             self.entered = False
-            self.engine.core.sealed -= 1
+            self.engine.core.calls.sealed -= 1
             self.engine.__exit__()

@@ -87,7 +87,8 @@ cdef dict _facts(const Core* core):
     """What messages tell of a core."""
     return {
         "seq": core.seq, "base_seq": core.base_seq, "entry": core.fault.entry,
-        "pinned": core.fault.pinned, "offset": core.fault.offset, "write_max": core.write_max, "capacity": core.capacity,
+        "offset": core.fault.offset, "pinned": core.fault.pinned,
+        "write_max": core.limits.write_max, "capacity": core.limits.capacity,
         "poisoned": os.strerror(core.fault.poisoned),
     }
 
@@ -116,9 +117,9 @@ cdef int raise_full(Core* core) except -1:
         why = f"{_lowest_pin(core)}, so no later entry may leave"
         way = "unpin the mark" if "the mark" in why else "release the pin or close the pinned view"
         way += ", or take a snapshot in its place"
-        if core.fold_pin_seq < core.reclaim.pin_needs:
+        if core.folds.pin_seq < core.reclaim.pin_needs:
             why = (f"all snapshots that it leads on from are pinned, the newest of them at state "
-                   f"{core.fold_pin_seq}")
+                   f"{core.folds.pin_seq}")
             way = "delete one, or take one that is not pinned"
     elif core.reclaim.full_by == FULL_YOUNG:
         why = (f"its oldest entries are younger than the {core.reclaim.least_ns / 1e9:g} seconds "
@@ -127,15 +128,15 @@ cdef int raise_full(Core* core) except -1:
     elif core.reclaim.full_by == FULL_FOLDING:
         why = "the call that this one comes from inside of is making some"
         way = "or write again once that one has returned"
-    elif core.edits is not NULL:
+    elif core.edits.open is not NULL:
         way = "or end the open edit"
-    elif core.refuse:
+    elif core.rules.refuse:
         why = "overflow='refuse' lets none of its oldest entries leave"
         way = "or create the store with overflow='evict' or 'fold'"
-        if core.images_mode & FLAG_BEFORE:
+        if core.rules.images & FLAG_BEFORE:
             way = f"rewind to an earlier state, which drops the entries after it, {way}"
     raise JournalFull(
-        f"the journal ({core.capacity} bytes, {core.ring.slot_head - core.ring.slot_tail} "
+        f"the journal ({core.limits.capacity} bytes, {core.ring.slot_head - core.ring.slot_tail} "
         f"entries) has no room for this and {why}; make the journal larger, {way}")
 
 

@@ -90,58 +90,58 @@ cdef void arena_free(ExtentMapData* map) noexcept nogil:
 # one; of the arena, the kernel may take the pages when memory runs short.
 
 cdef void spare_put(Core* core, uint8_t* data, uint64_t size) noexcept nogil:
-    if core.closed or size <= core.spare_size or size > core.capacity:
+    if core.closed or size <= core.spare.arena_size or size > core.limits.capacity:
         unmap_memory(data, size)
         return
-    unmap_memory(core.spare, core.spare_size)
+    unmap_memory(core.spare.arena, core.spare.arena_size)
     madvise(data, size, MADV_FREE)
-    core.spare = data
-    core.spare_size = size
+    core.spare.arena = data
+    core.spare.arena_size = size
 
 
 cdef uint8_t* spare_take(Core* core, uint64_t wanted, uint64_t* size) noexcept nogil:
     """The spare arena if it is large enough, and not far too large, else new memory."""
-    cdef uint8_t* data = core.spare
-    if data is NULL or core.spare_size < wanted or core.spare_size // 4 > wanted:
+    cdef uint8_t* data = core.spare.arena
+    if data is NULL or core.spare.arena_size < wanted or core.spare.arena_size // 4 > wanted:
         size[0] = wanted
         return map_memory(wanted, True)
-    size[0] = core.spare_size
-    core.spare = NULL
-    core.spare_size = 0
+    size[0] = core.spare.arena_size
+    core.spare.arena = NULL
+    core.spare.arena_size = 0
     return data
 
 
 cdef void spare_put_tables(ExtentMapData* map) noexcept nogil:
     """Keep the map's tables if they are the largest yet, else free them."""
     cdef Core* core = map.core
-    if core.closed or map.capacity <= core.spare_capacity or map.mask < core.spare_mask:
+    if core.closed or map.capacity <= core.spare.capacity or map.mask < core.spare.mask:
         free(map.fragments)
         free(map.buckets)
         return
-    free(core.spare_fragments)
-    free(core.spare_buckets)
-    core.spare_fragments = map.fragments
-    core.spare_capacity = map.capacity
-    core.spare_buckets = map.buckets
-    core.spare_mask = map.mask
+    free(core.spare.fragments)
+    free(core.spare.buckets)
+    core.spare.fragments = map.fragments
+    core.spare.capacity = map.capacity
+    core.spare.buckets = map.buckets
+    core.spare.mask = map.mask
 
 
 cdef void spare_take_tables(ExtentMapData* map, uint64_t entries) noexcept nogil:
     """Give an empty map the spare tables where so many entries may need them."""
     cdef Core* core = map.core
-    if map.count or core.spare_fragments is NULL or entries * 8 < core.spare_capacity:
+    if map.count or core.spare.fragments is NULL or entries * 8 < core.spare.capacity:
         return
     free(map.fragments)
     free(map.buckets)
-    map.fragments = core.spare_fragments
-    map.capacity = core.spare_capacity
-    map.buckets = core.spare_buckets
-    map.mask = core.spare_mask
+    map.fragments = core.spare.fragments
+    map.capacity = core.spare.capacity
+    map.buckets = core.spare.buckets
+    map.mask = core.spare.mask
     memset(map.buckets, 0, (map.mask + 1) * sizeof(Bucket))
-    core.spare_fragments = NULL
-    core.spare_capacity = 0
-    core.spare_buckets = NULL
-    core.spare_mask = 0
+    core.spare.fragments = NULL
+    core.spare.capacity = 0
+    core.spare.buckets = NULL
+    core.spare.mask = 0
 
 
 cdef uint8_t* arena_take(ExtentMapData* map, uint64_t length, uint64_t reserve) noexcept nogil:
@@ -467,7 +467,7 @@ cdef int fragment_verify_before(Core* core, ExtentMapData* map, Fragment* fragme
     if fragment.flags & (FRAGMENT_VERIFIED | FRAGMENT_OWN | FRAGMENT_PRODUCTION | FRAGMENT_FETCHED):
         return OK    # what is fetched is verified whenever it is read
     if fragment.flags & FRAGMENT_WHOLE:
-        if core.checksum and sum_before(image, fragment.length, next) != fragment.sum:
+        if core.rules.checksum and sum_before(image, fragment.length, next) != fragment.sum:
             core.fault.entry = fragment.seq
             return E_CORRUPT
         fragment.flags |= FRAGMENT_VERIFIED
@@ -582,7 +582,7 @@ cdef uint64_t settled_room(const ExtentMapData* map) noexcept nogil:
 
 cdef inline bint settles_at_once(const Core* core, const Fragment* fragment) noexcept nogil:
     """Whether it is all of an image that has yet to be verified: copied and summed in one pass."""
-    return (core.checksum and fragment_image(core, fragment) is not NULL
+    return (core.rules.checksum and fragment_image(core, fragment) is not NULL
             and (fragment.flags & (FRAGMENT_WHOLE | FRAGMENT_VERIFIED | FRAGMENT_BAD))
             == FRAGMENT_WHOLE)
 

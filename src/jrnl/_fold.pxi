@@ -124,7 +124,7 @@ cdef int frozen_advance(ImageData* image, ExtentMapData* map) noexcept nogil:
             fragment_prefetch(core, &map.fragments[(blocks[k + 1].head & ~BLOCK_FULL) - 1])
         fragment = &map.fragments[(block.head & ~BLOCK_FULL) - 1]
         length = block_bytes(image, block.volume, block.block)
-        if core.checksum and fragment.length == length and fragment.flags & FRAGMENT_WHOLE \
+        if core.rules.checksum and fragment.length == length and fragment.flags & FRAGMENT_WHOLE \
                 and not fragment.flags & (FRAGMENT_ZERO | FRAGMENT_OWN | FRAGMENT_PRODUCTION):
             # All of the block is one image, whose sum is known.
             stream_copy(image.data[block.volume] + start, core.images + fragment.source, length)

@@ -23,7 +23,7 @@ cdef int image_fetch(ImageData* image, uint32_t volume, uint64_t offset, uint8_t
         status = live_ready(image.live)
         if status != OK:
             return status
-        image.core.live_busy += 1
+        image.core.lives.busy += 1
         status = map_fetch(image, NULL, volume, offset, target, length)
         live_idle(image.core)
         return status
@@ -157,7 +157,7 @@ cdef int frozen_take(ImageData* image, const uint8_t* covered) except -1:
     cdef Look look
     cdef uint32_t k
     raise_status(frozen_begin(image, covered), core)
-    core.sealed += 1
+    core.calls.sealed += 1
     look_begin(&look, core)
     try:
         for k in range(core.volume_count):
@@ -170,7 +170,7 @@ cdef int frozen_take(ImageData* image, const uint8_t* covered) except -1:
                 first = last
                 look_up(&look, core)
     finally:
-        core.sealed -= 1
+        core.calls.sealed -= 1
     return 0
 
 
@@ -442,7 +442,7 @@ cdef int image_compare(ImageData* image, uint32_t volume, uint64_t offset, uint6
     cdef uint8_t[BLOCK_BYTES] wanted
     cdef uint8_t[BLOCK_BYTES] fetched
     cdef const uint8_t* present = NULL
-    cdef uint64_t longest = image.core.write_max
+    cdef uint64_t longest = image.core.limits.write_max
     cdef int status = image_fetch(image, volume, offset, wanted, length)
     if longest > RESTORE_MAX_BYTES:
         longest = RESTORE_MAX_BYTES

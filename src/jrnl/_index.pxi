@@ -45,7 +45,7 @@ cdef bint flags_fit(const Core* core, const EntryHeader* header) noexcept nogil:
     if header.kind > KIND_ZEROES:
         return (header.flags & FLAG_SECTORS == 0 and zero == 0
                 and images == (FLAG_AFTER if header.kind == KIND_MARK else 0))
-    if not header.flags & FLAG_SECTORS or images != core.images_mode:
+    if not header.flags & FLAG_SECTORS or images != core.rules.images:
         return False
     return zero & ~(images << 2) == 0    # FLAG_*_ZERO stand two bits beside FLAG_BEFORE, _AFTER
 
@@ -91,7 +91,7 @@ cdef int index_read(Core* core, uint64_t head) noexcept nogil:
         count = core.ring.slots - place
         if count > head - slot:
             count = head - slot
-        status = device_read(&core.disk.index, <uint8_t*>&core.headers[place],
+        status = device_read(&core.disk.index.device, <uint8_t*>&core.headers[place],
                              count * HEADER_BYTES, LOG_HEAD_BYTES + place * HEADER_BYTES,
                              &core.fault.error)
         if status != OK:
@@ -115,7 +115,7 @@ cdef int index_take(Core* core, uint64_t slot, Bounds* bounds) noexcept nogil:
         status = group_push(disk, start, slot)
         if status != OK:
             return status
-        disk.group_next += 1
+        disk.groups.next += 1
         bounds.cursor = start + GROUP_HEAD_BYTES
     elif begins:
         return E_CORRUPT
@@ -157,7 +157,7 @@ cdef int index_load(Core* core, uint64_t head, uint64_t position, uint64_t durab
         return E_CORRUPT
     if head > core.ring.slot_head:
         core.seq = header_at(core, head - 1).seq
-        core.time_ns = max(core.time_ns, header_at(core, head - 1).time_ns)
+        core.clock.now_ns = max(core.clock.now_ns, header_at(core, head - 1).time_ns)
         core.unflushed = header_at(core, head - 1).kind != KIND_FLUSH
     core.ring.slot_head = head
     return OK
@@ -179,25 +179,25 @@ cdef uint64_t index_step_back(Core* core) noexcept nogil:
     cdef Disk* disk = core.disk
     cdef uint64_t safe = core.ring.slot_head
     safe -= safe % core.ring.slots % (SECTOR_BYTES // HEADER_BYTES)
-    while disk.group_next > disk.group_first and core.ring.slot_head >= safe:
-        disk.group_next -= 1
-        core.ring.slot_head = group_at(disk, disk.group_next).slot
+    while disk.groups.next > disk.groups.first and core.ring.slot_head >= safe:
+        disk.groups.next -= 1
+        core.ring.slot_head = group_at(disk, disk.groups.next).slot
     core.seq = core.base_seq
-    core.time_ns = core.base_time_ns
+    core.clock.now_ns = core.base_time_ns
     core.unflushed = False
     if core.ring.slot_head > core.ring.slot_tail:
         core.seq = header_at(core, core.ring.slot_head - 1).seq
-        core.time_ns = header_at(core, core.ring.slot_head - 1).time_ns
+        core.clock.now_ns = header_at(core, core.ring.slot_head - 1).time_ns
         core.unflushed = header_at(core, core.ring.slot_head - 1).kind != KIND_FLUSH
-    if disk.group_next == disk.group_first:
+    if disk.groups.next == disk.groups.first:
         return core.ring.tail
-    return group_at(disk, disk.group_next).position
+    return group_at(disk, disk.groups.next).position
 
 
 cdef int index_save(Core* core) noexcept nogil:
     """Write the headers of all closed groups that the index has not got, durably."""
     cdef Disk* disk = core.disk
-    cdef uint64_t slot = disk.index_slot, head = disk.first_slot, first, place, count
+    cdef uint64_t slot = disk.index.slot, head = disk.groups.first_slot, first, place, count
     cdef int status
     if slot < core.ring.slot_tail:
         slot = core.ring.slot_tail
@@ -207,16 +207,16 @@ cdef int index_save(Core* core) noexcept nogil:
         count = core.ring.slots - place
         if count > head - slot:
             count = head - slot
-        status = device_write(&disk.index, <const uint8_t*>&core.headers[place],
+        status = device_write(&disk.index.device, <const uint8_t*>&core.headers[place],
                               count * HEADER_BYTES, LOG_HEAD_BYTES + place * HEADER_BYTES,
                               &core.fault.error)
         if status != OK:
             return status
         slot += count
-    status = device_sync(&disk.index, &core.fault.error)
+    status = device_sync(&disk.index.device, &core.fault.error)
     if status == OK:
-        disk.index_total += index_sums(core, first, head)
-        disk.index_slot = head
-        disk.index_number = disk.group_next
-        disk.index_position = disk.start
+        disk.index.total += index_sums(core, first, head)
+        disk.index.slot = head
+        disk.index.number = disk.groups.next
+        disk.index.position = disk.groups.start
     return status

@@ -31,7 +31,7 @@ cdef void keep_enter(Live* live) noexcept nogil:
     """Take a new state into the chain; all entries after it are in the journal."""
     cdef Core* core = live.core
     cdef Live* newer = NULL
-    cdef Live* older = core.newest
+    cdef Live* older = core.lives.newest
     while older is not NULL and older.first_slot > live.first_slot:
         newer = older
         older = older.older
@@ -41,29 +41,29 @@ cdef void keep_enter(Live* live) noexcept nogil:
         older.newer = live
         live_cut(older, live.first_slot)
     else:
-        core.oldest = live
+        core.lives.oldest = live
     if newer is not NULL:
         newer.older = live
     else:
-        core.newest = live
+        core.lives.newest = live
     while newer is not NULL:
         live_cut(newer, newer.first_slot)    # it may be asked for more volumes now
         newer = newer.newer
-    if core.leaving is NULL or core.leaving.first_slot >= live.first_slot:
-        core.leaving = live
+    if core.lives.leaving is NULL or core.lives.leaving.first_slot >= live.first_slot:
+        core.lives.leaving = live
     keep_volumes(core)
     keep_changed(core)
 
 
 cdef void keep_changed(Core* core) noexcept nogil:
     """Indexes are no longer right, and not all maps may be ready."""
-    core.chain_changes += 1
-    core.chain_slot = 0
+    core.lives.changes += 1
+    core.lives.slot = 0
 
 
 cdef void keep_volumes(Core* core) noexcept nogil:
     """A map has the volumes that its own state or an older one is asked for."""
-    cdef Live* live = core.oldest
+    cdef Live* live = core.lives.oldest
     cdef uint8_t* only
     cdef uint32_t k
     while live is not NULL:
@@ -78,17 +78,17 @@ cdef void keep_remove(Live* live) noexcept nogil:
     """Take a state out whose map nobody needs."""
     cdef Core* core = live.core
     if live.closed:
-        core.chain_closed -= 1
-    if core.leaving == live:
-        core.leaving = live.older if live.older is not NULL else live.newer
+        core.lives.closed -= 1
+    if core.lives.leaving == live:
+        core.lives.leaving = live.older if live.older is not NULL else live.newer
     if live.older is not NULL:
         live.older.newer = live.newer
     else:
-        core.oldest = live.newer
+        core.lives.oldest = live.newer
     if live.newer is not NULL:
         live.newer.older = live.older
     else:
-        core.newest = live.older
+        core.lives.newest = live.older
     live_free(live)
     keep_changed(core)
 
@@ -98,13 +98,13 @@ cdef void keep_close(Live* live) noexcept nogil:
     cdef Core* core = live.core
     cdef Live* next
     live.closed = True
-    core.chain_closed += 1
+    core.lives.closed += 1
     map_destroy(&live.index)
     live.indexed = False
-    while core.oldest is not NULL and core.oldest.closed:
-        keep_remove(core.oldest)
-    live = core.oldest
-    while live is not NULL and core.chain_closed:
+    while core.lives.oldest is not NULL and core.lives.oldest.closed:
+        keep_remove(core.lives.oldest)
+    live = core.lives.oldest
+    while live is not NULL and core.lives.closed:
         next = live.newer
         if live.closed and (live.kept == 0 or live.older.failed != OK):
             keep_join(live)
@@ -145,9 +145,9 @@ cdef int keep_move(Live* older, Live* live) noexcept nogil:
 
 cdef bint keep_merge(Core* core) noexcept nogil:
     """Move some of what was kept for a closed state. False where nothing is left, or no memory."""
-    cdef Live* live = core.oldest
+    cdef Live* live = core.lives.oldest
     cdef uint64_t pieces = 0
-    if core.chain_closed == 0 or core.live_busy or core.closed:
+    if core.lives.closed == 0 or core.lives.busy or core.closed:
         return False
     while live is not NULL and not live.closed:
         live = live.newer
@@ -161,12 +161,12 @@ cdef bint keep_merge(Core* core) noexcept nogil:
         live.moved += 1
         pieces += 1
     keep_join(live)
-    return core.chain_closed > 0
+    return core.lives.closed > 0
 
 
 cdef void keep_tidy(Core* core) noexcept nogil:
     """Move all that there is to move. Called without the lock; others have their turns."""
-    cdef bint more = core.chain_closed > 0
+    cdef bint more = core.lives.closed > 0
     while more:
         core_lock(core)
         more = keep_merge(core)
@@ -210,9 +210,9 @@ cdef void keep_fail(Live* live, int status) noexcept nogil:
 cdef void live_close(Live* live) noexcept nogil:
     """Forget it: nothing is kept for it any more, and it pins nothing."""
     cdef Core* core = live.core
-    if core.live_busy:
+    if core.lives.busy:
         live.dead = True    # the collector ran inside a callback below the walk
-        core.live_dead = True
+        core.lives.dead = True
         return
     if live.keep:
         keep_close(live)
@@ -220,7 +220,7 @@ cdef void live_close(Live* live) noexcept nogil:
     if live.newer is not NULL:
         live.newer.older = live.older
     else:
-        core.view = live.older
+        core.lives.view = live.older
     if live.older is not NULL:
         live.older.newer = live.newer
     live_free(live)
@@ -231,21 +231,22 @@ cdef void live_reap(Core* core) noexcept nogil:
     cdef Live* live
     cdef Live* older
     cdef int k
-    core.live_dead = False
+    core.lives.dead = False
     for k in range(2):
-        live = core.newest if k else core.view
+        live = core.lives.newest if k else core.lives.view
         while live is not NULL:
             older = live.older
             if live.dead and not live.closed:
                 live_close(live)
-                older = core.newest if k else core.view    # the chain may have lost others, too
+                # The chain may have lost others, too.
+                older = core.lives.newest if k else core.lives.view
             live = older
 
 
 cdef inline void live_idle(Core* core) noexcept nogil:
-    """The end of what began with core.live_busy += 1."""
-    core.live_busy -= 1
-    if core.live_dead and core.live_busy == 0:
+    """The end of what began with core.lives.busy += 1."""
+    core.lives.busy -= 1
+    if core.lives.dead and core.lives.busy == 0:
         live_reap(core)
 
 
@@ -254,11 +255,11 @@ cdef int keep_until(Core* core, uint64_t slot) noexcept nogil:
     cdef Live* live
     cdef uint64_t end
     cdef int status = OK
-    if core.leaving is NULL or core.closed:
+    if core.lives.leaving is NULL or core.closed:
         return OK
-    core.live_busy += 1
+    core.lives.busy += 1
     while True:
-        live = core.leaving
+        live = core.lives.leaving
         end = keep_end(live)
         if live.failed == OK and live.kept_slot < min(slot, end):
             status = keep_settle(live, min(slot, end))
@@ -267,7 +268,7 @@ cdef int keep_until(Core* core, uint64_t slot) noexcept nogil:
                 status = OK
         if status != OK or end > slot:
             break
-        core.leaving = live.newer
+        core.lives.leaving = live.newer
     live_idle(core)
     return status
 
@@ -278,7 +279,7 @@ cdef int keep_reserve_room(Core* core, uint64_t bytes, uint64_t blocks) noexcept
     That is the room of all that the journal holds; and where the entries may push out others of
     themselves, of `bytes` in `blocks` more.
     """
-    cdef Live* live = core.leaving
+    cdef Live* live = core.lives.leaving
     cdef int status = OK
     if core.closed:
         return OK
@@ -296,10 +297,10 @@ cdef int keep_reserve_room(Core* core, uint64_t bytes, uint64_t blocks) noexcept
 cdef int keep_reserve(Core* core, uint64_t count, uint64_t changes,
                       uint64_t bytes) noexcept nogil:
     """The same for `count` entries, of which so many change bytes, `bytes` in all."""
-    if core.newest is NULL:
+    if core.lives.newest is NULL:
         return OK
-    if (count < core.ring.slots // 8 and bytes < core.capacity // 8
-            and count * SECTOR_BYTES < core.capacity // 8):
+    if (count < core.ring.slots // 8 and bytes < core.limits.capacity // 8
+            and count * SECTOR_BYTES < core.limits.capacity // 8):
         return keep_reserve_room(core, 0, 0)    # none of them pushes out another of them
     return keep_reserve_room(core, 2 * bytes + 64 * changes, bytes // BLOCK_BYTES + 2 * changes)
 
@@ -308,27 +309,27 @@ cdef int keep_reserve(Core* core, uint64_t count, uint64_t changes,
 
 cdef void keep_rewound(Core* core, uint64_t slot) noexcept nogil:
     """A rewind has dropped the entries from `slot` on, all of them after every open state."""
-    cdef Live* live = core.newest
+    cdef Live* live = core.lives.newest
     while live is not NULL:
         live_cut(live, slot)
         if live.first_slot <= slot:
             break
         live.first_slot = slot
         live = live.older
-    if core.newest is not NULL:
+    if core.lives.newest is not NULL:
         keep_changed(core)
 
 
 cdef int keep_ready(Live* live) noexcept nogil:
     """Bring the maps that it is read through up to production."""
     cdef Core* core = live.core
-    cdef Live* other = core.leaving
+    cdef Live* other = core.lives.leaving
     cdef uint64_t head = core.ring.slot_head
     cdef int status
     if live.failed != OK:
         core.fault.entry = live.bad_seq
         return live.failed
-    if core.chain_slot != head:
+    if core.lives.slot != head:
         if other.first_slot < live.first_slot:
             other = live
         while other is not NULL:
@@ -336,8 +337,8 @@ cdef int keep_ready(Live* live) noexcept nogil:
             if status != OK:
                 return status
             other = other.newer
-        if live.first_slot <= core.leaving.first_slot:
-            core.chain_slot = head
+        if live.first_slot <= core.lives.leaving.first_slot:
+            core.lives.slot = head
     return keep_index(live)
 
 
@@ -357,9 +358,9 @@ cdef int keep_index(Live* live) noexcept nogil:
         return OK
     if live.index.core is NULL and map_create(&live.index, live.core) != OK:
         return OK
-    if live.changes != live.core.chain_changes or live.index_of is NULL:
+    if live.changes != live.core.lives.changes or live.index_of is NULL:
         map_clear(&live.index)
-        live.changes = live.core.chain_changes
+        live.changes = live.core.lives.changes
         live.index_of = live
         live.index_next = 0
     live.indexed = False
@@ -405,10 +406,10 @@ cdef int live_open(Live** out, Core* core, uint64_t seq, bint keep, uint8_t* onl
     live.keep = keep
     if not keep:
         live.map.only = only
-        live.older = core.view
-        if core.view is not NULL:
-            core.view.newer = live
-        core.view = live
+        live.older = core.lives.view
+        if core.lives.view is not NULL:
+            core.lives.view.newer = live
+        core.lives.view = live
     else:
         live.only = only
         live.map.only = <uint8_t*>malloc(core.volume_count)

@@ -60,21 +60,21 @@ cdef int core_make(Core** out, uint32_t volume_count, const uint64_t* sizes, uin
     if core is NULL:
         return E_NO_MEMORY
     core.volume_count = volume_count
-    core.images_mode = images_mode
-    core.checksum = checksum
-    core.refuse = refuse
+    core.rules.images = images_mode
+    core.rules.checksum = checksum
+    core.rules.refuse = refuse
     core.owns_volumes = memory is NULL
-    core.capacity = journal
+    core.limits.capacity = journal
     core.ring.slots = header_slots(journal)
     core.ring.area = image_area(journal)
     ring_reset_images(&core.ring)
-    core.write_max = write_max(journal, images_mode == IMAGES_BOTH)
-    core.piece_max = core.ring.area // PIECE_SHARE
-    if core.piece_max > PIECE_MAX_BYTES:
-        core.piece_max = PIECE_MAX_BYTES
-    core.piece_max -= core.piece_max % 512
-    core.edit_floor = NO_SLOT
-    core.fold_pin_seq = NO_SLOT
+    core.limits.write_max = write_max(journal, images_mode == IMAGES_BOTH)
+    core.limits.piece_max = core.ring.area // PIECE_SHARE
+    if core.limits.piece_max > PIECE_MAX_BYTES:
+        core.limits.piece_max = PIECE_MAX_BYTES
+    core.limits.piece_max -= core.limits.piece_max % 512
+    core.edits.floor = NO_SLOT
+    core.folds.pin_seq = NO_SLOT
     core.left.low = NO_SLOT
     core.reclaim.pin_needs = NO_PIN
     core.reclaim.start_slots = NO_SLOT
@@ -92,9 +92,9 @@ cdef int core_make(Core** out, uint32_t volume_count, const uint64_t* sizes, uin
         core_destroy(core)
         return E_NO_MEMORY
     core.volumes = <VolumeMemory*>calloc(volume_count, sizeof(VolumeMemory))
-    core.alias_runs = <AliasRun*>calloc(ALIAS_RUNS_MAX, sizeof(AliasRun))
+    core.aliases.runs = <AliasRun*>calloc(ALIAS_RUNS_MAX, sizeof(AliasRun))
     if (core.mutex is NULL or core.headers is NULL or core.volumes is NULL
-            or core.images is NULL and core.disk is NULL or core.alias_runs is NULL):
+            or core.images is NULL and core.disk is NULL or core.aliases.runs is NULL):
         core_destroy(core)
         return E_NO_MEMORY
     for k in range(volume_count):
@@ -116,8 +116,8 @@ cdef int core_make(Core** out, uint32_t volume_count, const uint64_t* sizes, uin
         core_destroy(core)
         return E_NO_MEMORY
     core_tick(core)
-    core.created_ns = core.time_ns
-    core.base_time_ns = core.time_ns
+    core.clock.created_ns = core.clock.now_ns
+    core.base_time_ns = core.clock.now_ns
     out[0] = core
     return OK
 
@@ -128,15 +128,15 @@ cdef void core_release_journal(Core* core) noexcept nogil:
     first_lap_end(core)
     unmap_memory(<uint8_t*>core.headers, core.ring.slots * HEADER_BYTES)
     unmap_memory(core.images, core.ring.area)
-    unmap_memory(core.spare, core.spare_size)
-    free(core.spare_fragments)
-    free(core.spare_buckets)
-    core.spare_fragments = NULL
-    core.spare_buckets = NULL
+    unmap_memory(core.spare.arena, core.spare.arena_size)
+    free(core.spare.fragments)
+    free(core.spare.buckets)
+    core.spare.fragments = NULL
+    core.spare.buckets = NULL
     core.headers = NULL
     core.images = NULL
-    core.spare = NULL
-    core.spare_size = 0
+    core.spare.arena = NULL
+    core.spare.arena_size = 0
 
 
 cdef int disk_create(Core* core, uint64_t overlay) noexcept nogil:
@@ -146,39 +146,39 @@ cdef int disk_create(Core* core, uint64_t overlay) noexcept nogil:
     if disk is NULL:
         return E_NO_MEMORY
     core.disk = disk
-    core.ring.area = core.capacity - core.capacity % LOG_BLOCK_BYTES
+    core.ring.area = core.limits.capacity - core.limits.capacity % LOG_BLOCK_BYTES
     half = overlay // 2 - 2 * LOG_BLOCK_BYTES - 4 * SECTOR_BYTES    # see disk_reserve
-    if core.images_mode == IMAGES_BOTH:
+    if core.rules.images == IMAGES_BOTH:
         half //= 2
-    if core.write_max > half:
-        core.write_max = half
-    if core.piece_max > overlay // 16:
-        core.piece_max = overlay // 16
-    disk.group_max = core.ring.area // 8
-    if disk.group_max > 65536:
-        disk.group_max = 65536
-    if disk.group_max < 2 * LOG_BLOCK_BYTES:
-        disk.group_max = 2 * LOG_BLOCK_BYTES
-    if disk.group_max < core.ring.area // 32:
-        disk.group_max = core.ring.area // 32
-    if disk.group_max > overlay // 2 - 4 * LOG_BLOCK_BYTES:
-        disk.group_max = overlay // 2 - 4 * LOG_BLOCK_BYTES
-    disk.log.descriptor = disk.index.descriptor = -1
-    disk.ram_size = overlay
-    disk.ram = <uint8_t*>jrnl_map_twice(overlay)
-    disk.ram_ready = <uint8_t*>calloc(overlay // RAM_CHUNK_BYTES + 1, 1)
+    if core.limits.write_max > half:
+        core.limits.write_max = half
+    if core.limits.piece_max > overlay // 16:
+        core.limits.piece_max = overlay // 16
+    disk.groups.max = core.ring.area // 8
+    if disk.groups.max > 65536:
+        disk.groups.max = 65536
+    if disk.groups.max < 2 * LOG_BLOCK_BYTES:
+        disk.groups.max = 2 * LOG_BLOCK_BYTES
+    if disk.groups.max < core.ring.area // 32:
+        disk.groups.max = core.ring.area // 32
+    if disk.groups.max > overlay // 2 - 4 * LOG_BLOCK_BYTES:
+        disk.groups.max = overlay // 2 - 4 * LOG_BLOCK_BYTES
+    disk.log.descriptor = disk.index.device.descriptor = -1
+    disk.ram.size = overlay
+    disk.ram.data = <uint8_t*>jrnl_map_twice(overlay)
+    disk.ram.ready = <uint8_t*>calloc(overlay // RAM_CHUNK_BYTES + 1, 1)
     disk.volumes = <Device*>calloc(core.volume_count, sizeof(Device))
-    disk.dirty = <bint*>calloc(core.volume_count, sizeof(bint))
+    disk.back.dirty = <bint*>calloc(core.volume_count, sizeof(bint))
     disk.chunks = <uint8_t**>calloc(core.volume_count, sizeof(uint8_t*))
-    disk.groups = <GroupRecord*>calloc(64, sizeof(GroupRecord))
-    disk.groups_mask = 63
-    disk.commit_mutex = jrnl_plain_mutex_new()
-    disk.commit_done = jrnl_cond_new()
+    disk.groups.records = <GroupRecord*>calloc(64, sizeof(GroupRecord))
+    disk.groups.mask = 63
+    disk.commit.mutex = jrnl_plain_mutex_new()
+    disk.commit.done = jrnl_cond_new()
     disk.forks = jrnl_forks
-    if (overlay_create(&disk.active) != OK or overlay_create(&disk.frozen) != OK
-            or disk.ram is NULL or disk.ram_ready is NULL or disk.volumes is NULL
-            or disk.dirty is NULL or disk.chunks is NULL or disk.groups is NULL
-            or disk.commit_mutex is NULL or disk.commit_done is NULL):
+    if (overlay_create(&disk.back.active) != OK or overlay_create(&disk.back.frozen) != OK
+            or disk.ram.data is NULL or disk.ram.ready is NULL or disk.volumes is NULL
+            or disk.back.dirty is NULL or disk.chunks is NULL or disk.groups.records is NULL
+            or disk.commit.mutex is NULL or disk.commit.done is NULL):
         return E_NO_MEMORY
     return OK
 
@@ -193,21 +193,21 @@ cdef void disk_destroy(Core* core) noexcept nogil:
             unmap_memory(disk.chunks[k], core.volumes[k].chunks)
     free(disk.chunks)
     free_kept(core)
-    unmap_memory(disk.ram, 2 * disk.ram_size)
-    free(disk.ram_ready)
+    unmap_memory(disk.ram.data, 2 * disk.ram.size)
+    free(disk.ram.ready)
     free(disk.volumes)
-    free(disk.dirty)
-    free(disk.groups)
-    free(disk.active.blocks)
-    free(disk.frozen.blocks)
-    free(disk.bounce)
+    free(disk.back.dirty)
+    free(disk.groups.records)
+    free(disk.back.active.blocks)
+    free(disk.back.frozen.blocks)
+    free(disk.bounce.data)
     pieces_free(disk)
-    if disk.commit_mutex is not NULL:
-        pthread_mutex_destroy(disk.commit_mutex)
-    if disk.commit_done is not NULL:
-        pthread_cond_destroy(disk.commit_done)
-    free(disk.commit_mutex)
-    free(disk.commit_done)
+    if disk.commit.mutex is not NULL:
+        pthread_mutex_destroy(disk.commit.mutex)
+    if disk.commit.done is not NULL:
+        pthread_cond_destroy(disk.commit.done)
+    free(disk.commit.mutex)
+    free(disk.commit.done)
     free(disk)
 
 
@@ -224,7 +224,7 @@ cdef void core_destroy(Core* core) noexcept nogil:
                 unmap_memory(core.volumes[k].data, core.volumes[k].size)
     disk_destroy(core)
     free(core.volumes)
-    free(core.alias_runs)
+    free(core.aliases.runs)
     if core.mutex is not NULL:
         pthread_mutex_destroy(core.mutex)
         free(core.mutex)

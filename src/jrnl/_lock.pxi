@@ -130,7 +130,7 @@ cdef void core_lock(Core* core) noexcept nogil:
         _lock_beside_gil(core)    # its holder may be waiting for the GIL, which we may have
     else:
         pthread_mutex_lock(core.mutex)
-        core.locked += 1
+        core.calls.locked += 1
         reap_dropped(core)
 
 
@@ -138,7 +138,7 @@ cdef inline bint core_try(Core* core) noexcept nogil:
     """Lock, where that needs no waiting."""
     if pthread_mutex_trylock(core.mutex) != 0:
         return False
-    core.locked += 1
+    core.calls.locked += 1
     return True
 
 
@@ -148,7 +148,7 @@ cdef void _lock_beside_gil(Core* core) noexcept nogil:
 
 
 cdef void core_unlock(Core* core) noexcept nogil:
-    core.locked -= 1
+    core.calls.locked -= 1
     pthread_mutex_unlock(core.mutex)
 
 
@@ -157,13 +157,13 @@ cdef inline void enter_anyway(Core* core) noexcept:
     if not core_try(core):
         with nogil:
             pthread_mutex_lock(core.mutex)
-        core.locked += 1
+        core.calls.locked += 1
     reap_dropped(core)
 
 
 cdef inline bint has_gate(const Core* core) noexcept:
     """Whether this thread makes a piece of a copy (snapshot_copier.py)."""
-    return core.gate_owner == PyThread_get_thread_ident()
+    return core.calls.gate_owner == PyThread_get_thread_ident()
 
 
 cdef bint _enter_soon(Core* core) noexcept:
@@ -200,7 +200,7 @@ cdef bint lock_soon(Core* core) noexcept nogil:
     """Take the lock, unless somebody else keeps it for long."""
     if jrnl_lock_soon(core.mutex, SOON_NS) != 0:
         return False
-    core.locked += 1
+    core.calls.locked += 1
     reap_dropped(core)
     return True
 

@@ -55,12 +55,12 @@ cdef inline uint64_t block_up(uint64_t position) noexcept nogil:
 
 
 cdef inline uint8_t* ram_at(const Disk* disk, uint64_t position) noexcept nogil:
-    return disk.ram + (position & (disk.ram_size - 1))
+    return disk.ram.data + (position & (disk.ram.size - 1))
 
 
 cdef inline uint64_t open_count(const Core* core) noexcept nogil:
     """Entries in the open group."""
-    return core.ring.slot_head - core.disk.first_slot
+    return core.ring.slot_head - core.disk.groups.first_slot
 
 
 cdef inline uint64_t group_end(uint64_t cursor, uint64_t count) noexcept nogil:
@@ -70,24 +70,24 @@ cdef inline uint64_t group_end(uint64_t cursor, uint64_t count) noexcept nogil:
 
 
 cdef inline GroupRecord* group_at(const Disk* disk, uint64_t number) noexcept nogil:
-    return &disk.groups[number & disk.groups_mask]
+    return &disk.groups.records[number & disk.groups.mask]
 
 
 cdef int group_push(Disk* disk, uint64_t position, uint64_t slot) noexcept nogil:
     """Enter the group group_next; the caller counts it."""
-    cdef uint64_t size = disk.groups_mask + 1, number
+    cdef uint64_t size = disk.groups.mask + 1, number
     cdef GroupRecord* groups
-    if disk.group_next - disk.group_first >= size:
+    if disk.groups.next - disk.groups.first >= size:
         groups = <GroupRecord*>malloc(2 * size * sizeof(GroupRecord))
         if groups is NULL:
             return E_NO_MEMORY
-        for number in range(disk.group_first, disk.group_next):
+        for number in range(disk.groups.first, disk.groups.next):
             groups[number & (2 * size - 1)] = group_at(disk, number)[0]
-        free(disk.groups)
-        disk.groups = groups
-        disk.groups_mask = 2 * size - 1
-    group_at(disk, disk.group_next).position = position
-    group_at(disk, disk.group_next).slot = slot
+        free(disk.groups.records)
+        disk.groups.records = groups
+        disk.groups.mask = 2 * size - 1
+    group_at(disk, disk.groups.next).position = position
+    group_at(disk, disk.groups.next).slot = slot
     return OK
 
 
@@ -121,7 +121,7 @@ cdef int log_read(Core* core, uint64_t position, uint8_t* target, uint64_t lengt
 
 
 cdef int log_fetch(Core* core, uint64_t position, uint8_t* target, uint64_t length) noexcept nogil:
-    if position >= core.disk.ram_tail:
+    if position >= core.disk.ram.tail:
         memcpy(target, ram_at(core.disk, position), length)
         return OK
     return log_read(core, position, target, length)
@@ -138,21 +138,21 @@ cdef const uint8_t* disk_image(Core* core, const EntryHeader* header, int which,
     if which == FLAG_AFTER:
         position += before_room(header)
         sum = header.after_sum
-    if position < disk.ram_tail:
-        if disk.bounce_length == length and disk.bounce_position == position:
-            return disk.bounce
-        disk.bounce_length = 0
-        if disk.bounce_size < length:
-            bounce = <uint8_t*>realloc(disk.bounce, length)
+    if position < disk.ram.tail:
+        if disk.bounce.length == length and disk.bounce.position == position:
+            return disk.bounce.data
+        disk.bounce.length = 0
+        if disk.bounce.size < length:
+            bounce = <uint8_t*>realloc(disk.bounce.data, length)
             if bounce is NULL:
                 status[0] = E_NO_MEMORY
                 return NULL
-            disk.bounce = bounce
-            disk.bounce_size = length
-        status[0] = log_read(core, position, disk.bounce, length)
+            disk.bounce.data = bounce
+            disk.bounce.size = length
+        status[0] = log_read(core, position, disk.bounce.data, length)
         if status[0] != OK:
             return NULL
-        image = disk.bounce
+        image = disk.bounce.data
     else:
         image = ram_at(disk, position)
     disk.summed_bytes += length
@@ -160,9 +160,9 @@ cdef const uint8_t* disk_image(Core* core, const EntryHeader* header, int which,
         core.fault.entry = header.seq
         status[0] = E_CORRUPT
         return NULL
-    if image == disk.bounce:
-        disk.bounce_position = position
-        disk.bounce_length = length
+    if image == disk.bounce.data:
+        disk.bounce.position = position
+        disk.bounce.length = length
     return image
 
 
@@ -177,15 +177,15 @@ cdef uint64_t group_headers_sum(const EntryHeader* headers, const EntryHeader* o
 
 cdef inline void ram_prepare(Disk* disk, uint64_t start, uint64_t end) noexcept nogil:
     """Have the pages of positions [start, end) at hand."""
-    cdef uint64_t place = start & (disk.ram_size - 1), chunk = place // RAM_CHUNK_BYTES
+    cdef uint64_t place = start & (disk.ram.size - 1), chunk = place // RAM_CHUNK_BYTES
     cdef uint64_t last = (place + (end - start)) // RAM_CHUNK_BYTES
-    cdef uint64_t chunks = disk.ram_size // RAM_CHUNK_BYTES
+    cdef uint64_t chunks = disk.ram.size // RAM_CHUNK_BYTES
     if chunks == 0:
         return
     while chunk <= last:
-        if not disk.ram_ready[chunk % chunks]:
-            disk.ram_ready[chunk % chunks] = 1
-            jrnl_populate(disk.ram + chunk % chunks * RAM_CHUNK_BYTES, RAM_CHUNK_BYTES)
+        if not disk.ram.ready[chunk % chunks]:
+            disk.ram.ready[chunk % chunks] = 1
+            jrnl_populate(disk.ram.data + chunk % chunks * RAM_CHUNK_BYTES, RAM_CHUNK_BYTES)
         chunk += 1
 
 

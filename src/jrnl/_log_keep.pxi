@@ -25,7 +25,7 @@ cdef void group_last(const LogPlan* plan, uint64_t number, uint64_t* seq,
     cdef uint64_t slot = plan_slot(plan, number + 1)
     if slot > plan.core.ring.slot_head:
         seq[0] = plan.core.seq + (slot - plan.core.ring.slot_head)    # one that the plan has added
-        time_ns[0] = plan.core.time_ns
+        time_ns[0] = plan.core.clock.now_ns
     elif slot > plan.core.ring.slot_tail:
         seq[0] = seq_before_slot(plan.core, slot)
         time_ns[0] = time_before_slot(plan.core, slot)

@@ -4,7 +4,7 @@
 
 cdef inline uint64_t rewind_reserve(const Core* core) noexcept nogil:
     """Bytes of the log that only a REWIND's group may take: a full one can be rewound, too."""
-    return LOG_BLOCK_BYTES if core.refuse or core.fold or keeps_some(core) else 0
+    return LOG_BLOCK_BYTES if core.rules.refuse or core.folds.on or keeps_some(core) else 0
 
 
 cdef struct LogRun:
@@ -15,8 +15,8 @@ cdef struct LogRun:
 
 
 cdef void run_begin(const Core* core, LogRun* run) noexcept nogil:
-    run.start = core.disk.start
-    run.cursor = core.disk.cursor
+    run.start = core.disk.groups.start
+    run.cursor = core.disk.groups.cursor
     run.count = open_count(core)
     run.slots = core.ring.slot_head - core.ring.slot_tail
 
@@ -25,7 +25,7 @@ cdef bint run_take(const Core* core, LogRun* run, uint64_t room) noexcept nogil:
     """Add an entry whose images take `room` bytes; False where it does not fit."""
     cdef uint64_t cursor = run.cursor if run.count else run.start + GROUP_HEAD_BYTES
     cdef uint64_t end = group_end(cursor + room, run.count + 1)
-    if run.count and end - run.start > core.disk.group_max:
+    if run.count and end - run.start > core.disk.groups.max:
         run.start = group_end(run.cursor, run.count)
         run.count = 0
         cursor = run.start + GROUP_HEAD_BYTES
@@ -65,29 +65,29 @@ cdef void plan_here(Core* core, LogPlan* plan) noexcept nogil:
     memset(plan, 0, sizeof(LogPlan))
     plan.core = core
     run_begin(core, &plan.run)
-    plan.open_ns = core.time_ns
+    plan.open_ns = core.clock.now_ns
     if plan.run.count:
-        plan.open_ns = header_at(core, core.disk.first_slot).time_ns
-    plan.group_first = core.disk.group_first
-    plan.group_next = core.disk.group_next
+        plan.open_ns = header_at(core, core.disk.groups.first_slot).time_ns
+    plan.group_first = core.disk.groups.first
+    plan.group_next = core.disk.groups.next
     plan.tail = core.ring.tail
     plan.slot_tail = core.ring.slot_tail
     plan.slot_head = core.ring.slot_head
 
 
 cdef GroupRecord plan_group(const LogPlan* plan, uint64_t number) noexcept nogil:
-    if number < plan.core.disk.group_next:
+    if number < plan.core.disk.groups.next:
         return group_at(plan.core.disk, number)[0]
-    return plan.groups[number - plan.core.disk.group_next]
+    return plan.groups[number - plan.core.disk.groups.next]
 
 
 cdef void plan_close(LogPlan* plan) noexcept nogil:
     """Seal the open group."""
-    cdef GroupRecord* group = &plan.groups[plan.group_next - plan.core.disk.group_next]
+    cdef GroupRecord* group = &plan.groups[plan.group_next - plan.core.disk.groups.next]
     group.position = plan.run.start
     group.slot = plan.slot_head - plan.run.count
     plan.group_next += 1
-    plan.open_ns = plan.core.time_ns
+    plan.open_ns = plan.core.clock.now_ns
     if plan.guess:
         plan.slack += LOG_BLOCK_BYTES
     plan.run.start = plan.run.cursor = group_end(plan.run.cursor, plan.run.count)
@@ -125,7 +125,7 @@ cdef void plan_tidy(LogPlan* plan) noexcept nogil:
     if plan.frozen:
         if plan.recorded_number >= plan.frozen_number:
             plan_write_back(plan)
-    elif plan.run.start - plan.ram_tail > plan.core.disk.ram_size // 2:
+    elif plan.run.start - plan.ram_tail > plan.core.disk.ram.size // 2:
         plan_freeze(plan)
 
 
@@ -147,4 +147,4 @@ cdef void plan_leave(LogPlan* plan, uint64_t number) noexcept nogil:
 cdef inline uint64_t disk_room(const Core* core, uint64_t offset, uint64_t length) noexcept nogil:
     """Bytes of the images of one WRITE."""
     cdef uint64_t span = sector_span(offset, length)
-    return 2 * span if core.images_mode == IMAGES_BOTH else span
+    return 2 * span if core.rules.images == IMAGES_BOTH else span

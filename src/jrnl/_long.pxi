@@ -28,9 +28,9 @@ cdef uint64_t image_behind(const ImageData* image) noexcept nogil:
     if image.kind != IMAGE_LIVE or live is NULL or image.core.closed:
         return 0
     if live.keep:
-        if image.core.chain_slot == image.core.ring.slot_head:
+        if image.core.lives.slot == image.core.ring.slot_head:
             return 0
-        live = image.core.newest
+        live = image.core.lives.newest
     return image.core.ring.slot_head - live.next_slot
 
 
@@ -56,10 +56,10 @@ cdef bint live_follow(Live* live) noexcept nogil:
     if core.closed or live.failed != OK or not live.keep and live.seq < core.base_seq:
         return False
     if live.keep:
-        if core.chain_slot == end:
+        if core.lives.slot == end:
             return False
-        if core.leaving.first_slot > live.first_slot:
-            other = core.leaving
+        if core.lives.leaving.first_slot > live.first_slot:
+            other = core.lives.leaving
         while other is not NULL and other.next_slot >= min(keep_end(other), end):
             other = other.newer
         if other is NULL:
@@ -147,7 +147,7 @@ cdef bint lay_out(_State image, uint32_t volume, uint8_t* target, Look* look) ex
     own = live = image.data.live
     while live_next(live) is not NULL:
         live = live.newer
-    core.live_busy += 1
+    core.lives.busy += 1
     try:
         while True:
             if not map_lay_out(&live.map, volume, target, look) or image.data.kind != kind:

@@ -38,7 +38,7 @@ cdef inline void look_stamp(Look* look, const Core* core) noexcept nogil:
     look.seq = core.seq
     look.base_seq = core.base_seq
     look.generation = core.generation
-    look.turns = core.turns
+    look.turns = core.calls.turns
     look.scratched = core.scratched
 
 
@@ -51,7 +51,7 @@ cdef inline void look_begin(Look* look, const Core* core) noexcept nogil:
 cdef inline void look_end(Look* look, Core* core) noexcept nogil:
     if look.sealed:
         look.sealed = False
-        core.sealed -= 1
+        core.calls.sealed -= 1
 
 
 cdef bint look_up(Look* look, Core* core) except -1:
@@ -64,7 +64,7 @@ cdef bint look_up(Look* look, Core* core) except -1:
     if core.closed:
         raise_status(E_CLOSED, core)
     moved = not (look.seq == core.seq and look.base_seq == core.base_seq
-                 and look.generation == core.generation and look.turns == core.turns
+                 and look.generation == core.generation and look.turns == core.calls.turns
                  and look.scratched == core.scratched)
     if moved:
         look_stamp(look, core)
@@ -72,7 +72,7 @@ cdef bint look_up(Look* look, Core* core) except -1:
             look.moved_ns = jrnl_now()
         elif jrnl_now() - look.moved_ns > HEARD_TRIES_NS and not look.sealed:
             look.sealed = True
-            core.sealed += 1
+            core.calls.sealed += 1
     return moved
 
 

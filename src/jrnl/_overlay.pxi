@@ -1,7 +1,7 @@
 # The overlay of a file store: where the newest content of a sector lies that its volume's file has
 # not got yet. Two of them: `active` takes what is written; `frozen`, of durable entries only, is on
 # its way into the files. Readers look at active, frozen, file. All images together are bounded by
-# disk.ram_size, after an opening also by what the log's tail held.
+# disk.ram.size, after an opening also by what the log's tail held.
 #
 # Takes: _rules, _lock, _memory, _device, _log
 
@@ -138,12 +138,12 @@ cdef int volume_fetch(Core* core, uint32_t volume, uint64_t offset, uint8_t* tar
         return E_FORKED
     if core.fault.lost:
         return E_LOST
-    if disk.active.count == 0 and disk.frozen.count == 0:
+    if disk.back.active.count == 0 and disk.back.frozen.count == 0:
         return run_fetch(core, volume, offset, AT_NONE, target, length)
     while sector * SECTOR_BYTES < end:
         if active is NULL or sector % BLOCK_SECTORS == 0:
-            active = overlay_bucket(&disk.active, overlay_key(volume, sector // BLOCK_SECTORS))
-            frozen = overlay_bucket(&disk.frozen, overlay_key(volume, sector // BLOCK_SECTORS))
+            active = overlay_bucket(&disk.back.active, overlay_key(volume, sector // BLOCK_SECTORS))
+            frozen = overlay_bucket(&disk.back.frozen, overlay_key(volume, sector // BLOCK_SECTORS))
         k = sector % BLOCK_SECTORS
         at = active.at[k]
         if at == AT_NONE:

@@ -93,7 +93,7 @@ cdef int pieces_read(Core* core, const PieceSums* known, uint64_t skip, uint8_t*
         start = number * PIECE_BYTES
         begin = skip - start
         part = min(PIECE_BYTES - begin, length)
-        if known.position >= core.disk.ram_tail:
+        if known.position >= core.disk.ram.tail:
             block = ram_at(core.disk, known.position + start)
         else:
             block = buffer
@@ -121,9 +121,9 @@ cdef int disk_piece(Core* core, const EntryHeader* header, int which, uint64_t s
     if which == FLAG_AFTER:
         position += before_room(header)
         sum = header.after_sum
-    if whole >= PIECES_MIN_BYTES and not (position < disk.ram_tail
-                                          and disk.bounce_length == whole
-                                          and disk.bounce_position == position):
+    if whole >= PIECES_MIN_BYTES and not (position < disk.ram.tail
+                                          and disk.bounce.length == whole
+                                          and disk.bounce.position == position):
         known = pieces_find(disk, position, whole, sum)
         if known is not NULL:
             status = pieces_read(core, known, skip, target, length)

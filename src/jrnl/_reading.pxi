@@ -16,7 +16,7 @@ cdef inline bint on_disk(const Core* core) noexcept nogil:
 cdef int images_check(Core* core, const EntryHeader* header, int which) noexcept nogil:
     """Hold the stored images (`which`: FLAG_BEFORE, FLAG_AFTER or both) against their checksums."""
     cdef int status = OK
-    if not core.checksum:
+    if not core.rules.checksum:
         return OK
     if which & header.flags & FLAG_BEFORE and not header.flags & FLAG_BEFORE_ZERO:
         if on_disk(core):

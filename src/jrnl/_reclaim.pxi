@@ -15,22 +15,22 @@ cdef enum:
 
 cdef inline uint64_t age_of(const Core* core, int64_t time_ns) noexcept nogil:
     """Nanoseconds; time never runs backwards, but the two may be far apart."""
-    return <uint64_t>core.time_ns - <uint64_t>time_ns
+    return <uint64_t>core.clock.now_ns - <uint64_t>time_ns
 
 
 cdef inline bint keeps_some(const Core* core) noexcept nogil:
     """Whether some entries may not leave."""
-    return core.guarded and (core.reclaim.pin_needs != NO_PIN or core.reclaim.least_ns != 0
-                             or core.fold_pin_seq != NO_PIN)
+    return core.rules.guarded and (core.reclaim.pin_needs != NO_PIN or core.reclaim.least_ns != 0
+                                   or core.folds.pin_seq != NO_PIN)
 
 
 cdef inline bint may_not_evict(const Core* core) noexcept nogil:
-    return core.refuse or core.edits is not NULL or keeps_some(core)
+    return core.rules.refuse or core.edits.open is not NULL or keeps_some(core)
 
 
 cdef inline bint may_leave(Core* core, uint64_t seq, int64_t time_ns) noexcept nogil:
     """Whether the entries up to `seq`, made at `time_ns`, may leave."""
-    if seq > core.reclaim.pin_needs or seq > core.fold_pin_seq:
+    if seq > core.reclaim.pin_needs or seq > core.folds.pin_seq:
         core.reclaim.full_by = FULL_PINNED
         return False
     if core.reclaim.least_ns and age_of(core, time_ns) < <uint64_t>core.reclaim.least_ns:
@@ -61,7 +61,7 @@ cdef void watch_room(Core* core, uint64_t used) noexcept nogil:
 
 cdef inline bint take_low(Core* core) noexcept nogil:
     """Whether it is time to tell: for the last one out, before the lock is let go."""
-    if not core.reclaim.low_due or core.entered or core.edits is not NULL:
+    if not core.reclaim.low_due or core.calls.entered or core.edits.open is not NULL:
         return False
     core.reclaim.low_due = False
     return True
@@ -89,11 +89,11 @@ cdef int ring_run_drop(Core* core, RingRun* run) noexcept nogil:
     """Let the oldest entry go; where it may not, E_FULL, and nothing has gone."""
     cdef Ring before = run.ring
     cdef uint64_t seq = 0, own
-    cdef int64_t time_ns = core.time_ns
+    cdef int64_t time_ns = core.clock.now_ns
     cdef int status
     if run.ring.slot_tail < core.ring.slot_head:
         status = ring_evict(core, &run.ring, &seq, &time_ns)
-        if status == OK and run.ring.slot_tail > core.edit_floor:
+        if status == OK and run.ring.slot_tail > core.edits.floor:
             core.reclaim.full_by = FULL_OTHERWISE
             status = E_FULL
     else:
@@ -158,14 +158,14 @@ cdef int ring_run_place(Core* core, RingRun* run, uint64_t room, uint64_t* posit
     while not ring_place(ring, room, position):
         if ring.slot_tail == ring.slot_head:
             return E_TOO_LARGE
-        if core.refuse:
+        if core.rules.refuse:
             reclaim.full_by = FULL_OTHERWISE
             return E_FULL
         before = run.ring
         status = ring_run_drop(core, run)
         if status != OK:
             return status
-        if core.fold:
+        if core.folds.on:
             ring_run_fold(core, run, &before)
     return OK
 
@@ -187,7 +187,7 @@ cdef int ring_run_commit(Core* core, const RingRun* run) noexcept nogil:
     cdef int status = OK
     if run.ring.slot_tail == core.ring.slot_tail:
         return OK
-    if core.newest is not NULL:
+    if core.lives.newest is not NULL:
         status = keep_until(core, run.ring.slot_tail)
     if status != OK:
         return status
@@ -229,8 +229,8 @@ cdef void pins_count(Core* core) noexcept nogil:
         if pin.seq > reclaim.pin_high:
             reclaim.pin_high = pin.seq
         pin = pin.next
-    core.guarded = (reclaim.pins is not NULL or reclaim.least_ns != 0 or reclaim.most_ns != 0
-                    or reclaim.start_slots != NO_SLOT or core.fold_pin_seq != NO_PIN)
+    core.rules.guarded = (reclaim.pins is not NULL or reclaim.least_ns != 0 or reclaim.most_ns != 0
+                          or reclaim.start_slots != NO_SLOT or core.folds.pin_seq != NO_PIN)
 
 
 cdef void pin_close(PinData* pin) noexcept nogil:
@@ -254,7 +254,7 @@ cdef void pins_follow(Core* core, uint64_t state) noexcept nogil:
     if core_resolve(core, state, &now) != OK or now == state:
         return
     for k in range(2):
-        live = core.newest if k else core.view
+        live = core.lives.newest if k else core.lives.view
         while live is not NULL:
             if live.seq == state:
                 live.seq = now    # so that it expires no sooner than its state does
@@ -270,8 +270,8 @@ cdef void pins_follow(Core* core, uint64_t state) noexcept nogil:
 
 cdef void fold_forget(Core* core) noexcept nogil:
     """Ask again before anything leaves: snapshots were deleted, or states dropped."""
-    core.fold_seq = 0
-    core.fold_pin_seq = NO_PIN
+    core.folds.seq = 0
+    core.folds.pin_seq = NO_PIN
     pins_count(core)
 
 
@@ -287,10 +287,10 @@ cdef int fold_ahead(Core* core, uint32_t volume, uint64_t offset, uint64_t lengt
     ring_run_begin(core, &run)
     while k < count or count == 0 and offset < end:
         if count == 0:
-            piece = end - offset if end - offset < core.piece_max else core.piece_max
+            piece = end - offset if end - offset < core.limits.piece_max else core.limits.piece_max
             room = 0
-            if core.images_mode & IMAGES_BEFORE and not all_zero(&core.volumes[volume], offset,
-                                                                 piece):
+            if (core.rules.images & IMAGES_BEFORE
+                    and not all_zero(&core.volumes[volume], offset, piece)):
                 room = align_up(piece)
             offset += piece
         if ring_run_add(core, &run, room) != OK:
@@ -307,15 +307,15 @@ cdef int rewind_check(Core* core, uint64_t to, uint64_t* state) noexcept nogil:
     ask_clock(core)
     if core.closed:
         return E_CLOSED
-    if not core.images_mode & IMAGES_BEFORE:
+    if not core.rules.images & IMAGES_BEFORE:
         return E_NO_BEFORE
-    if core.edits is not NULL:
+    if core.edits.open is not NULL:
         return E_EDIT
     status = core_resolve(core, to, state)
     if status != OK or state[0] == core.seq:
         return status
     for k in range(2):
-        live = core.newest if k else core.view
+        live = core.lives.newest if k else core.lives.view
         while live is not NULL:
             if live.seq > state[0] and not live.dead and not live.closed:
                 core.fault.pinned = live.seq

@@ -9,7 +9,7 @@
 
 cdef inline int call_check(const Core* core) noexcept nogil:
     """Whether a call may come in now. The lock is held."""
-    if core.sealed or jrnl_inside == <void*>core:
+    if core.calls.sealed or jrnl_inside == <void*>core:
         return E_BUSY
     return OK
 

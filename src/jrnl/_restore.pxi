@@ -58,7 +58,7 @@ cdef int image_restore(ImageData* image, const Restoring* what) noexcept nogil:
     cdef int status = memory_restore_outcome(core, what.lengths, what.count, &oldest)
     if status != OK:
         return status
-    ahead = oldest > seq or not core.images_mode & IMAGES_BEFORE
+    ahead = oldest > seq or not core.rules.images & IMAGES_BEFORE
     for k in range(what.count):
         longest = max(longest, <uint64_t>what.lengths[k])
         total += <uint64_t>what.lengths[k]
@@ -71,7 +71,7 @@ cdef int image_restore(ImageData* image, const Restoring* what) noexcept nogil:
                                  <uint64_t>what.lengths[k])
         here += what.lengths[k]
     here = content
-    core.sealed += 1    # a Python clock is asked by each write
+    core.calls.sealed += 1    # a Python clock is asked by each write
     for k in range(what.count if status == OK else 0):
         length = <uint64_t>what.lengths[k]
         if not ahead:
@@ -84,7 +84,7 @@ cdef int image_restore(ImageData* image, const Restoring* what) noexcept nogil:
         if status != OK:
             break
         here += length if ahead else 0
-    core.sealed -= 1
+    core.calls.sealed -= 1
     if status != OK and not ahead:
         restore_undo(core, first, seq)
     free(content)

@@ -101,7 +101,7 @@ cdef inline uint64_t header_hash(const Core* core, const EntryHeader* header,
 
 
 cdef inline int header_check(Core* core, const EntryHeader* header, uint64_t slot) noexcept nogil:
-    if core.checksum and header.header_sum != header_hash(core, header, slot):
+    if core.rules.checksum and header.header_sum != header_hash(core, header, slot):
         core.fault.entry = damaged_seq(core, slot)
         return E_CORRUPT
     return OK
@@ -151,7 +151,7 @@ cdef int ring_evict(Core* core, Ring* ring, uint64_t* seq, int64_t* time_ns) noe
     if ring.slot_head > core.ring.slot_head:
         return E_CORRUPT    # a simulation, whose own entries follow: it cannot tell where
     seq[0] = core.seq
-    time_ns[0] = core.time_ns
+    time_ns[0] = core.clock.now_ns
     ring.used = 0
     ring_reset_images(ring)
     return OK
@@ -163,20 +163,20 @@ cdef int ring_evict(Core* core, Ring* ring, uint64_t* seq, int64_t* time_ns) noe
 
 cdef inline void ask_clock(Core* core) noexcept nogil:
     cdef int64_t now_ns
-    if core.clock is not NULL:
-        now_ns = _call_clock(core.clock)
-        if now_ns > core.time_ns:
-            core.time_ns = now_ns
+    if core.clock.ask is not NULL:
+        now_ns = _call_clock(core.clock.ask)
+        if now_ns > core.clock.now_ns:
+            core.clock.now_ns = now_ns
 
 
 cdef inline void core_tick(Core* core) noexcept nogil:
     cdef timespec now
     cdef int64_t now_ns
-    if core.clock is NULL:
+    if core.clock.ask is NULL:
         clock_gettime(CLOCK_REALTIME, &now)
         now_ns = <int64_t>now.tv_sec * 1000000000 + now.tv_nsec
-        if now_ns > core.time_ns:
-            core.time_ns = now_ns
+        if now_ns > core.clock.now_ns:
+            core.clock.now_ns = now_ns
 
 
 cdef int64_t _call_clock(void* clock) noexcept nogil:
@@ -295,7 +295,7 @@ cdef enum:
 
 
 cdef inline AliasRun* alias_run(const Core* core, uint64_t k) noexcept nogil:
-    return &core.alias_runs[(core.alias_first + k) % ALIAS_RUNS_MAX]
+    return &core.aliases.runs[(core.aliases.first + k) % ALIAS_RUNS_MAX]
 
 
 cdef inline uint64_t alias_last(const AliasRun* run) noexcept nogil:
@@ -303,7 +303,7 @@ cdef inline uint64_t alias_last(const AliasRun* run) noexcept nogil:
 
 
 cdef bint alias_known(const Core* core, uint64_t seq) noexcept nogil:
-    cdef uint64_t low = 0, high = core.alias_count, middle
+    cdef uint64_t low = 0, high = core.aliases.count, middle
     cdef const AliasRun* run
     while low < high:
         middle = (low + high) // 2
@@ -311,7 +311,7 @@ cdef bint alias_known(const Core* core, uint64_t seq) noexcept nogil:
             low = middle + 1
         else:
             high = middle
-    if low == core.alias_count:
+    if low == core.aliases.count:
         return False
     run = alias_run(core, low)
     if seq <= run.first or run.step == 0:
@@ -322,32 +322,32 @@ cdef bint alias_known(const Core* core, uint64_t seq) noexcept nogil:
 cdef void alias_push(Core* core, uint64_t seq) noexcept nogil:
     """Remember `seq`, greater than all before it; the table has a fixed size, its oldest leave."""
     cdef AliasRun* run
-    if core.alias_count:
-        run = alias_run(core, core.alias_count - 1)
+    if core.aliases.count:
+        run = alias_run(core, core.aliases.count - 1)
         if run.count == 1:
             run.step = seq - run.first
         if seq == alias_last(run) + run.step:
             run.count += 1
             return
-    if core.alias_count == ALIAS_RUNS_MAX:
-        core.alias_first = (core.alias_first + 1) % ALIAS_RUNS_MAX
-        core.alias_count -= 1
-    run = alias_run(core, core.alias_count)
+    if core.aliases.count == ALIAS_RUNS_MAX:
+        core.aliases.first = (core.aliases.first + 1) % ALIAS_RUNS_MAX
+        core.aliases.count -= 1
+    run = alias_run(core, core.aliases.count)
     run.first = seq
     run.step = 0
     run.count = 1
-    core.alias_count += 1
+    core.aliases.count += 1
 
 
 cdef void alias_drop_after(Core* core, uint64_t seq) noexcept nogil:
     cdef AliasRun* run
-    while core.alias_count:
-        run = alias_run(core, core.alias_count - 1)
+    while core.aliases.count:
+        run = alias_run(core, core.aliases.count - 1)
         if run.first <= seq:
             if alias_last(run) > seq:
                 run.count = (seq - run.first) // run.step + 1
             return
-        core.alias_count -= 1
+        core.aliases.count -= 1
 
 
 cdef inline int range_check(const Core* core, uint32_t volume, uint64_t offset,
@@ -364,7 +364,7 @@ cdef inline int range_check(const Core* core, uint32_t volume, uint64_t offset,
 cdef inline uint64_t write_room(const Core* core, uint64_t length) noexcept nogil:
     """Bytes in the image area that one WRITE of `length` bytes takes."""
     cdef uint64_t room = align_up(length)
-    return room + room if core.images_mode == IMAGES_BOTH else room
+    return room + room if core.rules.images == IMAGES_BOTH else room
 
 
 cdef inline int sound_header(Core* core, uint64_t slot, const EntryHeader** out) noexcept nogil:
@@ -402,7 +402,7 @@ cdef int64_t time_before_slot(const Core* core, uint64_t slot) noexcept nogil:
         if header_at(core, k).header_sum == header_hash(core, header_at(core, k), k):
             return header_at(core, k).time_ns
         k += 1
-    return core.time_ns
+    return core.clock.now_ns
 
 
 cdef uint64_t last_live_seq(const Core* core, uint64_t state) noexcept nogil:
@@ -421,7 +421,7 @@ cdef uint64_t last_live_seq(const Core* core, uint64_t state) noexcept nogil:
 
 cdef bint edit_overlaps(const Core* core, uint32_t volume, uint64_t offset,
                         uint64_t length) noexcept nogil:
-    cdef const OpenEdit* edit = core.edits
+    cdef const OpenEdit* edit = core.edits.open
     while edit is not NULL:
         if edit.volume == volume and offset < edit.offset + edit.length:
             if edit.offset < offset + length:
@@ -434,8 +434,8 @@ cdef inline void entry_publish(Core* core, EntryHeader* entry) noexcept nogil:
     """Put `entry`, whose images are filled, behind the newest one; its place is taken next."""
     cdef uint64_t slot = core.ring.slot_head
     entry.seq = core.seq + 1
-    entry.time_ns = core.time_ns
-    if core.checksum:
+    entry.time_ns = core.clock.now_ns
+    if core.rules.checksum:
         entry.flags |= FLAG_SUMMED
         entry.header_sum = header_hash(core, entry, slot)
     else:
@@ -459,21 +459,21 @@ cdef void note_fill(Core* core, EntryHeader* entry, int kind, uint64_t offset, c
     if length:
         entry.flags = FLAG_AFTER
         memcpy(image, text, length)
-        if core.checksum:
+        if core.rules.checksum:
             entry.after_sum = hash64(text, length)
 
 
 cdef inline int write_check(const Core* core, uint32_t volume, uint64_t offset,
                             uint64_t length) noexcept nogil:
     cdef int status = range_check(core, volume, offset, length)
-    if status == OK and length > core.write_max:
+    if status == OK and length > core.limits.write_max:
         return E_TOO_LARGE
     return status
 
 
 cdef OpenEdit** edit_find(Core* core, uint32_t volume, uint64_t offset) noexcept nogil:
     """Where the edit that begins there hangs: open edits do not overlap."""
-    cdef OpenEdit** link = &core.edits
+    cdef OpenEdit** link = &core.edits.open
     while link[0].volume != volume or link[0].offset != offset:
         link = &link[0].next
     return link

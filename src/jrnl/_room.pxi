@@ -11,7 +11,7 @@ cdef int core_evict_oldest(Core* core) noexcept nogil:
     if ring.slot_tail == ring.slot_head:
         return E_TOO_LARGE
     jrnl_prefetch_page(<const uint8_t*>(header_at(core, ring.slot_tail) + HEADERS_AHEAD))
-    if core.refuse:
+    if core.rules.refuse:
         core.reclaim.full_by = FULL_OTHERWISE
         return E_FULL
     status = ring_evict(core, &ring, &seq, &time_ns)
@@ -28,7 +28,8 @@ cdef int core_evict_oldest(Core* core) noexcept nogil:
 cdef int memory_reserve(Core* core, uint64_t room, uint64_t* position) noexcept nogil:
     """Make room for one entry whose images take `room` bytes; nothing is claimed yet."""
     cdef int status
-    if core.guarded or core.edits is not NULL or core.fold or core.newest is not NULL:
+    if (core.rules.guarded or core.edits.open is not NULL or core.folds.on
+            or core.lives.newest is not NULL):
         return guarded_reserve(core, room, position)
     while not ring_place(&core.ring, room, position):
         status = core_evict_oldest(core)
@@ -44,7 +45,7 @@ cdef void memory_append(Core* core, EntryHeader* entry, uint64_t room) noexcept 
     if core.ring.head >= core.lap_next:
         first_lap_follow(core)
     core.since_rewind += room
-    if core.watched:
+    if core.rules.watched:
         watch_room(core, core.ring.used)
 
 
@@ -72,9 +73,9 @@ cdef int memory_zero_check(Core* core, uint32_t volume, uint64_t offset,
         return OK
     ring_run_begin(core, &run)
     while length:
-        piece = length if length < core.piece_max else core.piece_max
+        piece = length if length < core.limits.piece_max else core.limits.piece_max
         room = 0
-        if core.images_mode & IMAGES_BEFORE and not all_zero(&core.volumes[volume], offset, piece):
+        if core.rules.images & IMAGES_BEFORE and not all_zero(&core.volumes[volume], offset, piece):
             room = align_up(piece)
         status = ring_run_add(core, &run, room)
         if status != OK:

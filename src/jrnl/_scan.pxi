@@ -92,8 +92,8 @@ cdef int adopt_entry(Core* core, const EntryHeader* header) noexcept nogil:
     header_at(core, slot).header_sum = header_hash(core, header_at(core, slot), slot)
     core.ring.slot_head += 1
     core.seq = header.seq
-    if header.time_ns > core.time_ns:
-        core.time_ns = header.time_ns
+    if header.time_ns > core.clock.now_ns:
+        core.clock.now_ns = header.time_ns
     core.unflushed = header.kind != KIND_FLUSH
     return OK
 
@@ -117,12 +117,12 @@ cdef void cut_to(Core* core, uint64_t slot) noexcept nogil:
     It ended in the last group that there is, for it took away those that it emptied.
     """
     cdef uint64_t least = core.ring.slot_tail
-    if core.disk.group_next > core.disk.group_first:
-        least = max(least, group_at(core.disk, core.disk.group_next - 1).slot)
+    if core.disk.groups.next > core.disk.groups.first:
+        least = max(least, group_at(core.disk, core.disk.groups.next - 1).slot)
     slot = max(slot, least)
     if slot < core.ring.slot_head and holds(RULE_CUT_SLOT):
         core.ring.slot_head = slot
-        core.disk.first_slot = slot
+        core.disk.groups.first_slot = slot
 
 
 cdef int adopt_damaged(Core* core, uint64_t seq) noexcept nogil:
@@ -169,13 +169,14 @@ cdef int adopt_group(Core* core, Scanned* group) noexcept nogil:
         return status
     if core.seq == before:
         return E_CORRUPT
-    group_at(core.disk, core.disk.group_next).slot = slot
+    group_at(core.disk, core.disk.groups.next).slot = slot
     header_at(core, slot).flags |= FLAG_GROUP
     resum(core, slot)
-    core.disk.group_next += 1
-    core.disk.start += group.head.length    # on it goes, whatever the header calls its position
-    core.disk.cursor = core.disk.start
-    core.disk.first_slot = core.ring.slot_head
+    core.disk.groups.next += 1
+    # On it goes, whatever the header calls its position.
+    core.disk.groups.start += group.head.length
+    core.disk.groups.cursor = core.disk.groups.start
+    core.disk.groups.first_slot = core.ring.slot_head
     return OK
 
 
@@ -214,10 +215,10 @@ cdef int overlay_fill(Core* core, uint64_t after, uint64_t last) noexcept nogil:
                 core.fault.lost_sectors = True
             elif status != OK:
                 return status
-        status = overlay_room(&core.disk.active, blocks_touched(first, span))
+        status = overlay_room(&core.disk.back.active, blocks_touched(first, span))
         if status != OK:
             return status
-        overlay_put(&core.disk.active, header.volume, first, span, at)
+        overlay_put(&core.disk.back.active, header.volume, first, span, at)
         touch(&core.volumes[header.volume], header.offset, header.length)
     return OK
 
@@ -236,12 +237,12 @@ cdef int overlay_undo(Core* core, uint64_t to) noexcept nogil:
             continue
         first = sector_start(header.offset)
         span = image_length(header)
-        status = overlay_room(&core.disk.active, blocks_touched(first, span))
+        status = overlay_room(&core.disk.back.active, blocks_touched(first, span))
         if status == OK:
             status = images_check(core, header, FLAG_BEFORE)
         if status != OK:
             return status
-        overlay_put(&core.disk.active, header.volume, first, span,
+        overlay_put(&core.disk.back.active, header.volume, first, span,
                     AT_ZERO if header.flags & FLAG_BEFORE_ZERO else header.position)
         touch(&core.volumes[header.volume], header.offset, header.length)
     return OK

@@ -478,7 +478,7 @@ cdef class Image(_State):
         cdef int status = OK
         enter(core)
         try:
-            if core.guarded and core.entered == 0:
+            if core.rules.guarded and core.calls.entered == 0:
                 self.engine._settle()
             if core.closed:
                 status = E_CLOSED

@@ -27,9 +27,9 @@ cdef int core_write_many(Core* core, uint32_t volume, const int64_t* offsets, ui
     """
     cdef int status
     ask_clock(core)
-    core.sealed += 1
+    core.calls.sealed += 1
     status = write_all(core, volume, offsets, count, data, length)
-    core.sealed -= 1
+    core.calls.sealed -= 1
     return status
 
 
@@ -43,7 +43,8 @@ cdef int write_all(Core* core, uint32_t volume, const int64_t* offsets, uint64_t
         status = write_check(core, volume, <uint64_t>offsets[k], length)
         if status != OK:
             return status
-        if core.edits is not NULL and edit_overlaps(core, volume, <uint64_t>offsets[k], length):
+        if (core.edits.open is not NULL
+                and edit_overlaps(core, volume, <uint64_t>offsets[k], length)):
             return E_EDIT
     if length == 0:
         return OK
@@ -57,9 +58,9 @@ cdef int core_fill_zero(Core* core, int kind, uint32_t volume, uint64_t offset,
     """DISCARD or ZEROES over any length, in pieces; all of them fit or none is made."""
     cdef int status
     ask_clock(core)
-    core.sealed += length > core.piece_max    # as core_write_many
+    core.calls.sealed += length > core.limits.piece_max    # as core_write_many
     status = zero_all(core, kind, volume, offset, length)
-    core.sealed -= length > core.piece_max
+    core.calls.sealed -= length > core.limits.piece_max
     return status
 
 
@@ -68,7 +69,7 @@ cdef int zero_all(Core* core, int kind, uint32_t volume, uint64_t offset,
     cdef int status = range_check(core, volume, offset, length)
     if status != OK or length == 0:
         return status
-    if core.edits is not NULL and edit_overlaps(core, volume, offset, length):
+    if core.edits.open is not NULL and edit_overlaps(core, volume, offset, length):
         return E_EDIT
     if on_disk(core):
         return disk_fill_zero(core, kind, volume, offset, length)
@@ -119,7 +120,7 @@ cdef int core_commit(Core* core, uint64_t seq) noexcept nogil:
 
 cdef void core_expire(Core* core) noexcept nogil:
     """Let go what is too old, before anybody is shown it."""
-    if core.closed or core.folding:
+    if core.closed or core.folds.folding:
         return
     if not on_disk(core):
         memory_expire(core)
@@ -185,7 +186,7 @@ cdef int restore_outcome_of(Core* core, const int64_t* offsets, const int64_t* l
 cdef inline uint64_t journal_used(const Core* core) noexcept nogil:
     """Bytes of the journal that retained entries take, headers and images."""
     if on_disk(core):
-        return core.disk.cursor - core.ring.tail
+        return core.disk.groups.cursor - core.ring.tail
     return (core.ring.slot_head - core.ring.slot_tail) * HEADER_BYTES + core.ring.used
 
 
@@ -206,7 +207,7 @@ cdef int journal_span(Core* core, uint64_t first, uint64_t last, uint64_t* bytes
     if not on_disk(core):
         return OK
     begin = header_at(core, first).position
-    end = core.disk.cursor
+    end = core.disk.groups.cursor
     if last < core.ring.slot_head:
         status = sound_header(core, last, &header)
         if status != OK:

@@ -97,9 +97,9 @@ cdef int lost_production(Core* core, ExtentMapData* out) noexcept nogil:
     if core.fault.lost:
         return UNKNOWN_RANGES
     if core.fault.lost_sectors:
-        status = lost_ranges(core, &core.disk.active, out)
+        status = lost_ranges(core, &core.disk.back.active, out)
         if status == OK:
-            status = lost_ranges(core, &core.disk.frozen, out)
+            status = lost_ranges(core, &core.disk.back.frozen, out)
     return status
 
 

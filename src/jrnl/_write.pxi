@@ -32,7 +32,7 @@ cdef inline void write_in_one_pass(Core* core, EntryHeader* entry, uint8_t* targ
     write.before_sum = &entry.before_sum
     write.after_sum = &entry.after_sum
     kernels.write(&write, goes_past(core))
-    if not core.checksum:
+    if not core.rules.checksum:
         entry.before_sum = entry.after_sum = 0
 
 
@@ -42,14 +42,14 @@ cdef inline void write_in_steps(Core* core, EntryHeader* entry, uint8_t* target,
     cdef uint8_t* image = core.images + entry.position
     if entry.flags & FLAG_BEFORE:
         memcpy(image, target, length)
-        if core.checksum:
+        if core.rules.checksum:
             entry.before_sum = hash64(target, length)   # in the cache now, unlike the image
         image += align_up(length)
     if entry.flags & FLAG_AFTER:
         # The caller's buffer may change under us: only the journal's copy is summed and applied.
         memcpy(image, data, length)
         data = image
-        if core.checksum:
+        if core.rules.checksum:
             entry.after_sum = hash64(image, length)
     memmove(target, data, length)    # the caller's buffer may be a part of production itself
 
@@ -70,7 +70,7 @@ cdef inline int write_one(Core* core, uint32_t volume, uint64_t offset, const ui
     entry.length = <uint32_t>length
     entry.volume = <uint16_t>volume
     entry.kind = KIND_WRITE
-    entry.flags = <uint8_t>core.images_mode    # IMAGES_* and FLAG_* share their bits
+    entry.flags = <uint8_t>core.rules.images    # IMAGES_* and FLAG_* share their bits
     entry.before_sum = 0
     entry.after_sum = 0
     if next is not NULL:
@@ -93,7 +93,7 @@ cdef int memory_write(Core* core, uint32_t volume, uint64_t offset, const uint8_
     jrnl_prefetch_far(core.volumes[volume].data + offset,
                       length if length < JRNL_AHEAD_BYTES else JRNL_AHEAD_BYTES)
     jrnl_prefetch(&core.volumes[volume].touched[offset >> CHUNK_SHIFT], 1)
-    if core.edits is not NULL and edit_overlaps(core, volume, offset, length):
+    if core.edits.open is not NULL and edit_overlaps(core, volume, offset, length):
         return E_EDIT
     core_tick(core)
     return write_one(core, volume, offset, data, length, NULL)
@@ -108,7 +108,7 @@ cdef int memory_write_many(Core* core, uint32_t volume, const int64_t* offsets, 
     status = memory_room_check(core, length, count)
     if status == OK:
         status = keep_reserve(core, count, count, count * length)
-    if status == OK and core.fold:
+    if status == OK and core.folds.on:
         status = fold_ahead(core, volume, 0, length, count)
     if status != OK:
         return status
@@ -138,7 +138,7 @@ cdef void fetch_group(const VolumeMemory* volume, const int64_t* offsets, uint64
 
 cdef int zero_one(Core* core, int kind, uint32_t volume, uint64_t offset,
                   uint64_t length) noexcept nogil:
-    """One DISCARD or ZEROES entry of at most core.piece_max bytes."""
+    """One DISCARD or ZEROES entry of at most core.limits.piece_max bytes."""
     cdef EntryHeader entry
     cdef VolumeMemory* memory = &core.volumes[volume]
     cdef uint8_t* target = memory.data + offset
@@ -148,7 +148,7 @@ cdef int zero_one(Core* core, int kind, uint32_t volume, uint64_t offset,
     while True:
         was_zero = all_zero(memory, offset, length)
         room = 0
-        if core.images_mode & IMAGES_BEFORE and not was_zero:
+        if core.rules.images & IMAGES_BEFORE and not was_zero:
             room = align_up(length)
         seq = core.seq
         status = memory_reserve(core, room, &entry.position)
@@ -163,15 +163,15 @@ cdef int zero_one(Core* core, int kind, uint32_t volume, uint64_t offset,
     entry.flags = 0
     entry.before_sum = 0
     entry.after_sum = 0
-    if core.images_mode & IMAGES_BEFORE:
+    if core.rules.images & IMAGES_BEFORE:
         entry.flags |= FLAG_BEFORE
         if was_zero:
             entry.flags |= FLAG_BEFORE_ZERO
         else:
             sum = copy_and_sum(core.images + entry.position, target, length, target,
                                goes_past(core))
-            entry.before_sum = sum if core.checksum else 0
-    if core.images_mode & IMAGES_AFTER:
+            entry.before_sum = sum if core.rules.checksum else 0
+    if core.rules.images & IMAGES_AFTER:
         entry.flags |= FLAG_AFTER | FLAG_AFTER_ZERO
     if not was_zero:
         memset(target, 0, length)
@@ -190,11 +190,11 @@ cdef uint64_t zeroes_pass_by(Core* core, uint32_t volume, uint64_t offset,
     cdef uint64_t first = offset >> CHUNK_SHIFT, end = offset + length, count
     cdef const uint8_t* found
     looked[0] = end
-    if length // core.piece_max <= 2 * core.ring.slots:
+    if length // core.limits.piece_max <= 2 * core.ring.slots:
         return 0
-    if (may_not_evict(core) or core.guarded or core.fold or core.newest is not NULL
-            or core.watched or not (core.images_mode & IMAGES_BEFORE
-                                    or core.left.low == NO_SLOT)):
+    if (may_not_evict(core) or core.rules.guarded or core.folds.on or core.lives.newest is not NULL
+            or core.rules.watched or not (core.rules.images & IMAGES_BEFORE
+                                          or core.left.low == NO_SLOT)):
         return 0    # somebody looks at each entry that leaves
     found = <const uint8_t*>memchr(memory.touched + first, 1,
                                    ((end - 1) >> CHUNK_SHIFT) + 1 - first)
@@ -203,7 +203,7 @@ cdef uint64_t zeroes_pass_by(Core* core, uint32_t volume, uint64_t offset,
         looked[0] = end + 1
     if end <= offset:
         return 0
-    count = (end - offset) // core.piece_max
+    count = (end - offset) // core.limits.piece_max
     if count <= 2 * core.ring.slots:
         return 0
     count -= core.ring.slots
@@ -215,10 +215,10 @@ cdef uint64_t zeroes_pass_by(Core* core, uint32_t volume, uint64_t offset,
     core.seq += count
     core.evictions += count
     core.base_seq = core.seq
-    core.base_time_ns = core.time_ns
+    core.base_time_ns = core.clock.now_ns
     if core.base_seq <= core.left.low:
         core.left.complete_from = core.base_seq
-    return count * core.piece_max
+    return count * core.limits.piece_max
 
 
 cdef int memory_fill_zero(Core* core, int kind, uint32_t volume, uint64_t offset,
@@ -228,11 +228,11 @@ cdef int memory_fill_zero(Core* core, int kind, uint32_t volume, uint64_t offset
     cdef int status
     core_tick(core)
     status = memory_zero_check(core, volume, offset, length)
-    if status == OK and core.newest is not NULL:
+    if status == OK and core.lives.newest is not NULL:
         piece = touched_bytes(core, volume, offset, length)
-        status = keep_reserve(core, length // core.piece_max + 1,
-                              min(piece >> CHUNK_SHIFT, length // core.piece_max) + 1, piece)
-    if status == OK and core.fold:
+        status = keep_reserve(core, length // core.limits.piece_max + 1,
+                              min(piece >> CHUNK_SHIFT, length // core.limits.piece_max) + 1, piece)
+    if status == OK and core.folds.on:
         status = fold_ahead(core, volume, offset, length, 0)
     if status != OK:
         return status
@@ -241,7 +241,7 @@ cdef int memory_fill_zero(Core* core, int kind, uint32_t volume, uint64_t offset
             piece = zeroes_pass_by(core, volume, offset, length, &looked)
             offset += piece
             length -= piece
-        piece = length if length < core.piece_max else core.piece_max
+        piece = length if length < core.limits.piece_max else core.limits.piece_max
         status = zero_one(core, kind, volume, offset, piece)
         if status != OK:
             return status

@@ -2,7 +2,7 @@
 #
 # Write-back: sorted, joined, then synced; only then are the bytes known to be in the files.
 #
-# Takes: _rules, _lock, _device, _log, _overlay, _commit
+# Takes: _lock, _device, _log, _overlay, _commit
 
 cdef bint in_hole(Core* core, uint32_t volume, uint64_t offset, uint64_t length) noexcept nogil:
     """Whether the volume's file has a hole there. Only this process writes to it."""
@@ -42,9 +42,11 @@ cdef bint unwritten(Core* core, uint32_t volume, uint64_t first, uint64_t span) 
         if not core.volumes[volume].touched[block >> (CHUNK_SHIFT - BLOCK_SHIFT)]:
             block = ((block >> (CHUNK_SHIFT - BLOCK_SHIFT)) + 1) << (CHUNK_SHIFT - BLOCK_SHIFT)
             continue    # what is in an overlay was written since the opening
-        if disk.active.count and overlay_bucket(&disk.active, overlay_key(volume, block)).key:
+        if (disk.back.active.count
+                and overlay_bucket(&disk.back.active, overlay_key(volume, block)).key):
             return False
-        if disk.frozen.count and overlay_bucket(&disk.frozen, overlay_key(volume, block)).key:
+        if (disk.back.frozen.count
+                and overlay_bucket(&disk.back.frozen, overlay_key(volume, block)).key):
             return False
         block += 1
     if first + span > core.volumes[volume].size:
@@ -71,7 +73,7 @@ cdef int gather_write(Gather* gather) noexcept nogil:
         return OK
     if gather.offset + gather.length > size:
         gather.parts[gather.count - 1].iov_len -= gather.offset + gather.length - size
-    gather.core.disk.dirty[gather.volume] = True
+    gather.core.disk.back.dirty[gather.volume] = True
     fill_hole(gather.core, gather.volume, gather.offset, gather.length
               if gather.offset + gather.length <= size else size - gather.offset)
     status = device_write_parts(&gather.core.disk.volumes[gather.volume], gather.parts,
@@ -100,7 +102,7 @@ cdef int gather_sector(Gather* gather, uint32_t volume, uint64_t offset,
         gather.offset = offset
     if at == AT_ZERO:
         source = zero_bytes
-    elif at >= disk.ram_tail:
+    elif at >= disk.ram.tail:
         source = ram_at(disk, at)
     else:
         source = gather.scratch + gather.scratch_used
@@ -130,7 +132,7 @@ cdef int _compare_blocks(const void* a, const void* b) noexcept nogil:
 
 cdef int frozen_write(Core* core) noexcept nogil:
     """Write the frozen overlay into the volumes' files, in order."""
-    cdef Overlay* frozen = &core.disk.frozen
+    cdef Overlay* frozen = &core.disk.back.frozen
     cdef OverlayBlock** order
     cdef Gather* gather
     cdef uint64_t k, used = 0, place
@@ -172,25 +174,25 @@ cdef int volumes_sync(Core* core) noexcept nogil:
     cdef uint32_t k
     cdef int status
     for k in range(core.volume_count):
-        if core.disk.dirty[k]:
+        if core.disk.back.dirty[k]:
             status = device_sync(&core.disk.volumes[k], &core.fault.error)
             if status != OK:
                 return poison(core, status)
-            core.disk.dirty[k] = False
+            core.disk.back.dirty[k] = False
     return OK
 
 
 cdef bint is_frozen(const Disk* disk) noexcept nogil:
-    return disk.frozen.count > 0 or disk.frozen_end > disk.ram_tail
+    return disk.back.frozen.count > 0 or disk.back.frozen_end > disk.ram.tail
 
 
 cdef void freeze(Core* core) noexcept nogil:
     """What is active now is written back next. The open group is empty."""
     cdef Disk* disk = core.disk
-    overlay_swap(&disk.active, &disk.frozen)
-    disk.frozen_end = disk.start
-    disk.frozen_seq = core.seq
-    disk.frozen_number = disk.group_next
+    overlay_swap(&disk.back.active, &disk.back.frozen)
+    disk.back.frozen_end = disk.groups.start
+    disk.back.frozen_seq = core.seq
+    disk.back.frozen_number = disk.groups.next
 
 
 cdef void keep_lost(Core* core) noexcept nogil:
@@ -201,14 +203,14 @@ cdef void keep_lost(Core* core) noexcept nogil:
     cdef int sector
     if not core.fault.lost_sectors:
         return
-    for k in range(disk.frozen.mask + 1):
+    for k in range(disk.back.frozen.mask + 1):
         for sector in range(BLOCK_SECTORS):
-            if disk.frozen.blocks[k].at[sector] == AT_LOST:
-                if overlay_room(&disk.active, 1) == OK:
-                    block = overlay_bucket(&disk.active, disk.frozen.blocks[k].key)
+            if disk.back.frozen.blocks[k].at[sector] == AT_LOST:
+                if overlay_room(&disk.back.active, 1) == OK:
+                    block = overlay_bucket(&disk.back.active, disk.back.frozen.blocks[k].key)
                     if block.key == 0:
-                        block.key = disk.frozen.blocks[k].key
-                        disk.active.count += 1
+                        block.key = disk.back.frozen.blocks[k].key
+                        disk.back.active.count += 1
                     if block.at[sector] == AT_NONE:
                         block.at[sector] = AT_LOST
 
@@ -226,11 +228,11 @@ cdef int write_back(Core* core) noexcept nogil:
         return status
     if not is_frozen(disk):
         freeze(core)
-    if disk.recorded_number < disk.frozen_number and holds(RULE_RECORD_FIRST):
+    if disk.commit.recorded_number < disk.back.frozen_number and holds(RULE_RECORD_FIRST):
         status = disk_record(core)
         if status != OK:
             return status
-    disk.tried_seq = disk.frozen_seq
+    disk.back.tried_seq = disk.back.frozen_seq
     status = frozen_write(core)
     if status == E_IO:
         return poison(core, status)
@@ -240,11 +242,11 @@ cdef int write_back(Core* core) noexcept nogil:
     if status != OK:
         return status
     keep_lost(core)
-    overlay_clear(&disk.frozen)
-    disk.synced_seq = disk.frozen_seq
-    disk.ram_tail = disk.frozen_end
-    disk.write_backs += 1
-    if disk.ram_tail > disk.named_end + core.ring.area // NAMED_SHARE:
+    overlay_clear(&disk.back.frozen)
+    disk.back.synced_seq = disk.back.frozen_seq
+    disk.ram.tail = disk.back.frozen_end
+    disk.back.count += 1
+    if disk.ram.tail > disk.back.named_end + core.ring.area // NAMED_SHARE:
         return disk_record(core)
     return OK
 
@@ -265,9 +267,9 @@ cdef int disk_tidy(Core* core) noexcept nogil:
     if core.fault.poisoned or open_count(core):
         return OK
     if is_frozen(disk):
-        if disk.recorded_number >= disk.frozen_number:
+        if disk.commit.recorded_number >= disk.back.frozen_number:
             return write_back(core)
-    elif disk.start - disk.ram_tail > disk.ram_size // 2:
+    elif disk.groups.start - disk.ram.tail > disk.ram.size // 2:
         freeze(core)
     return OK
 
