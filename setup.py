@@ -54,10 +54,10 @@ core = Extension(
     sources=["src/jrnl/_core.pyx"],
     depends=sorted(
         path
-        for pattern in ("*.pxi", "*.pxd", "*.h", "include/*.h")
-        for path in glob(f"src/jrnl/{pattern}")
+        for pattern in ("*.pxi", "*.pxd", "*.h")
+        for path in glob(f"src/jrnl/**/{pattern}", recursive=True)
     ),
-    include_dirs=["src/jrnl/include", "src/jrnl"],
+    include_dirs=["src/jrnl/include", "src/jrnl/kernel"],
     libraries=["dl", "pthread"],
     extra_compile_args=compile_args,
     extra_link_args=link_args,

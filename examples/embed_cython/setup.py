@@ -1,6 +1,9 @@
-"""Build the Cython example: Cython finds jrnl's .pxd files where jrnl is installed."""
+"""Build the Cython example: Cython finds jrnl's api.pxd where jrnl is installed, with jrnl.h."""
 
 from Cython.Build import cythonize
-from setuptools import setup
+from setuptools import Extension, setup
 
-setup(name="trials", py_modules=[], ext_modules=cythonize("trials.pyx"))
+import jrnl
+
+trials = Extension("trials", ["trials.pyx"], include_dirs=[jrnl.get_include()])
+setup(name="trials", py_modules=[], ext_modules=cythonize(trials))

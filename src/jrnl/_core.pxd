@@ -2,8 +2,8 @@
 
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
-from jrnl._format cimport EntryHeader
-from jrnl._structs cimport *
+from jrnl.kernel.format cimport EntryHeader
+from jrnl.kernel.structs cimport *
 
 cdef class FileDevice:
     cdef Device device

@@ -1,4 +1,4 @@
-# What Cython callers may cimport: the table of functions of include/jrnl.h, which says what each does.
+# What Cython callers may cimport: the table of functions of include/jrnl.h, which explains them.
 #
 # Compile with `jrnl.get_include()` among the include directories.
 

@@ -379,7 +379,7 @@ def test_a_volume_is_made_by_its_store_only():
 def test_the_include_folder_has_the_header_for_c():
     assert (Path(jrnl.get_include()) / "jrnl.h").is_file()
     package = Path(jrnl.__file__).parent
-    for name in ("_core.pxd", "_format.pxd", "_core.pyi", "py.typed"):
+    for name in ("_core.pyi", "api.pxd", "py.typed"):
         assert (package / name).is_file()
 
 

@@ -1,5 +1,5 @@
 /* The core's kernels alone, for test_kernels.py: by their place in the list, runnable or not. */
-#include "_kernels.h"
+#include "kernels.h"
 
 const char *kernels_name(int place)
 {

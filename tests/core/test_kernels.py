@@ -18,7 +18,7 @@ from jrnl import _core
 from tests.model.places import ROOT
 
 HERE = Path(__file__).parent
-SOURCE = ROOT / "src" / "jrnl"
+SOURCE = ROOT / "src" / "jrnl" / "kernel"
 FLAGS = ("-O1", "-Wall", "-Wextra", "-Wno-psabi", "-shared", "-fPIC", f"-I{SOURCE}", f"-I{HERE}")
 EMULATE = '-DJRNL_EMULATE="kernels_emulated.h"'  # AVX-512 in plain C: see kernels_emulated.h
 VARIANTS = {
@@ -285,7 +285,7 @@ def test_data_that_is_a_part_of_the_volume_itself_is_written_as_it_was(kernel, r
 
 
 LOOKS_AHEAD = """
-#include "_kernels.h"
+#include "kernels.h"
 static __attribute__((noinline)) void fetch(const uint8_t *at)
 {
     %s;

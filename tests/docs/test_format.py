@@ -1,4 +1,4 @@
-"""docs/format.md says what _format.pxd says, and its worked example is what the engine makes."""
+"""docs/format.md says what kernel/format.pxd says; its worked example is what the engine makes."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from tests.model.places import ROOT
 
 PACKAGE = Path(jrnl.__file__).parent
 DOCUMENT = (ROOT / "docs" / "format.md").read_text()
-FORMAT_PXD = (PACKAGE / "_format.pxd").read_text()
-CORE_PXD = (PACKAGE / "_core.pxd").read_text()
+FORMAT_PXD = (ROOT / "src" / "jrnl" / "kernel" / "format.pxd").read_text()
+CORE_PXD = (ROOT / "src" / "jrnl" / "kernel" / "structs.pxd").read_text()
 HEADER_H = (PACKAGE / "include" / "jrnl.h").read_text()
 TYPES = {"u64": "uint64_t", "i64": "int64_t", "u32": "uint32_t", "u16": "uint16_t", "u8": "uint8_t"}
 

@@ -42,7 +42,7 @@ def read(name: str, text: str) -> Unit:
     """Return what a file's text says."""
     head = HEAD.match(text)
     said = TAKES.search(head[0]) if head else None
-    takes = re.findall(r"_\w+", said[1]) if said else []
+    takes = re.findall(r"\w+", said[1]) if said else []
     verbatim = " ".join(match[2] for match in VERBATIM.finditer(text))
     code = VERBATIM.sub(r"\1", text)
     code = re.sub(r'""".*?"""', "", code, flags=re.S)
@@ -90,9 +90,9 @@ def faults(units: Mapping[str, Unit], order: list[str]) -> Iterator[str]:
 
 def units_of(folder: Path) -> dict[str, Unit]:
     """Return all files of the core."""
-    return {path.stem: read(path.stem, path.read_text()) for path in sorted(folder.glob("*.pxi"))}
+    return {path.stem: read(path.stem, path.read_text()) for path in sorted(folder.rglob("*.pxi"))}
 
 
 def order_of(folder: Path) -> list[str]:
     """Return the files in the order in which they are compiled, which is the written one."""
-    return re.findall(r'^include "(\w+)\.pxi"$', (folder / "_core.pyx").read_text(), re.M)
+    return re.findall(r'^include "\w+/(\w+)\.pxi"$', (folder / "_core.pyx").read_text(), re.M)

@@ -20,7 +20,7 @@ SOURCE = ROOT / "src" / "jrnl"
 FUNCTION_LINES = 70
 FILE_LINES = 800
 MODULES = sorted(SOURCE.rglob("*.py"))
-CYTHON = sorted(path for pattern in ("*.pyx", "*.pxi", "*.pxd") for path in SOURCE.glob(pattern))
+CYTHON = sorted(path for pattern in ("*.pyx", "*.pxi", "*.pxd") for path in SOURCE.rglob(pattern))
 TESTS = sorted((ROOT / "tests").rglob("*.py"))
 
 
@@ -30,29 +30,34 @@ def name_of(path: Path) -> str:
 
 def cython_imported(text: str) -> Iterator[str]:
     for line in text.splitlines():
-        if match := re.match(r"\s*(?:from|import|cimport) jrnl\b\.?(\w*)", line):
+        if match := re.match(r"\s*(?:from|import|cimport) jrnl\b\.?([\w.]*)", line):
             yield match[1] or "__init__"
 
 
 @pytest.mark.parametrize("path", CYTHON, ids=lambda path: path.name)
 def test_the_core_imports_only_errors_and_its_layout(path):
-    allowed = {"_format.pxd": set(), "_core.pxd": {"_format"}}.get(path.name, {"errors", "_format"})
+    data = {"kernel.format", "kernel.structs"}
+    allowed = {
+        "format.pxd": set(), "structs.pxd": {"kernel.format"}, "_core.pxd": data,
+        "capi.pxi": {"api"},
+    }.get(path.name, {"errors", *data})  # fmt: skip
     assert set(cython_imported(path.read_text())) <= allowed
 
 
 def test_the_core_is_one_unit_that_includes_each_of_its_files_once():
     text = (SOURCE / "_core.pyx").read_text()
-    included = re.findall(r'^include "(\w+\.pxi)"$', text, re.M)
-    assert sorted(included) == sorted(path.name for path in SOURCE.glob("*.pxi"))
-    contents = re.findall(r"^    (_\w+) {2,}\S", text, re.M)
-    assert [f"{name}.pxi" for name in contents] == included
+    included = re.findall(r'^include "(\w+/\w+)\.pxi"$', text, re.M)
+    there = [str(path.relative_to(SOURCE).with_suffix("")) for path in SOURCE.rglob("*.pxi")]
+    assert sorted(included) == sorted(there)
+    contents = re.findall(r"^    (\w+) {2,}\S", text, re.M)
+    assert contents == [name.partition("/")[2] for name in included]
 
 
 def core_faults(change: dict[str, str]) -> list[str]:
     """What is wrong with the core once these texts are added to these files."""
     units = {
         path.stem: core_graph.read(path.stem, path.read_text() + change.get(path.stem, ""))
-        for path in SOURCE.glob("*.pxi")
+        for path in SOURCE.rglob("*.pxi")
     }
     return list(core_graph.faults(units, core_graph.order_of(SOURCE)))
 
@@ -64,10 +69,10 @@ def test_a_file_of_the_core_uses_only_what_stands_before_it_and_what_it_says_tha
 @pytest.mark.parametrize(
     ("file", "call", "fault"),
     [
-        ("_ring", "core_write", "_ring uses core_write of _storage, which comes after it"),
-        ("_kept", "ring_take", None),  # it takes _ring already
-        ("_hash", "jrnl_lap_end", "_hash uses jrnl_lap_end of _first_lap, which comes after it"),
-        ("_capi", "fold_ask", "_capi does not say that it takes _asking (fold_ask)"),
+        ("ring", "core_write", "ring uses core_write of storage, which comes after it"),
+        ("kept", "ring_take", None),  # it takes ring already
+        ("hash", "jrnl_lap_end", "hash uses jrnl_lap_end of first_lap, which comes after it"),
+        ("capi", "fold_ask", "capi does not say that it takes asking (fold_ask)"),
     ],
 )
 def test_a_use_that_goes_up_or_is_not_named_is_found(file, call, fault):
@@ -79,31 +84,31 @@ def test_a_use_that_goes_up_or_is_not_named_is_found(file, call, fault):
 def test_what_a_file_takes_no_more_and_what_is_defined_twice_is_found():
     units = core_graph.units_of(SOURCE)
     order = core_graph.order_of(SOURCE)
-    path = SOURCE / "_ring.pxi"
-    said = path.read_text().replace("# Takes: _hash", "# Takes: _hash, _lock")
-    found = core_graph.faults(units | {"_ring": core_graph.read("_ring", said)}, order)
-    assert list(found) == ["_ring says that it takes _lock, and does not"]
-    twice = core_graph.read("_ring", path.read_text() + "\ncdef int core_write(int n):\n    pass\n")
-    found = core_graph.faults(units | {"_ring": twice}, order)
-    assert "_ring and _storage both define core_write" in list(found)
+    path = SOURCE / "kernel" / "ring.pxi"
+    said = path.read_text().replace("# Takes: hash", "# Takes: hash, lock")
+    found = core_graph.faults(units | {"ring": core_graph.read("ring", said)}, order)
+    assert list(found) == ["ring says that it takes lock, and does not"]
+    twice = core_graph.read("ring", path.read_text() + "\ncdef int core_write(int n):\n    pass\n")
+    found = core_graph.faults(units | {"ring": twice}, order)
+    assert "ring and storage both define core_write" in list(found)
 
 
 def asks_where(texts: dict[str, str]) -> dict[str, int]:
     """How often each file asks whether a store is on disk, but for the door between the two."""
     asked = {name: len(re.findall(r"\bdisk is (?:not )?NULL|\bon_disk\(", text))
              for name, text in texts.items()}  # fmt: skip
-    door = ("_reading", "_storage")
-    made = {"_lifetime": 4, "_engine": 2}  # it is made and freed there; and Python may ask
+    door = ("reading", "storage")
+    made = {"lifetime": 4, "engine": 2}  # it is made and freed there; and Python may ask
     return {name: count for name, count in asked.items()
             if name not in door and count > made.get(name, 0)}  # fmt: skip
 
 
 def test_nothing_but_the_door_asks_whether_a_store_is_on_disk():
-    texts = {path.stem: path.read_text() for path in SOURCE.glob("*.pxi")}
+    texts = {path.stem: path.read_text() for path in SOURCE.rglob("*.pxi")}
     assert asks_where(texts) == {}
     planted = "\n    if core.disk is not NULL:\n"
-    assert asks_where({**texts, "_fold": texts["_fold"] + planted}) == {"_fold": 1}
-    assert asks_where({**texts, "_engine": texts["_engine"] + planted}) == {"_engine": 3}
+    assert asks_where({**texts, "fold": texts["fold"] + planted}) == {"fold": 1}
+    assert asks_where({**texts, "engine": texts["engine"] + planted}) == {"engine": 3}
 
 
 @pytest.mark.parametrize("path", [*MODULES, *CYTHON, *TESTS], ids=name_of)
@@ -165,19 +170,21 @@ def test_a_kernel_never_touches_a_python_object():
         if "with gil" in (text := path.read_text())
     ]
     assert taking == [
-        ("_asking.pxi", 1),
-        ("_commit.pxi", 1),
-        ("_device.pxi", 4),
-        ("_hash.pxi", 1),
-        ("_lock.pxi", 1),
-        ("_ring.pxi", 1),
+        ("asking.pxi", 1),
+        ("commit.pxi", 1),
+        ("device.pxi", 4),
+        ("hash.pxi", 1),
+        ("lock.pxi", 1),
+        ("ring.pxi", 1),
     ]
 
 
 def test_every_status_has_its_exception():
     """One that has none is an internal error, whoever comes across it."""
-    known = set(re.findall(r"^    (E_\w+) = -", (SOURCE / "_core.pxd").read_text(), re.M))
-    text = (SOURCE / "_errors.pxi").read_text()
+    known = set(
+        re.findall(r"^    (E_\w+) = -", (SOURCE / "kernel" / "structs.pxd").read_text(), re.M)
+    )
+    text = (SOURCE / "kernel" / "errors.pxi").read_text()
     table = set(re.findall(r"^    \((E_\w+), ", text, re.M))
     by_function = set(re.findall(r"^    if status == (E_\w+):\n        raise_", text, re.M))
     assert len(known) > 15

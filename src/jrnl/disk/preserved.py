@@ -1,4 +1,4 @@
-"""What recoveries preserve of production in a store on disk: states that are kept (`_kept.pxi`)."""
+"""What recoveries preserve of production in a store on disk: kept states (`kernel/kept.pxi`)."""
 
 from __future__ import annotations
 

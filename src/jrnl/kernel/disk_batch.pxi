@@ -1,0 +1,214 @@
+# On disk: several entries of one call. All of them are made, or none.
+#
+# What may fail is tried before the first one. Where an entry fails all the same, those before it
+# are taken back, as long as they are in the open group, which nobody but memory knows. A group that
+# was closed stays: then the store is poisoned, and what an opening finds is a state in the middle,
+# as after a crash (docs/durability.md).
+#
+# Takes: ring, log, overlay, keep, asking, commit, write_back, leave, log_run, disk_room, batch,
+# disk_write
+
+# Before a batch that closes groups, and can't be taken back.
+
+cdef bint writes_cross(const Core* core, const int64_t* offsets, uint64_t count,
+                       uint64_t length) noexcept nogil:
+    """Whether the open group is closed on the way."""
+    cdef LogRun run
+    cdef uint64_t k
+    run_begin(core, &run)
+    for k in range(count):
+        run_take(core, &run, disk_room(core, <uint64_t>offsets[k], length))
+        if run.start != core.disk.groups.start:
+            return True
+    return False
+
+
+cdef bint zeroes_cross(const Core* core, uint64_t offset, uint64_t length) noexcept nogil:
+    cdef LogRun run
+    cdef uint64_t piece
+    run_begin(core, &run)
+    while length:
+        piece = length if length < core.limits.piece_max else core.limits.piece_max
+        run_take(core, &run, 2 * sector_span(offset, piece))
+        if run.start != core.disk.groups.start:
+            return True
+        offset += piece
+        length -= piece
+    return False
+
+
+cdef int ahead_of(Core* core, LogPlan* plan, bint ends) noexcept nogil:
+    """Have copies and folds done that the entries of a plan, which are yet to come, will ask for.
+
+    The plan takes the least room that they may need: what leaves for it leaves in any case. Beyond
+    that, and for entries of the batch itself, is asked on the way. Where it does not come to its
+    end, all that there is may have to leave.
+    """
+    cdef uint64_t seq = core.seq
+    cdef int status
+    if ends and plan.slot_tail <= core.ring.slot_tail:
+        return OK
+    if ends and plan.slot_tail <= core.ring.slot_head:
+        seq = seq_before_slot(core, plan.slot_tail)
+    status = log_wait(core)
+    if status == OK:    # all that are under way: later ones may be asked for, too
+        status = keep_copies(core, core.seq)
+    return fold_ask(core, seq) if status == OK else status
+
+
+cdef inline bint asks_ahead(const Core* core) noexcept nogil:
+    return core.folds.on or core.disk.hooks.copy_floor != NO_SLOT
+
+
+cdef int writes_ahead(Core* core, const int64_t* offsets, uint64_t count,
+                      uint64_t length) noexcept nogil:
+    cdef LogPlan plan
+    cdef uint64_t k
+    cdef bint ends = True
+    cdef int status
+    if not asks_ahead(core):
+        return OK
+    status = plan_begin(core, &plan, count)
+    plan.guess = False
+    if status == OK:
+        for k in range(count):
+            ends = plan_take(&plan, sector_span(<uint64_t>offsets[k], length)) == OK
+            if not ends:
+                break
+        status = ahead_of(core, &plan, ends)
+    free(plan.groups)
+    return status
+
+
+cdef int zeroes_ahead(Core* core, uint64_t length) noexcept nogil:
+    cdef LogPlan plan
+    cdef uint64_t k
+    cdef bint ends = True
+    cdef int status
+    if not asks_ahead(core):
+        return OK
+    status = plan_begin(core, &plan, length // core.limits.piece_max + 1)
+    plan.guess = False
+    if status == OK:
+        for k in range(length // core.limits.piece_max + 1):
+            ends = plan_take(&plan, 0) == OK
+            if not ends:
+                break
+        status = ahead_of(core, &plan, ends)
+    free(plan.groups)
+    return status
+
+
+cdef int span_probe(Core* core, uint32_t volume, uint64_t offset, uint64_t length,
+                    uint8_t* buffer) noexcept nogil:
+    """Read what an entry will overwrite. Lost sectors may be written over whole (before_fetch)."""
+    cdef uint64_t first = sector_start(offset), span = sector_span(offset, length)
+    cdef bint whole = first == offset and (length == span or offset + length
+                                           == core.volumes[volume].size)
+    cdef int status
+    if whole and unwritten(core, volume, first, span):
+        return OK
+    status = sectors_fetch(core, volume, first, buffer, span)
+    return OK if status == E_LOST and whole and not core.fault.lost else status
+
+
+cdef int writes_probe(Core* core, uint32_t volume, const int64_t* offsets, uint64_t count,
+                      uint64_t length) noexcept nogil:
+    cdef uint8_t* buffer = <uint8_t*>malloc(length + 2 * SECTOR_BYTES)
+    cdef uint64_t k
+    cdef int status = OK if buffer is not NULL else E_NO_MEMORY
+    for k in range(count):
+        if status == OK:
+            status = span_probe(core, volume, <uint64_t>offsets[k], length, buffer)
+    free(buffer)
+    return status
+
+
+cdef int zeroes_probe(Core* core, uint32_t volume, uint64_t offset, uint64_t length) noexcept nogil:
+    cdef uint8_t* buffer = <uint8_t*>malloc(core.limits.piece_max + 2 * SECTOR_BYTES)
+    cdef uint64_t piece
+    cdef int status = OK if buffer is not NULL else E_NO_MEMORY
+    while length and status == OK:
+        piece = length if length < core.limits.piece_max else core.limits.piece_max
+        status = span_probe(core, volume, offset, piece, buffer)
+        offset += piece
+        length -= piece
+    free(buffer)
+    return status
+
+
+# The calls.
+
+cdef int disk_write_many(Core* core, uint32_t volume, const int64_t* offsets, uint64_t count,
+                         const uint8_t* data, uint64_t length) noexcept nogil:
+    """Several WRITE entries. All is checked but the room in a log that may not evict."""
+    cdef LogRun run
+    cdef Batch batch
+    cdef uint64_t k, blocks = 0
+    cdef int status = disk_check(core)
+    core_tick(core)
+    if status == OK and core.rules.guarded:
+        status = guarded_room_check(core, offsets, NULL, length, count)
+    elif status == OK and core.rules.refuse:
+        run_begin(core, &run)
+        for k in range(count):    # each write's place in it matters
+            if not run_take(core, &run, disk_room(core, <uint64_t>offsets[k], length)):
+                return E_FULL
+    if status == OK:
+        status = keep_reserve(core, count, count, count * sector_span(SECTOR_BYTES - 1, length))
+    if status == OK and writes_cross(core, offsets, count, length):
+        status = writes_probe(core, volume, offsets, count, length)
+        if status == OK:
+            status = writes_ahead(core, offsets, count, length)
+    elif status == OK:
+        for k in range(count):
+            blocks += blocks_touched(sector_start(<uint64_t>offsets[k]),
+                                     sector_span(<uint64_t>offsets[k], length))
+    if status == OK:
+        status = batch_begin(core, &batch, blocks)
+    if status != OK:
+        return status
+    for k in range(count):
+        status = disk_write_one(core, volume, <uint64_t>offsets[k], data + k * length, length,
+                                &batch, False)
+        if status != OK:
+            break
+    status = batch_end(core, &batch, status)
+    return disk_written(core) if status == OK else status
+
+
+cdef int disk_fill_zero(Core* core, int kind, uint32_t volume, uint64_t offset,
+                        uint64_t length) noexcept nogil:
+    """DISCARD or ZEROES over any length; the range is checked."""
+    cdef Batch batch
+    cdef uint64_t piece = min(length, 4 * core.limits.capacity), blocks = 0
+    cdef int status = disk_check(core)
+    core_tick(core)
+    if status == OK:
+        status = disk_zero_room_check(core, offset, length)
+    if status == OK and core.lives.newest is not NULL:
+        status = keep_reserve(core, length // core.limits.piece_max + 1,
+                              min(piece >> CHUNK_SHIFT, length // core.limits.piece_max) + 1, piece)
+    if status != OK:
+        return status
+    if length <= core.limits.piece_max:
+        status = disk_zero_one(core, kind, volume, offset, length, NULL)
+        return disk_written(core) if status == OK else status
+    if zeroes_cross(core, offset, length):
+        status = zeroes_probe(core, volume, offset, length)
+        if status == OK:
+            status = zeroes_ahead(core, length)
+    else:
+        blocks = blocks_touched(sector_start(offset), sector_span(offset, length)) + (
+            length // core.limits.piece_max + 1)    # two pieces may touch one block
+    if status == OK:
+        status = batch_begin(core, &batch, blocks)
+    if status != OK:
+        return status
+    while length and status == OK:
+        piece = length if length < core.limits.piece_max else core.limits.piece_max
+        status = disk_zero_one(core, kind, volume, offset, piece, &batch)
+        offset += piece
+        length -= piece
+    status = batch_end(core, &batch, status)
+    return disk_written(core) if status == OK else status

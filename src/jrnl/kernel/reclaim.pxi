@@ -1,0 +1,339 @@
+# What may leave the journal, and what has to: pins, retention by time, two thresholds.
+#
+# A journal that knows none of these is not `guarded`: its oldest entries leave one by one, as room
+# is needed. With them, a run of the ring without the bytes says what leaves, and only when that is
+# known to be enough does the first entry go. The same run answers whether a batch fits, and what a
+# restore pushes out.
+#
+# Takes: memory, ring, keep, left, asking
+
+cdef uint64_t NO_PIN = <uint64_t>0xFFFFFFFFFFFFFFFF
+
+cdef enum:
+    STEPS = 16               # on disk, retention by time goes in sixteenths of its duration
+
+
+cdef inline uint64_t age_of(const Core* core, int64_t time_ns) noexcept nogil:
+    """Nanoseconds; time never runs backwards, but the two may be far apart."""
+    return <uint64_t>core.clock.now_ns - <uint64_t>time_ns
+
+
+cdef inline bint keeps_some(const Core* core) noexcept nogil:
+    """Whether some entries may not leave."""
+    return core.rules.guarded and (core.reclaim.pin_needs != NO_PIN or core.reclaim.least_ns != 0
+                                   or core.folds.pin_seq != NO_PIN)
+
+
+cdef inline bint may_not_evict(const Core* core) noexcept nogil:
+    return core.rules.refuse or core.edits.open is not NULL or keeps_some(core)
+
+
+cdef inline bint may_leave(Core* core, uint64_t seq, int64_t time_ns) noexcept nogil:
+    """Whether the entries up to `seq`, made at `time_ns`, may leave."""
+    if seq > core.reclaim.pin_needs or seq > core.folds.pin_seq:
+        core.reclaim.full_by = FULL_PINNED
+        return False
+    if core.reclaim.least_ns and age_of(core, time_ns) < <uint64_t>core.reclaim.least_ns:
+        core.reclaim.full_by = FULL_YOUNG
+        return False
+    return True
+
+
+cdef inline bint must_leave(const Core* core, int64_t time_ns) noexcept nogil:
+    """Whether an entry is older than anything may be."""
+    return (core.reclaim.most_ns != 0
+            and age_of(core, time_ns) > <uint64_t>core.reclaim.most_ns)
+
+
+cdef inline bint is_beyond(uint64_t slots, uint64_t used, uint64_t slots_max,
+                           uint64_t bytes_max) noexcept nogil:
+    return slots > slots_max or used > bytes_max
+
+
+cdef void watch_room(Core* core, uint64_t used) noexcept nogil:
+    """Note when the free room has become low; `used` bytes of images are taken."""
+    cdef bint low = is_beyond(core.ring.slot_head - core.ring.slot_tail, used,
+                              core.reclaim.low_slots, core.reclaim.low_bytes)
+    if low and not core.reclaim.is_low:
+        core.reclaim.low_due = True
+    core.reclaim.is_low = low
+
+
+cdef inline bint take_low(Core* core) noexcept nogil:
+    """Whether it is time to tell: for the last one out, before the lock is let go."""
+    if not core.reclaim.low_due or core.calls.entered or core.edits.open is not NULL:
+        return False
+    core.reclaim.low_due = False
+    return True
+
+
+# In memory: a run of the ring.
+
+cdef struct RingRun:
+    Ring ring
+    uint64_t oldest              # the oldest state then, and its time
+    int64_t oldest_ns
+    uint64_t* positions          # of entries that the run adds itself; NULL where none may leave
+    const int64_t* lengths
+
+
+cdef void ring_run_begin(const Core* core, RingRun* run) noexcept nogil:
+    run.ring = core.ring
+    run.oldest = core.base_seq
+    run.oldest_ns = core.base_time_ns
+    run.positions = NULL
+    run.lengths = NULL
+
+
+cdef int ring_run_drop(Core* core, RingRun* run) noexcept nogil:
+    """Let the oldest entry go; where it may not, E_FULL, and nothing has gone."""
+    cdef Ring before = run.ring
+    cdef uint64_t seq = 0, own
+    cdef int64_t time_ns = core.clock.now_ns
+    cdef int status
+    if run.ring.slot_tail < core.ring.slot_head:
+        status = ring_evict(core, &run.ring, &seq, &time_ns)
+        if status == OK and run.ring.slot_tail > core.edits.floor:
+            core.reclaim.full_by = FULL_OTHERWISE
+            status = E_FULL
+    else:
+        own = run.ring.slot_tail - core.ring.slot_head
+        seq = core.seq + 1 + own
+        status = E_TOO_LARGE
+        if run.positions is not NULL:
+            ring_drop_oldest(&run.ring, run.positions[own],
+                             write_room(core, <uint64_t>run.lengths[own]))
+            status = OK
+    if (status == OK or status == E_TOO_LARGE) and not may_leave(core, seq, time_ns):
+        status = E_FULL
+    if status != OK:
+        run.ring = before
+        return status
+    run.oldest = seq
+    run.oldest_ns = time_ns
+    return OK
+
+
+cdef void ring_run_expire(Core* core, RingRun* run) noexcept nogil:
+    """Let go what is too old."""
+    cdef RingRun before
+    while core.reclaim.most_ns and run.ring.slot_tail < core.ring.slot_head:
+        before = run[0]
+        if ring_run_drop(core, run) != OK or not must_leave(core, run.oldest_ns):
+            run[0] = before
+            return
+
+
+cdef void ring_run_fold(Core* core, RingRun* run, const Ring* before) noexcept nogil:
+    """After an entry has left, let others follow, up to a sixteenth of the ring since `before`."""
+    cdef RingRun shorter
+    while (run.ring.slot_tail < run.ring.slot_head
+           and run.ring.slot_tail - before.slot_tail < run.ring.slots // 16):
+        shorter = run[0]
+        if (run.ring.slot_tail < core.ring.slot_head and header_check(
+                core, header_at(core, run.ring.slot_tail), run.ring.slot_tail) != OK):
+            return
+        if (ring_run_drop(core, run) != OK
+                or before.used - run.ring.used > run.ring.area // 16):
+            run[0] = shorter
+            return
+
+
+cdef int ring_run_place(Core* core, RingRun* run, uint64_t room, uint64_t* position) noexcept nogil:
+    """Make room for one more entry by the rules; nothing of it is claimed yet."""
+    cdef Ring* ring = &run.ring
+    cdef Ring before
+    cdef Reclaim* reclaim = &core.reclaim
+    cdef int status
+    ring_run_expire(core, run)
+    if (not is_beyond(ring.slot_head - ring.slot_tail + 1, ring.used + room, reclaim.start_slots,
+                      reclaim.start_bytes) and ring_place(ring, room, position)):
+        return OK
+    if reclaim.start_slots != NO_SLOT:
+        while (ring.slot_tail < ring.slot_head
+               and is_beyond(ring.slot_head - ring.slot_tail + 1, ring.used + room,
+                             reclaim.stop_slots, reclaim.stop_bytes)):
+            if ring_run_drop(core, run) != OK:
+                break        # what may not leave is in the way only where there is no room at all
+    while not ring_place(ring, room, position):
+        if ring.slot_tail == ring.slot_head:
+            return E_TOO_LARGE
+        if core.rules.refuse:
+            reclaim.full_by = FULL_OTHERWISE
+            return E_FULL
+        before = run.ring
+        status = ring_run_drop(core, run)
+        if status != OK:
+            return status
+        if core.folds.on:
+            ring_run_fold(core, run, &before)
+    return OK
+
+
+cdef int ring_run_add(Core* core, RingRun* run, uint64_t room) noexcept nogil:
+    """Add an entry to the run."""
+    cdef uint64_t position = 0
+    cdef int status = ring_run_place(core, run, room, &position)
+    if status != OK:
+        return status
+    if run.positions is not NULL:
+        run.positions[run.ring.slot_head - core.ring.slot_head] = position
+    ring_take(&run.ring, position, room)
+    return OK
+
+
+cdef int ring_run_commit(Core* core, const RingRun* run) noexcept nogil:
+    """Let go what the run, which has added nothing, has let go; all of it, or nothing."""
+    cdef int status = OK
+    if run.ring.slot_tail == core.ring.slot_tail:
+        return OK
+    if core.lives.newest is not NULL:
+        status = keep_until(core, run.ring.slot_tail)
+    if status != OK:
+        return status
+    left_leave(core, run.ring.slot_tail, run.oldest)
+    core.evictions += run.ring.slot_tail - core.ring.slot_tail
+    core.ring = run.ring
+    core.base_seq = run.oldest
+    core.base_time_ns = run.oldest_ns
+    return OK
+
+
+cdef int guarded_reserve(Core* core, uint64_t room, uint64_t* position) noexcept nogil:
+    """What memory_reserve does, where not everything may leave or more than that has to."""
+    cdef RingRun run
+    cdef uint64_t seq, generation
+    cdef int status
+    while True:
+        ring_run_begin(core, &run)
+        status = ring_run_place(core, &run, room, position)
+        if status == OK and run.ring.slot_tail != core.ring.slot_tail:
+            seq, generation = core.seq, core.generation
+            status = fold_ask(core, run.oldest)
+            if status == OK and (seq != core.seq or generation != core.generation):
+                continue    # whatever ran in there has used this journal
+        return ring_run_commit(core, &run) if status == OK else status
+
+
+# Pins.
+
+cdef void pins_count(Core* core) noexcept nogil:
+    """Bring up to date what follows from the list of pins, and from the other rules."""
+    cdef Reclaim* reclaim = &core.reclaim
+    cdef PinData* pin = reclaim.pins
+    reclaim.pin_needs = NO_PIN
+    reclaim.pin_high = 0
+    while pin is not NULL:
+        if pin.needs < reclaim.pin_needs:
+            reclaim.pin_needs = pin.needs
+        if pin.seq > reclaim.pin_high:
+            reclaim.pin_high = pin.seq
+        pin = pin.next
+    core.rules.guarded = (reclaim.pins is not NULL or reclaim.least_ns != 0 or reclaim.most_ns != 0
+                          or reclaim.start_slots != NO_SLOT or core.folds.pin_seq != NO_PIN)
+
+
+cdef void pin_close(PinData* pin) noexcept nogil:
+    cdef Core* core = pin.core
+    if pin.previous is not NULL:
+        pin.previous.next = pin.next
+    else:
+        core.reclaim.pins = pin.next
+    if pin.next is not NULL:
+        pin.next.previous = pin.previous
+    free(pin)
+    pins_count(core)
+
+
+cdef void pins_follow(Core* core, uint64_t state) noexcept nogil:
+    """A rewind has put a new entry in the place of the one that stood for `state`, perhaps."""
+    cdef PinData* pin = core.reclaim.pins
+    cdef Live* live
+    cdef uint64_t now = state
+    cdef int k
+    if core_resolve(core, state, &now) != OK or now == state:
+        return
+    for k in range(2):
+        live = core.lives.newest if k else core.lives.view
+        while live is not NULL:
+            if live.seq == state:
+                live.seq = now    # so that it expires no sooner than its state does
+            live = live.older
+    while pin is not NULL:
+        if pin.needs == state:
+            pin.needs = now
+        if pin.seq == state:
+            pin.seq = now
+        pin = pin.next
+    pins_count(core)
+
+
+cdef void fold_forget(Core* core) noexcept nogil:
+    """Ask again before anything leaves: snapshots were deleted, or states dropped."""
+    core.folds.seq = 0
+    core.folds.pin_seq = NO_PIN
+    pins_count(core)
+
+
+cdef int fold_ahead(Core* core, uint32_t volume, uint64_t offset, uint64_t length,
+                    uint64_t count) noexcept nogil:
+    """Before the first of several entries: ask for all of those that will have to leave.
+
+    `count` writes of `length`, or where that is 0, one range in pieces, discarded or zeroed. What
+    it takes to fold may fail; then none of them is made.
+    """
+    cdef RingRun run
+    cdef uint64_t end = offset + length, room = write_room(core, length), k = 0, piece
+    ring_run_begin(core, &run)
+    while k < count or count == 0 and offset < end:
+        if count == 0:
+            piece = end - offset if end - offset < core.limits.piece_max else core.limits.piece_max
+            room = 0
+            if (core.rules.images & IMAGES_BEFORE
+                    and not all_zero(&core.volumes[volume], offset, piece)):
+                room = align_up(piece)
+            offset += piece
+        if ring_run_add(core, &run, room) != OK:
+            break    # from here on the batch's own entries leave, or what is in the way is told
+        k += 1
+    return fold_ask(core, run.oldest) if run.oldest > core.base_seq else OK
+
+
+# What goes with entries that a rewind drops.
+
+cdef int rewind_check(Core* core, uint64_t to, uint64_t* state) noexcept nogil:
+    cdef Live* live
+    cdef int status, k
+    ask_clock(core)
+    if core.closed:
+        return E_CLOSED
+    if not core.rules.images & IMAGES_BEFORE:
+        return E_NO_BEFORE
+    if core.edits.open is not NULL:
+        return E_EDIT
+    status = core_resolve(core, to, state)
+    if status != OK or state[0] == core.seq:
+        return status
+    for k in range(2):
+        live = core.lives.newest if k else core.lives.view
+        while live is not NULL:
+            if live.seq > state[0] and not live.dead and not live.closed:
+                core.fault.pinned = live.seq
+                return E_PINNED
+            live = live.older
+    if core.reclaim.pins is not NULL and core.reclaim.pin_high > state[0]:
+        core.fault.pinned = core.reclaim.pin_high
+        return E_PINNED
+    return OK
+
+
+cdef uint64_t rewind_slot(Core* core, uint64_t state, uint64_t first) noexcept nogil:
+    """The slot from which on entries go; a REWIND entry at the end goes too, as an alias."""
+    cdef const EntryHeader* header
+    alias_drop_after(core, state)
+    if first > core.ring.slot_tail:
+        header = header_at(core, first - 1)
+        if header.kind == KIND_REWIND and header_check(core, header, first - 1) == OK:
+            alias_push(core, header.seq)
+            return first - 1
+    return first

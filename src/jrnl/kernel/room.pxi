@@ -1,0 +1,94 @@
+# In memory: room for an entry, its entering, and what leaves for it.
+#
+# Takes: memory, ring, first_lap, left, asking, reclaim
+
+cdef int core_evict_oldest(Core* core) noexcept nogil:
+    """Let the oldest entry go, which no open state keeps a copy of."""
+    cdef Ring ring = core.ring
+    cdef uint64_t seq = 0
+    cdef int64_t time_ns = 0
+    cdef int status
+    if ring.slot_tail == ring.slot_head:
+        return E_TOO_LARGE
+    jrnl_prefetch_page(<const uint8_t*>(header_at(core, ring.slot_tail) + HEADERS_AHEAD))
+    if core.rules.refuse:
+        core.reclaim.full_by = FULL_OTHERWISE
+        return E_FULL
+    status = ring_evict(core, &ring, &seq, &time_ns)
+    if status != OK:
+        return status
+    left_leave(core, ring.slot_tail, seq)
+    core.evictions += ring.slot_tail - core.ring.slot_tail
+    core.ring = ring
+    core.base_seq = seq
+    core.base_time_ns = time_ns
+    return OK
+
+
+cdef int memory_reserve(Core* core, uint64_t room, uint64_t* position) noexcept nogil:
+    """Make room for one entry whose images take `room` bytes; nothing is claimed yet."""
+    cdef int status
+    if (core.rules.guarded or core.edits.open is not NULL or core.folds.on
+            or core.lives.newest is not NULL):
+        return guarded_reserve(core, room, position)
+    while not ring_place(&core.ring, room, position):
+        status = core_evict_oldest(core)
+        if status != OK:
+            return status
+    return OK
+
+
+cdef void memory_append(Core* core, EntryHeader* entry, uint64_t room) noexcept nogil:
+    """Publish `entry`: the caller has reserved `room` at entry.position and filled the images."""
+    entry_publish(core, entry)
+    ring_take(&core.ring, entry.position, room)
+    if core.ring.head >= core.lap_next:
+        first_lap_follow(core)
+    core.since_rewind += room
+    if core.rules.watched:
+        watch_room(core, core.ring.used)
+
+
+cdef int memory_room_check(Core* core, uint64_t length, uint64_t count) noexcept nogil:
+    """Whether `count` writes of `length` fit where none may be refused."""
+    cdef RingRun run
+    cdef uint64_t k
+    cdef int status
+    if not may_not_evict(core):
+        return OK
+    ring_run_begin(core, &run)
+    for k in range(count):
+        status = ring_run_add(core, &run, write_room(core, length))
+        if status != OK:
+            return status
+    return OK
+
+
+cdef int memory_zero_check(Core* core, uint32_t volume, uint64_t offset,
+                           uint64_t length) noexcept nogil:
+    cdef RingRun run
+    cdef uint64_t piece, room
+    cdef int status
+    if not may_not_evict(core):
+        return OK
+    ring_run_begin(core, &run)
+    while length:
+        piece = length if length < core.limits.piece_max else core.limits.piece_max
+        room = 0
+        if core.rules.images & IMAGES_BEFORE and not all_zero(&core.volumes[volume], offset, piece):
+            room = align_up(piece)
+        status = ring_run_add(core, &run, room)
+        if status != OK:
+            return status
+        offset += piece
+        length -= piece
+    return OK
+
+
+cdef void memory_expire(Core* core) noexcept nogil:
+    """Let go what is too old, before anybody is shown it."""
+    cdef RingRun run
+    ring_run_begin(core, &run)
+    ring_run_expire(core, &run)
+    if run.ring.slot_tail == core.ring.slot_tail or fold_ask(core, run.oldest) == OK:
+        ring_run_commit(core, &run)

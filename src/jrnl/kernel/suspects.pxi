@@ -1,0 +1,126 @@
+# Where production may differ from an image: what a restore has to look at.
+#
+# Takes: ring, overlay, extent_map, keep, left
+
+cdef inline int range_insert(ExtentMapData* out, uint32_t volume, uint64_t offset,
+                             uint64_t length) noexcept nogil:
+    cdef Fragment piece
+    if out.only is not NULL and not out.only[volume]:
+        return OK
+    memset(&piece, 0, sizeof(Fragment))
+    piece.volume = volume
+    piece.offset = offset
+    piece.length = <uint32_t>length
+    piece.slot = NO_SLOT
+    piece.flags = FRAGMENT_PRODUCTION
+    return map_insert(out, &piece)
+
+
+cdef int written_since(Core* core, uint64_t seq, ExtentMapData* out) noexcept nogil:
+    """Add what the retained entries after state `seq` wrote."""
+    cdef const EntryHeader* header = NULL
+    cdef uint64_t slot, first = 0
+    cdef int status = find_slot_after(core, seq, False, &first)
+    for slot in range(first, core.ring.slot_head):
+        if status == OK:
+            status = sound_header(core, slot, &header)
+        if status != OK:
+            break
+        if changes_bytes(header) and not changes_nothing(header):
+            status = range_insert(out, header.volume, header.offset, header.length)
+    return UNKNOWN_RANGES if status == E_CORRUPT else status
+
+
+cdef int left_since(Core* core, const CopyNote* note, ExtentMapData* out) noexcept nogil:
+    """Add all blocks in which production may differ from a copy."""
+    cdef const Left* left = &core.left
+    cdef uint64_t k, place, offset, length
+    cdef int status = OK
+    if not note.known or note.seq < left.complete_from:
+        return UNKNOWN_RANGES
+    for k in range(left.mask + 1 if left.blocks is not NULL else 0):
+        if status == OK and left.blocks[k].key and left.blocks[k].seq > note.seq:
+            place = left.blocks[k].key - 1
+            offset = (place & <uint64_t>0xFFFFFFFFFFFF) << BLOCK_SHIFT
+            length = core.volumes[place >> 48].size - offset
+            status = range_insert(out, <uint32_t>(place >> 48), offset,
+                                  length if length < BLOCK_BYTES else BLOCK_BYTES)
+    return written_since(core, note.seq, out) if status == OK else status
+
+
+cdef int map_add_ranges(ExtentMapData* out, const ExtentMapData* map) noexcept nogil:
+    """Add what another map covers."""
+    cdef uint64_t k
+    cdef int status = OK
+    for k in range(map.count):
+        if status == OK:
+            status = range_insert(out, map.fragments[k].volume, map.fragments[k].offset,
+                                  map.fragments[k].length)
+    return status
+
+
+cdef int lost_ranges(Core* core, const Overlay* overlay, ExtentMapData* out) noexcept nogil:
+    """Add the sectors of production that damage has taken: a restore puts them right."""
+    cdef uint64_t k, place, offset, length
+    cdef int sector
+    cdef int status = OK
+    for k in range(overlay.mask + 1):
+        for sector in range(BLOCK_SECTORS):
+            if overlay.blocks[k].key == 0 or overlay.blocks[k].at[sector] != AT_LOST:
+                continue
+            place = overlay.blocks[k].key - 1
+            offset = (place & <uint64_t>0xFFFFFFFFFFFF) * BLOCK_BYTES + sector * SECTOR_BYTES
+            length = core.volumes[place >> 48].size - offset
+            if status == OK and offset < core.volumes[place >> 48].size:
+                status = range_insert(out, <uint32_t>(place >> 48), offset,
+                                      length if length < SECTOR_BYTES else SECTOR_BYTES)
+    return status
+
+
+cdef int kept_suspects(Kept* kept, ExtentMapData* out) noexcept nogil:
+    """Add where production may differ from it."""
+    cdef uint64_t k, place, offset, length
+    cdef int status = E_CLOSED if kept.dead else kept.failed
+    for k in range(kept.mask + 1 if kept.count else 0):
+        if status == OK and kept.blocks[k].key:
+            place = kept.blocks[k].key - 1
+            offset = (place & <uint64_t>0xFFFFFFFFFFFF) << BLOCK_SHIFT
+            length = kept.core.volumes[place >> 48].size - offset
+            status = range_insert(out, <uint32_t>(place >> 48), offset,
+                                  length if length < BLOCK_BYTES else BLOCK_BYTES)
+    return written_since(kept.core, kept.after, out) if status == OK else status
+
+
+cdef int lost_production(Core* core, ExtentMapData* out) noexcept nogil:
+    """Add what damage has taken of production, which is nothing in memory."""
+    cdef int status = OK
+    if core.fault.lost:
+        return UNKNOWN_RANGES
+    if core.fault.lost_sectors:
+        status = lost_ranges(core, &core.disk.back.active, out)
+        if status == OK:
+            status = lost_ranges(core, &core.disk.back.frozen, out)
+    return status
+
+
+cdef int image_suspects(ImageData* image, ExtentMapData* out) noexcept nogil:
+    """Add all ranges in which production may differ from an image. The lock is held."""
+    cdef Core* core = image.core
+    cdef int status = E_CLOSED if core.closed else OK
+    if status == OK:
+        status = lost_production(core, out)
+    while image is not NULL and status == OK:
+        if image.kind == IMAGE_PATCHED:
+            status = map_add_ranges(out, &image.map)
+        elif image.kind == IMAGE_KEPT:
+            return kept_suspects(image.kept, out)
+        elif image.note is not NULL:
+            status = left_since(core, image.note, out)
+        elif image.kind == IMAGE_LIVE:
+            status = live_ready(image.live)
+            if status == OK:
+                status = written_since(core, image.live.seq, out)
+        elif image.kind != IMAGE_PRODUCTION:
+            status = UNKNOWN_RANGES
+        image = image.base
+    return status
