@@ -120,7 +120,7 @@ def groups_joined() -> Removed:
 # In the core.
 
 
-RULES_FILE = ROOT / "src" / "jrnl" / "_rules.pxi"
+RULES_FILE = ROOT / "src" / "jrnl" / "kernel" / "rules.pxi"
 RULES = {
     name.lower(): int(number)
     for name, number in re.findall(r"^    RULE_(\w+) = (\d+)$", RULES_FILE.read_text(), re.M)
