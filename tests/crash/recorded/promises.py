@@ -276,7 +276,10 @@ def _explained(promise: Promise, facts: Facts, split: int) -> World:
 
     Up to `split` it is the known one.
     """
-    world, candidates = promise.world.cut(split), _candidates(promise)
+    world = promise.world.cut(min(split, promise.world.seq))
+    candidates = _candidates(promise)
+    if facts.oldest > world.seq:
+        _left(promise, world, facts.oldest)
     for row in (row for row in facts.rows if row.seq > split):
         if row.kind == Kind.REWIND:  # what it drops may have been known
             world.states |= {k: promise.world.states.get(k) for k in range(world.seq + 1, row.seq)}
@@ -292,6 +295,16 @@ def _explained(promise: Promise, facts: Facts, split: int) -> World:
     if world.seq != facts.seq:
         raise Failure(f"the store is at {facts.seq}, its last entry is {world.seq}")
     return world
+
+
+def _left(promise: Promise, world: World, oldest: int) -> None:
+    """Entries of calls under way have left the journal already: nobody can say what they were."""
+    most = sum(1 + len(list(parts_of(done))) for done in promise.pending if not done.happened)
+    restored = any(done.name == "restore" for done in promise.pending)
+    if oldest - world.seq > most and not restored:
+        raise Failure(f"the journal begins at {oldest}, known are {world.seq} and {most} under way")
+    world.states |= {seq: promise.world.states.get(seq) for seq in range(world.seq + 1, oldest + 1)}
+    world.seq = oldest
 
 
 def _marked(promise: Promise, facts: Facts, world: World, row: Entry) -> None:

@@ -13,11 +13,13 @@ from typing import Any
 import pytest
 
 import jrnl
+from tests.crash.expect import Failure
 from tests.crash.recorded import campaign, crashes, recording
 from tests.crash.recorded.campaign import Campaign
 from tests.crash.recorded.disk import Body, Disk, digest, read_tree, write_tree
-from tests.crash.recorded.history import Life, World, content_of
+from tests.crash.recorded.history import Done, Entry, Life, World, content_of
 from tests.crash.recorded.life import Host, Shape, Spec
+from tests.crash.recorded.promises import Facts, Promise, found_in
 from tests.crash.recorded.recording import Call, Missed, Record
 
 CALLS = """
@@ -197,3 +199,25 @@ def test_a_sync_that_does_nothing_is_noticed_and_can_be_replayed(tmp_path: Path)
     folder = Path(run.failures[0].split("--replay ")[1].split()[0])
     assert campaign.replayed(folder, "log") == 1
     shutil.rmtree(folder)
+
+
+def shows(oldest: int, seq: int, marks: dict[str, int], *rows: Entry) -> Facts:
+    return Facts(seq, oldest, list(rows), {}, marks, {}, {}, [])
+
+
+def test_entries_of_calls_under_way_may_have_left_the_journal_before_anybody_saw_them():
+    calls = [Done(1, "write_many", {"v": 0, "o": [0, 8], "n": 4}, 0)]
+    promise = Promise(World(5, {5: (bytes(64),)}), {}, 5, 5, calls)
+    assert found_in(promise, shows(7, 7, {})).states.get(7) is None
+    rewound = Promise(promise.world, {}, 5, 5, [*calls, Done(2, "restore", {"rid": 1}, 0)])
+    assert found_in(rewound, shows(7, 9, {}, Entry(9, 6, 0, 7, 0))).seq == 9
+    with pytest.raises(Failure, match="begins at 9, known are 5 and 3 under way"):
+        found_in(promise, shows(9, 9, {}))
+
+
+def test_of_several_marks_under_way_one_entry_is_one():
+    calls = [Done(k, "mark", {"name": f"m-{k}"}, 0) for k in (1, 2)]
+    promise = Promise(World(5, {5: (bytes(64),)}), {}, 5, 5, calls)
+    mark = Entry(6, 4, 0, 0, 3)
+    assert found_in(promise, shows(5, 6, {"m-2": 6}, mark)).marks == {"m-2": 6}
+    assert found_in(promise, shows(5, 6, {}, mark)).marks == {"m-1": 6}
