@@ -124,7 +124,7 @@ def filled_store(path, **options):
 
 def write_back(store):
     """Empty the overlay. Users need not: the store does so by itself."""
-    log = store._keeper.opened
+    log = store._session.log
     log.commit()
     log.write_back()
 

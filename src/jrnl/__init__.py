@@ -140,13 +140,13 @@ from jrnl.pins import Pin
 from jrnl.plan import Plan
 from jrnl.points import Mark, Point, Window
 from jrnl.recovery import Recovery, Restore
-from jrnl.retention import WindowTime
 from jrnl.savepoint import Rewind, Savepoint
 from jrnl.snapshot import Report, Snapshot
 from jrnl.store import Store
 from jrnl.view import View
 from jrnl.volume import Volume
 from jrnl.volume_file import VolumeFile
+from jrnl.window import WindowTime
 
 try:
     __version__ = version("jrnl-engine")

@@ -22,6 +22,7 @@ from jrnl.errors import (
 from jrnl.fold import Folding
 from jrnl.options import Setup, parse, parse_journal, parse_modes
 from jrnl.retention import Duration, parse_limits
+from jrnl.session import Session
 from jrnl.sizes import Size, as_flag, check_callable, parse_size
 from jrnl.sources import Path, load
 from jrnl.store import Store
@@ -133,14 +134,14 @@ def create(
     for index, name in enumerate(options.sizes):
         if name in options.sources:
             load(engine, index, options.sources[name])
-    setup = Setup(overflow, options.limits, bool(checksum))
-    return _begun(Store(engine, list(options.sizes), setup), overflow)
+    return _in_memory(engine, list(options.sizes), Setup(overflow, options.limits, bool(checksum)))
 
 
-def _begun(store: Store, overflow: str) -> Store:
-    if overflow == "fold":
-        Folding(store._catalog, store._engine).begin()
-    return store
+def _in_memory(engine: Engine, names: list[str], setup: Setup) -> Store:
+    session = Session(engine, names)
+    if setup.overflow == "fold":
+        Folding(session).begin()
+    return Store(session, setup)
 
 
 def _refuse_path_alone(path: object) -> None:
@@ -274,4 +275,4 @@ def wrap(
         raise InvalidArgument("the buffer is empty; a volume has at least one byte")
     engine = Engine([device], capacity, mode, checksum, overflow == "refuse", clock)
     engine.mark_written(0, 0, device.size)
-    return _begun(Store(engine, ["data"], Setup(overflow, limits, checksum)), overflow)
+    return _in_memory(engine, ["data"], Setup(overflow, limits, checksum))

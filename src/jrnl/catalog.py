@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import (
     Callable,
+    Collection,
     ItemsView,
     Iterable,
     Iterator,
@@ -13,63 +14,34 @@ from collections.abc import (
     ValuesView,
 )
 from contextlib import contextmanager
+from functools import partial
 from itertools import count
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary
 
-from jrnl._core import Moved, VolumeIO, forget
-from jrnl.errors import InvalidArgument, NameTaken, UnknownPoint, UnknownVolume
+from jrnl._core import VolumeIO, forget, to_the_end
+from jrnl.errors import (
+    InvalidArgument,
+    InvalidType,
+    NameTaken,
+    UnknownPoint,
+    UnknownVolume,
+    shown,
+)
 from jrnl.plan import AFTER
 from jrnl.points import PRODUCTION, Mark, check_name
 from jrnl.steady import steadily
+from jrnl.window import is_in_window
 
 if TYPE_CHECKING:
-    from jrnl._core import Engine, ExtentMap, Image
+    from jrnl._core import Engine
     from jrnl.recovery import Recovery
     from jrnl.snapshot import Snapshot
-    from jrnl.snapshot_copier import Copier
 
+_KIND_MARK = 4
 _PRUNE_EVERY = 1024
 _NAMES_SHOWN = 8
-
-
-class Keeps(Protocol):
-    """What a store on disk does beside; see `keeper`."""
-
-    def check_recovery(self, name: str, volumes: Iterable[int] | None) -> None:
-        """Raise CatalogFull where one more recovery could not be kept."""
-
-    def preserve(self) -> Image:
-        """Copy production as it is now."""
-
-    def snapshot_deleted(self, image: Image) -> None:
-        """Forget a snapshot."""
-
-    def fold(self, image: Image, extents: ExtentMap, seq: int) -> Image:
-        """Bring a snapshot's copy on to state `seq`."""
-
-    def make_base(self, name: str, seq: int) -> Image:
-        """Take a snapshot of an earlier state."""
-
-    def restore_begins(self, recovery: Recovery, volumes: list[int]) -> None:
-        """Make a recovery and the intent to restore it durable."""
-
-    def restore_failed(self, error: BaseException) -> None:
-        """See that a restore that ended half way is taken back or finished."""
-
-    def restore_ends(self) -> None:
-        """Make the restored entries durable."""
-
-    def recovery_closed(self, recovery: Recovery) -> None:
-        """Forget a recovery."""
-
-
-class Folds(Protocol):
-    """Who must know which snapshots there are; see `folding`."""
-
-    def refresh(self) -> None:
-        """Decide anew what may leave the journal."""
 
 
 class Catalog:
@@ -79,22 +51,12 @@ class Catalog:
     ----------
     volumes : dict of str to int
         Each volume's index by its name.
-    copier : Copier
-        Makes the copies of snapshots.
-    alive : callable
-        ``alive(catalog, seq)``: whether the state of a seq is in the window.
     """
 
-    def __init__(
-        self,
-        volumes: dict[str, int],
-        copier: Copier,
-        alive: Callable[[Catalog, int], bool],
-    ) -> None:
+    def __init__(self, engine: Engine, volumes: dict[str, int]) -> None:
+        self.engine = engine
         self.volumes = volumes
-        self.copier = copier
         self.snapshots: dict[str, Snapshot] = {}
-        self._alive = alive
         self._marks: dict[str, Mark] = {}
         self._marks_changes = 0
         self._marks_shown: tuple[object, dict[str, Mark]] = None, {}  # and of which moment
@@ -104,10 +66,8 @@ class Catalog:
         self._open_recoveries: WeakValueDictionary[int, Recovery] = WeakValueDictionary()
         self.listed = 0  # how often a recovery has come or gone
         self._kept_recoveries: dict[int, Recovery] = {}
-        self.keeper: Keeps | None = None
-        self.folding: Folds | None = None
         self._awaited: str | None = None  # the name of a mark whose entry is being made
-        self.check_delete: Callable[[str], None] = _may_go
+        self._watcher: Callable[[], None] | None = None
 
     def check_free(self, name: str) -> str:
         """Return `name` if it is valid and nobody's. Raises InvalidArgument, NameTaken."""
@@ -133,11 +93,15 @@ class Catalog:
             }
             self.snapshots_changed()
 
+    def watch(self, watcher: Callable[[], None]) -> None:
+        """Have `watcher` called, from now on, when there is another snapshot, or one less."""
+        self._watcher = watcher
+
     def snapshots_changed(self) -> None:
         """Tell who must know that there is another snapshot, or one less."""
-        self.copier.engine.turn()
-        if self.folding is not None:
-            self.folding.refresh()
+        self.engine.turn()
+        if self._watcher is not None:
+            self._watcher()
 
     @contextmanager
     def awaiting(self, name: str) -> Iterator[None]:
@@ -147,6 +111,21 @@ class Catalog:
             yield
         finally:
             self._awaited = None
+
+    def make_mark(self, name: str, *volumes: str) -> Mark:
+        """Name the present state, by a MARK entry. Raises NameTaken, JournalFull, EntryTooLarge."""
+        self.check_free(name)
+        made: list[tuple[int, int]] = []
+        return to_the_end(partial(self._enter_mark, made, name, *volumes))
+
+    def _enter_mark(self, made: list[tuple[int, int]], name: str, *volumes: str) -> Mark:
+        """Make a mark's entry, unless it is there already; and know it."""
+        if not made:
+            with self.awaiting(name):
+                self.engine.note(_KIND_MARK, "\0".join((name, *volumes)).encode(), made)
+        mark = Mark._of(name, *made[0], *volumes)
+        self.add_mark(mark)
+        return mark
 
     def is_free(self, name: str) -> bool:
         """Whether nobody is called `name`, nor is about to be."""
@@ -182,17 +161,20 @@ class Catalog:
             forget(self._marks, mark.name, mark)
             self._marks_changes += 1
 
+    def _alive(self, seq: int) -> bool:
+        return is_in_window(self.snapshots, self.engine, seq)
+
     def find_mark(self, name: str) -> Mark | None:
         """Return the mark, or None where there is none whose state is in the window."""
         mark = self._marks.get(name)
-        if mark is not None and not self._alive(self, mark.seq):
+        if mark is not None and not self._alive(mark.seq):
             forget(self._marks, name, mark)
             return None
         return mark
 
     def marks(self) -> dict[str, Mark]:
         """Return all marks whose states are in the window; another dict after any change."""
-        engine = self.copier.engine
+        engine = self.engine
         seq, *moment = engine.stamp
         if engine.images == AFTER:  # the newest state may be the only one
             moment.append(seq)
@@ -204,7 +186,7 @@ class Catalog:
 
     def _prune(self) -> None:
         for name, mark in list(self._marks.items()):
-            if not self._alive(self, mark.seq):
+            if not self._alive(mark.seq):
                 forget(self._marks, name, mark)
         self._prune_at = 2 * len(self._marks) + _PRUNE_EVERY
 
@@ -213,10 +195,10 @@ class Catalog:
         found = self.snapshots.get(name) or self.find_mark(name)
         if found is None:
             known = [*self.snapshots, *self.marks()]
-            shown = ", ".join(repr(other) for other in known[:_NAMES_SHOWN]) or "none"
+            some = ", ".join(repr(other) for other in known[:_NAMES_SHOWN]) or "none"
             more = f" and {len(known) - _NAMES_SHOWN} more" if known[_NAMES_SHOWN:] else ""
             raise UnknownPoint(
-                f"no mark or snapshot in the window is called {name!r}; there is {shown}{more}. A "
+                f"no mark or snapshot in the window is called {name!r}; there is {some}{more}. A "
                 "mark is forgotten once its state has left the window: pin it, mark(name, "
                 "pinned=True), or take a snapshot"
             )
@@ -263,11 +245,6 @@ class Catalog:
         self._kept_recoveries.pop(recovery.id, None)
         self.listed += 1
 
-    def check_listed(self, listed: int) -> None:
-        """Raise Moved where, on disk, another recovery has come or gone; the lock is held."""
-        if self.keeper is not None and self.listed != listed:
-            raise Moved("another recovery has come or gone meanwhile")
-
     def recoveries(self) -> dict[int, Recovery]:
         """Return all open recoveries by their number."""
         # Recoveries come and go on other threads: valuerefs() is a list of its own.
@@ -275,9 +252,15 @@ class Catalog:
         found = {recovery.id: recovery for recovery in alive if recovery is not None}
         return dict(sorted({**found, **self._kept_recoveries}.items()))
 
+    def covered(self, only: Collection[int] | None) -> dict[str, int]:
+        """Return the volumes of these indices, or all of them, by name."""
+        return {
+            name: index for name, index in self.volumes.items() if only is None or index in only
+        }
+
     def volume_index(self, volume: object) -> int:
         """Return the index of a volume; see the function of that name."""
-        return volume_index(self.volumes, volume, self.copier.engine)
+        return volume_index(self.volumes, volume, self.engine)
 
 
 class Marks(Mapping[str, Mark]):
@@ -290,12 +273,12 @@ class Marks(Mapping[str, Mark]):
         self._catalog = catalog
 
     def __repr__(self) -> str:
-        if self._catalog.copier.engine.closed:
+        if self._catalog.engine.closed:
             return "<marks of a closed store>"
         return repr(self._now())
 
     def __getitem__(self, name: str) -> Mark:
-        with self._catalog.copier.engine as engine:
+        with self._catalog.engine as engine:
             engine.check_not_closed()
             found = self._catalog.find_mark(name)
         if found is None:
@@ -321,13 +304,9 @@ class Marks(Mapping[str, Mark]):
         return MappingProxyType(self._now()).items()
 
     def _now(self) -> dict[str, Mark]:
-        with self._catalog.copier.engine as engine:
+        with self._catalog.engine as engine:
             engine.check_not_closed()
             return steadily(engine, self._catalog.marks)
-
-
-def _may_go(name: str) -> None:
-    """Whatever the snapshot, nothing needs it."""
 
 
 def volume_index(volumes: dict[str, int], volume: object, engine: Engine) -> int:
@@ -354,3 +333,23 @@ def volume_index(volumes: dict[str, int], volume: object, engine: Engine) -> int
     if found is None:
         raise UnknownVolume(f"no volume is called {volume!r}; there is {names}")
     return found
+
+
+def chosen(known: dict[str, int], wanted: Iterable[str] | None, engine: Engine) -> list[int]:
+    """Return the indices of the volumes that are named; of all by default.
+
+    Raises
+    ------
+    UnknownVolume, InvalidArgument, InvalidType
+    """
+    if wanted is None:
+        return list(known.values())
+    if isinstance(wanted, str):
+        raise InvalidType(f"volumes are names in a list: [{wanted!r}]")
+    try:
+        indices = sorted({volume_index(known, name, engine) for name in wanted})
+    except TypeError as error:
+        raise InvalidType(f"volumes are names in a list, not {shown(wanted)}") from error
+    if not indices:
+        raise InvalidArgument(f"name at least one volume of {', '.join(map(repr, known))}")
+    return indices

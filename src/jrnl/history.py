@@ -6,7 +6,6 @@ only where the answer has to be exact, or where headers are gone or damaged.
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -14,16 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jrnl._core import compare_images, entries_over, tally, written_ranges
+from jrnl.compare import BLOCK_BYTES, to_compare
 from jrnl.errors import CorruptionError, InvalidArgument
-from jrnl.points import Point
-from jrnl.recovery import BLOCK_BYTES, to_compare
-from jrnl.sizes import as_flag
-from jrnl.steady import steadily
-from jrnl.volume import Volume
 
 if TYPE_CHECKING:
     from jrnl._core import Engine, Image
-    from jrnl.catalog import Catalog
 
     Extents = NDArray[np.void]
     Ranges = tuple[NDArray[np.uint64], NDArray[np.uint64]]
@@ -241,129 +235,3 @@ def _blocks(
     offsets = np.union1d(*blocks) * BLOCK_BYTES
     offsets = offsets[offsets < engine.sizes[volume]]
     return offsets, np.minimum(BLOCK_BYTES, engine.sizes[volume] - offsets)
-
-
-class TellsHistory(ABC):
-    """The part of a store that tells what has happened."""
-
-    _engine: Engine
-    _catalog: Catalog
-
-    @abstractmethod
-    def _resolve(self, point: Point) -> int: ...
-
-    @abstractmethod
-    def _state(self, point: Point, only: frozenset[int] | None) -> State: ...
-
-    def diff(
-        self, a: Point, b: Point, volume: str | Volume | None = None, *, exact: bool = False
-    ) -> NDArray[np.void]:
-        """Say where two states differ. Their order does not matter.
-
-        By default that is told from the headers of the entries between them, and nothing is read:
-        the extents that these entries wrote. Outside of them the states are equal; inside, bytes
-        may be, since a write may write what was there already. Zeroes over zeroes do not count
-        where the journal says so.
-
-        With `exact` both states are read there and compared: an extent begins and ends with a byte
-        that differs, and between two such bytes runs of less than 64 equal ones are part of it.
-
-        A state that only a snapshot holds, and one that damaged headers lead to, is read and
-        compared in any case, wherever it may differ: the answer is exact then.
-
-        Parameters
-        ----------
-        a, b : point
-            As for `recover`. Without `exact`, their entries are enough: they need not be in the
-            window of a store with ``images="after"``.
-        volume : str or Volume, optional
-            Only this one; all of them by default, also where a point is a snapshot of some. Once
-            that is all that holds its state, name one that it covers.
-
-        Returns
-        -------
-        ndarray
-            Structured: volume (uint16, its index in ``store.volumes``), offset and length (uint64,
-            bytes), sorted by volume and offset; extents neither touch nor overlap.
-
-        Raises
-        ------
-        PointExpired, UnknownPoint, UnknownVolume, CorruptionError, InvalidArgument, InvalidType,
-        EditOpen, StoreClosed, MemoryError
-        """
-        exact = as_flag(exact, "exact")
-        with self._engine as engine:
-            engine.check_open()
-            index = None if volume is None else self._catalog.volume_index(volume)
-            only = None if index is None else frozenset({index})
-            return steadily(
-                engine,
-                lambda: diff(engine, (self._state(a, only), self._state(b, only)), index, exact),
-            )
-
-    def history(
-        self, offset: int, length: int, volume: str | Volume | None = None
-    ) -> NDArray[np.void]:
-        """Say who wrote in a range of a volume: the retained entries that did, oldest first.
-
-        They are rows of ``store.journal.entries``: writes, discards and zeroes whose range overlaps
-        it. What was there before entry `seq` is ``store.journal.before(seq)``. What a rewind
-        dropped is in no state and not in here. Nobody has written in an empty range.
-
-        Parameters
-        ----------
-        offset, length : int
-            Bytes.
-        volume : str or Volume, optional
-            Where there are several.
-
-        Raises
-        ------
-        OutOfBounds, UnknownVolume, InvalidType, StoreClosed
-        CorruptionError
-            A header is damaged: it could be of an entry that wrote there.
-        """
-        with self._engine as engine:
-            engine.check_not_closed()
-            index = self._catalog.volume_index(volume)
-            return steadily(engine, lambda: history(engine, offset, length, index))
-
-    def stats(
-        self,
-        since: Point | None = None,
-        until: Point | None = None,
-        volume: str | Volume | None = None,
-    ) -> Stats:
-        """Count what was written after state `since`, up to and including state `until`.
-
-        By default, all that the journal holds. A phase is what lies between two points: mark its
-        start and its end. What a rewind dropped counts nowhere.
-
-        Parameters
-        ----------
-        since, until : point, optional
-        volume : str or Volume, optional
-            Only what was written to this one; all of them by default.
-
-        Returns
-        -------
-        Stats
-
-        Raises
-        ------
-        InvalidArgument
-            `since` is the later one.
-        CorruptionError
-            A header among them is damaged.
-        PointExpired, UnknownPoint, UnknownVolume, InvalidType, StoreClosed
-        """
-        with self._engine as engine:
-            engine.check_not_closed()
-            index = None if volume is None else self._catalog.volume_index(volume)
-
-            def count() -> Stats:
-                first = engine.base_seq if since is None else self._resolve(since)
-                last = engine.seq if until is None else self._resolve(until)
-                return stats(engine, first, last, index)
-
-            return steadily(engine, count)

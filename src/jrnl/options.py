@@ -18,7 +18,6 @@ from jrnl.sources import Path, file_size
 
 if TYPE_CHECKING:
     from jrnl._core import Engine
-    from jrnl.volume import Volume
 
 JOURNAL_MIN_BYTES = 16 * 1024
 OVERLAY_MIN_BYTES = 64 * 1024
@@ -108,20 +107,6 @@ class Setup(NamedTuple):
             self.overflow, self.checksum, self.sync, self.overlay, self.limits.reclaim,
             self.limits.low, least, most,
         )  # fmt: skip
-
-
-class TellsOptions:
-    """The part of a store that tells how it was made."""
-
-    _engine: Engine
-    _setup: Setup
-    _volumes: dict[str, Volume]
-
-    @property
-    def options(self) -> Options:
-        """What it was made with, and how it is open. Raises StoreClosed."""
-        self._engine.check_not_closed()
-        return self._setup.options(self._engine, list(self._volumes))
 
 
 class Wanted(NamedTuple):

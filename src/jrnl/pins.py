@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from functools import partial
 from typing import TYPE_CHECKING
 from weakref import WeakValueDictionary, ref
 
 from jrnl._core import Engine, Hold, to_the_end
 from jrnl.closeable import ClosesItself
-from jrnl.errors import InvalidType, PinnedPoint, PointExpired, UnknownPoint
+from jrnl.errors import PinnedPoint, PointExpired, UnknownPoint
 from jrnl.plan import BEFORE
-from jrnl.points import Mark, Point
-from jrnl.recovery import present_seq
-from jrnl.retention import Duration, WindowTime, parse_retention, window_time
-from jrnl.steady import steadily
+from jrnl.window import present_seq
 
 if TYPE_CHECKING:
     from jrnl.catalog import Catalog
-    from jrnl.disk.session import DiskSession
+    from jrnl.points import Mark
+    from jrnl.session import Session
 
 
 class Pin(ClosesItself):
@@ -33,9 +30,9 @@ class Pin(ClosesItself):
         The mark whose state it is.
     """
 
-    def __init__(self, hold: Hold, marks: Pins | None = None) -> None:
+    def __init__(self, hold: Hold, session: Session | None = None) -> None:
         self._hold = hold
-        self._marks = None if marks is None else ref(marks)  # where it is a mark's
+        self._session = None if session is None else ref(session)  # where it is a mark's
         self._last_seq = hold.seq
         self.name: str | None = hold.name
 
@@ -72,16 +69,16 @@ class Pin(ClosesItself):
 
     def release(self) -> None:
         """Let the state go; a mark's pin as ``store.unpin`` does. Doing so twice is fine."""
-        marks = None if self._marks is None else self._marks()
+        session = None if self._session is None else self._session()
         engine = self._hold.engine
-        if marks is None or self.name is None:
+        if session is None or self.name is None:
             self._let_go()
             return
         with engine.changing():
             if engine.closed or not self.held:
                 self._let_go()
             else:
-                marks.unpin(self.name)
+                session.pins.unpin(self.name, session)
 
     def _let_go(self) -> None:
         self._last_seq = self.seq
@@ -95,10 +92,9 @@ class Pin(ClosesItself):
 class Pins:
     """The open pins of a store. Callers hold the engine's lock."""
 
-    def __init__(self, engine: Engine, catalog: Catalog, keeper: DiskSession | None) -> None:
+    def __init__(self, engine: Engine, catalog: Catalog) -> None:
         self._engine = engine
         self._catalog = catalog
-        self._keeper = keeper
         self._open: WeakValueDictionary[int, Pin] = WeakValueDictionary()
         self._marks: dict[str, Pin] = {}
 
@@ -168,123 +164,28 @@ class Pins:
         needs = self._needs(seq)
         return Hold(self._engine, seq, seq if self._engine.folds else needs, name)
 
-    def pin_mark(self, mark: Mark) -> None:
+    def pin_mark(self, mark: Mark, session: Session) -> None:
         """Keep a mark's state until it is unpinned; on disk durably so."""
         assert mark.name is not None
-        pin = Pin(Hold(self._engine, mark.seq, self._needs(mark.seq), mark.name), self)
+        pin = Pin(Hold(self._engine, mark.seq, self._needs(mark.seq), mark.name), session)
         self._open[id(pin)] = pin
         self._marks[mark.name] = pin
-        if self._keeper is not None:
-            self._keeper.pin_mark(mark)
+        session.pin_mark(mark)
 
-    def unpin(self, name: str) -> None:
+    def unpin(self, name: str, session: Session) -> None:
         """Let a pinned mark go on as an ordinary one. Raises UnknownPoint."""
         if name not in self._marks:
             pinned = ", ".join(repr(other) for other in self._marks) or "none"
             raise UnknownPoint(f"no pinned mark is called {name!r}; there is {pinned}")
-        to_the_end(partial(self._forget, name))
+        to_the_end(partial(self._forget, name, session))
 
-    def _forget(self, name: str) -> None:
-        if self._keeper is not None:
-            self._keeper.unpin_mark(name)
+    def _forget(self, name: str, session: Session) -> None:
+        session.unpin_mark(name)
         self._marks[name]._let_go()
         del self._marks[name]
 
-    def load(self, pinned: dict[str, Hold]) -> None:
+    def load(self, pinned: dict[str, Hold], session: Session) -> None:
         """Take over what an opening has found."""
         for name, hold in pinned.items():
-            pin = self._marks[name] = Pin(hold, self)
+            pin = self._marks[name] = Pin(hold, session)
             self._open[id(pin)] = pin
-
-
-class KeepsStates(ABC):
-    """The part of a store that keeps states, and tells for how long."""
-
-    _engine: Engine
-    _keeper: DiskSession | None
-    _pins: Pins
-
-    @abstractmethod
-    def _resolve(self, point: Point) -> int: ...
-
-    @abstractmethod
-    def _oldest(self) -> int: ...
-
-    @property
-    def window_time(self) -> WindowTime:
-        """When the window's oldest state began, and when the newest entry was made; UTC.
-
-        Raises
-        ------
-        CorruptionError, StoreClosed
-        """
-        with self._engine as engine:
-            engine.check_not_closed()
-            return steadily(engine, lambda: window_time(engine, self._oldest()))
-
-    @property
-    def pins(self) -> tuple[Pin, ...]:
-        """What is pinned now, marks and views too, the oldest state first."""
-        with self._engine as engine:
-            engine.check_not_closed()
-            return self._pins.all()
-
-    def pin(self, at: Point) -> Pin:
-        """Keep a state, and every later one, in the window.
-
-        While the pin is there no entry after the state leaves the journal, and no rewind goes below
-        it. A writer that needs the room gets JournalFull. It lasts until it is released, or until
-        nobody holds it; it does not outlive the store's closing. A pinned `mark` does.
-
-        Raises
-        ------
-        PointExpired
-            The state is no longer in the window; or with after-images alone, no snapshot leads to
-            it.
-        UnknownPoint, CorruptionError, InvalidArgument, InvalidType, EditOpen, StoreClosed
-        """
-        with self._engine as engine:
-            engine.check_open()
-            return steadily(engine, lambda: self._pins.pin(self._resolve(at)))
-
-    def unpin(self, name: str | Mark) -> None:
-        """Let a pinned mark, given by its name or as a Mark, go on as an ordinary one.
-
-        Raises
-        ------
-        UnknownPoint
-            No pinned mark has that name.
-        InvalidType, OSError, EditOpen, ReadOnlyStore, StorePoisoned, StoreClosed
-        """
-        with self._engine.changing() as engine:
-            engine.check_open()
-            wanted = getattr(name, "name", name)
-            if not isinstance(wanted, str):
-                raise InvalidType(f"unpin takes a mark or its name, not {wanted!r}")
-            self._pins.unpin(wanted)
-
-    def retain(self, at_least: Duration | None = None, at_most: Duration | None = None) -> None:
-        """Set how long states are kept, in place of what was set before; None for no such rule.
-
-        Parameters
-        ----------
-        at_least : timedelta, or seconds as int or float, optional
-            No younger entry leaves the journal: who needs the room gets JournalFull.
-        at_most : timedelta, or seconds as int or float, optional
-            An older entry leaves even where there is room, at the next operation; pins hold it.
-            So a state goes once what followed it is older than this. In memory that is exact. On
-            disk whole groups leave, so that it may take an eighth of the duration longer; and a
-            store that is open for reading shows what is there. Snapshots are copies, and stay.
-
-        Raises
-        ------
-        InvalidArgument, InvalidType
-            No duration, or `at_least` is longer than `at_most`.
-        OSError, EditOpen, ReadOnlyStore, StorePoisoned, StoreClosed
-        """
-        least_ns, most_ns = parse_retention(at_least, at_most)
-        with self._engine.changing() as engine:
-            engine.check_open()
-            if self._keeper is not None:
-                self._keeper.set_retention(least_ns, most_ns)
-            engine.set_retention(least_ns, most_ns)

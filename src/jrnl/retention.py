@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 from weakref import ref
 
 from jrnl.errors import InvalidArgument, InvalidType
@@ -16,17 +16,9 @@ if TYPE_CHECKING:
     from jrnl._core import Engine
 
 Duration = timedelta | float
-_LONGEST_NS = 1 << 62
+LONGEST_NS = 1 << 62
 _PAIR = 2
 _SECOND_NS = 1_000_000_000
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-
-
-class WindowTime(NamedTuple):
-    """When the oldest state of the window began, and when the newest entry was made."""
-
-    oldest: datetime
-    newest: datetime
 
 
 class Limits(NamedTuple):
@@ -65,14 +57,15 @@ def parse_limits(
             raise InvalidArgument(
                 "reclaim lets the oldest entries go, and overflow='refuse' keeps them: pass one"
             )
-        reclaim = _parse_thresholds(reclaim)
+        reclaim = parse_thresholds(reclaim)
     if low is not None:
         low = as_fraction(low, "low")
     check_callback(low, on_low)
     return Limits(reclaim, low, on_low, *parse_retention(keep_at_least, keep_at_most))
 
 
-def _parse_thresholds(reclaim: object) -> tuple[float, float]:
+def parse_thresholds(reclaim: object) -> tuple[float, float]:
+    """Return where reclaiming starts and stops. Raises InvalidArgument, InvalidType."""
     if not isinstance(reclaim, tuple | list) or len(reclaim) != _PAIR:
         raise InvalidType(f"reclaim must be two fractions, (start, stop), not {reclaim!r}")
     start, stop = (as_fraction(part, "reclaim") for part in reclaim)
@@ -121,7 +114,7 @@ def as_nanoseconds(duration: Duration | None) -> int:
         raise InvalidArgument(f"{duration!r} is no number of seconds")
     else:
         wanted = int(duration * _SECOND_NS)
-    if not 0 < wanted < _LONGEST_NS:
+    if not 0 < wanted < LONGEST_NS:
         raise InvalidArgument(f"a duration is above 0 and at most 146 years, not {duration!r}")
     return wanted
 
@@ -144,51 +137,3 @@ def _call(store: ref[object], on_low: Callable[..., object]) -> None:
     found = store()
     if found is not None:
         on_low(found)
-
-
-def window_time(engine: Engine, oldest: int) -> WindowTime:
-    """Return when state `oldest` began, and when the newest entry was made."""
-    return WindowTime(
-        _as_datetime(engine.state_time(oldest)), _as_datetime(engine.state_time(engine.seq))
-    )
-
-
-def _as_datetime(time_ns: int) -> datetime:
-    return _EPOCH + timedelta(microseconds=time_ns // 1000)
-
-
-def limits_document(limits: Limits) -> dict[str, object]:
-    """Return what a superblock says of the limits: only what there is."""
-    document: dict[str, object] = {}
-    if limits.reclaim is not None:
-        document["reclaim"] = list(limits.reclaim)
-    if limits.low is not None:
-        document["low"] = limits.low
-    if limits.least_ns or limits.most_ns:
-        document["retain"] = [limits.least_ns, limits.most_ns]
-    return document
-
-
-def limits_of(document: dict[str, Any], on_low: Callable[..., object] | None) -> Limits:
-    """Return the limits that a superblock tells of. Raises InvalidArgument, InvalidType."""
-    check_callback(document.get("low"), on_low)
-    reclaim = document.get("reclaim")
-    thresholds = None if reclaim is None else (reclaim[0], reclaim[1])
-    return Limits(thresholds, document.get("low"), on_low, *document.get("retain", (0, 0)))
-
-
-def check_limits(document: dict[str, Any]) -> None:
-    """Raise KeyError, TypeError or ValueError where no store says this."""
-    if "reclaim" in document:
-        _parse_thresholds(document["reclaim"])
-        if document["overflow"] == "refuse":
-            raise ValueError("reclaim where nothing leaves")
-    if "low" in document:
-        as_fraction(document["low"], "low")
-    for wanted in document.get("retain", ()):
-        if type(wanted) is not int or not 0 <= wanted < _LONGEST_NS:
-            raise ValueError("a time to keep")
-    if "retain" in document:
-        least_ns, most_ns = document["retain"]
-        if most_ns and least_ns > most_ns:
-            raise ValueError("a time to keep")

@@ -27,8 +27,8 @@ from jrnl.points import NamePoint, SeqPoint, parse_point
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from jrnl.catalog import Catalog
     from jrnl.points import Point
+    from jrnl.session import Session
     from jrnl.snapshot_copier import Copy
 
 _PIECE_BYTES = 1 << 16
@@ -71,7 +71,7 @@ class Snapshot(NotCopied):
 
     def __init__(
         self,
-        catalog: Catalog,
+        session: Session,
         name: str,
         image: Image,
         time_ns: int,
@@ -79,8 +79,8 @@ class Snapshot(NotCopied):
         covered: list[int] | None = None,
         pinned: bool = False,
     ) -> None:
-        self._indices = catalog.volumes
-        self._catalog = ref(catalog)  # weakly: the catalogue holds the snapshot
+        self._indices = session.catalog.volumes
+        self._session = ref(session)  # weakly: its catalogue holds the snapshot
         self._held: Image | None = image
         self._copy = copy
         image.hold()
@@ -88,7 +88,7 @@ class Snapshot(NotCopied):
         self._seq = image.seq
         self._time_ns = time_ns
         self._volumes = tuple(
-            volume for volume, k in catalog.volumes.items() if covered is None or k in covered
+            volume for volume, k in self._indices.items() if covered is None or k in covered
         )
         self._pinned = pinned
 
@@ -200,7 +200,7 @@ class Snapshot(NotCopied):
                 raise InvalidType(f"timeout is in seconds, not {type(timeout).__name__}")
             if not timeout >= 0:
                 raise InvalidArgument(f"timeout is in seconds from 0 on, not {timeout}")
-        image, copy, catalog = self._image, self._copy, self._catalog()
+        image, copy, session = self._image, self._copy, self._session()
         image.engine.check_not_closed()
         if copy is None and image.is_live:
             raise ReadOnlyStore(
@@ -208,9 +208,9 @@ class Snapshot(NotCopied):
             )
         if copy is not None and not copy.done:
             deadline = None if timeout is None else time.monotonic() + timeout
-            if catalog is None:
+            if session is None:
                 raise UnknownPoint(f"the store of the snapshot {self.name!r} is gone")
-            if not catalog.copier.wait(copy, deadline):
+            if not session.copier.wait(copy, deadline):
                 return False
         if copy is not None and copy.error is not None:
             raise copy.error
@@ -238,24 +238,23 @@ class Snapshot(NotCopied):
         """
         with self._image.engine.changing() as engine:
             engine.check_open()
-            catalog, image = self._catalog(), self._image
-            if catalog is not None and catalog.snapshots.get(self.name) is self:
-                catalog.check_delete(self.name)
-                to_the_end(partial(self._forget, catalog, image))
+            session, image = self._session(), self._image
+            if session is not None and session.catalog.snapshots.get(self.name) is self:
+                session.pins.check_delete(self.name)
+                to_the_end(partial(self._forget, session, image))
             self._let_go()
 
-    def _forget(self, catalog: Catalog, image: Image) -> None:
-        catalog.drop_snapshot(self)  # first: from here on nothing begins with its files
-        if catalog.keeper is not None:
-            catalog.keeper.snapshot_deleted(image)
+    def _forget(self, session: Session, image: Image) -> None:
+        session.catalog.drop_snapshot(self)  # first: from here on nothing begins with its files
+        session.snapshot_deleted(image)
 
     def _let_go(self) -> None:
         """Give up the copy, or what it was to become. The engine is locked."""
         self._seq = self.seq
-        catalog, image, self._held = self._catalog(), self._image, None
+        session, image, self._held = self._session(), self._image, None
         image.let_go()
-        if catalog is not None and not image.is_needed:
-            catalog.copier.give_up(image)
+        if session is not None and not image.is_needed:
+            session.copier.give_up(image)
 
 
 def covers(snapshot: Snapshot, only: frozenset[int] | None) -> bool:

@@ -109,10 +109,10 @@ class Copier:
         A store's on disk: it lets no entry go that a copy needs.
     """
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, log: Log | None = None) -> None:
         self.engine = engine
         self.gate = Gate(engine)
-        self.log: Log | None = None
+        self.log = log
         self._copies: list[Copy] = []
         self._wanted: list[Copy] = []  # somebody waits for them
         self._given_up: list[Copy] = []

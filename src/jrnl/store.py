@@ -6,97 +6,53 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Self
-from weakref import ref
+from typing import Self
 
-from jrnl import retention
-from jrnl._core import Engine, ExtentMap, Image, to_the_end
-from jrnl.catalog import Catalog, Marks
+import numpy as np
+from numpy.typing import NDArray
+
+from jrnl import history, retention, verify
+from jrnl._core import Image, to_the_end
+from jrnl.catalog import Marks, chosen
 from jrnl.closeable import ClosesItself
-from jrnl.errors import (
-    CorruptionError,
-    InvalidArgument,
-    InvalidType,
-    JrnlError,
-    PointExpired,
-    UnknownPoint,
-)
-from jrnl.history import State, TellsHistory
+from jrnl.errors import InvalidArgument, InvalidType, JrnlError, PointExpired
+from jrnl.history import Stats
 from jrnl.journal import Journal
-from jrnl.options import Setup, TellsOptions
-from jrnl.pins import KeepsStates, Pin, Pins
-from jrnl.plan import BEFORE, Base, Plan, Way, choose
-from jrnl.points import (
-    PRODUCTION,
-    Mark,
-    NamePoint,
-    Point,
-    SeqPoint,
-    TimePoint,
-    Window,
-    parse_point,
-)
-from jrnl.recovery import (
-    AFTERWARDS,
-    Progress,
-    Recovery,
-    Source,
-    chosen,
-    covered,
-    make,
-    oldest_state,
-    present_seq,
-    recovery_of,
-)
-from jrnl.savepoint import Rewinds, Savepoint
+from jrnl.options import Options, Setup
+from jrnl.pins import Pin
+from jrnl.plan import BEFORE, Plan
+from jrnl.points import Mark, Point, Window
+from jrnl.recovery import Progress, Recovery, recover
+from jrnl.retention import Duration, parse_retention
+from jrnl.savepoint import Rewind, Rewinder, Savepoint
+from jrnl.session import Session
 from jrnl.sizes import as_flag, check_callable
-from jrnl.snapshot import Report, Snapshot, covers, telling_of_parts
-from jrnl.snapshot_copier import Copier
-from jrnl.steady import steadily, until_steady
-from jrnl.taking import TakesSnapshots
-from jrnl.verify import (
-    compare_newest,
-    digest,
-    entries_problems,
-    read_production,
-    snapshot_problems,
-)
+from jrnl.snapshot import Report, Snapshot
+from jrnl.steady import steadily
 from jrnl.view import View
 from jrnl.volume import Volume
-
-if TYPE_CHECKING:
-    from jrnl.disk.session import DiskSession
-    from jrnl.steady import Stamp
+from jrnl.window import WindowTime, window_time
 
 
-class Store(TakesSnapshots, KeepsStates, TellsHistory, TellsOptions, Rewinds, ClosesItself):
+class Store(ClosesItself):
     """One or more volumes under one journal and one sequence; made by `create` and `wrap`.
 
     Any method may be called from any thread. As a context manager it closes itself; after that all
     but names, sizes and `problems` raises StoreClosed.
     """
 
-    def __init__(
-        self,
-        engine: Engine,
-        names: list[str],
-        setup: Setup,
-        keeper: DiskSession | None = None,
-    ) -> None:
-        self._engine, self._keeper, self._setup = engine, keeper, setup
+    def __init__(self, session: Session, setup: Setup) -> None:
         # Nothing here refers back to the store: dropped, it goes at once, and its memory with it.
-        indices = {name: k for k, name in enumerate(names)}
-        self._catalog = Catalog(indices, Copier(engine), partial(_is_in_window, engine))
+        self._session, self._setup = session, setup
+        self._engine, self._catalog = session.engine, session.catalog
+        self._resolver = session.resolver
+        self._rewinder = Rewinder(session)
         self._volumes = {
-            name: Volume(engine, k, name, self._catalog) for name, k in indices.items()
+            name: Volume(self._engine, k, name, self._catalog)
+            for name, k in self._catalog.volumes.items()
         }
-        self._catalog.keeper = keeper
-        self._savepoints: set[Savepoint] = set()
-        self._pins = Pins(engine, self._catalog, keeper)
-        self._catalog.check_delete = _checker(ref(self._pins))
-        if keeper is None:  # else once what the store holds has been loaded
-            retention.apply(engine, setup.limits, self)
-        self.journal = Journal(engine)
+        self.journal = Journal(self._engine)
+        retention.apply(self._engine, setup.limits, self)
 
     def __enter__(self) -> Self:
         self._engine.check_not_closed()
@@ -140,7 +96,25 @@ class Store(TakesSnapshots, KeepsStates, TellsHistory, TellsOptions, Rewinds, Cl
         """The states that can be rebuilt now: oldest..newest, less what a rewind dropped."""
         with self._engine as engine:
             engine.check_not_closed()
-            return steadily(engine, lambda: Window(self._oldest(), engine.seq))
+            return steadily(engine, lambda: Window(self._resolver.oldest(), engine.seq))
+
+    @property
+    def window_time(self) -> WindowTime:
+        """When the window's oldest state began, and when the newest entry was made; UTC.
+
+        Raises
+        ------
+        CorruptionError, StoreClosed
+        """
+        with self._engine as engine:
+            engine.check_not_closed()
+            return steadily(engine, lambda: window_time(engine, self._resolver.oldest()))
+
+    @property
+    def options(self) -> Options:
+        """What it was made with, and how it is open. Raises StoreClosed."""
+        self._engine.check_not_closed()
+        return self._setup.options(self._engine, list(self._volumes))
 
     @property
     def marks(self) -> Mapping[str, Mark]:
@@ -179,7 +153,7 @@ class Store(TakesSnapshots, KeepsStates, TellsHistory, TellsOptions, Rewinds, Cl
             found = self._catalog.recoveries().get(number)
             if found is not None:
                 to_the_end(found._close)
-            elif self._keeper is None or not self._keeper.delete_recovery(number):
+            elif not self._session.delete_recovery(number):
                 known = ", ".join(map(str, self._catalog.recoveries())) or "none"
                 raise InvalidArgument(f"there is no recovery {number!r}; there is {known}")
 
@@ -250,16 +224,15 @@ class Store(TakesSnapshots, KeepsStates, TellsHistory, TellsOptions, Rewinds, Cl
                 return steadily(engine, look)
         with self._engine.changing() as engine:
             engine.check_open()
-            if self._keeper is not None and (pinned or meant):
-                row = [self._catalog.check_free(name), engine.seq, engine.time_ns, *meant]
-                self._keeper.check_room(row)
-            if not pinned:
-                return next(iter(self._volumes.values()))._mark(name, *meant)
             self._catalog.check_free(name)
-            hold = self._pins.hold_for_mark(name)
+            if pinned or meant:
+                self._session.check_mark([name, engine.seq, engine.time_ns, *meant])
+            if not pinned:
+                return self._catalog.make_mark(name, *meant)
+            hold = self._session.pins.hold_for_mark(name)
             try:
-                mark = next(iter(self._volumes.values()))._mark(name, *meant)
-                self._pins.pin_mark(mark)
+                mark = self._catalog.make_mark(name, *meant)
+                self._session.pins.pin_mark(mark, self._session)
             finally:
                 hold.release()
             return mark
@@ -268,6 +241,116 @@ class Store(TakesSnapshots, KeepsStates, TellsHistory, TellsOptions, Rewinds, Cl
         mark = Mark._of(None, self._engine.seq, self._engine.tick(), *meant)
         mark._store = self._engine.identity
         return mark
+
+    def snapshot(
+        self, name: str, volumes: Iterable[str] | None = None, pinned: bool = False
+    ) -> Snapshot:
+        """Take a copy of the volumes as they are now, with checksums.
+
+        It costs nothing to take, whatever the volumes' size: it is read through the journal at
+        first, and copied in the background (`Snapshot.complete`, `Snapshot.wait`); what the journal
+        must let go of meanwhile is copied before. On disk, it is durable once this returns, and the
+        copying goes on after a crash. With ``images="after"`` the journal can't keep a past: then
+        all is copied at once, and writers wait.
+
+        Parameters
+        ----------
+        name : str
+        volumes : iterable of str, optional
+            The only volumes that it covers; all by default. `recover`, `view` and `plan` to it
+            cover these, too, unless they are told otherwise, and `digest` is over these alone. A
+            `rewind` to it is one of all volumes, as ever.
+        pinned : bool
+            No fold may touch it; see ``overflow="fold"`` of `create`.
+
+        Raises
+        ------
+        NameTaken, UnknownVolume, InvalidArgument, InvalidType, EditOpen, StoreClosed, MemoryError
+        OSError, StorePoisoned, ReadOnlyStore, CatalogFull
+            On disk.
+        """
+        pinned, session = as_flag(pinned, "pinned"), self._session
+        with self._engine.changing() as engine:
+            engine.check_open()
+            self._catalog.check_free(name)
+            covered = chosen(self._catalog.volumes, volumes, engine)
+            session.check_snapshot(name, covered)
+            image, copy = session.begin_snapshot(covered)
+            snapshot = Snapshot(session, name, image, engine.tick(), copy, covered, pinned)
+            if copy is not None:
+                session.copier.add(copy)
+            finish = session.enter_snapshot(snapshot)
+        finish()
+        session.copier.start()
+        return snapshot
+
+    # What stays.
+
+    @property
+    def pins(self) -> tuple[Pin, ...]:
+        """What is pinned now, marks and views too, the oldest state first."""
+        with self._engine as engine:
+            engine.check_not_closed()
+            return self._session.pins.all()
+
+    def pin(self, at: Point) -> Pin:
+        """Keep a state, and every later one, in the window.
+
+        While the pin is there no entry after the state leaves the journal, and no rewind goes below
+        it. A writer that needs the room gets JournalFull. It lasts until it is released, or until
+        nobody holds it; it does not outlive the store's closing. A pinned `mark` does.
+
+        Raises
+        ------
+        PointExpired
+            The state is no longer in the window; or with after-images alone, no snapshot leads to
+            it.
+        UnknownPoint, CorruptionError, InvalidArgument, InvalidType, EditOpen, StoreClosed
+        """
+        with self._engine as engine:
+            engine.check_open()
+            return steadily(engine, lambda: self._session.pins.pin(self._resolver.resolve(at)))
+
+    def unpin(self, name: str | Mark) -> None:
+        """Let a pinned mark, given by its name or as a Mark, go on as an ordinary one.
+
+        Raises
+        ------
+        UnknownPoint
+            No pinned mark has that name.
+        InvalidType, OSError, EditOpen, ReadOnlyStore, StorePoisoned, StoreClosed
+        """
+        with self._engine.changing() as engine:
+            engine.check_open()
+            wanted = getattr(name, "name", name)
+            if not isinstance(wanted, str):
+                raise InvalidType(f"unpin takes a mark or its name, not {wanted!r}")
+            self._session.pins.unpin(wanted, self._session)
+
+    def retain(self, at_least: Duration | None = None, at_most: Duration | None = None) -> None:
+        """Set how long states are kept, in place of what was set before; None for no such rule.
+
+        Parameters
+        ----------
+        at_least : timedelta, or seconds as int or float, optional
+            No younger entry leaves the journal: who needs the room gets JournalFull.
+        at_most : timedelta, or seconds as int or float, optional
+            An older entry leaves even where there is room, at the next operation; pins hold it.
+            So a state goes once what followed it is older than this. In memory that is exact. On
+            disk whole groups leave, so that it may take an eighth of the duration longer; and a
+            store that is open for reading shows what is there. Snapshots are copies, and stay.
+
+        Raises
+        ------
+        InvalidArgument, InvalidType
+            No duration, or `at_least` is longer than `at_most`.
+        OSError, EditOpen, ReadOnlyStore, StorePoisoned, StoreClosed
+        """
+        least_ns, most_ns = parse_retention(at_least, at_most)
+        with self._engine.changing() as engine:
+            engine.check_open()
+            self._session.set_retention(least_ns, most_ns)
+            engine.set_retention(least_ns, most_ns)
 
     # Going back.
 
@@ -281,14 +364,7 @@ class Store(TakesSnapshots, KeepsStates, TellsHistory, TellsOptions, Rewinds, Cl
         """Say what `recover` would do, before anything moves. Takes and raises what it does."""
         with self._engine as engine:
             engine.check_open()
-
-            def look() -> Plan:
-                only = self._only(volumes, to)
-                way, seq = self._choose(to, base, only)
-                asked = [partial(self._later, ask, seq, base, only) for ask in AFTERWARDS]
-                return Plan(way.route, way.base.name, way.entries, way.bytes, *asked)
-
-            return steadily(engine, look)
+            return steadily(engine, partial(self._resolver.plan, to, base, volumes))
 
     def recover(
         self,
@@ -332,27 +408,7 @@ class Store(TakesSnapshots, KeepsStates, TellsHistory, TellsOptions, Rewinds, Cl
         undoable = as_flag(undoable, "undoable")
         with self._engine as engine:
             engine.check_open()
-            return self._recover(to, base, undoable, volumes, progress)
-
-    def _recover(
-        self,
-        to: Point,
-        base: str | Snapshot | None = None,
-        undoable: bool = False,
-        volumes: Iterable[str] | None = None,
-        progress: Progress = None,
-    ) -> Recovery:
-        def attempt(stamp: Stamp) -> Recovery:
-            listed = self._catalog.listed
-            only = self._only(volumes, to)
-            way, seq = self._choose(to, base, only)
-            source = Source(self._resolve, only, undoable)
-            if self._keeper is not None:
-                self._keeper.check_recovery(way.base.name, source.only)
-            made = make(self._catalog, way, seq, source, progress)
-            return recovery_of(self._catalog, source, made, stamp, listed)
-
-        return until_steady(self._engine, attempt)
+            return recover(self._session, to, base, undoable, volumes, progress)
 
     def view(
         self,
@@ -393,56 +449,172 @@ class Store(TakesSnapshots, KeepsStates, TellsHistory, TellsOptions, Rewinds, Cl
         writable: bool = False,
         pinned: bool = False,
     ) -> View:
-        self._check_own(at)
-        only = self._only(volumes, at)
-        image, release = self._image_of(at, only), None
-        if pinned and self._snapshot_of(at, only) is None:  # that one needs no entry
-            release = self._pins.pin(self._resolve(at)).release
-        return View(image, covered(self._catalog, only), writable=writable, release=release)
+        resolver = self._resolver
+        only = resolver.volumes(volumes, at)
+        image, release = resolver.image_of(at, only), None
+        if pinned and resolver.snapshot_of(at, only) is None:  # that one needs no entry
+            release = self._session.pins.pin(resolver.resolve(at)).release
+        return View(image, self._catalog.covered(only), writable=writable, release=release)
 
-    def _image_of(self, at: Point, only: frozenset[int] | None) -> Image:
-        """Return the image of a state that copies nothing."""
-        engine = self._engine
-        snapshot = self._snapshot_of(at, only)
-        if snapshot is not None:
-            return Image.patched(snapshot._image, ExtentMap(engine), snapshot.seq, False)
-        with telling_of_parts(self._catalog.snapshots, at, only):
-            seq = self._resolve(at)
-        if engine.images & BEFORE:
-            return Image.live(engine, seq, False, only)
-        try:
-            way = choose(engine, self._snapshot_bases(only), seq, only)
-        except PointExpired as error:
-            advice = "take a snapshot before"
-            if seq == engine.seq:  # which `recover` would copy
-                advice += ", or recover it"
-            raise PointExpired(
-                f"with images='after' no view can follow state {seq} once it is overwritten, but "
-                f"from a snapshot at or before it that the journal leads on from; {advice}"
-            ) from error
-        assert way.base.image is not None
-        image = Image.patched(way.base.image, way.extents, seq, False)
-        assert way.base.seq is not None
-        image.expires_after(way.base.seq)
-        return image
+    def rewind(self, to: Point) -> Rewind:
+        """Put production itself back to an earlier state, and drop the entries after it.
 
-    def _only(self, volumes: Iterable[str] | None, point: Point) -> frozenset[int] | None:
-        """Return the indices of the volumes that are asked for, None for all."""
-        if volumes is None:
-            named = self._named(point)
-            if isinstance(named, Snapshot):
-                return named._covers
-            volumes = None if named is None else named.volumes
-        if volumes is None:
-            return None
-        return frozenset(chosen(self._catalog.volumes, volumes, self._engine))
+        Costs the distinct bytes written since. History after the point is given up; the seq goes
+        on rising: one REWIND entry stands for state `to`.
 
-    def _named(self, point: Point) -> Mark | Snapshot | None:
-        """Return the mark or snapshot that a point is, or is the name of."""
-        self._check_own(point)
-        if isinstance(point, str):
-            return self._catalog.snapshots.get(point) or self._catalog.find_mark(point)
-        return point if isinstance(point, Mark | Snapshot) else None
+        Raises
+        ------
+        PinnedPoint
+            An open view or recovery needs an entry that would be dropped, or a later state is
+            pinned.
+        UnknownPoint, PointExpired, CorruptionError, EditOpen, StoreClosed
+        JournalFull
+            On disk, what is pinned leaves no room for the REWIND entry.
+        InvalidArgument
+            ``images="after"``.
+        """
+        with self._engine.changing() as engine:
+            engine.check_open()
+            self._rewinder.check_before_images("rewind")
+            try:
+                return self._rewinder.rewind(self._resolver.resolve(to))
+            except PointExpired as error:
+                only = self._resolver.volumes(None, to)
+                snapshot = self._resolver.snapshot_of(to, only)
+                if snapshot is None:
+                    raise
+                raise PointExpired(
+                    f"state {snapshot.seq} is only in the snapshot {snapshot.name!r} now, and a "
+                    "rewind needs the entries since; recover it and restore that"
+                ) from error
+
+    def savepoint(self, name: str | None = None) -> Savepoint:
+        """Return a block that an exception rewinds to its start. Savepoints nest.
+
+        ``with store.savepoint() as start`` gives a bookmark of the start; a `name` is a mark's
+        while the block runs. What other threads write meanwhile is rewound too. Close views and
+        recoveries that were made in the block before it ends: leaving it by an exception raises
+        what `rewind` does, PinnedPoint while one is open, and then changes nothing.
+        """
+        self._engine.check_not_closed()
+        self._rewinder.check_before_images("savepoint")
+        return Savepoint(self._rewinder, name)
+
+    # What has happened.
+
+    def diff(
+        self, a: Point, b: Point, volume: str | Volume | None = None, *, exact: bool = False
+    ) -> NDArray[np.void]:
+        """Say where two states differ. Their order does not matter.
+
+        By default that is told from the headers of the entries between them, and nothing is read:
+        the extents that these entries wrote. Outside of them the states are equal; inside, bytes
+        may be, since a write may write what was there already. Zeroes over zeroes do not count
+        where the journal says so.
+
+        With `exact` both states are read there and compared: an extent begins and ends with a byte
+        that differs, and between two such bytes runs of less than 64 equal ones are part of it.
+
+        A state that only a snapshot holds, and one that damaged headers lead to, is read and
+        compared in any case, wherever it may differ: the answer is exact then.
+
+        Parameters
+        ----------
+        a, b : point
+            As for `recover`. Without `exact`, their entries are enough: they need not be in the
+            window of a store with ``images="after"``.
+        volume : str or Volume, optional
+            Only this one; all of them by default, also where a point is a snapshot of some. Once
+            that is all that holds its state, name one that it covers.
+
+        Returns
+        -------
+        ndarray
+            Structured: volume (uint16, its index in ``store.volumes``), offset and length (uint64,
+            bytes), sorted by volume and offset; extents neither touch nor overlap.
+
+        Raises
+        ------
+        PointExpired, UnknownPoint, UnknownVolume, CorruptionError, InvalidArgument, InvalidType,
+        EditOpen, StoreClosed, MemoryError
+        """
+        exact = as_flag(exact, "exact")
+        with self._engine as engine:
+            engine.check_open()
+            index = None if volume is None else self._catalog.volume_index(volume)
+            only = None if index is None else frozenset({index})
+            state = self._resolver.state
+            return steadily(
+                engine,
+                lambda: history.diff(engine, (state(a, only), state(b, only)), index, exact),
+            )
+
+    def history(
+        self, offset: int, length: int, volume: str | Volume | None = None
+    ) -> NDArray[np.void]:
+        """Say who wrote in a range of a volume: the retained entries that did, oldest first.
+
+        They are rows of ``store.journal.entries``: writes, discards and zeroes whose range overlaps
+        it. What was there before entry `seq` is ``store.journal.before(seq)``. What a rewind
+        dropped is in no state and not in here. Nobody has written in an empty range.
+
+        Parameters
+        ----------
+        offset, length : int
+            Bytes.
+        volume : str or Volume, optional
+            Where there are several.
+
+        Raises
+        ------
+        OutOfBounds, UnknownVolume, InvalidType, StoreClosed
+        CorruptionError
+            A header is damaged: it could be of an entry that wrote there.
+        """
+        with self._engine as engine:
+            engine.check_not_closed()
+            index = self._catalog.volume_index(volume)
+            return steadily(engine, lambda: history.history(engine, offset, length, index))
+
+    def stats(
+        self,
+        since: Point | None = None,
+        until: Point | None = None,
+        volume: str | Volume | None = None,
+    ) -> Stats:
+        """Count what was written after state `since`, up to and including state `until`.
+
+        By default, all that the journal holds. A phase is what lies between two points: mark its
+        start and its end. What a rewind dropped counts nowhere.
+
+        Parameters
+        ----------
+        since, until : point, optional
+        volume : str or Volume, optional
+            Only what was written to this one; all of them by default.
+
+        Returns
+        -------
+        Stats
+
+        Raises
+        ------
+        InvalidArgument
+            `since` is the later one.
+        CorruptionError
+            A header among them is damaged.
+        PointExpired, UnknownPoint, UnknownVolume, InvalidType, StoreClosed
+        """
+        with self._engine as engine:
+            engine.check_not_closed()
+            index = None if volume is None else self._catalog.volume_index(volume)
+
+            def count() -> Stats:
+                first = engine.base_seq if since is None else self._resolver.resolve(since)
+                last = engine.seq if until is None else self._resolver.resolve(until)
+                return history.stats(engine, first, last, index)
+
+            return steadily(engine, count)
 
     # Checking.
 
@@ -460,17 +632,17 @@ class Store(TakesSnapshots, KeepsStates, TellsHistory, TellsOptions, Rewinds, Cl
     def _digest(self, at: Point | None) -> str:
         engine = self._engine
         if at is None:
-            return digest(engine, Image.production(engine))
+            return verify.digest(engine, Image.production(engine))
         # With after-images alone, not every state that can be rebuilt can be viewed.
-        named = self._named(at)
+        named = self._resolver.named(at)
         names = named.volumes if isinstance(named, Snapshot) else self
         shown: View | Recovery
         if engine.images & BEFORE:
             shown = self._view(at, names)
         else:
-            shown = self._recover(at, volumes=names)
+            shown = recover(self._session, at, volumes=names)
         try:
-            return digest(engine, shown._image, shown.volumes.values())
+            return verify.digest(engine, shown._image, shown.volumes.values())
         finally:
             shown._close()
 
@@ -500,28 +672,7 @@ class Store(TakesSnapshots, KeepsStates, TellsHistory, TellsOptions, Rewinds, Cl
         check_callable(progress, "progress")
         with self._engine as engine:
             engine.check_open()
-            problems = self.problems
-            snapshots = [*self._catalog.snapshots.values()]
-
-            def tell(done: int) -> None:
-                if progress is not None:
-                    progress(done, engine.entry_count + len(snapshots))
-
-            problems += entries_problems(engine, tell)
-            for k, snapshot in enumerate(snapshots):
-                look = partial(self._problems_of, snapshot)
-                problems += steadily(engine, look)
-                tell(engine.entry_count + k + 1)
-            problems += steadily(engine, partial(compare_newest, engine, self._volumes))
-            read, unread = read_production(engine, self._volumes)
-            problems += unread
-            tell(engine.entry_count + len(snapshots))
-            return Report(not problems, problems, engine.entry_count, len(snapshots), read)
-
-    def _problems_of(self, snapshot: Snapshot) -> list[str]:
-        if self._catalog.snapshots.get(snapshot.name) is not snapshot:
-            return []  # deleted meanwhile
-        return snapshot_problems(self._engine, snapshot, self._volumes)
+            return verify.verify(self._catalog, self._volumes, self.problems, progress)
 
     @property
     def problems(self) -> list[str]:
@@ -530,7 +681,7 @@ class Store(TakesSnapshots, KeepsStates, TellsHistory, TellsOptions, Rewinds, Cl
         That is what opening a store on disk has found, what has stopped the copying of a snapshot
         or spoiled a part of it, and a failed write or sync, after which nothing is written.
         """
-        found = [] if self._keeper is None else self._keeper.all_problems()
+        found = self._session.problems()
         problems = (snapshot.problem for snapshot in self._catalog.snapshots.values())
         return found + [problem for problem in problems if problem is not None]
 
@@ -548,218 +699,31 @@ class Store(TakesSnapshots, KeepsStates, TellsHistory, TellsOptions, Rewinds, Cl
         with self._engine as engine:
             if engine.closed:
                 return
-            if self._keeper is None or not self._keeper.opened.forked:
-                engine.check_open()
-            if self._keeper is None:
-                self._shut()
-            else:
-                with engine.changing():
-                    self._shut()
-
-    def _shut(self) -> None:
-        recoveries = list(self._catalog.recoveries().values())
-        give_up = partial(self._give_up, recoveries)
-        try:
-            self._catalog.copier.stop()
-            if self._keeper is not None and self._keeper.writable:
-                self._keeper.close(recoveries)
-        finally:
-            to_the_end(give_up)
+            self._session.check_closing()
+            with self._session.changing():
+                recoveries = list(self._catalog.recoveries().values())
+                try:
+                    self._session.copier.stop()
+                    self._session.save(recoveries)
+                finally:
+                    to_the_end(partial(self._give_up, recoveries))
 
     def _give_up(self, recoveries: list[Recovery]) -> None:
         """Be closed, whatever of it is durable."""
-        self._catalog.keeper = None
+        self._session.end()
         for recovery in recoveries:
             recovery._close()
         self._catalog.snapshots = {}  # whoever walks it goes on
         self._engine.close()
-        if self._keeper is not None:
-            self._keeper.let_go()
+        self._session.let_go()
 
     def __del__(self) -> None:
-        keeper = getattr(self, "_keeper", None)
-        if keeper is not None and not self._engine.closed and keeper.writable:
+        session = getattr(self, "_session", None)
+        if session is not None and session.unsaved:
             warnings.warn(
                 f"{self!r} was dropped without being closed; it is flushed, as far as it can be",
                 ResourceWarning,
                 source=self,
                 stacklevel=1,
             )
-            self._catalog.copier.flush()
-
-    def _finish_restore(self) -> None:
-        """Take an interrupted restore back, or go on with it. Called by the opening."""
-        keeper = self._keeper
-        assert keeper is not None
-        keeper.finish_restore(self._engine.rewind, self._restore_again)
-        self._catalog.snapshots_changed()
-
-    def _restore_again(self, number: int, indices: list[int] | None) -> None:
-        recovery = self._catalog.recoveries().get(number)
-        if recovery is not None:
-            names = recovery.volumes
-            wanted = [name for name in names if indices is None or names[name] in indices]
-            recovery.restore(volumes=wanted)
-
-    # Resolving points. Callers hold the lock.
-
-    def _oldest(self) -> int:
-        return oldest_state(self._catalog, self._engine, self._engine.base_seq, self._engine.seq)
-
-    def _resolve(self, point: Point) -> int:
-        """Return the seq that the point's state is kept under. Raises as `recover`."""
-        if type(point) is int and 0 <= point <= self._engine.seq:  # the usual case, in short
-            return self._engine.resolve(point)
-        self._check_own(point)
-        parsed = parse_point(point)
-        if isinstance(parsed, TimePoint):
-            return self._engine.seq_at(parsed.time_ns)
-        if isinstance(parsed, NamePoint):
-            return self._engine.resolve(self._catalog.find_name(parsed.name).seq)
-        return self._engine.resolve(parsed.seq)
-
-    def _check_own(self, point: object) -> None:
-        """Raise UnknownPoint for what was deleted, or is of another store."""
-        foreign = isinstance(point, Snapshot) and point._image.engine is not self._engine
-        if isinstance(point, Pin):
-            foreign = not point._is_of(self._engine)
-        elif isinstance(point, Mark) and point.name is None:
-            foreign = not self._knows_bookmark(point)
-        elif isinstance(point, Mark) and point.name is not None:
-            own = self._catalog.find_mark(point.name)
-            if own is None:  # of a state that is there it would be known
-                foreign = _is_in_window(self._engine, self._catalog, point.seq)
-            else:
-                foreign = own.time_ns != point.time_ns
-        if foreign:
-            what = type(point).__name__.lower()
-            name = getattr(point, "name", None)
-            raise UnknownPoint(
-                f"the {what} {name!r} is of another store, or was dropped; use its seq"
-            )
-
-    def _knows_bookmark(self, mark: Mark) -> bool:
-        """Whether it can be of this store; where its write was lost, its seq may be another's."""
-        engine = self._engine
-        if mark._store is not None and mark._store != engine.identity:
-            return False
-        # A REWIND's entry that a later one replaced goes by that one's time.
-        if present_seq(engine, mark.seq) != mark.seq:
-            return True  # resolving it says what has become of the state
-        return engine.state_time(mark.seq) <= mark.time_ns
-
-    def _snapshot_of(self, point: Point, only: frozenset[int] | None = None) -> Snapshot | None:
-        """Return a snapshot that holds what is asked of the state that `point` names, if any."""
-        found: Snapshot | None = None
-        parsed = None
-        if isinstance(point, Snapshot) and point.name in self._catalog.snapshots:
-            found = self._catalog.snapshots[point.name]
-        else:
-            parsed = parse_point(point)
-        if isinstance(parsed, NamePoint):
-            found = self._catalog.snapshots.get(parsed.name)
-        if found is not None and covers(found, only):
-            return found
-        seq = parsed.seq if isinstance(parsed, SeqPoint) else None if found is None else found.seq
-        for snapshot in self._catalog.snapshots.values():
-            if snapshot.seq == seq and covers(snapshot, only):
-                return snapshot
-        return None
-
-    def _choose(
-        self, to: Point, base: str | Snapshot | None, only: frozenset[int] | None
-    ) -> tuple[Way, int]:
-        """Return the way to `to`, and the seq of its state."""
-        engine = self._engine
-        self._check_own(to)
-        bases = self._bases(base, only)
-        target = self._snapshot_of(to, only)
-        if target is not None and present_seq(engine, target.seq) is None:
-            # The journal no longer knows this state, but the snapshot is a point of its own.
-            if base is not None:
-                asked = self._catalog.snapshots.get(bases[0].name)
-                if asked is None or asked.seq != target.seq:
-                    raise PointExpired(
-                        f"state {target.seq} is only in the snapshot {target.name!r} now, "
-                        f"and cannot be reached from {bases[0].name!r}"
-                    )
-                target = asked
-            own = Base(target.name, target.seq, target._image, target._covers)
-            return Way("backward", own, ExtentMap(engine)), target.seq
-        parts = self._catalog.snapshots if base is None else {}
-        advice = None if base is None else "leave base out, or use a later snapshot"
-        with telling_of_parts(parts, to, only):
-            seq = self._resolve(to)
-            return choose(engine, bases, seq, only, advice=advice), seq
-
-    def _state(self, point: Point, only: frozenset[int] | None) -> State:
-        """Return what `diff` has to know of a point, and of which volumes."""
-        self._check_own(point)
-        snapshot = self._snapshot_of(point, only)
-        if snapshot is not None and present_seq(self._engine, snapshot.seq) is None:
-            return State(None, lambda: snapshot._image)
-
-        def image() -> Image:
-            way, seq = self._choose(point, None, only)
-            base = way.base.image or Image.production(self._engine)
-            return Image.patched(base, way.extents, seq, False)
-
-        with telling_of_parts(self._catalog.snapshots, point, only):
-            return State(self._resolve(point), image)
-
-    def _later(self, ask: Callable[..., int], *asked: Any) -> int:
-        with self._engine as engine:
-            engine.check_open()
-
-            def look() -> int:
-                return ask(self._catalog, *self._choose(*asked), asked[-1])
-
-            return steadily(engine, look)
-
-    def _bases(self, base: str | Snapshot | None, only: frozenset[int] | None) -> list[Base]:
-        """Return what an image may start from: all there is, or just the snapshot asked for."""
-        engine = self._engine
-        if base is not None:
-            if not isinstance(base, str | Snapshot):
-                raise InvalidType(
-                    f"a base is a Snapshot or the name of one, not {type(base).__name__}"
-                )
-            self._check_own(base)
-            if base == PRODUCTION and base not in self._catalog.snapshots:
-                return [Base(PRODUCTION, engine.seq, None)]
-            found = base if isinstance(base, Snapshot) else self._catalog.find_base(base)
-            if not covers(found, only):
-                raise InvalidArgument(
-                    f"the snapshot {found.name!r} covers only the volumes "
-                    f"{', '.join(map(repr, found.volumes))}; name no other ones, or use another "
-                    "base, such as 'production'"
-                )
-            return [Base(found.name, present_seq(engine, found.seq), found._image, found._covers)]
-        return [*self._snapshot_bases(only), Base(PRODUCTION, engine.seq, None)]
-
-    def _snapshot_bases(self, only: frozenset[int] | None) -> list[Base]:
-        return [
-            Base(snapshot.name, present_seq(self._engine, snapshot.seq), snapshot._image,
-                 snapshot._covers)
-            for snapshot in self._catalog.snapshots.values()
-            if covers(snapshot, only)
-        ]  # fmt: skip
-
-
-def _checker(pins: ref[Pins]) -> Callable[[str], None]:
-    def check(name: str) -> None:
-        found = pins()
-        if found is not None:
-            found.check_delete(name)
-
-    return check
-
-
-def _is_in_window(engine: Engine, catalog: Catalog, seq: int) -> bool:
-    oldest = oldest_state(catalog, engine, engine.base_seq, engine.seq)
-    try:
-        return seq >= oldest and engine.resolve(seq) >= 0
-    except (PointExpired, UnknownPoint):
-        return False
-    except CorruptionError:  # whoever asks for the state will be told
-        return True
+            session.copier.flush()

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 import xxhash
 
 from jrnl._core import ExtentMap, Image
+from jrnl.compare import BLOCK_BYTES
 from jrnl.errors import JrnlError
 from jrnl.plan import AFTER, BEFORE
-from jrnl.recovery import BLOCK_BYTES, present_seq
-from jrnl.snapshot import problems_of
+from jrnl.snapshot import Report, problems_of
+from jrnl.steady import steadily
+from jrnl.window import present_seq
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from jrnl._core import Engine
+    from jrnl.catalog import Catalog
     from jrnl.snapshot import Snapshot
     from jrnl.volume import Volume
 
@@ -45,6 +49,35 @@ def digest(engine: Engine, image: Image, only: Iterable[int] | None = None) -> s
     return state.hexdigest()
 
 
+def verify(
+    catalog: Catalog,
+    volumes: Volumes,
+    problems: list[str],
+    progress: Callable[[int, int], object] | None,
+) -> Report:
+    """Read everything, and check it; see `Store.verify`. The caller holds the lock."""
+    engine, snapshots = catalog.engine, [*catalog.snapshots.values()]
+
+    def tell(done: int) -> None:
+        if progress is not None:
+            progress(done, engine.entry_count + len(snapshots))
+
+    def problems_now(snapshot: Snapshot) -> list[str]:
+        if catalog.snapshots.get(snapshot.name) is not snapshot:
+            return []  # deleted meanwhile
+        return problems_of(snapshot) + compare_ways(engine, snapshot, volumes)
+
+    problems += entries_problems(engine, tell)
+    for k, snapshot in enumerate(snapshots):
+        problems += steadily(engine, partial(problems_now, snapshot))
+        tell(engine.entry_count + k + 1)
+    problems += steadily(engine, partial(compare_newest, engine, volumes))
+    read, unread = read_production(engine, volumes)
+    problems += unread
+    tell(engine.entry_count + len(snapshots))
+    return Report(not problems, problems, engine.entry_count, len(snapshots), read)
+
+
 def entries_problems(engine: Engine, progress: Callable[[int], object]) -> list[str]:
     """Hold every retained entry and its images against their checksums."""
     problems = []
@@ -57,12 +90,6 @@ def entries_problems(engine: Engine, progress: Callable[[int], object]) -> list[
         if k % 1024 == 0:
             progress(k)
     return problems
-
-
-def snapshot_problems(engine: Engine, snapshot: Snapshot, volumes: Volumes) -> list[str]:
-    """Hold a snapshot's blocks against their checksums, and its state against the journal."""
-    problems = problems_of(snapshot)
-    return problems + compare_ways(engine, snapshot, volumes)
 
 
 def read_production(engine: Engine, volumes: Volumes) -> tuple[int, list[str]]:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from jrnl._core import Edit, VolumeIO, to_the_end
+from jrnl._core import Edit, VolumeIO
 from jrnl.closeable import NotCopied
 from jrnl.errors import InvalidArgument
 from jrnl.points import Mark
@@ -17,8 +16,6 @@ from jrnl.volume_file import VolumeFile
 if TYPE_CHECKING:
     from jrnl._core import Engine
     from jrnl.catalog import Catalog
-
-_KIND_MARK = 4
 
 
 class Volume(VolumeIO, NotCopied):
@@ -101,18 +98,7 @@ class Volume(VolumeIO, NotCopied):
         engine.commit(seq)
         return seq
 
-    def _mark(self, name: str, *volumes: str) -> Mark:
+    def _mark(self, name: str) -> Mark:
         with self._engine as engine:
             engine.check_open()
-            self._catalog.check_free(name)
-            made: list[tuple[int, int]] = []
-            return to_the_end(partial(self._enter_mark, made, name, *volumes))
-
-    def _enter_mark(self, made: list[tuple[int, int]], name: str, *volumes: str) -> Mark:
-        """Make a mark's entry, unless it is there already; and have the catalogue know it."""
-        if not made:
-            with self._catalog.awaiting(name):
-                self._engine.note(_KIND_MARK, "\0".join((name, *volumes)).encode(), made)
-        mark = Mark._of(name, *made[0], *volumes)
-        self._catalog.add_mark(mark)
-        return mark
+            return self._catalog.make_mark(name)

@@ -199,7 +199,7 @@ def test_a_savepoint_that_is_struck_at_any_place_is_rewound_and_gone(images, ste
         assert strike.struck
         assert store.volume.read(0, 7) == bytes(7)
         assert not store.marks
-        assert not store._savepoints
+        assert not store._rewinder.starts
     store.mark("try")
 
 
@@ -212,7 +212,7 @@ def test_a_batch_longer_than_the_ring_is_whole_whatever_breaks_a_fold_off(images
         store = jrnl.create(size="64KiB", journal="16KiB", images=images, overflow="fold")
         if not store.snapshots:  # with after-images alone there is one from the start
             store.snapshot("base").wait()
-        hook, calls = store._catalog.folding, []
+        hook, calls = store._catalog._watcher.__self__, []
 
         def broken(seq, hook=hook, calls=calls, at=at):
             calls.append(seq)
@@ -244,7 +244,7 @@ def test_nothing_comes_between_the_entries_of_a_batch_longer_than_the_ring(where
         )
         if not store.snapshots:
             store.snapshot("base").wait()
-        hook, calls, told = store._catalog.folding, [], []
+        hook, calls, told = store._catalog._watcher.__self__, [], []
 
         def disturbed(seq, hook=hook, calls=calls, told=told, store=store, at=at):
             for _ in range(2):

@@ -263,7 +263,7 @@ def live_on_disk(root: Path, log: Path, seed: int, deaf: bool) -> None:
         else:
             act(store, name, what)
         assert store.seq == life.seqs[number], (number, name, store.seq, life.seqs[number])
-        promise(number, store._keeper.log.durable_seq)
+        promise(number, store._session.log.durable_seq)
     store.close()
     promise(len(life.steps), life.seqs[-1])
     place.close()

@@ -406,7 +406,7 @@ def rewind_in_a_full_log() -> None:
         store.flush()
     seq = store.snapshot("mine").seq
     states[seq] = store.volume.read(0, 65536)
-    log = store._keeper.opened
+    log = store._session.log
     while log.position[1] - log.tail < log.area or store.window.oldest < seq:
         store.volume.write(0, os.urandom(1024))
         store.flush()
@@ -427,8 +427,8 @@ def holes_in_production() -> None:
     states = {store.seq: store.volume.read(0, 1 << 22)}
     store.snapshot("mine")
     store.volume.discard(0, 1 << 22)
-    store._keeper.opened.write_back()
-    store._keeper.opened.record()  # an opening has nothing to redo
+    store._session.log.write_back()
+    store._session.log.record()  # an opening has nothing to redo
     held(disk.survivor(), "mine", states)
     store.recover("mine").restore()
     store.volume.discard(0, 1 << 22)
@@ -790,7 +790,7 @@ def forged_index() -> None:
 def full_superblock() -> None:
     """Names have taken all the room that they may have, and one more mark is to be pinned."""
     host = host_after("write_inside")
-    host.store._keeper.superblock.turn.used = superblock.ROOM_BYTES
+    host.store._session.superblock.turn.used = superblock.ROOM_BYTES
     with suppress(CatalogFull):
         host.store.mark("one-more", pinned=True)
         raise Failure("pinned marks took more than a superblock's room for names")

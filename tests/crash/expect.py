@@ -317,7 +317,7 @@ class Check:
             if content != self.model.states[snapshot.seq]:
                 raise Failure(f"snapshot {name} is not state {snapshot.seq}")
             self._routes(name, snapshot.seq)
-            if not (snapshot.complete or self.store._keeper.opened.read_only):
+            if not (snapshot.complete or self.store._session.log.read_only):
                 self._copied(snapshot)
 
     def _copied(self, snapshot: jrnl.Snapshot) -> None:

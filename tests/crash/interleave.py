@@ -122,7 +122,7 @@ class Meeting(Bench):
                 act()
 
     def _copy(self, steps: int) -> None:
-        copier = self.host.store._catalog.copier
+        copier = self.host.store._session.copier
         for _ in range(steps):
             if not copier.gate.acquire(blocking=False):
                 return  # the host makes the copy itself

@@ -11,14 +11,17 @@ import re
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import replace
 from unittest import mock
 
-from jrnl import _core, taking
+from jrnl import _core
 from jrnl._core import FORMAT, Engine, Image
 from jrnl.disk import create as creation
 from jrnl.disk import log_files, recovery_files, scan, session, snapshot_files, superblock
 from jrnl.disk import open as opening
 from jrnl.disk.file_copy import FileCopy
+from jrnl.disk.load import Loader
+from jrnl.disk.record import Document, Record, SnapshotRow
 from jrnl.points import Mark
 from tests.crash.disk import IGNORED, Op, SimDisk, SimFile, SimPlace
 from tests.crash.oracle import OTHER_IMAGES
@@ -148,7 +151,7 @@ def core(*rules: str) -> Iterator[None]:
 
 # In Python.
 
-Log = opening.Log
+Log = session.Log
 
 
 def replaced(owner: object, name: str, new: object) -> Removed:
@@ -157,7 +160,7 @@ def replaced(owner: object, name: str, new: object) -> Removed:
 
 def log_with(**methods: object) -> Removed:
     """Let the log be one with some methods replaced."""
-    return replaced(opening, "Log", type("Altered", (Log,), methods))
+    return replaced(session, "Log", type("Altered", (Log,), methods))
 
 
 def nothing(*_: object, **__: object) -> None:
@@ -205,7 +208,7 @@ def super_version() -> Removed:
 
 
 def put_both_then_sync(
-    self: superblock.Superblock, document: superblock.Document, generation: int = 0
+    self: superblock.Superblock, document: Document, generation: int = 0
 ) -> None:
     """Superblock.write, with the syncs after both writes."""
     self.generation = generation or self.generation + 1
@@ -215,17 +218,13 @@ def put_both_then_sync(
         device.sync()
 
 
-def put_one_in_turn(
-    self: superblock.Superblock, document: superblock.Document, generation: int = 0
-) -> None:
+def put_one_in_turn(self: superblock.Superblock, document: Document, generation: int = 0) -> None:
     self.generation = generation or self.generation + 1
     self.newest = 1 - self.newest
     self._put(self.newest, document)
 
 
-def put_newest_first(
-    self: superblock.Superblock, document: superblock.Document, generation: int = 0
-) -> None:
+def put_newest_first(self: superblock.Superblock, document: Document, generation: int = 0) -> None:
     self.generation = generation or self.generation + 1
     order = (self.newest, 1 - self.newest)
     for copy in order:
@@ -236,7 +235,7 @@ def put_newest_first(
 def heal_without_sync() -> Removed:
     """Neither opening nor healing syncs what a killed process has left of the superblocks."""
 
-    def heal(self: superblock.Superblock, document: superblock.Document) -> None:
+    def heal(self: superblock.Superblock, document: Document) -> None:
         self._put(1 - self.newest, document)
 
     return opening_without_syncs("super", replaced(superblock.Superblock, "heal", heal))
@@ -344,8 +343,8 @@ def late_acknowledgement() -> Removed:
 def no_watermark() -> Removed:
     init = scan.Scan.__init__
 
-    def without(self: scan.Scan, store: object, log: Log, document: dict) -> None:
-        init(self, store, log, {**document, "durable_number": 0})
+    def without(self: scan.Scan, session: object, record: Record) -> None:
+        init(self, session, replace(record, durable_number=0))
 
     return replaced(scan.Scan, "__init__", without)
 
@@ -353,25 +352,25 @@ def no_watermark() -> Removed:
 def fold_without_intent() -> Removed:
     """The snapshot's files are named as they were, and nothing says that they change."""
 
-    def begins(self: session.DiskSession, fact: dict[str, int], image: Image, seq: int) -> None:
-        fact["id"], fact["fold"] = image.tag, seq
+    def begins(self: session.DiskSession, row: SnapshotRow, image: Image, seq: int) -> None:
+        row.id, row.fold = image.tag, seq
 
     return replaced(session.DiskSession, "fold_begins", begins)
 
 
 def restore_without_intent() -> Removed:
     def without(self: session.DiskSession, recovery: object, _volumes: list[int]) -> None:
-        self.opened.commit()
+        self.log.commit()
         self.keep_recovery(recovery)
-        self.opened.record()
+        self.log.record()
 
     return replaced(session.DiskSession, "restore_begins", without)
 
 
 def restore_ends_early() -> Removed:
     def ends(self: session.DiskSession) -> None:
-        self.restore = None
-        self.opened.record()
+        self.state.restore = None
+        self.log.record()
 
     return replaced(session.DiskSession, "restore_ends", ends)
 
@@ -384,8 +383,8 @@ def patches_in_place() -> Removed:
 
 def restore_forgotten() -> Removed:
     def forget(self: session.DiskSession, *_: object) -> None:
-        self.restore = None
-        self.opened.record()
+        self.state.restore = None
+        self.log.record()
 
     return replaced(session.DiskSession, "finish_restore", forget)
 
@@ -393,21 +392,21 @@ def restore_forgotten() -> Removed:
 def snapshot_uncommitted() -> Removed:
     """A snapshot does not make durable what was written before it."""
 
-    def named(self: taking.TakesSnapshots, snapshot: object) -> None:
-        with self._engine:
-            self._keeper.name_snapshot(snapshot)()
-            self._catalog.snapshots[snapshot.name] = snapshot
+    def named(self: session.DiskSession, snapshot: object) -> None:
+        with self.engine:
+            self.name_snapshot(snapshot)()
+            self.catalog.snapshots[snapshot.name] = snapshot
 
-    return replaced(taking.TakesSnapshots, "_make_durable", named)
+    return replaced(session.DiskSession, "_make_durable", named)
 
 
 def pinned_first() -> Removed:
     """The superblocks name a pin before its mark's entry is durable."""
 
     def pin(self: session.DiskSession, mark: Mark) -> None:
-        self.pins.append([mark.name, mark.seq, mark.time_ns])
-        self.opened.record()
-        self.opened.commit()
+        self.state.pins.append([mark.name, mark.seq, mark.time_ns])
+        self.log.record()
+        self.log.commit()
 
     return replaced(session.DiskSession, "pin_mark", pin)
 
@@ -464,9 +463,9 @@ def deleted_first() -> Removed:
     """A snapshot's files go before the superblocks forget it."""
 
     def deleted(self: session.DiskSession, image: object) -> None:
-        self.snapshots = [fact for fact in self.snapshots if fact["id"] != image.tag]
+        self.state.snapshots = [row for row in self.state.snapshots if row.id != image.tag]
         self._sweep({int(image.tag)})
-        self.opened.record()
+        self.log.record()
 
     return replaced(session.DiskSession, "snapshot_deleted", deleted)
 
@@ -510,15 +509,15 @@ def present_extent() -> Removed:
 
 def rewound_first() -> Removed:
     """Opening enters a REWIND before it knows the snapshots."""
-    go_on, load = opening._go_on, session.DiskSession.load_snapshots
+    go_on, load = opening._go_on, Loader.load_snapshots
 
-    def first(self: object, log: Log, document: dict, catalog: object) -> None:
-        def nothing_yet(self: session.DiskSession, catalog: object, undo: int | None) -> None:
+    def first(session: object, loader: Loader, record: Record) -> None:
+        def nothing_yet(self: Loader, undo: int | None) -> None:
             pass
 
-        with replaced(session.DiskSession, "load_snapshots", nothing_yet):
-            go_on(self, log, document, catalog)
-        load(self, catalog, None)
+        with replaced(Loader, "load_snapshots", nothing_yet):
+            go_on(session, loader, record)
+        load(loader, None)
 
     return replaced(opening, "_go_on", first)
 

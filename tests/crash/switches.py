@@ -25,6 +25,8 @@ from functools import cache
 from jrnl import snapshot_copier
 from jrnl.disk import folder, scan, session, superblock
 from jrnl.disk import open as opening
+from jrnl.disk.load import Loader
+from jrnl.disk.record import Record
 from tests.crash import bench, damage, directed, meetings
 from tests.crash import removed as off
 from tests.crash.bench import Bench, Plan, Result, Stop
@@ -436,7 +438,7 @@ PYTHON = {
         REWINDS, r"the log is damaged|entry \d+ does not match"),
     "epoch_first": Switch(
         "R7", "every group is taken to be of the oldest epoch",
-        lambda: replaced(KEEPER, "epoch_at", lambda self, number: self.epochs[0][0]),
+        lambda: replaced(Record, "epoch_at", lambda self, number: self.epochs[0][0]),
         Script("write_sectors flush reopen write_sectors flush"), "acknowledged 4, found 2"),
     "drops": Switch(
         "R15", "the superblocks' record of what rewinds dropped is not looked at",
@@ -484,7 +486,7 @@ PYTHON = {
         FOLDS, r"snapshot n-1 is not state|the snapshot does not match its checksum"),
     "fold_resumed": Switch(
         "R10", "opening leaves an interrupted fold as it is",
-        lambda: replaced(KEEPER, "_finish_fold", lambda self, fact, image: image),
+        lambda: replaced(Loader, "_finish_fold", lambda self, row, image: image),
         FOLDS, r"snapshot n-1 is not state|the snapshot does not match its checksum"),
     "snapshot_commit": Switch(
         "R10", "a snapshot does not make durable what it is a copy of",
@@ -585,7 +587,7 @@ PYTHON = {
         Script("write_sectors pin flush"), r"pinned \[\], expected \['p-1'\]"),
     "pin_held": Switch(
         "R10", "opening does not take the pins up",
-        lambda: replaced(KEEPER, "hold_pins", nothing),
+        lambda: replaced(KEEPER, "_hold_pins", lambda _: {}),
         Script("write_sectors pin reopen fill*3", states=4), r"pinned \[\], expected \['p-1'\]"),
     "lock": Switch(
         "R12", "the folder is not locked",

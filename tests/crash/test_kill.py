@@ -169,7 +169,7 @@ def run(root: Path, acts: list[Act], at: int, acks: int) -> None:
         act(store)
         if store._engine.closed:
             break
-        durable = store._keeper.log.durable_seq
+        durable = store._session.log.durable_seq
         os.write(acks, ACK.pack(durable))
     if not store._engine.closed:
         store.close()

@@ -297,7 +297,7 @@ class Host:
 
     def copy(self, whole: bool) -> None:
         """Make a piece of a snapshot's copy, or all of it."""
-        copier = self.store._catalog.copier
+        copier = self.store._session.copier
 
         def act() -> int:
             while copier.step() and whole:

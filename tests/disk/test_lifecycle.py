@@ -17,7 +17,7 @@ import jrnl
 from jrnl import snapshot_copier
 from jrnl.disk.file_copy import FileCopy
 from jrnl.disk.folder import Folder
-from jrnl.taking import TakesSnapshots
+from jrnl.disk.session import DiskSession
 
 MIB = 1 << 20
 
@@ -143,7 +143,7 @@ def test_a_name_that_is_taken_is_never_given(tmp_path, monkeypatch):
 @pytest.mark.usefixtures("automatic")
 def test_a_copy_that_ends_before_its_snapshot_is_named_is_whole(tmp_path, monkeypatch):
     named, ended = threading.Event(), threading.Event()
-    make_durable, end = TakesSnapshots._make_durable, FileCopy._end
+    make_durable, end = DiskSession._make_durable, FileCopy._end
 
     def late(self, snapshot):
         ended.wait(30)
@@ -156,26 +156,25 @@ def test_a_copy_that_ends_before_its_snapshot_is_named_is_whole(tmp_path, monkey
             named.wait(30)
         end(self)
 
-    monkeypatch.setattr(TakesSnapshots, "_make_durable", late)
+    monkeypatch.setattr(DiskSession, "_make_durable", late)
     monkeypatch.setattr(FileCopy, "_end", between)
     store = jrnl.create(tmp_path / "s", size=MIB, journal="256KiB", overlay=65536)
     taking = threading.Event()
 
     def take():
-        store._catalog.copier.start()
+        store._session.copier.start()
         taking.set()
 
     for k in range(64):
         store.volume.write(k * 16384, bytes([k + 1]) * 8192)
     want = store.volume.read(0, MIB)
-    begin = TakesSnapshots._begin_snapshot
+    enter = DiskSession.enter_snapshot
 
-    def begins(self, *arguments):
-        snapshot = begin(self, *arguments)
+    def entering(self, snapshot):
         threading.Thread(target=take).start()
-        return snapshot
+        return enter(self, snapshot)
 
-    monkeypatch.setattr(TakesSnapshots, "_begin_snapshot", begins)
+    monkeypatch.setattr(DiskSession, "enter_snapshot", entering)
     snapshot = store.snapshot("b")
     assert snapshot.wait()
     assert ended.is_set()
@@ -211,7 +210,7 @@ def test_a_past_state_is_not_what_production_has_no_holes_for(tmp_path, overflow
     seq = store.snapshot("before").seq
     store.volume.discard(0, 8 * MIB)
     store.flush()
-    store._keeper.opened.write_back()
+    store._session.log.write_back()
     shutil.copytree(path, tmp_path / "killed")
     store.close()
     dig_holes(tmp_path / "killed" / "data.img")

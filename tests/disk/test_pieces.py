@@ -23,12 +23,12 @@ def store(request, tmp_path):
             made.volume.write(OFFSET, rng.integers(0, 256, LENGTH, np.uint8))
         made.flush()
         if request.param == "in the log's file":
-            made._keeper.opened.write_back()
+            made._session.log.write_back()
         yield made
 
 
 def summed(store: jrnl.Store) -> int:
-    return store._keeper.opened.summed_bytes
+    return store._session.log.summed_bytes
 
 
 def test_a_view_sums_an_image_once_and_then_the_blocks_that_it_reads(store):
@@ -53,7 +53,7 @@ def test_damage_that_arises_after_an_image_was_verified_is_seen(tmp_path):
         for k in range(3):
             store.volume.write(0, content ^ k)
         store.flush()
-        store._keeper.opened.write_back()
+        store._session.log.write_back()
         view, other = store.view(1), store.view(2)
         assert view.read(0, BLOCK) == content[:BLOCK].tobytes()
         assert other.read(0, BLOCK) == (content[:BLOCK] ^ 1).tobytes()

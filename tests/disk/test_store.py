@@ -520,8 +520,8 @@ def test_the_memory_beside_the_files_is_bounded(path):
         for k in range(3000):
             offset = int(rng.integers(0, (1 << 20) - 4096))
             store.volume.write(offset, bytes([k % 251]) * int(rng.integers(1, 4096)))
-            assert store._keeper.log.in_memory <= bound
-        assert store._keeper.log.counts[1] > 10
+            assert store._session.log.in_memory <= bound
+        assert store._session.log.counts[1] > 10
         assert store.verify().ok
 
 
@@ -571,7 +571,7 @@ def test_threads_that_flush_share_syncs_and_lose_nothing(path):
         for n in range(1, rounds + 1):
             store.volume.write(k * 4096, struct.pack("<Q", n) * 64)
             seq = store.flush()
-            assert store._keeper.log.durable_seq >= seq
+            assert store._session.log.durable_seq >= seq
             acked[k] = n
 
     workers = [threading.Thread(target=work, args=(k,)) for k in range(threads)]
@@ -580,7 +580,7 @@ def test_threads_that_flush_share_syncs_and_lose_nothing(path):
     killed = copy_of(path, "killed")
     for worker in workers:
         worker.join()
-    assert store._keeper.log.counts[0] < threads * rounds
+    assert store._session.log.counts[0] < threads * rounds
     assert all(acked[k] == rounds for k in range(threads))
     assert store.verify().ok
     store.close()
@@ -668,7 +668,7 @@ def test_guest_data_that_looks_like_the_log_is_never_taken_for_it(path):
         seq = store.flush()
         store.volume.write(9, b"not flushed")
         killed = copy_of(path, "killed")
-        _, start, _ = store._keeper.log.position
+        _, start, _ = store._session.log.position
     with open(killed / "log", "r+b") as file:  # behind the last group such data stand, too
         file.seek(4096 + start)
         file.write(groups)

@@ -90,7 +90,7 @@ def test_closing_and_opening_never_outgrow_what_was_accepted(tmp_path, monkeypat
     store.close()
     for _ in range(3):
         with jrnl.open(path, overlay=65536) as store:
-            assert store._keeper.superblock.used < ROOM + 600
+            assert store._session.superblock.used < ROOM + 600
             store.volume.write(0, b"b")
 
 

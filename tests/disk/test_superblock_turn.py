@@ -109,7 +109,7 @@ def test_what_a_handler_raises_is_no_answer_of_the_disk(store, error, times, mon
 
 
 def test_an_older_document_that_comes_late_is_not_written(store):
-    keeper, names = store._keeper, [letter * 200 for letter in "abcd"]
+    keeper, names = store._session, [letter * 200 for letter in "abcd"]
     with store._engine:
         late = keeper.record_apart()
         for name in names:
@@ -148,7 +148,7 @@ def test_a_copy_that_comes_as_the_thread_ends_is_made(monkeypatch):
     monkeypatch.setattr(snapshot_copier, "automatic", False)
     with jrnl.create(size=1 << 20, journal="1MiB") as store:
         store.volume.write(0, b"x" * 100000)
-        making = store._catalog.copier
+        making = store._session.copier
         looked = making._next
 
         def looking() -> Any:
@@ -171,7 +171,7 @@ import jrnl
 store = jrnl.create(size="1MiB", journal="256KiB")
 for k in range(100):
     store.volume.write(k * 4096, b"y" * 2000)
-making, begun, done = store._catalog.copier, threading.Event(), threading.Event()
+making, begun, done = store._session.copier, threading.Event(), threading.Event()
 
 class Late:
     def __del__(self):
@@ -262,7 +262,7 @@ def test_who_has_the_lock_makes_it(waiting):
 def test_who_makes_a_piece_does_not_wait_for_the_rest(waiting):
     """A finalizer that comes in there would wait for itself."""
     snapshot, _ = waiting
-    with snapshot._catalog().copier.gate, pytest.raises(jrnl.StoreBusy):
+    with snapshot._session().copier.gate, pytest.raises(jrnl.StoreBusy):
         snapshot.wait(LONG)
     assert snapshot.wait(LONG)
 

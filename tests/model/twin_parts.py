@@ -116,7 +116,7 @@ class Pins:
     def copy_bit(self, pieces: int = 1) -> None:
         """Make a few pieces of the copies that snapshots are to become."""
         for _ in range(pieces):
-            self.store._catalog.copier.step()
+            self.store._session.copier.step()
 
     def delete(self, name: str) -> None:
         if self.is_needed(name):

@@ -14,7 +14,7 @@ from jrnl import CorruptionError, JournalFull, Kind, StorePoisoned
 from jrnl.disk import open as opening
 from jrnl.disk import superblock as blocks
 from jrnl.disk.create import create_in
-from jrnl.disk.record import checked
+from jrnl.disk.record import Record, SnapshotRow, check
 from tests.crash.disk import SimDisk
 from tests.model.disk_twin import DiskTwin
 from tests.model.twin import Twin
@@ -296,10 +296,10 @@ def test_a_damaged_snapshot_is_not_written_over(make):
     store.volume.write(2 * BLOCK, block(2) * 2)
     snapshot = store.snapshot("s")
     snapshot.wait()
-    if store._keeper is None:
+    if store.options.path is None:
         snapshot._image._damage(0, 3 * BLOCK + 5, 1)
     else:
-        store._keeper.place.open("snapshot-1-0.img", True).pwrite(3 * BLOCK + 5, b"\0")
+        store._session.place.open("snapshot-1-0.img", True).pwrite(3 * BLOCK + 5, b"\0")
     seq = snapshot.seq
     with pytest.raises(CorruptionError, match="delete the snapshot"):
         for k in range(60):
@@ -371,13 +371,13 @@ def interrupted(tmp_path: Path, images: str) -> tuple[Path, list[bytes]]:
     if images == "after":
         store.snapshots["base"].delete()
     states = fill(store)
-    keeper = store._keeper
+    keeper = store._session
     fold_begins = keeper.fold_begins
 
-    def killed(fact: dict[str, int], image: object, seq: int) -> None:
-        fold_begins(fact, image, seq)
+    def killed(row: SnapshotRow, image: object, seq: int) -> None:
+        fold_begins(row, image, seq)
         shutil.copytree(path, dead)
-        device = (dead / f"snapshot-{fact['id']}-0.img").open("r+b")
+        device = (dead / f"snapshot-{row.id}-0.img").open("r+b")
         device.write(states[seq][: BLOCK // 2])
         device.close()
         raise InterruptedError(errno.EINTR, "killed")
@@ -454,10 +454,10 @@ def newest(path: Path) -> dict[str, object]:
 def test_a_document_with_a_fold_that_no_store_writes_is_refused(tmp_path, change):
     path, _ = interrupted(tmp_path, "both")
     document = newest(path)
-    assert checked(document) is document
+    assert Record.of(document).document() == document
     document["snapshots"][0].update(change)
     with pytest.raises(jrnl.FormatError, match="no store says"):
-        checked(document)
+        check(document)
 
 
 def test_a_failed_write_into_the_snapshot_poisons_and_reopening_folds_again():

@@ -34,7 +34,7 @@ def automatic():
 
 
 def stepper(store):
-    return store._catalog.copier
+    return store._session.copier
 
 
 def make_twin(on_disk: bool, overflow: str = "evict", journal: int = 1 << 18):
@@ -654,15 +654,15 @@ def test_two_threads_may_list_a_folder(tmp_path):
 def test_what_is_made_of_a_snapshot_before_it_is_named_is_no_stray(tmp_path, monkeypatch):
     store = jrnl.create(tmp_path / "s", size="1MiB")
     store.volume.write(0, b"old" * 5000)
-    name = store._keeper.name_snapshot
+    name = store._session.name_snapshot
 
     def late(snapshot: jrnl.Snapshot) -> object:
         while not snapshot.complete:  # by the thread that copies, or one that needs the room
             assert stepper(store).step()
-            store._keeper.remove_strays()  # by one that closes a recovery
+            store._session.remove_strays()  # by one that closes a recovery
         return name(snapshot)
 
-    monkeypatch.setattr(store._keeper, "name_snapshot", late)
+    monkeypatch.setattr(store._session, "name_snapshot", late)
     store.snapshot("s")
     store.volume.write(0, b"new")
     store.close()
@@ -676,19 +676,19 @@ def test_what_is_written_apart_is_what_was_captured(tmp_path):
     with jrnl.create(tmp_path / "s", size=9000, journal="64KiB") as store:
         store.volume.write(0, b"x")
         store.snapshot("s").wait()
-        keeper, said = store._keeper, []
+        keeper, said = store._session, []
         with store._engine:
             write = keeper.record_apart()
             wanted = json.dumps(keeper.document())
-            keeper.snapshots[0]["seq"] += 1000
-            keeper.epochs.append([1000, 1000])
+            keeper.state.snapshots[0].seq += 1000
+            keeper.state.epochs.append([1000, 1000])
         put = keeper.superblock.write
         keeper.superblock.write = lambda document, generation: said.append(document)
         write()
         keeper.superblock.write = put
         assert [json.dumps(document) for document in said] == [wanted]
-        keeper.snapshots[0]["seq"] -= 1000
-        keeper.epochs.pop()
+        keeper.state.snapshots[0].seq -= 1000
+        keeper.state.epochs.pop()
 
 
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
@@ -735,7 +735,7 @@ def test_a_snapshot_that_is_broken_off_leaves_its_files_to_who_makes_them(
     monkeypatch.setattr(Folder, "clone", clone)
     with jrnl.create(tmp_path / "s", size="1MiB") as store:
         store.volume.write(0, b"x" * 100_000)
-        making, keeper = store._catalog.copier, store._keeper
+        making, keeper = store._session.copier, store._session
 
         def name_snapshot(snapshot: jrnl.Snapshot) -> object:
             making.start()

@@ -116,7 +116,7 @@ def test_a_pinned_view_keeps_its_state(kind, tmp_path):
                 store["a"].write(k % 8 * 512, bytes([k % 251]) * 512)
         assert store.window.oldest <= 1
         assert view.read(0, 3, "a") == child.read(0, 3, "a") == b"one"
-        if store._keeper is None:
+        if store.options.path is None:
             with pytest.raises(jrnl.PinnedPoint):
                 store.rewind(0)
         view.close()

@@ -777,7 +777,7 @@ def test_i11_a_write_from_inside_a_recovery_comes_before_it_or_after_it(images):
 def test_i11_a_write_from_inside_a_fold_leaves_the_outer_one_its_room():
     store = jrnl.create(size=SIZE, journal="64KiB", images="both", overflow="fold")
     store.snapshot("base").wait()
-    states, hook = {}, store._catalog.folding
+    states, hook = {}, store._catalog._watcher.__self__
     ran = []
 
     class Disturbed:

@@ -718,7 +718,7 @@ def test_a_rewind_that_opening_finishes_loses_no_mark_of_the_oldest_state(folder
 
     def recording(self) -> None:
         record(self)
-        if self.opened.state()["undo"] is not None:
+        if self.log.state()["undo"] is not None:
             intents.append(shutil.copytree(folder / "s", folder / f"intent-{len(intents)}"))
 
     monkeypatch.setattr("jrnl.disk.session.DiskSession.record", recording)
@@ -729,8 +729,8 @@ def test_a_rewind_that_opening_finishes_loses_no_mark_of_the_oldest_state(folder
                 store.volume.write(k * 1000, bytes([k + 1]) * 500)
             marks[f"m{k}"] = store.mark(f"m{k}").seq
             store.volume.write(0, b"gone")
-            store._keeper.opened.write_back()
-            store._keeper.opened.record()  # says that the volume has it: the rewind needs an intent
+            store._session.log.write_back()
+            store._session.log.record()  # says that the volume has it: the rewind needs an intent
             store.rewind(store.seq - 1)
     monkeypatch.undo()
     moved = 0

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from jrnl._core import FORMAT
 from jrnl.disk.log_files import HEAD_BYTES, SLOT_BYTES, head_bytes, volume_file
 from jrnl.disk.open import open_locked
+from jrnl.disk.record import Record
 from jrnl.disk.superblock import NAMES, ROOM_BYTES, SUPER_BYTES, Superblock, packed
 from jrnl.errors import (
     InvalidArgument,
@@ -18,7 +19,6 @@ from jrnl.errors import (
     StoreLocked,
 )
 from jrnl.options import Wanted, overlay_size, parse
-from jrnl.retention import limits_document
 from jrnl.sources import fill
 from jrnl.store import Store
 
@@ -105,38 +105,20 @@ def _write_files(folder: Place, options: Wanted) -> None:
     key = secrets.randbits(63)
     area = options.journal - options.journal % _BLOCK
     slots = options.journal // 8 // SLOT_BYTES
-    fixed = {
-        "journal": options.journal,
-        "images": options.images,
-        "overflow": options.overflow,
-        "sync": "always" if options.always else "flush",
-        "volumes": [[name, size] for name, size in options.sizes.items()],
-        **limits_document(options.limits),
-    }
-    created = (options.clock or time.time_ns)()
-    document = {
-        **fixed,
-        "created_ns": created,
-        "tail": [1, 0, 0, 0, created],
-        "durable_number": 1,
-        "durable_seq": 0,
-        "synced_seq": 0,
-        "head": [1, 0, 0],
-        "index": [0, 1, 0],
-        "undo": None,
-        "rewound": None,
-        "clean": True,
-        "newest": [0, created],
-        "epochs": [[1, 1]],
-        "aliases": [],
-        "lost": [],
-        "lost_production": False,
-        "marks": [],
-        "snapshots": [],
-        "recoveries": [],
-        "restore": None,
-        "next_id": 1,
-    }
+    created, limits = (options.clock or time.time_ns)(), options.limits
+    record = Record(
+        journal=options.journal,
+        images=options.images,
+        overflow=options.overflow,
+        sync="always" if options.always else "flush",
+        volumes=[[name, size] for name, size in options.sizes.items()],
+        created_ns=created,
+        reclaim=None if limits.reclaim is None else list(limits.reclaim),
+        low=limits.low,
+        retain=[limits.least_ns, limits.most_ns],
+        tail=[1, 0, 0, 0, created],
+        newest=[0, created],
+    )
     for index, (volume, size) in enumerate(options.sizes.items()):
         device = folder.create(volume_file(index, volume), size)
         if volume in options.sources:
@@ -148,7 +130,7 @@ def _write_files(folder: Place, options: Wanted) -> None:
         _zero(device, HEAD_BYTES, length)
         _finish(device)
     devices = [folder.create(name, SUPER_BYTES) for name in NAMES]
-    Superblock(devices, key).write(document)
+    Superblock(devices, key).write(record.document())
     for device in devices:
         device.close()
 

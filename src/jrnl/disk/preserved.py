@@ -10,12 +10,13 @@ import numpy as np
 
 from jrnl._core import Image, KeptState
 from jrnl.disk import snapshot_files
+from jrnl.disk.record import KeptRow
 from jrnl.errors import CorruptionError
 
 if TYPE_CHECKING:
     from jrnl._core import Image, Log
     from jrnl.disk.folder import Place
-    from jrnl.disk.superblock import Device, Document
+    from jrnl.disk.superblock import Device
 
 
 class PreservedStates:
@@ -26,15 +27,15 @@ class PreservedStates:
     place : Place
     key : int
         The store's.
-    facts : list of dict
+    rows : list of KeptRow
         What the superblocks say of them.
     """
 
-    def __init__(self, place: Place, key: int, facts: list[Document]) -> None:
+    def __init__(self, place: Place, key: int, rows: list[KeptRow]) -> None:
         self._place = place
         self._key = key
-        self._lost = {fact["id"]: fact for fact in facts}  # until they are found
-        self._facts: dict[int, Document] = {}
+        self._lost = {row.id: row for row in rows}  # until they are found
+        self._rows: dict[int, KeptRow] = {}
         self._states: dict[int, KeptState] = {}
         self._images: dict[int, Image] = {}
 
@@ -59,34 +60,34 @@ class PreservedStates:
             No later state has been durable.
         """
         problems = []
-        for number, fact in list(self._lost.items()):
+        for number, row in list(self._lost.items()):
             try:
-                if fact.get("lost") or max(fact["after"], fact["seq"]) > newest:
+                if row.lost or max(row.after, row.seq) > newest:
                     raise CorruptionError("what it preserves was in a part of the log that is lost")
                 name = snapshot_files.kept_name(number)
                 device = self._place.open(name, not log.read_only)
-                self._add(log, number, fact, device)
+                self._add(log, number, row, device)
                 del self._lost[number]
             except CorruptionError as error:
                 lost = "damaged" if "checksum" in str(error) else str(error)
-                fact["lost"] = True  # its seq may be given out again
+                row.lost = True  # its seq may be given out again
                 problems.append(f"preserved production {number}: {lost}")
             except OSError as error:
                 if error.errno in (EMFILE, ENFILE, ENOMEM):
                     raise
-                fact["lost"] = True
+                row.lost = True
                 problems.append(f"preserved production {number}: {error}")
         return problems
 
-    def _add(self, log: Log, number: int, fact: Document, device: Device) -> KeptState:
+    def _add(self, log: Log, number: int, row: KeptRow, device: Device) -> KeptState:
         seed = snapshot_files.seed_of(self._key, number)
         try:
-            state = KeptState(log.engine, device, seed, fact["seq"], fact["after"],
-                              fact["length"], fact.get("volumes"))  # fmt: skip
+            state = KeptState(log.engine, device, seed, row.seq, row.after,
+                              row.length, row.volumes)  # fmt: skip
         except BaseException:
             device.close()
             raise
-        self._facts[number], self._states[number] = fact, state
+        self._rows[number], self._states[number] = row, state
         return state
 
     def keep(self, log: Log, number: int, image: Image) -> None:
@@ -97,11 +98,10 @@ class PreservedStates:
         engine, name = log.engine, snapshot_files.kept_name(number)
         if name in self._place.names():
             self._place.remove(name)
-        fact: Document = {"id": number, "seq": image.seq, "length": 0,
-                          "after": max(image.seq, engine.base_seq)}  # fmt: skip
+        row = KeptRow(number, image.seq, max(image.seq, engine.base_seq), 0)
         if image.followed is not None:
-            fact["volumes"] = image.followed
-        state = self._add(log, number, fact, self._place.create(name, 0))
+            row.volumes = image.followed
+        state = self._add(log, number, row, self._place.create(name, 0))
         try:
             if image.seq < engine.base_seq:
                 state.save(image, *_left_since(image))
@@ -120,20 +120,20 @@ class PreservedStates:
             self._images[number] = image
         return self._images[number]
 
-    def facts(self, used: set[int | None]) -> list[Document]:
+    def rows(self, used: set[int | None]) -> list[KeptRow]:
         """Return what the superblocks say of those that are used by what they say."""
         for number, state in self._states.items():
-            fact = self._facts[number]
-            fact["after"], fact["length"] = state.after, state.length
+            row = self._rows[number]
+            row.after, row.length = state.after, state.length
             if state.lost:
-                fact["lost"] = True
-        known = {**self._lost, **self._facts}
-        return [dict(fact) for number, fact in sorted(known.items()) if number in used]
+                row.lost = True
+        known = {**self._lost, **self._rows}
+        return [row for number, row in sorted(known.items()) if number in used]
 
     def drop(self, number: int) -> None:
         """Keep a state no longer, and remove its file."""
         self._images.pop(number, None)
-        self._facts.pop(number, None)
+        self._rows.pop(number, None)
         state = self._states.pop(number, None)
         if state is not None:
             state.close()

@@ -1,18 +1,23 @@
-"""What a superblock's document must say: its checksum was right, its writer need not be us."""
+"""The record of a store in files: what its superblocks say, typed, and every value checked.
+
+A superblock's checksum was right, but its writer need not be us.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field, fields
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from jrnl._core import FORMAT
 from jrnl.errors import FormatError
 from jrnl.points import check_name
-from jrnl.retention import check_limits
+from jrnl.retention import LONGEST_NS, Limits, as_fraction, check_callback, parse_thresholds
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from jrnl.disk.superblock import Document
+
+Document = dict[str, Any]
 
 JOURNAL_MIN_BYTES = FORMAT["constants"]["JOURNAL_MIN_BYTES"]
 _BLOCK = FORMAT["constants"]["LOG_BLOCK_BYTES"]
@@ -23,18 +28,213 @@ _TRUTHS = ("clean", "lost_production")
 _AFTER, _BOTH = 2, 3
 
 
-def checked(document: Document) -> Document:
-    """Return the document if every value is one that a store writes. Raises FormatError."""
+@dataclass
+class Row:
+    """A row of one of the record's tables. What a later version has added to it stays in it."""
+
+    @classmethod
+    def of(cls, document: Document) -> Self:
+        """Return the row that a document of it says."""
+        known = {each.name for each in fields(cls)} - {"other"}
+        given: Document = {name: value for name, value in document.items() if name in known}
+        given["other"] = {name: value for name, value in document.items() if name not in known}
+        return cls(**given)
+
+    def document(self) -> Document:
+        """Return it as a superblock has it: without what is as usual."""
+        values = ((each, getattr(self, each.name)) for each in fields(self))
+        said = {each.name: value for each, value in values if value != each.default}
+        other = said.pop("other")
+        return {**said, **other}
+
+
+@dataclass
+class SnapshotRow(Row):
+    """A snapshot: of all volumes or of some, by index; being copied; being brought on to `fold`."""
+
+    id: int
+    name: str
+    seq: int
+    time_ns: int
+    copying: bool = False
+    volumes: list[int] | None = None
+    pinned: bool = False
+    fold: int | None = None
+    other: Document = field(default_factory=dict)
+
+
+@dataclass
+class RecoveryRow(Row):
+    """A recovery that is kept: its plan, the number of the copy that it started from."""
+
+    id: int
+    seq: int
+    base: str
+    base_seq: int
+    copy: int
+    route: str
+    entries: int
+    bytes: int
+    undoable: bool = False
+    version: int = 0  # of its patches
+    volumes: list[int] | None = None
+    other: Document = field(default_factory=dict)
+
+
+@dataclass
+class KeptRow(Row):
+    """A state of production that recoveries need: what follows `after` is in the log."""
+
+    id: int
+    seq: int
+    after: int
+    length: int
+    volumes: list[int] | None = None
+    lost: bool = False
+    other: Document = field(default_factory=dict)
+
+
+@dataclass
+class RestoreRow(Row):
+    """The intent to restore a recovery, from state `start` on."""
+
+    recovery: int
+    start: int
+    volumes: list[int] | None = None
+    other: Document = field(default_factory=dict)
+
+
+@dataclass(kw_only=True)
+class Record:
+    """All that the superblocks say; docs/format.md tells what each value means."""
+
+    # What never changes.
+    journal: int
+    images: int
+    overflow: str
+    sync: str
+    volumes: list[list[Any]]  # [name, bytes]
+    created_ns: int
+    reclaim: list[float] | None = None
+    low: float | None = None
+    # The log.
+    tail: list[int]  # group, position, slot, seq, time_ns
+    lost_production: bool = False
+    durable_number: int = 1
+    durable_seq: int = 0
+    synced_seq: int = 0
+    head: list[int] = field(default_factory=lambda: [1, 0, 0])  # group, position, slot
+    index: list[int] = field(default_factory=lambda: [0, 1, 0])  # slot, group, position
+    index_sum: int | None = None
+    undo: int | None = None
+    rewound: list[int] | None = None  # to, seq, time_ns, follows
+    clean: bool = True
+    newest: list[int] = field(default_factory=lambda: [0, 0])  # seq, time_ns
+    epochs: list[list[int]] = field(default_factory=lambda: [[1, 1]])  # epoch, its first group
+    # What rewinds have dropped, by the group of their REWIND: group, slot, follows, seq.
+    drops: list[list[int]] | None = None  # None: an earlier version's
+    aliases: list[list[int]] = field(default_factory=list)
+    lost: list[list[int]] = field(default_factory=list)  # volume, offset, length
+    # What there is by name or number.
+    marks: list[list[Any]] = field(default_factory=list)
+    snapshots: list[SnapshotRow] = field(default_factory=list)
+    recoveries: list[RecoveryRow] = field(default_factory=list)
+    restore: RestoreRow | None = None
+    next_id: int = 1
+    kept: list[KeptRow] = field(default_factory=list)
+    pins: list[list[Any]] = field(default_factory=list)
+    retain: list[int] = field(default_factory=lambda: [0, 0])  # nanoseconds, at least and at most
+
+    _tables: ClassVar[dict[str, type[Row]]] = {
+        "snapshots": SnapshotRow, "recoveries": RecoveryRow, "kept": KeptRow,
+    }  # fmt: skip
+    _optional: ClassVar[tuple[str, ...]] = ("reclaim", "low", "index_sum", "drops")
+
+    @classmethod
+    def of(cls, document: Document) -> Record:
+        """Return what a document says, if a store may say all of it. Raises FormatError."""
+        check(document)
+        known = {each.name for each in fields(cls)}
+        given = {name: value for name, value in document.items() if name in known}
+        for name, kind in cls._tables.items():
+            given[name] = [kind.of(row) for row in document.get(name, ())]
+        if document["restore"] is not None:
+            given["restore"] = RestoreRow.of(document["restore"])
+        return cls(**given)
+
+    def document(self) -> Document:
+        """Return it as a superblock has it."""
+        said = {each.name: getattr(self, each.name) for each in fields(self)}
+        for name in self._tables:
+            said[name] = [row.document() for row in said[name]]
+        said["restore"] = None if self.restore is None else self.restore.document()
+        for name in self._optional:
+            if said[name] is None:
+                del said[name]
+        if not any(self.retain):
+            del said["retain"]
+        for name in ("kept", "pins"):
+            if not said[name]:
+                del said[name]
+        return said
+
+    def limits(self, on_low: Callable[..., object] | None) -> Limits:
+        """Return when entries leave. Raises InvalidArgument, InvalidType."""
+        check_callback(self.low, on_low)
+        thresholds = None if self.reclaim is None else (self.reclaim[0], self.reclaim[1])
+        return Limits(thresholds, self.low, on_low, *self.retain)
+
+    def follow(self, state: Document) -> None:
+        """Take over what the log says of itself (`Log.state`)."""
+        head, tail, rewound = state["head"], state["tail"][0], state["rewound"]
+        self._follow_epoch(state.pop("epoch"), head[0], tail)
+        self._follow_rewind(rewound, head, tail)
+        for name, value in state.items():
+            setattr(self, name, value)
+
+    def epoch_at(self, number: int) -> int:
+        """Return the epoch under which a group was written, by its number."""
+        return max((epoch for epoch, first in self.epochs if first <= number), default=0)
+
+    def _follow_epoch(self, epoch: int, head: int, tail: int) -> None:
+        """Let a new epoch begin at the group `head`; what tells of groups before `tail` goes."""
+        if epoch > self.epochs[-1][0]:
+            self.epochs = [pair for pair in self.epochs if pair[1] < head]
+            self.epochs.append([epoch, head])
+        while len(self.epochs) > 1 and self.epochs[1][1] <= tail:
+            del self.epochs[0]
+
+    def _follow_rewind(self, rewound: list[int] | None, head: list[int], tail: int) -> None:
+        """Keep what a rewind has dropped until its entry leaves, or is dropped by a later one.
+
+        The REWIND entry says it, too; but that, and what it dropped, may be damaged (R15).
+        """
+        drops = self.drops or []
+        if rewound is not None and all(drop[3] != rewound[1] for drop in drops):
+            _, seq, _, follows = rewound
+            drops = [drop for drop in drops if drop[0] < head[0]]
+            drops.append([head[0], head[2], follows, seq])
+        elif rewound is None:
+            drops = [drop for drop in drops if drop[0] < head[0]]
+        self.drops = [drop for drop in drops if drop[0] >= tail]
+
+    @property
+    def volume_names(self) -> list[str]:
+        """The volumes' names, in order."""
+        return [name for name, _ in self.volumes]
+
+
+def check(document: Document) -> None:
+    """Raise FormatError where a document says what no store says."""
     checks: tuple[Callable[[Document], None], ...] = (
         _check_kinds, _check_options, _check_volumes, _check_positions, _check_tables,
-        _check_intents, _check_copies, _check_kept, _check_pins, check_limits,
+        _check_intents, _check_copies, _check_kept, _check_pins, _check_limits,
     )  # fmt: skip
     try:
-        for check in checks:
-            check(document)
+        for each in checks:
+            each(document)
     except (KeyError, TypeError, ValueError, IndexError) as error:
         raise FormatError(f"the superblock says what no store says: {error!r}") from error
-    return document
 
 
 def _numbers(values: Any, count: int | None = None) -> None:
@@ -195,3 +395,19 @@ def _check_covered(covered: Any, count: int) -> None:
     _numbers(covered)
     if not covered or sorted(set(covered)) != covered or covered[-1] >= count:
         raise ValueError("a snapshot's volumes")
+
+
+def _check_limits(document: Document) -> None:
+    if "reclaim" in document:
+        parse_thresholds(document["reclaim"])
+        if document["overflow"] == "refuse":
+            raise ValueError("reclaim where nothing leaves")
+    if "low" in document:
+        as_fraction(document["low"], "low")
+    for wanted in document.get("retain", ()):
+        if type(wanted) is not int or not 0 <= wanted < LONGEST_NS:
+            raise ValueError("a time to keep")
+    if "retain" in document:
+        least_ns, most_ns = document["retain"]
+        if most_ns and least_ns > most_ns:
+            raise ValueError("a time to keep")

@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, Any
 from jrnl._core import FORMAT
 
 if TYPE_CHECKING:
-    from jrnl._core import Log
+    from jrnl.disk.record import Record
     from jrnl.disk.session import DiskSession
-    from jrnl.disk.superblock import Document
 
 _BLOCK = FORMAT["constants"]["LOG_BLOCK_BYTES"]
 _WHOLE = 1
@@ -26,32 +25,32 @@ class Scan:
         Seqs of entries that were durable and cannot be read.
     """
 
-    def __init__(self, keeper: DiskSession, log: Log, document: Document) -> None:
-        self._keeper = keeper
-        self._log = log
-        self._document = document
-        self.synced = int(document["synced_seq"])
+    def __init__(self, session: DiskSession, record: Record) -> None:
+        self._session = session
+        self._log = session.log
+        self._record = record
+        self.synced = int(record.synced_seq)
         self.damage: list[tuple[int, int]] = []
 
     def run(self) -> None:
         """Enter every group that counts into the engine."""
-        document = self._document
-        if not self._load_index() and document["clean"]:  # after a crash it may lag behind
-            self._keeper.problems.append("the index is damaged; it was made again from the log")
+        record = self._record
+        if not self._load_index() and record.clean:  # after a crash it may lag behind
+            self._session.found.append("the index is damaged; it was made again from the log")
         while self._step():
             pass
         self._cut(self._log.position[0])
-        if "drops" not in document:  # an earlier version's
-            self._keeper.drops = self._log.rewinds()
+        if record.drops is None:  # an earlier version's
+            self._session.state.drops = self._log.rewinds()
 
     def _load_index(self) -> bool:
         """Take what the index says; False where that is not what was written last."""
-        log, document = self._log, self._document
-        slot, number, position = document["index"]
-        if slot <= document["tail"][2] or "index_sum" not in document:  # an earlier version's
+        log, record = self._log, self._record
+        slot, number, position = record.index
+        if slot <= record.tail[2] or record.index_sum is None:  # an earlier version's
             return True
-        return log.load_index(slot, number, position, document["durable_seq"],
-                              document["index_sum"], document["clean"])  # fmt: skip
+        return log.load_index(slot, number, position, record.durable_seq,
+                              record.index_sum, record.clean)  # fmt: skip
 
     def _cut(self, number: int) -> None:
         """Drop what the rewinds have dropped whose REWIND is in the next group, or before `number`.
@@ -59,21 +58,23 @@ class Scan:
         That is not left to the REWIND: it, and what it has dropped, may be damaged (R15).
         """
         first = self._log.position[0]
-        slots = [drop[1] for drop in self._keeper.drops if first <= drop[0] <= number]
+        slots = [
+            drop[1] for drop in (self._session.state.drops or []) if first <= drop[0] <= number
+        ]
         if slots:
             self._log.cut(min(slots))
 
     def _step(self) -> bool:
         """Take one group; False at the end."""
-        log, document = self._log, self._document
+        log, record = self._log, self._record
         number, position, _ = log.position
-        known = int(document["durable_number"])
+        known = int(record.durable_number)
         self._cut(number)
-        if document["clean"] and number >= known:
+        if record.clean and number >= known:
             return False
         if position - log.tail >= log.area:
             return False
-        epoch = self._keeper.epoch_at(number)
+        epoch = self._session.state.epoch_at(number)
         group = log.scan(epoch, position, number, number >= known)
         if group is not None and position + group["length"] - log.tail > log.area:
             group = None
@@ -92,13 +93,13 @@ class Scan:
         number, position = group["number"] + 1, group["position"] + group["length"]
         if position - self._log.tail >= self._log.area:
             return False
-        later = self._log.scan(self._keeper.epoch_at(number), position, number, False)
+        later = self._log.scan(self._session.state.epoch_at(number), position, number, False)
         return later is not None
 
     def _beyond_damage(self, number: int, position: int) -> bool:
         """Nothing valid stands here. Was there anything? Only something durable can say so."""
-        log, document = self._log, self._document
-        before, old = log.engine.seq, "drops" not in document
+        log, record = self._log, self._record
+        before, old = log.engine.seq, record.drops is None
         later = self._later_group(number, position)
         if later is not None:
             self._cut(later["number"])
@@ -106,11 +107,11 @@ class Scan:
                      later["first_seq"] - 1, old)  # fmt: skip
             self.damage.append((before + 1, later["first_seq"] - 1))
             return True
-        if number < int(document["durable_number"]):
-            head_number, head_position, head_slot = document["head"]
-            last = int(document["durable_seq"])
-            if document["rewound"] is not None:  # its REWIND is in no group, but will be entered
-                last = min(last, document["rewound"][1] - 1)
+        if number < int(record.durable_number):
+            head_number, head_position, head_slot = record.head
+            last = int(record.durable_seq)
+            if record.rewound is not None:  # its REWIND is in no group, but will be entered
+                last = min(last, record.rewound[1] - 1)
             self._cut(head_number)
             log.skip(head_number, head_position, head_slot, last, old)
             self.damage.append((before + 1, last))
@@ -130,7 +131,7 @@ class Scan:
             return None
         for place, claimed in log.candidates(start, end - start):
             if number < claimed <= number + (place - position) // _BLOCK:
-                group = log.scan(self._keeper.epoch_at(claimed), place, claimed, False)
+                group = log.scan(self._session.state.epoch_at(claimed), place, claimed, False)
                 if group is not None:
                     return group
         return None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import struct
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import xxhash
 
@@ -15,10 +15,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from jrnl._core import CallbackDevice, FileDevice
+    from jrnl.disk.record import Document
 
     Device = FileDevice | CallbackDevice
-
-Document = dict[str, Any]
 
 NAMES = ("super.0", "super.1")
 SUPER_BYTES = 1 << 20

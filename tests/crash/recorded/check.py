@@ -222,7 +222,7 @@ class Check:
             if not snapshot.complete:
                 what += " (being copied)"
             self.same(what, self._read(what, snapshot.read), wanted)
-            if self.rng.random() < 0.5 and not store._keeper.opened.read_only:
+            if self.rng.random() < 0.5 and not store._session.log.read_only:
                 self._copied(snapshot, what, wanted)
 
     def _copied(self, snapshot: Any, what: str, wanted: State | None) -> None:

@@ -163,7 +163,7 @@ class Host:
 
     def _close(self) -> int:
         seq = int(self.store.seq)
-        poisoned = self.store._keeper.opened.poisoned
+        poisoned = self.store._session.log.poisoned
         self.store.close()
         if poisoned:  # closing gives up what it could not save, and says nothing
             raise jrnl.StorePoisoned("what was not durable is lost")

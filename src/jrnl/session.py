@@ -1,0 +1,176 @@
+"""Sessions: what the parts of an open store share, and what they ask of the place where it lies."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from typing import TYPE_CHECKING
+
+from jrnl._core import Image
+from jrnl.catalog import Catalog
+from jrnl.compare import joined
+from jrnl.errors import CorruptionError
+from jrnl.pins import Pins
+from jrnl.plan import BEFORE
+from jrnl.resolve import Resolver
+from jrnl.snapshot_copier import Copier, MemoryCopy
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from contextlib import AbstractContextManager
+
+    from jrnl._core import Engine, ExtentMap, Log
+    from jrnl.compare import Ranges
+    from jrnl.points import Mark
+    from jrnl.recovery import Recovery
+    from jrnl.snapshot import Snapshot
+    from jrnl.snapshot_copier import Copy
+    from jrnl.steady import Stamp
+
+
+class Session:
+    """The session of a store in memory, where nothing has to outlive the process.
+
+    A store in files has another one (`disk.session`), which does beside what keeps its files right.
+    Whoever makes a store picks one; nobody else asks where it lies. Callers hold the engine's lock.
+
+    Parameters
+    ----------
+    names : list of str
+        The volumes', in order.
+    log : Log, optional
+        Of a store in files.
+
+    Attributes
+    ----------
+    engine : Engine
+    catalog : Catalog
+    copier : Copier
+    pins : Pins
+    resolver : Resolver
+    """
+
+    def __init__(self, engine: Engine, names: list[str], log: Log | None = None) -> None:
+        self.engine = engine
+        self.copier = Copier(engine, log)
+        self.catalog = Catalog(engine, {name: k for k, name in enumerate(names)})
+        self.pins = Pins(engine, self.catalog)
+        self.resolver = Resolver(engine, self.catalog)
+
+    def changing(self) -> AbstractContextManager[object]:
+        """Return a block that changes files, if there are any, and none of them from inside it."""
+        return nullcontext()
+
+    def problems(self) -> list[str]:
+        """Say what opening has found, and what has stopped all writing since."""
+        return []
+
+    # Snapshots.
+
+    def check_snapshot(self, name: str, covered: list[int]) -> None:
+        """Raise CatalogFull where there is no room for one more snapshot."""
+
+    def begin_snapshot(self, covered: list[int]) -> tuple[Image, Copy | None]:
+        """Begin a snapshot of production; return its image, and how that becomes a copy."""
+        engine = self.engine
+        if not engine.images & BEFORE:
+            return Image.frozen(engine, covered), None
+        image = Image.live(engine, engine.seq, True, covered)
+        return image, MemoryCopy(image, covered)
+
+    def enter_snapshot(self, snapshot: Snapshot) -> Callable[[], None]:
+        """Give a snapshot its name; return what ends that, to be called without the lock."""
+        self.catalog.add_snapshot(snapshot)
+        return _nothing
+
+    def snapshot_deleted(self, image: Image) -> None:
+        """Forget a snapshot's copy."""
+
+    def fold(self, image: Image, extents: ExtentMap, seq: int, stamp: Stamp) -> Image:
+        """Bring a snapshot's copy on to state `seq`; who holds the copy keeps the old one."""
+        own = Image.frozen_of(image) if image.held else image
+        own.advance(extents, seq, stamp=stamp)
+        return own
+
+    def make_base(self, name: str, seq: int) -> Image:
+        """Copy state `seq`, or where that cannot be had, the present one, for a snapshot."""
+        engine = self.engine
+        if engine.images & BEFORE:
+            try:
+                return Image.frozen_of(Image.live(engine, seq, False))
+            except CorruptionError:  # later entries are damaged; production is not
+                pass
+        engine.check_settled()  # an edit's bytes are no state
+        return Image.frozen(engine)
+
+    # Recoveries.
+
+    def check_recovery(self, name: str, volumes: Iterable[int] | None) -> None:
+        """Raise CatalogFull where one more recovery could not be kept when the store is closed."""
+
+    def check_listed(self, listed: int) -> None:
+        """Raise Moved where another recovery has come or gone, and taken files with it."""
+
+    def preserve(self) -> Image:
+        """Copy production as it is now; the copy lasts as long as a recovery needs it."""
+        return Image.frozen(self.engine)
+
+    def restore(
+        self, recovery: Recovery, ranges: Ranges, everything: bool, stamp: Stamp
+    ) -> tuple[int, int]:
+        """Write these ranges of a recovery's image onto production; return the first and last seq.
+
+        Raises Moved where anything has changed since the stamp was taken.
+        """
+        self.catalog.keep_recovery(recovery)
+        return recovery._image.restore(*joined(ranges), stamp)
+
+    def recovery_closed(self, recovery: Recovery) -> None:
+        """Forget a recovery that was kept."""
+
+    def delete_recovery(self, number: int) -> bool:
+        """Forget a recovery that could not be taken up; False where there is none of that id."""
+        return False
+
+    # Marks, pins and rewinds.
+
+    def check_mark(self, row: list[object]) -> None:
+        """Raise CatalogFull where there is no room for a mark, pinned or of some volumes."""
+
+    def pin_mark(self, mark: Mark) -> None:
+        """Make a mark and its pin durable."""
+
+    def unpin_mark(self, name: str) -> None:
+        """Forget a mark's pin, durably."""
+
+    def set_retention(self, least_ns: int, most_ns: int) -> None:
+        """Remember how long states are kept, durably."""
+
+    def check_rewind(self) -> None:
+        """Raise what a rewind must not run into."""
+
+    def rewound(self) -> None:
+        """Take note of a rewind."""
+
+    # Closing.
+
+    @property
+    def unsaved(self) -> bool:
+        """Whether there is anything that closing would make durable."""
+        return False
+
+    def check_closing(self) -> None:
+        """Raise EditOpen inside an edit, StoreClosed."""
+        self.engine.check_open()
+
+    def save(self, recoveries: list[Recovery]) -> None:
+        """Make everything durable, these recoveries too."""
+
+    def end(self) -> None:
+        """Write nothing from here on: what is given up now stays where it is."""
+
+    def let_go(self) -> None:
+        """Close all files, and give up the lock."""
+
+
+def _nothing() -> None:
+    """End nothing: it is all done."""
