@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 
 from jrnl._core import Engine, MemoryDevice
 from jrnl.disk import create as creating
@@ -20,10 +21,10 @@ from jrnl.errors import (
     shown,
 )
 from jrnl.fold import Folding
-from jrnl.options import Setup, parse, parse_journal, parse_modes
-from jrnl.retention import Duration, parse_limits
+from jrnl.options import Settings, parse, with_volumes
+from jrnl.retention import Duration
 from jrnl.session import Session
-from jrnl.sizes import Size, as_flag, check_callable, parse_size
+from jrnl.sizes import Size, check_callable, parse_size
 from jrnl.sources import Path, load
 from jrnl.store import Store
 from jrnl.volume_file import Writable
@@ -115,33 +116,29 @@ def create(
     """
     if path is not None and size is None and volumes is None and source is None:
         _refuse_path_alone(path)
-    options = parse(
-        on_disk=path is not None, size=size, volumes=volumes, source=source, journal=journal,
-        images=images, overflow=overflow, checksum=checksum, sync=sync, clock=clock,
-        reclaim=reclaim, low=low, on_low=on_low, keep_at_least=keep_at_least,
-        keep_at_most=keep_at_most,
+    settings = parse(
+        on_disk=path is not None, journal=journal, images=images, overflow=overflow,
+        checksum=checksum, sync=sync, overlay=overlay, clock=clock, reclaim=reclaim, low=low,
+        on_low=on_low, keep_at_least=keep_at_least, keep_at_most=keep_at_most,
     )  # fmt: skip
+    settings = with_volumes(settings, size, volumes, source)
     if path is not None:
         parent, name = _split(path)
+        settings = replace(settings, path=os.path.join(parent, name))
         with _telling(path, parent, name), Folder(parent) as folder:
-            return creating.make_in(folder, name, options, overlay, os.path.join(parent, name))
-    if overlay is not None:
-        raise InvalidArgument("overlay is for stores on disk; this one is in memory")
-    devices = [MemoryDevice(length) for length in options.sizes.values()]
-    engine = Engine(
-        devices, options.journal, options.images, bool(checksum), overflow == "refuse", clock
-    )
-    for index, name in enumerate(options.sizes):
-        if name in options.sources:
-            load(engine, index, options.sources[name])
-    return _in_memory(engine, list(options.sizes), Setup(overflow, options.limits, bool(checksum)))
+            return creating.make_in(folder, name, settings)
+    engine = settings.engine([MemoryDevice(length) for length in settings.sizes.values()])
+    for index, name in enumerate(settings.sizes):
+        if name in settings.sources:
+            load(engine, index, settings.sources[name])
+    return _in_memory(engine, settings)
 
 
-def _in_memory(engine: Engine, names: list[str], setup: Setup) -> Store:
-    session = Session(engine, names)
-    if setup.overflow == "fold":
+def _in_memory(engine: Engine, settings: Settings) -> Store:
+    session = Session(engine, list(settings.sizes))
+    if settings.overflow == "fold":
         Folding(session).begin()
-    return Store(session, setup)
+    return Store(session, settings)
 
 
 def _refuse_path_alone(path: object) -> None:
@@ -264,15 +261,15 @@ def wrap(
     journal, images, overflow, checksum, clock, reclaim, low, on_low, keep_at_least, keep_at_most
         As for `create`, whose exceptions it raises.
     """
-    limits = parse_limits(
-        overflow=overflow, reclaim=reclaim, low=low, on_low=on_low, keep_at_least=keep_at_least,
+    settings = parse(
+        on_disk=False, journal=journal, images=images, overflow=overflow, checksum=checksum,
+        clock=clock, reclaim=reclaim, low=low, on_low=on_low, keep_at_least=keep_at_least,
         keep_at_most=keep_at_most,
     )  # fmt: skip
-    mode, checksum = parse_modes(images, overflow, clock), as_flag(checksum, "checksum")
-    capacity = parse_journal(journal)
     device = MemoryDevice.adopt(buffer)
     if device.size == 0:
         raise InvalidArgument("the buffer is empty; a volume has at least one byte")
-    engine = Engine([device], capacity, mode, checksum, overflow == "refuse", clock)
+    settings = replace(settings, sizes={"data": device.size})
+    engine = settings.engine([device])
     engine.mark_written(0, 0, device.size)
-    return _in_memory(engine, ["data"], Setup(overflow, limits, checksum))
+    return _in_memory(engine, settings)

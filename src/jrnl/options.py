@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal
 
-from jrnl._core import kernel_in_use
+from jrnl._core import Engine, kernel_in_use
 from jrnl.errors import InvalidArgument, InvalidType
 from jrnl.plan import AFTER, BEFORE, BOTH
 from jrnl.points import check_name
@@ -17,7 +17,9 @@ from jrnl.sizes import Size, as_flag, check_callable, parse_size
 from jrnl.sources import Path, file_size
 
 if TYPE_CHECKING:
-    from jrnl._core import Engine
+    from jrnl._core import CallbackDevice, FileDevice, MemoryDevice
+
+    Device = MemoryDevice | FileDevice | CallbackDevice
 
 JOURNAL_MIN_BYTES = 16 * 1024
 OVERLAY_MIN_BYTES = 64 * 1024
@@ -77,40 +79,12 @@ class Options:
     kernel: str = kernel_in_use
 
 
-class Setup(NamedTuple):
-    """What a store is given to tell of, beside what its engine knows.
+@dataclass(frozen=True)
+class Settings:
+    """What `create`, `wrap` or `open` was given, checked, and what it hands on to all parts.
 
-    Attributes
-    ----------
-    overflow : str
-    limits : Limits
-    checksum : bool
-    path, sync, overlay
-        On disk.
-    writable : bool
-    """
-
-    overflow: str
-    limits: Limits
-    checksum: bool = True
-    path: str | None = None
-    sync: str | None = None
-    overlay: int | None = None
-    writable: bool = True
-
-    def options(self, engine: Engine, names: list[str]) -> Options:
-        """Return the options of the store with this engine and volumes of these names."""
-        least, most = (timedelta(microseconds=ns / 1000) if ns else None for ns in engine.retention)
-        return Options(
-            self.path, "r+" if self.writable else "r", dict(zip(names, engine.sizes, strict=True)),
-            engine.capacity, next(name for name, mode in IMAGES.items() if mode == engine.images),
-            self.overflow, self.checksum, self.sync, self.overlay, self.limits.reclaim,
-            self.limits.low, least, most,
-        )  # fmt: skip
-
-
-class Wanted(NamedTuple):
-    """What a store is to be made with.
+    A store in files has most of it in its superblocks: an opening begins with what it was given,
+    and fills in the rest.
 
     Attributes
     ----------
@@ -122,54 +96,100 @@ class Wanted(NamedTuple):
     images : int
         1 before, 2 after, 3 both.
     overflow : str
-    always : bool
-    clock : callable or None
+    checksum : bool
     limits : Limits
+    clock : callable or None
+    path, sync, overlay
+        In files.
+    writable : bool
     """
 
-    sizes: dict[str, int]
-    sources: dict[str, Path]
-    journal: int
-    images: int
-    overflow: str
-    always: bool
-    clock: Callable[[], int] | None
-    limits: Limits = Limits()
+    sizes: dict[str, int] = field(default_factory=dict)
+    sources: dict[str, Path] = field(default_factory=dict)
+    journal: int = 0
+    images: int = BEFORE
+    overflow: str = "evict"
+    checksum: bool = True
+    limits: Limits = field(default_factory=Limits)
+    clock: Callable[[], int] | None = None
+    path: str | None = None
+    sync: str | None = None
+    overlay: Size | None = None
+    writable: bool = True
+
+    def engine(self, devices: Sequence[Device], overlay: int = 0) -> Engine:
+        """Return an engine over the devices of the volumes."""
+        refuses = self.overflow == "refuse"
+        return Engine(
+            devices, self.journal, self.images, self.checksum, refuses, self.clock,
+            [*self.sizes.values()], overlay,
+        )  # fmt: skip
+
+    def options(self, engine: Engine) -> Options:
+        """Return what ``store.options`` tells of the store with this engine."""
+        least, most = (timedelta(microseconds=ns / 1000) if ns else None for ns in engine.retention)
+        images = next(name for name, mode in IMAGES.items() if mode == self.images)
+        overlay = None if self.overlay is None else parse_size(self.overlay)
+        return Options(
+            self.path, "r+" if self.writable else "r", dict(self.sizes), self.journal, images,
+            self.overflow, self.checksum, self.sync, overlay, self.limits.reclaim, self.limits.low,
+            least, most,
+        )  # fmt: skip
 
 
 def parse(
     *,
     on_disk: bool,
-    size: Size | None = None,
-    volumes: Mapping[str, Size] | None = None,
-    source: Path | Mapping[str, Path] | None = None,
     journal: Size = "64MiB",
     images: str | None = None,
     overflow: str = "evict",
     checksum: bool = True,
     sync: str | None = None,
+    overlay: Size | None = None,
     clock: Callable[[], int] | None = None,
     **rules: Any,
-) -> Wanted:
-    """Check what `create` was given. Raises InvalidArgument, InvalidType, OSError."""
+) -> Settings:
+    """Check what `create` or `wrap` was given, all but the volumes.
+
+    Raises InvalidArgument, InvalidType.
+    """
     if images is None and on_disk:
         images = "both"
-    mode, checksum = parse_modes(images, overflow, clock), as_flag(checksum, "checksum")
+    mode, checksum = _parse_modes(images, overflow, clock), as_flag(checksum, "checksum")
     if on_disk:
         _check_on_disk(mode, checksum, sync)
     elif sync is not None:
         raise InvalidArgument("sync is for stores on disk; this one is in memory")
     limits = parse_limits(overflow=overflow, **rules)
-    capacity = parse_journal(journal)
+    capacity = parse_size(journal, "journal")
+    if capacity < JOURNAL_MIN_BYTES:
+        raise InvalidArgument(f"a journal has at least 16KiB, not {journal!r}")
+    if on_disk:
+        overlay, sync = overlay_size(capacity, overlay), sync or "flush"
+    elif overlay is not None:
+        raise InvalidArgument("overlay is for stores on disk; this one is in memory")
+    return Settings(
+        journal=capacity, images=mode, overflow=overflow, checksum=checksum, limits=limits,
+        clock=clock, sync=sync, overlay=overlay,
+    )  # fmt: skip
+
+
+def with_volumes(
+    settings: Settings,
+    size: Size | None = None,
+    volumes: Mapping[str, Size] | None = None,
+    source: Path | Mapping[str, Path] | None = None,
+) -> Settings:
+    """Add the volumes that `create` was given. Raises InvalidArgument, InvalidType, OSError."""
     if volumes is not None and not isinstance(volumes, Mapping):
         raise InvalidType(f"volumes must map names to sizes, not be a {type(volumes).__name__}")
     if size is not None and volumes is not None:
         raise InvalidArgument("size names the one volume 'data', volumes names them all: pass one")
     sources = _parse_sources(source, volumes)
     sizes = _parse_volumes(size, volumes, sources)
-    if on_disk and max(sizes.values()) > _FILE_MAX_BYTES:
+    if settings.sync is not None and max(sizes.values()) > _FILE_MAX_BYTES:
         raise InvalidArgument("a volume on disk has at most 1 EiB")
-    return Wanted(sizes, sources, capacity, mode, overflow, sync == "always", clock, limits)
+    return replace(settings, sizes=sizes, sources=sources)
 
 
 def _check_on_disk(mode: int, checksum: bool, sync: str | None) -> None:
@@ -184,7 +204,7 @@ def _check_on_disk(mode: int, checksum: bool, sync: str | None) -> None:
         raise InvalidArgument(f"sync must be 'flush' or 'always', not {sync!r}")
 
 
-def parse_modes(images: str | None, overflow: str, clock: object) -> int:
+def _parse_modes(images: str | None, overflow: str, clock: object) -> int:
     """Return the image mode; check what does not need to be looked at further."""
     if images not in (None, *IMAGES):
         raise InvalidArgument(f"images must be 'before', 'after' or 'both', not {images!r}")
@@ -192,14 +212,6 @@ def parse_modes(images: str | None, overflow: str, clock: object) -> int:
         raise InvalidArgument(f"overflow must be 'evict', 'fold' or 'refuse', not {overflow!r}")
     check_callable(clock, "clock")
     return IMAGES[images or "before"]
-
-
-def parse_journal(journal: Size) -> int:
-    """Return the journal's size in bytes."""
-    capacity = parse_size(journal, "journal")
-    if capacity < JOURNAL_MIN_BYTES:
-        raise InvalidArgument(f"a journal has at least 16KiB, not {journal!r}")
-    return capacity
 
 
 def overlay_size(journal: int, overlay: Size | None) -> int:

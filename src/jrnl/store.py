@@ -18,7 +18,7 @@ from jrnl.closeable import ClosesItself
 from jrnl.errors import InvalidArgument, InvalidType, JrnlError, PointExpired
 from jrnl.history import Stats
 from jrnl.journal import Journal
-from jrnl.options import Options, Setup
+from jrnl.options import Options, Settings
 from jrnl.pins import Pin
 from jrnl.plan import BEFORE, Plan
 from jrnl.points import Mark, Point, Window
@@ -41,9 +41,9 @@ class Store(ClosesItself):
     but names, sizes and `problems` raises StoreClosed.
     """
 
-    def __init__(self, session: Session, setup: Setup) -> None:
+    def __init__(self, session: Session, settings: Settings) -> None:
         # Nothing here refers back to the store: dropped, it goes at once, and its memory with it.
-        self._session, self._setup = session, setup
+        self._session, self._settings = session, settings
         self._engine, self._catalog = session.engine, session.catalog
         self._resolver = session.resolver
         self._rewinder = Rewinder(session)
@@ -52,7 +52,7 @@ class Store(ClosesItself):
             for name, k in self._catalog.volumes.items()
         }
         self.journal = Journal(self._engine)
-        retention.apply(self._engine, setup.limits, self)
+        retention.apply(self._engine, settings.limits, self)
 
     def __enter__(self) -> Self:
         self._engine.check_not_closed()
@@ -114,7 +114,7 @@ class Store(ClosesItself):
     def options(self) -> Options:
         """What it was made with, and how it is open. Raises StoreClosed."""
         self._engine.check_not_closed()
-        return self._setup.options(self._engine, list(self._volumes))
+        return self._settings.options(self._engine)
 
     @property
     def marks(self) -> Mapping[str, Mark]:

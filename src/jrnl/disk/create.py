@@ -18,36 +18,45 @@ from jrnl.errors import (
     StoreExists,
     StoreLocked,
 )
-from jrnl.options import Wanted, overlay_size, parse
+from jrnl.options import Settings, parse, with_volumes
 from jrnl.sources import fill
 from jrnl.store import Store
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from jrnl.disk.folder import Place
     from jrnl.disk.superblock import Device
     from jrnl.sizes import Size
+    from jrnl.sources import Path
 
 _BLOCK = FORMAT["constants"]["LOG_BLOCK_BYTES"]
 _PIECE_BYTES = 1 << 20
 _LOST_SHOWN = 8
 
 
-def create_in(place: Place, name: str, *, overlay: Size | None = None, **keywords: Any) -> Store:
+def create_in(
+    place: Place,
+    name: str,
+    *,
+    size: Size | None = None,
+    volumes: Mapping[str, Size] | None = None,
+    source: Path | Mapping[str, Path] | None = None,
+    **options: Any,
+) -> Store:
     """Make the store `name` in a folder, whole or not at all, and open it.
 
     Takes what `create` takes. Raises what it raises.
     """
-    return make_in(place, name, parse(on_disk=True, **keywords), overlay)
+    settings = with_volumes(parse(on_disk=True, **options), size, volumes, source)
+    return make_in(place, name, settings)
 
 
-def make_in(
-    place: Place, name: str, options: Wanted, overlay: Size | None, path: str | None = None
-) -> Store:
-    """Do the same with options that have been checked; `path` is what the store tells."""
-    overlay_size(options.journal, overlay)
-    if len(packed([*options.sizes.items()])) > ROOM_BYTES // 2:
+def make_in(place: Place, name: str, settings: Settings) -> Store:
+    """Do the same with settings that have been checked."""
+    if len(packed([*settings.sizes.items()])) > ROOM_BYTES // 2:
         raise InvalidArgument(
-            f"the names of {len(options.sizes)} volumes take more than half of the room that a "
+            f"the names of {len(settings.sizes)} volumes take more than half of the room that a "
             "superblock has for all names; take fewer volumes, or shorter names"
         )
     prefix = f".{name}.new-"
@@ -61,7 +70,7 @@ def make_in(
             place.clear(stray)
     temporary, folder = _new_folder(place, prefix)
     try:
-        _write_files(folder, options)
+        _write_files(folder, settings)
         folder.sync()
         place.rename(temporary, name)
     except BaseException as error:
@@ -78,7 +87,7 @@ def make_in(
         folder.close()
         raise
     # Still locked: nobody else opens it before whoever has made it does.
-    return open_locked(folder, True, overlay, options.clock, options.limits.on_low, path)
+    return open_locked(folder, settings)
 
 
 def _new_folder(place: Place, prefix: str) -> tuple[str, Place]:
@@ -100,18 +109,18 @@ def _new_folder(place: Place, prefix: str) -> tuple[str, Place]:
             folder.close()
 
 
-def _write_files(folder: Place, options: Wanted) -> None:
+def _write_files(folder: Place, settings: Settings) -> None:
     """Write all files of a new store, durably."""
     key = secrets.randbits(63)
-    area = options.journal - options.journal % _BLOCK
-    slots = options.journal // 8 // SLOT_BYTES
-    created, limits = (options.clock or time.time_ns)(), options.limits
+    area = settings.journal - settings.journal % _BLOCK
+    slots = settings.journal // 8 // SLOT_BYTES
+    created, limits = (settings.clock or time.time_ns)(), settings.limits
     record = Record(
-        journal=options.journal,
-        images=options.images,
-        overflow=options.overflow,
-        sync="always" if options.always else "flush",
-        volumes=[[name, size] for name, size in options.sizes.items()],
+        journal=settings.journal,
+        images=settings.images,
+        overflow=settings.overflow,
+        sync=settings.sync or "flush",
+        volumes=[[name, size] for name, size in settings.sizes.items()],
         created_ns=created,
         reclaim=None if limits.reclaim is None else list(limits.reclaim),
         low=limits.low,
@@ -119,10 +128,10 @@ def _write_files(folder: Place, options: Wanted) -> None:
         tail=[1, 0, 0, 0, created],
         newest=[0, created],
     )
-    for index, (volume, size) in enumerate(options.sizes.items()):
+    for index, (volume, size) in enumerate(settings.sizes.items()):
         device = folder.create(volume_file(index, volume), size)
-        if volume in options.sources:
-            fill(device, options.sources[volume])
+        if volume in settings.sources:
+            fill(device, settings.sources[volume])
         _finish(device)
     for name, length in (("log", area), ("index", slots * SLOT_BYTES)):
         device = folder.create(name, HEAD_BYTES + length)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from jrnl._core import FORMAT, Engine
+from jrnl._core import FORMAT
 from jrnl.disk import snapshot_files
 from jrnl.disk.load import Loader
 from jrnl.disk.log_files import HEAD_BYTES, SLOT_BYTES, check_head, head_bytes, volume_file
@@ -20,8 +21,9 @@ from jrnl.errors import (
     ReadOnlyStore,
 )
 from jrnl.fold import Folding
-from jrnl.options import Setup, overlay_size
+from jrnl.options import Settings, overlay_size
 from jrnl.plan import BOTH
+from jrnl.retention import Limits
 from jrnl.store import Store
 
 if TYPE_CHECKING:
@@ -56,45 +58,51 @@ def open_in(
     except BaseException:
         folder.close()
         raise
-    return open_locked(folder, mode == "r+", overlay, clock, on_low, path)
+    settings = Settings(
+        overlay=overlay, clock=clock, limits=Limits(on_low=on_low), path=path, writable=mode == "r+"
+    )
+    return open_locked(folder, settings)
 
 
-def open_locked(
-    folder: Place,
-    writable: bool,
-    overlay: Size | None,
-    clock: Callable[[], int] | None,
-    on_low: Callable[[Store], object] | None,
-    path: str | None,
-) -> Store:
+def open_locked(folder: Place, settings: Settings) -> Store:
     """Open the store in a folder, which it has from then on."""
     with ExitStack() as failed:
         failed.callback(folder.close)
-        superblock, document = _read_superblocks(folder, writable)
+        superblock, document = _read_superblocks(folder, settings.writable)
         failed.callback(_close, superblock.devices)
         record = Record.of(document)
-        memory = overlay_size(record.journal, overlay)
-        limits = record.limits(on_low)
-        setup = Setup(record.overflow, limits, True, path, record.sync, memory, writable)
+        settings = _filled(settings, record)
         found: list[str] = []
-        devices = _open_files(folder, superblock, record, writable, found, failed)
-        if writable:
+        devices = _open_files(folder, superblock, record, settings.writable, found, failed)
+        if settings.writable:
             _heal(folder, superblock, document)
         for device in devices[2:]:
             device.expect_random()
-        sizes = [size for _, size in record.volumes]
-        engine = Engine(
-            devices[2:], record.journal, record.images, True,
-            record.overflow == "refuse", clock, sizes, memory,
-        )  # fmt: skip
-        session = DiskSession(folder, superblock, record, engine, devices, writable=writable)
+        engine = settings.engine(devices[2:], overlay_size(settings.journal, settings.overlay))
+        session = DiskSession(
+            folder, superblock, record, engine, devices, writable=settings.writable
+        )
         failed.callback(session.let_go)
         session.found += found
-        engine.set_retention(limits.least_ns, 0)
+        engine.set_retention(settings.limits.least_ns, 0)
         _find_state(session, record)
-        store = _start(session, record, setup)
+        store = _start(session, record, settings)
         failed.pop_all()
         return store
+
+
+def _filled(settings: Settings, record: Record) -> Settings:
+    """Add to what an opening was given what the superblocks say. Raises InvalidArgument."""
+    return replace(
+        settings,
+        sizes=dict(record.volumes),
+        journal=record.journal,
+        images=record.images,
+        overflow=record.overflow,
+        sync=record.sync,
+        overlay=overlay_size(record.journal, settings.overlay),
+        limits=record.limits(settings.limits.on_low),
+    )
 
 
 def _close(devices: Iterable[Device | None]) -> None:
@@ -259,24 +267,24 @@ def _go_on(session: DiskSession, loader: Loader, record: Record) -> None:
         log.put_rewound()
 
 
-def _start(session: DiskSession, record: Record, setup: Setup) -> Store:
+def _start(session: DiskSession, record: Record, settings: Settings) -> Store:
     """Finish what was interrupted, begin a new epoch, and accept writes."""
     loader = Loader(session)
     with session.engine:
         session.load_kept(record.rewound)
-    if not setup.writable:
+    if not settings.writable:
         _show(session, record)
     with session.engine:
-        if setup.writable:
+        if settings.writable:
             _go_on(session, loader, record)
         else:
             loader.load_snapshots(None)
         loader.load_rest()
-        store = Store(session, setup)
-        if setup.writable:
+        store = Store(session, settings)
+        if settings.writable:
             session.bound_epochs()
-        if session.state.restore is not None and setup.writable:
+        if session.state.restore is not None and settings.writable:
             session.finish_restore()
-    if setup.writable:
+    if settings.writable:
         session.copier.start()
     return store
