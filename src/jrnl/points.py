@@ -49,9 +49,12 @@ class Mark(_Fields):
     _store: int | None = None  # of a bookmark, which has no entry that could tell
 
     @classmethod
-    def _of(cls, name: str | None, seq: int, time_ns: int, *volumes: str) -> Mark:
+    def _of(
+        cls, name: str | None, seq: int, time_ns: int, *volumes: str, store: int | None = None
+    ) -> Mark:
         """Make a mark of some volumes, or without any, of all."""
         mark = cls(name, seq, time_ns)
+        mark._store = store
         if volumes:
             mark.volumes = volumes
         return mark

@@ -111,7 +111,6 @@ class Recovery(StateIO, ClosesItself):
         self._moves = 0  # by `seek`
         self._chains = Chains(image.engine)
         self.plan = self._planned(plan, image)
-        self._copy: int | None = base.image.tag if base.image is not None else None
         self.id = session.catalog.recovery_number(number)
         session.catalog.add_recovery(self)  # from here on others see it
 
@@ -132,6 +131,12 @@ class Recovery(StateIO, ClosesItself):
     def _only(self) -> frozenset[int] | None:
         """The indices of the volumes that it covers, or None: all."""
         return self._source.only
+
+    @property
+    def _copy(self) -> int | None:
+        """The number of the copy in files that it started from; None where there is none."""
+        number: int | None = None if self._base.image is None else self._base.image.tag
+        return number
 
     @property
     def _preserved(self) -> Image:
@@ -232,7 +237,7 @@ class Recovery(StateIO, ClosesItself):
             before.let_go()
             assert base.image is not None
             self._moves += 1
-            self._base, self.base, self.seq, self._copy = base, base.name, seq, base.image.tag
+            self._base, self.base, self.seq = base, base.name, seq
             self.plan = self._planned(plan, image)
         for file in self._paths.values():
             file.write_all(image, fresh=False)

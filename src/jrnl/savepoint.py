@@ -41,8 +41,7 @@ class Savepoint(Block, NotCopied):
                 if self._name is not None:
                     catalog.check_free(self._name)
                 engine.expect_rewind()
-                mark = Mark(self._name, engine.seq, engine.tick())
-                mark._store = engine.identity
+                mark = Mark._of(self._name, engine.seq, engine.tick(), store=engine.identity)
                 self._start = mark.seq
                 self._mark = mark
             if self._name is not None:

@@ -238,9 +238,8 @@ class Store(ClosesItself):
             return mark
 
     def _bookmark(self, *meant: str) -> Mark:
-        mark = Mark._of(None, self._engine.seq, self._engine.tick(), *meant)
-        mark._store = self._engine.identity
-        return mark
+        engine = self._engine
+        return Mark._of(None, engine.seq, engine.tick(), *meant, store=engine.identity)
 
     def snapshot(
         self, name: str, volumes: Iterable[str] | None = None, pinned: bool = False

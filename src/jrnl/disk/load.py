@@ -214,9 +214,7 @@ class Loader:
         start = Base(row.base, base.seq, base)
         volumes = self._catalog.covered(only)
         image.hold()
-        recovery = Recovery(image, volumes, self._session, source, start, plan, number=row.id)
-        recovery._copy = row.copy
-        return recovery
+        return Recovery(image, volumes, self._session, source, start, plan, number=row.id)
 
     def _loaded_copy(self, number: int, seq: int, volumes: list[int] | None) -> Image:
         """Return a copy's image, of these volumes: a snapshot's own, where it is one."""

@@ -1,4 +1,4 @@
-"""The keeper of a store on disk: what its superblocks say, and the files of its copies."""
+"""The session of a store in files: what its superblocks say, and the files of its copies."""
 
 from __future__ import annotations
 
@@ -587,9 +587,8 @@ class DiskSession(Session):
                 image.kept = number
             return image.kept
         if recovery._copy is None or self._is_swept(recovery):
-            recovery._copy = self._copy_image(image).tag
-            image.tag = recovery._copy  # for those that start from the same copy
-        return int(recovery._copy)
+            image.tag = self._copy_image(image).tag  # for all that start from the same copy
+        return int(image.tag)
 
     def _row_of(self, number: int) -> RecoveryRow | None:
         return next((row for row in self.state.recoveries if row.id == number), None)
