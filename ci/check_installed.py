@@ -9,7 +9,7 @@ package = Path(jrnl.__file__).parent
 assert "site-packages" in package.parts, f"jrnl comes from {package}, not from an installation"
 
 carried = {path.relative_to(package).as_posix() for path in package.rglob("*") if path.is_file()}
-needed = {"_core.pyi", "api.pxd", "include/jrnl.h", "py.typed"}
+needed = {"_core.pyi", "api.pxd", "disk/open.py", "include/jrnl.h", "py.typed"}
 assert needed <= carried, f"the wheel lacks {sorted(needed - carried)}"
 
 unwanted = {name for name in carried if name.endswith((".c", ".pyx", ".pxi"))}

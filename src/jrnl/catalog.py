@@ -49,13 +49,13 @@ class Catalog:
 
     Parameters
     ----------
-    volumes : dict of str to int
+    indices : dict of str to int
         Each volume's index by its name.
     """
 
-    def __init__(self, engine: Engine, volumes: dict[str, int]) -> None:
+    def __init__(self, engine: Engine, indices: dict[str, int]) -> None:
         self.engine = engine
-        self.volumes = volumes
+        self.indices = indices
         self.snapshots: dict[str, Snapshot] = {}
         self._marks: dict[str, Mark] = {}
         self._marks_changes = 0
@@ -146,7 +146,7 @@ class Catalog:
     def load_marks(self, rows: Iterable[Sequence[Any]]) -> None:
         """Enter the marks that a log holds, oldest first."""
         for name, seq, time_ns, *volumes in rows:
-            known = [volume for volume in volumes if volume in self.volumes]
+            known = [volume for volume in volumes if volume in self.indices]
             self._marks[name] = Mark._of(name, seq, time_ns, *known)
         self._marks_changes += 1
 
@@ -255,12 +255,12 @@ class Catalog:
     def covered(self, only: Collection[int] | None) -> dict[str, int]:
         """Return the volumes of these indices, or all of them, by name."""
         return {
-            name: index for name, index in self.volumes.items() if only is None or index in only
+            name: index for name, index in self.indices.items() if only is None or index in only
         }
 
     def volume_index(self, volume: object) -> int:
         """Return the index of a volume; see the function of that name."""
-        return volume_index(self.volumes, volume, self.engine)
+        return volume_index(self.indices, volume, self.engine)
 
 
 class Marks(Mapping[str, Mark]):

@@ -401,7 +401,7 @@ def recover(
 
     def attempt(stamp: Stamp) -> Recovery:
         listed = session.catalog.listed
-        only = session.resolver.volumes(volumes, to)
+        only = session.resolver.only(volumes, to)
         way, seq = session.resolver.choose(to, base, only)
         source = Source(only, undoable)
         session.check_recovery(way.base.name, only)

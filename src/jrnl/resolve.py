@@ -88,7 +88,7 @@ class Resolver:
             return True  # resolving it says what has become of the state
         return engine.state_time(mark.seq) <= mark.time_ns
 
-    def volumes(self, volumes: Iterable[str] | None, point: Point) -> Only:
+    def only(self, volumes: Iterable[str] | None, point: Point) -> Only:
         """Return the indices of the volumes that are asked for: by name, or by the point."""
         if volumes is None:
             named = self.named(point)
@@ -97,7 +97,7 @@ class Resolver:
             volumes = None if named is None else named.volumes
         if volumes is None:
             return None
-        return frozenset(chosen(self._catalog.volumes, volumes, self._engine))
+        return frozenset(chosen(self._catalog.indices, volumes, self._engine))
 
     def named(self, point: Point) -> Mark | Snapshot | None:
         """Return the mark or snapshot that a point is, or is the name of."""
@@ -220,7 +220,7 @@ class Resolver:
 
     def plan(self, to: Point, base: str | Snapshot | None, volumes: Iterable[str] | None) -> Plan:
         """Say what a recovery would move; what a restore would, once it is asked."""
-        only = self.volumes(volumes, to)
+        only = self.only(volumes, to)
         way, seq = self.choose(to, base, only)
 
         def later(ask: Callable[[Image, list[int]], int]) -> int:

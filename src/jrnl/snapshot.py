@@ -79,7 +79,7 @@ class Snapshot(NotCopied):
         covered: list[int] | None = None,
         pinned: bool = False,
     ) -> None:
-        self._indices = session.catalog.volumes
+        self._indices = session.catalog.indices
         self._session = ref(session)  # weakly: its catalogue holds the snapshot
         self._held: Image | None = image
         self._copy = copy

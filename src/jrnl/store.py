@@ -49,7 +49,7 @@ class Store(ClosesItself):
         self._rewinder = Rewinder(session)
         self._volumes = {
             name: Volume(self._engine, k, name, self._catalog)
-            for name, k in self._catalog.volumes.items()
+            for name, k in self._catalog.indices.items()
         }
         self.journal = Journal(self._engine)
         retention.apply(self._engine, settings.limits, self)
@@ -212,7 +212,7 @@ class Store(ClosesItself):
             A pin with after-images alone, and no snapshot that leads to the state.
         """
         pinned = as_flag(pinned, "pinned")
-        known = self._catalog.volumes
+        known = self._catalog.indices
         indices = [] if volumes is None else chosen(known, volumes, self._engine)
         meant = [volume for volume, index in known.items() if index in indices]
         if pinned and name is None:
@@ -272,7 +272,7 @@ class Store(ClosesItself):
         with self._engine.changing() as engine:
             engine.check_open()
             self._catalog.check_free(name)
-            covered = chosen(self._catalog.volumes, volumes, engine)
+            covered = chosen(self._catalog.indices, volumes, engine)
             session.check_snapshot(name, covered)
             image, copy = session.begin_snapshot(covered)
             snapshot = Snapshot(session, name, image, engine.tick(), copy, covered, pinned)
@@ -449,7 +449,7 @@ class Store(ClosesItself):
         pinned: bool = False,
     ) -> View:
         resolver = self._resolver
-        only = resolver.volumes(volumes, at)
+        only = resolver.only(volumes, at)
         image, release = resolver.image_of(at, only), None
         if pinned and resolver.snapshot_of(at, only) is None:  # that one needs no entry
             release = self._session.pins.pin(resolver.resolve(at)).release
@@ -478,7 +478,7 @@ class Store(ClosesItself):
             try:
                 return self._rewinder.rewind(self._resolver.resolve(to))
             except PointExpired as error:
-                only = self._resolver.volumes(None, to)
+                only = self._resolver.only(None, to)
                 snapshot = self._resolver.snapshot_of(to, only)
                 if snapshot is None:
                     raise
