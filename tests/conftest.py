@@ -7,6 +7,7 @@ sanitized one) or "long". All random tests draw from one seed, fresh for each ru
 
 from __future__ import annotations
 
+import gc
 import os
 import random
 
@@ -35,6 +36,12 @@ settings.load_profile(PROFILE)
 def pytest_configure(config: pytest.Config) -> None:
     if config.option.hypothesis_seed is None:
         config.option.hypothesis_seed = str(random.SystemRandom().randrange(1 << 32))
+
+
+def pytest_collection_finish() -> None:
+    """What there is by now stays; without this a `gc.collect()` takes a fifth of a second."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture

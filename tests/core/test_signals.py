@@ -27,7 +27,6 @@ from jrnl.points import check_name, looks_like_number
 from tests.model.disk_twin import folder_in_memory
 
 SIZES = {"a": 20000, "b": 9000}
-INJECTIONS = 9  # a call
 SOURCE = os.path.dirname(jrnl.__file__)
 LOOKS = {  # after these instructions Python looks whether there was a signal
     dis.opmap[name]
@@ -174,12 +173,15 @@ def broken_off(folder: Path, call: str, at: int) -> tuple[jrnl.Store, Strike, di
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # in a __del__
+@pytest.mark.parametrize("places", [4, pytest.param(30, marks=pytest.mark.long)])
 @pytest.mark.parametrize("call", CALLS)
-def test_a_call_that_is_broken_off_is_done_or_undone_and_stays_so(folder, call, monkeypatch):
+def test_a_call_that_is_broken_off_is_done_or_undone_and_stays_so(
+    folder, call, places, monkeypatch
+):
     monkeypatch.setattr(snapshot_copier, "automatic", False)
     store, strike, _ = broken_off(folder, call, 1 << 60)
     store.close()
-    step = -(-strike.count // INJECTIONS)
+    step = -(-strike.count // places)
     for at in range(strike.count - step // 2, 0, -step):  # a first run may pass a few places more
         store, strike, before = broken_off(folder, call, at)
         assert strike.struck

@@ -9,20 +9,27 @@ from tests.crash import damage
 IMAGES = ("both", "after")
 
 
+def one_in(count: int) -> pytest.MarkDecorator:
+    """Try one case in so many, and three times as many in the long run."""
+    return pytest.mark.parametrize("step", [3 * count, pytest.param(count, marks=pytest.mark.long)])
+
+
+@one_in(997)
 @pytest.mark.parametrize("images", IMAGES)
-def test_a_sample_of_all_damages(images: str, seed: int):
-    counts, failures = damage.run(images, step=997, first=seed % 997)
+def test_a_sample_of_all_damages(images: str, step: int, seed: int):
+    counts, failures = damage.run(images, step=step, first=seed % step)
     assert not failures, "\n".join(failures)
-    assert counts["damages"] > 100
+    assert counts["damages"] > 100_000 // step
     assert counts["states right"] > counts["states refused"] > 0
 
 
+@one_in(23)
 @pytest.mark.parametrize("kind", ["bit", "cut", "longer"])
 @pytest.mark.parametrize("file", ["super.0", "super.1"])
-def test_one_damaged_superblock_copy_costs_nothing(file: str, kind: str):
+def test_one_damaged_superblock_copy_costs_nothing(file: str, kind: str, step: int):
     target = damage.Target(damage.Shape())
     used = len(target.files[file].rstrip(b"\0"))
-    for at in range(0, used, 23):
+    for at in range(0, used, step):
         outcome = target.check(damage.Case(kind, file, at or 1, at % 8))
         assert outcome is not None
         assert outcome.refused == []
@@ -31,9 +38,12 @@ def test_one_damaged_superblock_copy_costs_nothing(file: str, kind: str):
 STORIES = [name + end for name in (*damage.STORIES, damage.FOLDED) for end in ("", "-killed")]
 
 
+@one_in(1499)
 @pytest.mark.parametrize("story", STORIES)
-def test_a_sample_of_damages_behind_and_before_rewinds_restores_and_folds(story: str, seed: int):
-    _, failures = damage.run("both", step=1499, first=seed % 1499, story=story)
+def test_a_sample_of_damages_behind_and_before_rewinds_restores_and_folds(
+    story: str, step: int, seed: int
+):
+    _, failures = damage.run("both", step=step, first=seed % step, story=story)
     assert not failures, "\n".join(failures)
 
 

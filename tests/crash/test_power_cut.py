@@ -27,7 +27,7 @@ from tests.crash.cut_disk import (
     run,
 )
 
-CUTS = {"short": 9, "default": 39, "long": 300}[PROFILE]
+CUTS = {"short": 9, "default": 15, "long": 300}[PROFILE]
 LONG_CUTS = 450
 
 

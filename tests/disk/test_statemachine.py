@@ -60,7 +60,7 @@ def play(examples: int, steps: int = 50) -> None:
 
 
 def test_a_store_on_disk_is_what_the_model_is():
-    play(settings.default.max_examples // 4)
+    play(settings.default.max_examples // 10)
 
 
 @pytest.mark.long

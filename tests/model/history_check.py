@@ -14,6 +14,7 @@ from tests.model.whole import BYTE_KINDS, HEADER_BYTES, Entry, Model, State
 if TYPE_CHECKING:
     from tests.model.twin import Twin
 
+LOST_AGAIN = 16
 JOINED = 64  # equal runs shorter than this, between bytes that differ, belong to an exact extent
 
 Extents = list[tuple[int, int, int]]
@@ -21,14 +22,13 @@ Extents = list[tuple[int, int, int]]
 
 def runs(mask: np.ndarray, joined: int = 1) -> list[tuple[int, int]]:
     """(offset, length) of each run of True; runs less than `joined` apart are one."""
-    places = np.flatnonzero(mask).tolist()
-    found: list[list[int]] = []
-    for place in places:
-        if found and place - found[-1][1] < joined:
-            found[-1][1] = place + 1
-        else:
-            found.append([place, place + 1])
-    return [(start, stop - start) for start, stop in found]
+    places = np.flatnonzero(mask)
+    if not len(places):
+        return []
+    ends = np.flatnonzero(np.diff(places) > joined)
+    starts = places[np.concatenate(([0], ends + 1))]
+    stops = places[np.concatenate((ends, [-1]))] + 1
+    return list(zip(starts.tolist(), (stops - starts).tolist(), strict=True))
 
 
 def differing(one: State, other: State) -> list[np.ndarray]:
@@ -189,15 +189,28 @@ def check_gone(twin: Twin, seq: int) -> None:
             ask(seq, twin.newest)
 
 
-def check_past(twin: Twin) -> None:
-    """Some of all that there is: as much as a check after every few steps can afford."""
+def lost_to_ask_for(twin: Twin, pick: random.Random) -> list[int]:
+    """Those lost since the last check, the first, the last, and some: lost is lost for good."""
+    lost, before = twin.lost_states(), twin.lost_before
+    old = [seq for seq in lost if seq in before]
+    some = pick.sample(old, min(len(old), LOST_AGAIN))
+    twin.lost_before = set(lost)
+    return sorted({*lost[:1], *lost[-1:], *some, *(set(lost) - before)})
+
+
+def check_past(twin: Twin) -> list[int]:
+    """Some of all that there is: as much as a check after every few steps can afford.
+
+    Returns the lost states that it has asked for.
+    """
     pick = random.Random(twin.newest)
     kept = [seq for seq in range(twin.base, twin.newest + 1) if twin.model.is_kept(seq, twin.base)]
     pairs = [(twin.base, twin.newest), tuple(pick.choices(kept, k=2)), (kept[-2:] * 2)[:2]]
     for a, b in pairs:
         check_diff(twin, a, b)
         check_stats(twin, a, b)
-    for seq in twin.lost_states():
+    lost = lost_to_ask_for(twin, pick)
+    for seq in lost:
         if not twin.model.is_kept(seq, twin.base):
             check_gone(twin, seq)
     for name in twin.model.snapshots:
@@ -206,3 +219,4 @@ def check_past(twin: Twin) -> None:
         offset = pick.randrange(size)
         check_history(twin, volume, offset, pick.randint(0, min(4000, size - offset)))
         check_history(twin, volume, 0, size)
+    return lost

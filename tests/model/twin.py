@@ -106,6 +106,7 @@ class Twin(FoldRules, Pins, Savepoints):
         self.rewinds = model.images != "after"
         self.base = 0
         self.biggest = 0
+        self.lost_before: set[int] = set()
         self.views: list[OpenView] = []
         self.recoveries: list[OpenRecovery] = []
         self._begin_folds()
@@ -763,9 +764,8 @@ class Twin(FoldRules, Pins, Savepoints):
         for name, seq in self.model.snapshots.items():
             self.check_recovered(seq, name)
             self.check_recovered(seq)
-        for seq in self.lost_states():
+        for seq in check_past(self):
             self.check_lost(seq)
-        check_past(self)
         assert self.store.verify().ok
 
     def _check_plan(

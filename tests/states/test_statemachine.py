@@ -297,9 +297,9 @@ def play(examples: int) -> None:
 
 
 def test_the_store_is_what_the_model_is():
-    play(settings.default.max_examples)
+    play(settings.default.max_examples * 2 // 5)
 
 
 @pytest.mark.long
 def test_the_store_is_what_the_model_is_over_many_more_examples():
-    play(6 * settings.default.max_examples)
+    play(7 * settings.default.max_examples)
