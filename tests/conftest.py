@@ -8,13 +8,19 @@ sanitized one) or "long". All random tests draw from one seed, fresh for each ru
 from __future__ import annotations
 
 import gc
+import lzma
 import os
 import random
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
 
 from jrnl import snapshot_copier
+from tests.model.disk_twin import folder_in_memory
+from tests.model.places import DATA
 
 PROFILE = os.environ.get("JRNL_TEST_PROFILE", "default")
 
@@ -48,6 +54,36 @@ def pytest_collection_finish() -> None:
 def seed(request: pytest.FixtureRequest) -> int:
     """What a random test draws from."""
     return int(request.config.option.hypothesis_seed)
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """A folder in memory, where there is one: syncs cost nothing there."""
+    made = folder_in_memory()
+    yield made
+    shutil.rmtree(made)
+
+
+@pytest.fixture
+def automatic() -> Iterator[None]:
+    """Snapshots are copied behind the host's back, as they are for users."""
+    snapshot_copier.automatic = True
+    yield
+    snapshot_copier.automatic = False
+
+
+@pytest.fixture(scope="session")
+def unpack(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """A function that unpacks a recorded history, once in a session."""
+    folder = tmp_path_factory.mktemp("traces")
+
+    def unpack_once(trace: str) -> Path:
+        path = folder / f"{trace}.log"
+        if not path.exists():
+            path.write_bytes(lzma.decompress((DATA / f"{trace}.log.xz").read_bytes()))
+        return path
+
+    return unpack_once
 
 
 @pytest.hookimpl(wrapper=True)

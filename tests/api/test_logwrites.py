@@ -40,8 +40,8 @@ from tests.api.logtools import (
     write,
 )
 from tests.model.places import DATA
+from tests.model.traces import TRACES
 
-TRACES = ["ext4-sqlite", "ext4-docs"]
 MIB = 1 << 20
 
 

@@ -11,6 +11,7 @@ import pytest
 
 import jrnl
 from tests.core.test_signals import Strike
+from tests.model.amount import more_in_long
 
 
 def run(program):
@@ -180,7 +181,7 @@ def test_an_edit_that_is_never_left_outlives_nothing_that_it_needs():
         gc.collect()
 
 
-@pytest.mark.parametrize("step", [7, pytest.param(1, marks=pytest.mark.long)])
+@more_in_long("step", 7, 1)
 @pytest.mark.parametrize("images", ["before", "both"])
 def test_a_savepoint_that_is_struck_at_any_place_is_rewound_and_gone(images, step, seed):
     store = jrnl.create(size=4096, journal="64KiB", images=images)

@@ -24,6 +24,7 @@ import jrnl
 from jrnl import snapshot_copier
 from jrnl._core import to_the_end
 from jrnl.points import check_name, looks_like_number
+from tests.model.amount import more_in_long
 from tests.model.disk_twin import folder_in_memory
 
 SIZES = {"a": 20000, "b": 9000}
@@ -173,7 +174,7 @@ def broken_off(folder: Path, call: str, at: int) -> tuple[jrnl.Store, Strike, di
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # in a __del__
-@pytest.mark.parametrize("places", [4, pytest.param(30, marks=pytest.mark.long)])
+@more_in_long("places", 4, 30)
 @pytest.mark.parametrize("call", CALLS)
 def test_a_call_that_is_broken_off_is_done_or_undone_and_stays_so(
     folder, call, places, monkeypatch

@@ -20,7 +20,6 @@ from tests.model.whole import Entry, Model, State
 
 # A report may tell of what a crash had torn, and opening has put right.
 HEALED = ("super.", "the index is damaged; it was made again")
-START_NS = 1_700_000_000 * 10**9
 
 
 class Failure(AssertionError):

@@ -9,6 +9,7 @@ import pytest
 from tests.crash import bench, faults
 from tests.crash.bench import Plan
 from tests.crash.workload import Shape, sequences
+from tests.model.amount import more_in_long
 
 IMAGES = ("both", "after")
 
@@ -31,7 +32,7 @@ def test_every_operation_on_a_fresh_store(images: str):
     held(bench.run_sequences(Plan(states=12), images, names), 200)
 
 
-@pytest.mark.parametrize("count", [1, pytest.param(3, marks=pytest.mark.long)])
+@more_in_long("count", 1, 3)
 @pytest.mark.parametrize("images", IMAGES)
 def test_folds_in_all_their_crash_states(images: str, count: int, seed: int):
     """The second lap brings the snapshot on; some openings in between are themselves cut."""
@@ -40,13 +41,13 @@ def test_folds_in_all_their_crash_states(images: str, count: int, seed: int):
     held(bench.run_sequences(Plan(states=4, deep=0.2), images, laps, None, "fold"), 60 * count)
 
 
-@pytest.mark.parametrize("count", [15, pytest.param(40, marks=pytest.mark.long)])
+@more_in_long("count", 15, 40)
 def test_some_sequences_of_three_operations(seed: int, count: int):
     names = random.Random(seed).sample(list(sequences("both", 3)), count)
     held(bench.run_sequences(Plan(states=6), "both", names), 5 * count)
 
 
-@pytest.mark.parametrize("step", [633, pytest.param(211, marks=pytest.mark.long)])
+@more_in_long("step", 633, 211)
 @pytest.mark.parametrize("images", IMAGES)
 @pytest.mark.parametrize("overflow", ["evict", "fold"])
 def test_some_failing_calls(images: str, overflow: str, step: int, seed: int):

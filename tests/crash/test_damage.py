@@ -5,16 +5,12 @@ from __future__ import annotations
 import pytest
 
 from tests.crash import damage
+from tests.model.amount import more_in_long
 
 IMAGES = ("both", "after")
 
 
-def one_in(count: int) -> pytest.MarkDecorator:
-    """Try one case in so many, and three times as many in the long run."""
-    return pytest.mark.parametrize("step", [3 * count, pytest.param(count, marks=pytest.mark.long)])
-
-
-@one_in(997)
+@more_in_long("step", 2991, 997)
 @pytest.mark.parametrize("images", IMAGES)
 def test_a_sample_of_all_damages(images: str, step: int, seed: int):
     counts, failures = damage.run(images, step=step, first=seed % step)
@@ -23,7 +19,7 @@ def test_a_sample_of_all_damages(images: str, step: int, seed: int):
     assert counts["states right"] > counts["states refused"] > 0
 
 
-@one_in(23)
+@more_in_long("step", 69, 23)
 @pytest.mark.parametrize("kind", ["bit", "cut", "longer"])
 @pytest.mark.parametrize("file", ["super.0", "super.1"])
 def test_one_damaged_superblock_copy_costs_nothing(file: str, kind: str, step: int):
@@ -38,7 +34,7 @@ def test_one_damaged_superblock_copy_costs_nothing(file: str, kind: str, step: i
 STORIES = [name + end for name in (*damage.STORIES, damage.FOLDED) for end in ("", "-killed")]
 
 
-@one_in(1499)
+@more_in_long("step", 4497, 1499)
 @pytest.mark.parametrize("story", STORIES)
 def test_a_sample_of_damages_behind_and_before_rewinds_restores_and_folds(
     story: str, step: int, seed: int

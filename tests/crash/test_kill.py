@@ -24,6 +24,7 @@ from jrnl import Kind
 from jrnl._core import CallbackDevice
 from jrnl.disk.create import create_in
 from jrnl.disk.folder import Folder
+from tests.model.amount import more_in_long
 from tests.model.places import ROOT
 
 SIZE = 9000
@@ -230,7 +231,7 @@ def check(root: Path, states: dict[int, bytes], acked: int) -> None:
             assert view.read(0, SIZE) == newest
 
 
-@pytest.mark.parametrize("step", [11, pytest.param(1, marks=pytest.mark.long)])
+@more_in_long("step", 11, 1)
 @pytest.mark.parametrize("name", WORKLOADS)
 def test_a_kill_at_any_call_leaves_a_whole_state(name, step, seed, tmp_path):
     acts = WORKLOADS[name]
@@ -271,7 +272,7 @@ threading.Event().wait()
 """
 
 
-@pytest.mark.parametrize("kills", [4, pytest.param(20, marks=pytest.mark.long)])
+@more_in_long("kills", 4, 20)
 def test_threads_that_are_killed_keep_what_was_flushed(tmp_path, seed, kills):
     """The log wraps many times; a process dies at any moment, and the next one goes on."""
     rng = random.Random(seed)
@@ -323,7 +324,7 @@ run(Path(sys.argv[1]), WORKLOADS[sys.argv[2]], -1, 1)
     shutil.which("strace") is None and not os.environ.get("CI"),
     reason="needs the Debian package strace",
 )
-@pytest.mark.parametrize("share", [3, pytest.param(1, marks=pytest.mark.long)])
+@more_in_long("share", 3, 1)
 @pytest.mark.parametrize("call", ["pwrite64", "fdatasync", "fsync", "mkdirat,renameat,renameat2"])
 def test_a_kill_by_strace_leaves_a_whole_state(call, share, seed, tmp_path):
     """Not our own code does the killing: the kernel stops the process at the n-th call."""

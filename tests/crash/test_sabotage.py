@@ -13,12 +13,12 @@ import pytest
 from jrnl import _core
 from tests.crash import switches
 from tests.crash.disk import Op
-from tests.crash.expect import START_NS, World
+from tests.crash.expect import World
 from tests.crash.oracle import OrderOracle
 from tests.crash.removed import RULES, RULES_FILE
 from tests.crash.switches import COUNTED, COVERED, SWITCHES
 from tests.model.places import ROOT
-from tests.model.whole import Model
+from tests.model.whole import START_NS, Model
 
 PAGE = ROOT / "docs" / "testing.md"
 SOURCE = ROOT / "src" / "jrnl"

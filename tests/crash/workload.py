@@ -15,9 +15,8 @@ from dataclasses import dataclass
 
 import jrnl
 from jrnl import JournalFull, Kind
-from tests.crash.disk import SimDisk
+from tests.crash.disk import SECTOR, SimDisk
 from tests.crash.expect import (
-    START_NS,
     Check,
     Expectation,
     Failure,
@@ -27,10 +26,9 @@ from tests.crash.expect import (
     folded,
     follow,
 )
-from tests.model.whole import Model, State
+from tests.model.whole import START_NS, Model, State
 
 STORE = "s"
-SECTOR = 512
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import struct
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -22,12 +21,12 @@ import pytest
 import xxhash
 
 import jrnl
-from jrnl._core import FORMAT, FileDevice
+from jrnl._core import FileDevice
 from jrnl.disk import superblock
+from tests.disk.test_fuzz import ENTRY, HEAD
+from tests.model.amount import more_in_long
 from tests.model.places import ROOT
 
-HEAD = FORMAT["constants"]["LOG_HEAD_BYTES"]
-ENTRY = struct.Struct("<QqQQIHBBQQQ")
 FIELDS = ("seq", "time_ns", "offset", "position", "length", "volume", "kind", "flags",
           "before_sum", "after_sum")  # fmt: skip
 BITS = dict(zip(FIELDS, (64, 63, 64, 64, 32, 16, 8, 8, 64, 64), strict=True))
@@ -139,7 +138,7 @@ def do_all(path: Path, every: int) -> tuple[int, int]:
     return done, answers
 
 
-@pytest.mark.parametrize("every", [28, pytest.param(7, marks=pytest.mark.long)])
+@more_in_long("every", 28, 7)
 def test_forged_headers_and_a_forged_end_of_the_index_are_answered_or_refused(tmp_path, every):
     command = [sys.executable, "-X", "faulthandler", "-m", "tests.disk.test_index_forged",
                str(tmp_path / "store"), str(every)]  # fmt: skip

@@ -14,7 +14,6 @@ from pathlib import Path
 import pytest
 
 import jrnl
-from jrnl import snapshot_copier
 from jrnl.disk.file_copy import FileCopy
 from jrnl.disk.folder import Folder
 from jrnl.disk.session import DiskSession
@@ -34,13 +33,6 @@ for line in sys.stdin:
     except BaseException as error:
         print(repr(error), flush=True)
 """
-
-
-@pytest.fixture
-def automatic():
-    snapshot_copier.automatic = True
-    yield
-    snapshot_copier.automatic = False
 
 
 # Creation.

@@ -3,22 +3,14 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 import jrnl
 from jrnl import JournalFull
-from tests.model.disk_twin import DiskTwin, folder_in_memory
+from tests.model.disk_twin import DiskTwin
 from tests.model.twin import Clock
-
-
-@pytest.fixture
-def folder() -> Iterator[Path]:
-    folder = folder_in_memory()
-    yield folder
-    shutil.rmtree(folder)
 
 
 def killed(store: jrnl.Store, path: Path, **options) -> tuple[jrnl.Store, Path]:

@@ -7,11 +7,11 @@ import random
 
 import pytest
 
+from tests.model.amount import more_in_long
 from tests.model.disk_twin import DiskTwin
-from tests.states.test_long_run import ACTS, ALL, TINY, Acts, Player
+from tests.states.test_long_run import ACTS, ALL, CHECK_EVERY, TINY, Acts, Player
 
 IMAGES = ["both", "after"]
-CHECK_EVERY = 60
 
 
 class DiskPlayer(Player):
@@ -119,7 +119,7 @@ def play_all(images: str, length: int, start: int, share: slice = ALL) -> None:
             twin.discard()
 
 
-@pytest.mark.parametrize("every", [9, pytest.param(1, marks=pytest.mark.long)])
+@more_in_long("every", 9, 1)
 @pytest.mark.parametrize("start", [0, 12])
 @pytest.mark.parametrize("images", IMAGES)
 def test_every_sequence_of_two_acts_outlives_a_kill(images, start, every, seed):

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -13,11 +10,7 @@ import pytest
 
 import jrnl
 from jrnl import PointExpired, logwrites
-from tests.model.disk_twin import folder_in_memory
-from tests.model.places import DATA
-from tests.states.test_traces import SIZE, TRACES, unpack
-
-__all__ = ["unpack"]
+from tests.model.traces import SIZE, TRACES, Recorded, sha256
 
 IMAGES = ["both", "after"]
 
@@ -26,8 +19,7 @@ class DiskHistory:
     """A trace in a store on disk, which is closed and opened at one place of it."""
 
     def __init__(self, folder: Path, log: Path, images: str, journal: str) -> None:
-        recorded = json.loads((DATA / f"{log.stem}.json").read_text())
-        digests = {int(k): v for k, v in recorded["sha256_after_entries"].items()}
+        recorded = Recorded(log)
         self.images = images
         self.path = folder / "store"
         self.store = jrnl.create(
@@ -35,8 +27,8 @@ class DiskHistory:
         )
         self.store.snapshot("start")
         seqs = logwrites.replay(log, self.store.volume, self.progress)
-        assert len(seqs) == recorded["entries"] + 1
-        self.points = [(int(seqs[k]), digest) for k, digest in sorted(digests.items())]
+        assert len(seqs) == recorded.entries + 1
+        self.points = [(int(seqs[k]), digest) for k, digest in sorted(recorded.digests.items())]
 
     def progress(self, done: int, total: int) -> None:
         if done == 256:
@@ -61,19 +53,8 @@ class DiskHistory:
         return self.points[len(self.points) // 2]
 
 
-def sha256(content: np.ndarray | bytes) -> str:
-    return hashlib.sha256(content).hexdigest()
-
-
 def production(store: jrnl.Store) -> str:
     return sha256(store.volume.read(0, SIZE))
-
-
-@pytest.fixture
-def folder() -> Iterator[Path]:
-    folder = folder_in_memory()
-    yield folder
-    shutil.rmtree(folder)
 
 
 @pytest.mark.parametrize("trace", TRACES)

@@ -14,18 +14,17 @@ import pytest
 
 import jrnl
 from jrnl import JournalFull, Kind
-from tests.model.twin import START_NS, Clock, OpenRecovery, Twin, same
-from tests.model.whole import HEADER_BYTES, Entry, Model, State
+from tests.model.places import MEMORY
+from tests.model.twin import Clock, OpenRecovery, Twin, same
+from tests.model.whole import HEADER_BYTES, SECTOR, START_NS, Entry, Model, State
 
-SECTOR = 512
 BLOCK = 4096
 OVERLAY = 65536
 
 
 def folder_in_memory() -> Path:
     """A new folder, where a sync costs nothing if there is such a place."""
-    memory = Path("/dev/shm")
-    return Path(tempfile.mkdtemp(prefix="jrnl-", dir=memory if memory.is_dir() else None))
+    return Path(tempfile.mkdtemp(prefix="jrnl-", dir=MEMORY))
 
 
 class DiskModel(Model):

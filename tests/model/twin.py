@@ -17,11 +17,10 @@ from jrnl import JournalFull, Kind, PinnedPoint, PointExpired, UnknownPoint
 from tests.model.fold_rules import FoldRules
 from tests.model.history_check import check_past
 from tests.model.twin_parts import Pins, Savepoints
-from tests.model.whole import BYTE_KINDS, HEADER_BYTES, Entry, Model, State
+from tests.model.whole import BYTE_KINDS, HEADER_BYTES, START_NS, Entry, Model, State
 
 ZERO_KINDS = (Kind.DISCARD, Kind.ZEROES)
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-START_NS = 1_700_000_000 * 10**9
 
 
 class Clock:

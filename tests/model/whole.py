@@ -17,6 +17,8 @@ State = tuple[bytes, ...]
 
 BYTE_KINDS = (Kind.WRITE, Kind.DISCARD, Kind.ZEROES)
 HEADER_BYTES = 64
+SECTOR = 512
+START_NS = 1_700_000_000 * 10**9
 
 
 class Entry(NamedTuple):

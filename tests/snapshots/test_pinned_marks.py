@@ -2,23 +2,12 @@
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
 
 import jrnl
 from jrnl import JournalFull, PinnedPoint
-from tests.model.disk_twin import BLOCK, DiskTwin, folder_in_memory
+from tests.model.disk_twin import BLOCK, DiskTwin
 from tests.model.twin import Twin
-
-
-@pytest.fixture
-def folder() -> Iterator[Path]:
-    made = folder_in_memory()
-    yield made
-    shutil.rmtree(made)
 
 
 @pytest.mark.parametrize("overflow", ["evict", "fold", "refuse"])

@@ -26,13 +26,6 @@ SIZES = (300_000, 70_001)
 CHUNK = 65536
 
 
-@pytest.fixture
-def automatic():
-    snapshot_copier.automatic = True
-    yield
-    snapshot_copier.automatic = False
-
-
 def stepper(store):
     return store._session.copier
 

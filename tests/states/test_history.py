@@ -13,6 +13,7 @@ import pytest
 
 import jrnl
 from jrnl import Kind
+from tests.model.amount import more_in_long
 from tests.model.disk_twin import DiskTwin
 from tests.model.history_check import (
     check_diff,
@@ -23,7 +24,8 @@ from tests.model.history_check import (
     extents_of,
     runs,
 )
-from tests.model.twin import START_NS, Clock, Twin
+from tests.model.twin import Clock, Twin
+from tests.model.whole import START_NS
 
 SIZES = [
     [1],
@@ -74,7 +76,7 @@ def check_all(twin: Twin, random_: random.Random, most: int) -> None:
         check_history(twin, volume, 0, 0)
 
 
-PAIRS = pytest.mark.parametrize("most", [200, pytest.param(1 << 30, marks=pytest.mark.long)])
+PAIRS = more_in_long("most", 200, 1 << 30)
 
 
 @PAIRS

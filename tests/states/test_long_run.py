@@ -9,6 +9,7 @@ from datetime import timedelta
 import pytest
 
 from jrnl import Kind
+from tests.model.amount import more_in_long
 from tests.model.twin import EPOCH, Twin
 
 IMAGES = ["before", "after", "both"]
@@ -241,11 +242,6 @@ TINY = 7200
 ALL = slice(None)
 
 
-def one_in(count: int) -> pytest.MarkDecorator:
-    """Play one case in so many, and all in the long run."""
-    return pytest.mark.parametrize("every", [count, pytest.param(1, marks=pytest.mark.long)])
-
-
 class Acts:
     """What the sequences are made of."""
 
@@ -323,7 +319,7 @@ def play_all(images: str, length: int, start: int, *begin: str, share: slice = A
             raise
 
 
-@one_in(3)
+@more_in_long("every", 3, 1)
 @pytest.mark.parametrize("start", [0, 40])
 @pytest.mark.parametrize("images", IMAGES)
 def test_every_sequence_of_two_acts_is_right(images, start, every, seed):
@@ -346,7 +342,7 @@ def test_every_sequence_of_four_acts_is_right(images, begin):
 # The wrap: each place near the end of the image area for the head, each class of sizes.
 
 
-@one_in(5)
+@more_in_long("every", 5, 1)
 @pytest.mark.parametrize("images", IMAGES)
 @pytest.mark.parametrize("length", [1, 64, 65, 640, 1280, 2500, 3584, 7168])
 def test_images_of_every_size_are_whole_wherever_the_ring_ends(images, length, every, seed):

@@ -11,7 +11,6 @@ import threading
 import weakref
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -19,20 +18,14 @@ from hypothesis import strategies as st
 
 import jrnl
 from jrnl import InvalidArgument, InvalidType, JournalFull, PinnedPoint, PointExpired
-from tests.model.disk_twin import BLOCK, folder_in_memory
+from tests.model.disk_twin import BLOCK
 from tests.model.fingerprint import unchanged
-from tests.model.twin import START_NS, Clock
+from tests.model.twin import Clock
+from tests.model.whole import START_NS
 
 SECOND = 10**9
 PLACES = ["memory", "disk"]
 Make = Callable[..., jrnl.Store]
-
-
-@pytest.fixture
-def folder() -> Iterator[Path]:
-    made = folder_in_memory()
-    yield made
-    shutil.rmtree(made)
 
 
 @pytest.fixture(params=PLACES)

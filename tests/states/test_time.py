@@ -7,7 +7,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from jrnl import PointExpired, UnknownPoint
-from tests.model.twin import EPOCH, START_NS, Twin
+from tests.model.twin import EPOCH, Twin
+from tests.model.whole import START_NS
 
 
 def at(time_ns: int) -> datetime:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-import lzma
 import random
 from contextlib import nullcontext
 from pathlib import Path
@@ -14,25 +11,22 @@ import pytest
 
 import jrnl
 from jrnl import PointExpired, logwrites
-from tests.model.places import DATA
+from tests.model.traces import SIZE, TRACES, Recorded, sha256
 
-TRACES = ["ext4-sqlite", "ext4-docs"]
 IMAGES = ["before", "after", "both"]
-SIZE = 64 << 20
 
 
 class History:
     """A trace, replayed into a store with a snapshot at its start and one on the way."""
 
     def __init__(self, log: Path, images: str, journal: str) -> None:
-        recorded = json.loads((DATA / f"{log.stem}.json").read_text())
-        assert recorded["volume_size"] == SIZE
-        self.digests = {int(k): v for k, v in recorded["sha256_after_entries"].items()}
+        recorded = Recorded(log)
+        self.digests = recorded.digests
         self.images = images
         self.store = jrnl.create(size=SIZE, journal=journal, images=images)
         self.store.snapshot("start")
         self.seqs = logwrites.replay(log, self.store.volume, self.progress)
-        assert len(self.seqs) == recorded["entries"] + 1
+        assert len(self.seqs) == recorded.entries + 1
         self.middle = sorted(self.digests)[len(self.digests) // 2]
 
     def progress(self, done: int, total: int) -> None:
@@ -45,24 +39,6 @@ class History:
 
     def middle_point(self) -> tuple[int, str]:
         return int(self.seqs[self.middle]), self.digests[self.middle]
-
-
-def sha256(content: np.ndarray) -> str:
-    return hashlib.sha256(content).hexdigest()
-
-
-@pytest.fixture(scope="session")
-def unpack(tmp_path_factory):
-    """A function that unpacks a trace, once in a session."""
-    folder = tmp_path_factory.mktemp("traces")
-
-    def unpack_once(trace: str) -> Path:
-        path = folder / f"{trace}.log"
-        if not path.exists():
-            path.write_bytes(lzma.decompress((DATA / f"{trace}.log.xz").read_bytes()))
-        return path
-
-    return unpack_once
 
 
 @pytest.fixture(scope="module", params=TRACES)

@@ -32,15 +32,14 @@ from typing import IO, Any
 
 from tests.crash.recorded import recording
 from tests.crash.recorded.disk import Disk
-
-ROOM = Path("/dev/shm" if os.access("/dev/shm", os.W_OK) else tempfile.gettempdir())
+from tests.model.places import MEMORY
 
 
 class Worker:
     """A process under the recorder, that lives one chain after the other."""
 
     def __init__(self, keep: Path, deaf: str = "") -> None:
-        self.room = Path(tempfile.mkdtemp(prefix="jrnl-lives-", dir=ROOM))
+        self.room = Path(tempfile.mkdtemp(prefix="jrnl-lives-", dir=MEMORY))
         self.keep = keep
         errors = self.room / "worker-stderr"
         self.errors: IO[str] = errors.open("w+")

@@ -19,8 +19,8 @@ from pathlib import Path
 import jrnl
 from tests.crash.recorded import recording
 from tests.crash.recorded.recording import Recorder
+from tests.model.places import MEMORY
 
-ROOM = Path("/dev/shm" if os.access("/dev/shm", os.W_OK) else tempfile.gettempdir())
 CREATORS = 3
 REFUSALS = ("StoreExists", "StoreLocked")
 
@@ -83,7 +83,7 @@ def main() -> int:
         under = {**os.environ, "LD_PRELOAD": recording.preloaded()}
         command = [sys.executable, "-m", "tests.crash.recorded.creation", *sys.argv[1:]]
         return subprocess.run(command, env=under, check=False).returncode
-    room = Path(tempfile.mkdtemp(prefix="jrnl-creation-", dir=ROOM))
+    room = Path(tempfile.mkdtemp(prefix="jrnl-creation-", dir=MEMORY))
     failed, began = 0, time.monotonic()
     for seed in range(args.seed, args.seed + args.rounds):
         for problem in round_of(room, seed):
