@@ -378,7 +378,7 @@ cdef int show_block(ImageData* image, const ExtentMapData* map, const Bucket* fo
     whole.volume = volume
     whole.offset = block << BLOCK_SHIFT
     whole.length = <uint32_t>length
-    whole.flags = FRAGMENT_ZERO
+    whole.flags = FRAGMENT_ZERO | FRAGMENT_VERIFIED
     whole.slot = NO_SLOT
     if not is_zero(content, length):
         own = arena_take(out, SNAPSHOT_BLOCK_BYTES, ARENA_MIN_BYTES)
