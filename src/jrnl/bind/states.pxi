@@ -522,28 +522,8 @@ cdef class Image(_State):
         """
         cdef list parts = []
         cdef Image image = self
-        cdef Live* live
         while image is not None:
-            if image.data.kind == IMAGE_STORED:
-                if image.files[volume] is not None:
-                    parts.append(_blocks_of_extents(_extents_within(
-                        image.files[volume], image.data.core.volumes[volume].size)))
-                parts.append(self.engine.write_kept(volume))
-            elif image.data.kind == IMAGE_FROZEN:
-                if image.data.touched[volume] is not NULL:
-                    parts.append(_blocks_of_chunks(image.data.touched[volume],
-                                                   image.data.core.volumes[volume].chunks))
-                parts.append(self.engine.write_kept(volume))
-            elif image.data.kind == IMAGE_KEPT:
-                parts.append(image._kept_blocks(volume))
-            elif image.data.kind == IMAGE_LIVE:
-                raise_status(image_ready(&image.data), self.data.core)
-                live = image.data.live
-                while live is not NULL:
-                    parts.append(_blocks_of_map(&live.map, volume))
-                    live = live_next(live)
-            elif image.data.kind == IMAGE_PATCHED:
-                parts.append(_blocks_of_map(&image.data.map, volume))
+            parts += (<BlocksOf>image_blocks[image.data.kind])(image, volume, False)
             image = image.base
         return numpy.unique(numpy.concatenate(parts)) if parts else numpy.empty(0, numpy.int64)
 
@@ -582,20 +562,7 @@ cdef class Image(_State):
         with self.engine:
             self._check()
             while image is not None:
-                if image.data.kind == IMAGE_PRODUCTION:
-                    parts.append(self.engine.write_kept(volume))
-                elif image.data.kind == IMAGE_STORED:
-                    parts.append(image._stored_held(volume))
-                elif image.data.kind == IMAGE_FROZEN and image.data.touched[volume] is not NULL:
-                    parts.append(_blocks_of_chunks(image.data.touched[volume],
-                                                   core.volumes[volume].chunks))
-                elif image.data.kind == IMAGE_KEPT:
-                    parts += [self.engine.write_kept(volume), image._kept_blocks(volume)]
-                elif image.data.kind == IMAGE_LIVE:
-                    raise_status(image_ready(&image.data), core)
-                    parts.append(_blocks_of_map(&image.data.live.map, volume))
-                elif image.data.kind == IMAGE_PATCHED:
-                    parts.append(_blocks_of_map(&image.data.map, volume))
+                parts += (<BlocksOf>image_blocks[image.data.kind])(image, volume, True)
                 image = image.base
         blocks = numpy.unique(numpy.concatenate(parts)) if parts else numpy.empty(0, numpy.int64)
         return blocks[blocks < last]
@@ -777,3 +744,55 @@ cdef class Image(_State):
                     else:
                         raise_status(status, core)
         return bad
+
+
+# By kind: where an image may differ from its base (`held`: where it may hold anything but zeroes),
+# a list of arrays of blocks.
+
+ctypedef list (*BlocksOf)(Image image, uint32_t volume, bint held)
+
+cdef list _present_blocks(Image image, uint32_t volume, bint held):
+    return [image.engine.write_kept(volume)] if held else []
+
+
+cdef list _stored_blocks(Image image, uint32_t volume, bint held):
+    if held:
+        return [image._stored_held(volume)]
+    kept = image.engine.write_kept(volume)
+    if image.files[volume] is None:
+        return [kept]
+    size = image.data.core.volumes[volume].size
+    return [_blocks_of_extents(_extents_within(image.files[volume], size)), kept]
+
+
+cdef list _frozen_blocks(Image image, uint32_t volume, bint held):
+    parts = [] if held else [image.engine.write_kept(volume)]
+    if image.data.touched[volume] is not NULL:
+        parts.append(_blocks_of_chunks(image.data.touched[volume],
+                                       image.data.core.volumes[volume].chunks))
+    return parts
+
+
+cdef list _kept_image_blocks(Image image, uint32_t volume, bint held):
+    blocks = image._kept_blocks(volume)
+    return [image.engine.write_kept(volume), blocks] if held else [blocks]
+
+
+cdef list _live_blocks(Image image, uint32_t volume, bint held):
+    cdef Live* live
+    parts = []
+    raise_status(image_ready(&image.data), image.data.core)
+    live = image.data.live
+    while live is not NULL:
+        parts.append(_blocks_of_map(&live.map, volume))
+        live = NULL if held else live_next(live)
+    return parts
+
+
+cdef list _patched_blocks(Image image, uint32_t volume, bint held):
+    return [_blocks_of_map(&image.data.map, volume)]
+
+
+cdef BlocksOf[IMAGE_KINDS] image_blocks
+image_blocks[:] = [NULL, _present_blocks, _frozen_blocks, _live_blocks, _patched_blocks,
+                   _stored_blocks, _kept_image_blocks]

@@ -2,33 +2,66 @@
 #
 # Takes: hash, kernels, memory, errors, look, ring, reading, extent_map, live, keep, stored, kept
 
-cdef int image_fetch(ImageData* image, uint32_t volume, uint64_t offset, uint8_t* target,
-                     uint64_t length) noexcept nogil:
+cdef ImageOps[IMAGE_KINDS] image_ops
+
+
+cdef inline int image_fetch(ImageData* image, uint32_t volume, uint64_t offset, uint8_t* target,
+                            uint64_t length) noexcept nogil:
     """Read a range that lies inside the volume. The lock is held."""
-    cdef int status
     if image.core.closed:
         return E_CLOSED
     if length == 0:
         return OK
-    if image.kind == IMAGE_PRODUCTION:
-        return production_read(image.core, volume, offset, target, length)
-    if image.kind == IMAGE_STORED:
-        return stored_fetch(image, volume, offset, target, length)
-    if image.kind == IMAGE_KEPT:
-        return kept_fetch(image.kept, volume, offset, target, length)
-    if image.kind == IMAGE_FROZEN:
-        return frozen_fetch(image, volume, offset, target, length)
-    if image.kind == IMAGE_LIVE:
-        status = live_ready(image.live)
-        if status != OK:
-            return status
-        image.core.lives.busy += 1
-        status = map_fetch(image, NULL, volume, offset, target, length)
-        live_idle(image.core)
+    return image_ops[image.kind].fetch(image, volume, offset, target, length)
+
+
+cdef inline int image_materialise(ImageData* image, uint32_t volume, uint64_t start,
+                                  uint64_t stop, uint8_t* target) noexcept nogil:
+    """Lay a range out in `target`, zeroed memory of the volume's size.
+
+    It begins with a chunk. The lock is held.
+    """
+    if image.core.closed:
+        return E_CLOSED
+    return image_ops[image.kind].lay(image, volume, start, stop, target)
+
+
+cdef int fetched_lay(ImageData* image, uint32_t volume, uint64_t start, uint64_t stop,
+                     uint8_t* target) noexcept nogil:
+    return image_ops[image.kind].fetch(image, volume, start, target + start, stop - start)
+
+
+cdef int present_fetch(ImageData* image, uint32_t volume, uint64_t offset, uint8_t* target,
+                       uint64_t length) noexcept nogil:
+    return production_read(image.core, volume, offset, target, length)
+
+
+cdef int present_lay(ImageData* image, uint32_t volume, uint64_t start, uint64_t stop,
+                     uint8_t* target) noexcept nogil:
+    return production_lay(image.core, volume, start, stop, target)
+
+
+cdef int live_fetch(ImageData* image, uint32_t volume, uint64_t offset, uint8_t* target,
+                    uint64_t length) noexcept nogil:
+    cdef int status = live_ready(image.live)
+    if status != OK:
         return status
+    image.core.lives.busy += 1
+    status = map_fetch(image, NULL, volume, offset, target, length)
+    live_idle(image.core)
+    return status
+
+
+cdef int patched_fetch(ImageData* image, uint32_t volume, uint64_t offset, uint8_t* target,
+                       uint64_t length) noexcept nogil:
     if image.passes and image.core.base_seq > image.needs:
         return E_EXPIRED
     return map_fetch(image, &image.map, volume, offset, target, length)
+
+
+cdef int kept_image_fetch(ImageData* image, uint32_t volume, uint64_t offset, uint8_t* target,
+                          uint64_t length) noexcept nogil:
+    return kept_fetch(image.kept, volume, offset, target, length)
 
 
 cdef int kept_fetch(Kept* kept, uint32_t volume, uint64_t offset, uint8_t* target,
@@ -83,21 +116,6 @@ cdef int map_fetch(ImageData* image, ExtentMapData* map, uint32_t volume, uint64
         target += stop - offset
         offset = stop
     return OK
-
-
-cdef int image_materialise(ImageData* image, uint32_t volume, uint64_t start, uint64_t stop,
-                           uint8_t* target) noexcept nogil:
-    """Lay a range of what has no map out in `target`, zeroed memory of the volume's size.
-
-    It begins with a chunk. The lock is held.
-    """
-    if image.core.closed:
-        return E_CLOSED
-    if image.kind == IMAGE_FROZEN:
-        return frozen_materialise(image, volume, start, stop, target)
-    if image.kind == IMAGE_PRODUCTION:
-        return production_lay(image.core, volume, start, stop, target)
-    return image_fetch(image, volume, start, target + start, stop - start)
 
 
 cdef int map_lay(Core* core, ExtentMapData* map, uint32_t volume, uint64_t first, uint64_t last,
@@ -491,3 +509,16 @@ cdef int image_differences(ImageData* image, uint32_t volume, const int64_t* off
         if status != OK:
             return status
     return OK
+
+
+cdef void image_reads_by(int kind, ImageFetch fetch, ImageLay lay) noexcept:
+    image_ops[kind].fetch = fetch
+    image_ops[kind].lay = lay
+
+
+image_reads_by(IMAGE_PRODUCTION, present_fetch, present_lay)
+image_reads_by(IMAGE_FROZEN, frozen_fetch, frozen_materialise)
+image_reads_by(IMAGE_LIVE, live_fetch, fetched_lay)
+image_reads_by(IMAGE_PATCHED, patched_fetch, fetched_lay)
+image_reads_by(IMAGE_STORED, stored_fetch, fetched_lay)
+image_reads_by(IMAGE_KEPT, kept_image_fetch, fetched_lay)

@@ -444,6 +444,7 @@ cdef enum ImageKind:
     IMAGE_PATCHED = 4        # a map over another image
     IMAGE_STORED = 5         # a copy in files, with checksums in other files
     IMAGE_KEPT = 6           # production as it was, from production, the log and a file
+    IMAGE_KINDS = 7
 
 cdef struct ImageData:
     int kind
@@ -469,6 +470,22 @@ cdef struct ImageData:
     uint64_t* sum_block      # the block of checksums that was read last,
     uint64_t sum_number      # and which one it is, + 1
     uint32_t sum_volume
+
+# What an image of a kind can do, by ImageKind: one table, see image.pxi. The lock is held.
+
+# Read a range that lies inside the volume.
+ctypedef int (*ImageFetch)(ImageData* image, uint32_t volume, uint64_t offset, uint8_t* target,
+                           uint64_t length) noexcept nogil
+# Lay a range, which begins with a chunk, out in zeroed memory of the volume's size.
+ctypedef int (*ImageLay)(ImageData* image, uint32_t volume, uint64_t start, uint64_t stop,
+                         uint8_t* target) noexcept nogil
+# Add the ranges in which it may differ from its base, or from production where it has none.
+ctypedef int (*ImageSuspects)(ImageData* image, ExtentMapData* out) noexcept nogil
+
+cdef struct ImageOps:
+    ImageFetch fetch
+    ImageLay lay
+    ImageSuspects suspects
 
 # A block of a kept state that is in its file.
 cdef struct KeptBlock:

@@ -1,6 +1,6 @@
 # Where production may differ from an image: what a restore has to look at.
 #
-# Takes: ring, overlay, extent_map, keep, left
+# Takes: ring, overlay, extent_map, keep, left, image
 
 cdef inline int range_insert(ExtentMapData* out, uint32_t volume, uint64_t offset,
                              uint64_t length) noexcept nogil:
@@ -77,8 +77,8 @@ cdef int lost_ranges(Core* core, const Overlay* overlay, ExtentMapData* out) noe
     return status
 
 
-cdef int kept_suspects(Kept* kept, ExtentMapData* out) noexcept nogil:
-    """Add where production may differ from it."""
+cdef int kept_suspects(ImageData* image, ExtentMapData* out) noexcept nogil:
+    cdef Kept* kept = image.kept
     cdef uint64_t k, place, offset, length
     cdef int status = E_CLOSED if kept.dead else kept.failed
     for k in range(kept.mask + 1 if kept.count else 0):
@@ -103,6 +103,23 @@ cdef int lost_production(Core* core, ExtentMapData* out) noexcept nogil:
     return status
 
 
+cdef int present_suspects(ImageData* image, ExtentMapData* out) noexcept nogil:
+    return OK
+
+
+cdef int patched_suspects(ImageData* image, ExtentMapData* out) noexcept nogil:
+    return map_add_ranges(out, &image.map)
+
+
+cdef int live_suspects(ImageData* image, ExtentMapData* out) noexcept nogil:
+    cdef int status = live_ready(image.live)
+    return written_since(image.core, image.live.seq, out) if status == OK else status
+
+
+cdef int copy_suspects(ImageData* image, ExtentMapData* out) noexcept nogil:
+    return UNKNOWN_RANGES    # unless a note says where was written since, which is asked first
+
+
 cdef int image_suspects(ImageData* image, ExtentMapData* out) noexcept nogil:
     """Add all ranges in which production may differ from an image. The lock is held."""
     cdef Core* core = image.core
@@ -110,17 +127,21 @@ cdef int image_suspects(ImageData* image, ExtentMapData* out) noexcept nogil:
     if status == OK:
         status = lost_production(core, out)
     while image is not NULL and status == OK:
-        if image.kind == IMAGE_PATCHED:
-            status = map_add_ranges(out, &image.map)
-        elif image.kind == IMAGE_KEPT:
-            return kept_suspects(image.kept, out)
-        elif image.note is not NULL:
+        if image.note is not NULL:
             status = left_since(core, image.note, out)
-        elif image.kind == IMAGE_LIVE:
-            status = live_ready(image.live)
-            if status == OK:
-                status = written_since(core, image.live.seq, out)
-        elif image.kind != IMAGE_PRODUCTION:
-            status = UNKNOWN_RANGES
+        else:
+            status = image_ops[image.kind].suspects(image, out)
         image = image.base
     return status
+
+
+cdef void image_differs_by(int kind, ImageSuspects suspects) noexcept:
+    image_ops[kind].suspects = suspects
+
+
+image_differs_by(IMAGE_PRODUCTION, present_suspects)
+image_differs_by(IMAGE_FROZEN, copy_suspects)
+image_differs_by(IMAGE_LIVE, live_suspects)
+image_differs_by(IMAGE_PATCHED, patched_suspects)
+image_differs_by(IMAGE_STORED, copy_suspects)
+image_differs_by(IMAGE_KEPT, kept_suspects)
