@@ -45,6 +45,24 @@ def test_every_file_that_is_named_exists():
         assert (SOURCE / name).exists(), name
 
 
+def walks() -> list[tuple[str, str, str]]:
+    """(section, function, file) wherever a walk names a function and, beside it, its file."""
+    sections = re.findall(r"^## (One \w+), followed\n(.*?)(?=^## )", DOCUMENT, re.M | re.S)
+    pair = re.compile(r"`(\w+)`(?:,\s+| \(|\s\()`([\w/]+\.(?:pxi|py|h))`")
+    return [(section, *found) for section, text in sections for found in pair.findall(text)]
+
+
+def test_what_the_walks_name_is_where_they_say():
+    assert {section for section, _, _ in walks()} == {
+        "One write", "One flush", "One restore", "One opening"
+    }  # fmt: skip
+    for section, name, file in walks():
+        text = (SOURCE / file).read_text()
+        assert re.search(rf"^\s*(?:cdef|def|class)\b[^\n=]*\b{name}\b", text, re.M), (
+            f"{section}: {name} is not in {file}"
+        )
+
+
 def test_every_room_is_named_once():
     assert sorted(ORDER) == sorted({*FILES, "_core"})
 

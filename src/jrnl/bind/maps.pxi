@@ -271,7 +271,7 @@ def restore_outcome(Engine engine not None, const int64_t[::1] offsets,
     cdef int status = OK
     if count:
         with nogil:
-            status = restore_outcome_of(engine.core, &offsets[0], &lengths[0], count, &oldest)
+            status = storage_forecast(engine.core, &offsets[0], &lengths[0], count, &oldest)
             for k in range(count):
                 bytes += sector_span(SECTOR_BYTES - 1, <uint64_t>lengths[k])
             if status == OK:

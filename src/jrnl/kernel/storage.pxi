@@ -175,8 +175,8 @@ cdef int core_rewind(Core* core, uint64_t to, RewindResult* result) noexcept nog
     return memory_rewind(core, state, result)
 
 
-cdef int restore_outcome_of(Core* core, const int64_t* offsets, const int64_t* lengths,
-                            uint64_t count, uint64_t* oldest) noexcept nogil:
+cdef int storage_forecast(Core* core, const int64_t* offsets, const int64_t* lengths,
+                          uint64_t count, uint64_t* oldest) noexcept nogil:
     """The oldest state once `count` writes at offsets[k] of lengths[k] are in."""
     if on_disk(core):
         return disk_restore_outcome(core, offsets, lengths, count, oldest)
