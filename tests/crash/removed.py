@@ -14,7 +14,7 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import replace
 from unittest import mock
 
-from jrnl import _core
+from jrnl import _core, options
 from jrnl._core import FORMAT, Engine, Image
 from jrnl.disk import create as creation
 from jrnl.disk import log_files, recovery_files, scan, session, snapshot_files, superblock
@@ -337,7 +337,7 @@ def late_acknowledgement() -> Removed:
                     Engine.commit(self, seq)
                     self.answered = self.seq
 
-    return replaced(opening, "Engine", Early)
+    return replaced(options, "Engine", Early)
 
 
 def no_watermark() -> Removed:
