@@ -20,7 +20,9 @@ import sys
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cache
 from itertools import chain
+from typing import NamedTuple
 
 import jrnl
 from jrnl import CorruptionError, JrnlError
@@ -104,8 +106,7 @@ EVERY_BIT = ("super", "index")  # files of which every bit is flipped, not one i
 HOW = ("zero", "ones", "neighbour", "old", "other")
 
 
-@dataclass(frozen=True)
-class Case:
+class Case(NamedTuple):
     """One damage.
 
     kind "bit": byte `at`, bit `detail`. "cut": the file ends at `at`. "longer": `at` bytes of
@@ -341,6 +342,7 @@ class Target:
         store.verify()
 
 
+@cache
 def target_of(images: str = "both", story: str = "closed", seed: int = 1) -> Target:
     """Return the store that a story ends with; "rewound-killed" is "rewound" with a kill."""
     name, _, end = story.partition("-")

@@ -23,7 +23,7 @@ def test_a_sample_of_all_damages(images: str, step: int, seed: int):
 @pytest.mark.parametrize("kind", ["bit", "cut", "longer"])
 @pytest.mark.parametrize("file", ["super.0", "super.1"])
 def test_one_damaged_superblock_copy_costs_nothing(file: str, kind: str, step: int):
-    target = damage.Target(damage.Shape())
+    target = damage.target_of()
     used = len(target.files[file].rstrip(b"\0"))
     for at in range(0, used, step):
         outcome = target.check(damage.Case(kind, file, at or 1, at % 8))
