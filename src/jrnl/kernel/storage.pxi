@@ -1,7 +1,7 @@
 # The door between memory and disk, for what enters: decided once an operation, at its entry.
 #
-# memory_... is in _room, _write, _edit, _rewind and _restore; disk_... beside them, in files of its
-# own. What reads comes by reading.pxi.
+# memory_... is in room, write, edit, rewind and restore; disk_... beside them, in files of its own.
+# What reads comes by reading.pxi.
 #
 # Takes: lock, ring, log, reading, reclaim, commit, write_back, log_keep, disk_room, room,
 # disk_write, disk_batch, disk_edit, write, edit, rewind, disk_rewind, restore
