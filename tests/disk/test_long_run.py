@@ -54,17 +54,19 @@ def run(
         twin.discard()
 
 
+@more_in_long("moves", 250, 500)
 @pytest.mark.parametrize("sync", ["flush", "always"])
 @pytest.mark.parametrize("overflow", ["evict", "refuse"])
 @pytest.mark.parametrize("images", IMAGES)
-def test_every_state_is_exact_through_all_lives(seed, images, overflow, sync):
-    run(seed, images, 500, 65536, [511, 70000], overflow, sync)
+def test_every_state_is_exact_through_all_lives(seed, images, overflow, sync, moves):
+    run(seed, images, moves, 65536, [511, 70000], overflow, sync)
 
 
+@more_in_long("moves", 250, 500)
 @pytest.mark.parametrize("journal", [16384, 20000, 1 << 18])
 @pytest.mark.parametrize("images", IMAGES)
-def test_every_state_of_any_ring_is_exact_through_all_lives(seed, images, journal):
-    run(seed, images, 500, journal, [12345, 200000], "evict", "flush")
+def test_every_state_of_any_ring_is_exact_through_all_lives(seed, images, journal, moves):
+    run(seed, images, moves, journal, [12345, 200000], "evict", "flush")
 
 
 @pytest.mark.long

@@ -209,17 +209,19 @@ def run(seed: int, images: str, moves: int, journal: int, sizes: list[int], over
     twin.check()
 
 
+@more_in_long("moves", 400, 1000)
 @pytest.mark.parametrize("overflow", ["evict", "refuse"])
 @pytest.mark.parametrize("sizes", [[4097], [511, 70000], [1, 12345, 512]], ids=str)
 @pytest.mark.parametrize("images", IMAGES)
-def test_every_state_of_the_window_is_exact_all_along(seed, images, sizes, overflow):
-    run(seed, images, 1000, 16384, sizes, overflow)
+def test_every_state_of_the_window_is_exact_all_along(seed, images, sizes, overflow, moves):
+    run(seed, images, moves, 16384, sizes, overflow)
 
 
+@more_in_long("moves", 250, 600)
 @pytest.mark.parametrize("journal", [16483, 65536, 1 << 20])
 @pytest.mark.parametrize("images", IMAGES)
-def test_every_state_of_a_larger_ring_is_exact_all_along(seed, images, journal):
-    run(seed, images, 600, journal, [200000, 65536], "evict")
+def test_every_state_of_a_larger_ring_is_exact_all_along(seed, images, journal, moves):
+    run(seed, images, moves, journal, [200000, 65536], "evict")
 
 
 @pytest.mark.long

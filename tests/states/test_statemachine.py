@@ -297,7 +297,7 @@ def play(examples: int) -> None:
 
 
 def test_the_store_is_what_the_model_is():
-    play(settings.default.max_examples * 2 // 5)
+    play(settings.default.max_examples // 4)
 
 
 @pytest.mark.long
