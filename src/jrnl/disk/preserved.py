@@ -133,8 +133,8 @@ class PreservedStates:
     def drop(self, number: int) -> None:
         """Keep a state no longer, and remove its file."""
         self._images.pop(number, None)
-        self._rows.pop(number, None)
         state = self._states.pop(number, None)
+        self._rows.pop(number, None)  # afterwards: each state has its row, whatever comes between
         if state is not None:
             state.close()
         with suppress(FileNotFoundError):
