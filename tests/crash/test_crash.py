@@ -38,7 +38,7 @@ def test_folds_in_all_their_crash_states(images: str, count: int, seed: int):
     """The second lap brings the snapshot on; some openings in between are themselves cut."""
     laps = [("fill", "snapshot", "fill"), ("fill", "fill", "fill"), ("fill", "again", "fill")]
     laps = random.Random(seed).sample(laps, count)
-    held(bench.run_sequences(Plan(states=4, deep=0.2), images, laps, None, "fold"), 60 * count)
+    held(bench.run_sequences(Plan(states=4, deep=0.2), images, laps, None, "fold"), 40 * count)
 
 
 @more_in_long("count", 8, 40)
