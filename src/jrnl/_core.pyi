@@ -20,7 +20,7 @@ _Result = TypeVar("_Result")
 hash_in_use: str  # the C function of xxhash that serves, or "call": its Python function
 kernel_in_use: str  # "avx512", "avx2" or "portable"; "none": xxhash sums, memcpy copies
 ENTRY_FIELDS: Final[list[tuple[str, str]]]
-FORMAT: Final[Mapping[str, Mapping[str, int]]]  # the numbers of _format.pxd
+FORMAT: Final[Mapping[str, Mapping[str, int]]]  # the numbers of kernel/format.pxd
 
 @disjoint_base
 class MemoryDevice:

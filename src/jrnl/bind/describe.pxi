@@ -1,4 +1,4 @@
-# The numbers of _format.pxd for Python to read: what docs/format.md is held against.
+# The numbers of kernel/format.pxd for Python to read: what docs/format.md is held against.
 
 from types import MappingProxyType
 
