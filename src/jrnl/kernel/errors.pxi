@@ -8,7 +8,8 @@ class Moved(JrnlError):
 
 # By status, and by which of its cases it is. The names in braces are what `_facts` gives.
 cdef dict STATUS_ERRORS = {
-    (E_CLOSED, ""): (StoreClosed, "the store is closed; open it again, or create another"),
+    (E_CLOSED, ""): (StoreClosed, "the store is closed; create another"),
+    (E_CLOSED, "lasts"): (StoreClosed, "the store is closed; open it again"),
     (E_BUSY, ""): (StoreBusy, INSIDE),
     (E_TOO_LARGE, ""): (
         EntryTooLarge,
@@ -74,6 +75,8 @@ cdef dict STATUS_ERRORS = {
 
 cdef str _case_of(int status, const Core* core):
     """Which of the cases of a status it is."""
+    if status == E_CLOSED and core.rules.lasts:
+        return "lasts"
     if status == E_LOST and core.fault.lost:
         return "log"
     if status == E_PINNED and core.reclaim.pins is not NULL:

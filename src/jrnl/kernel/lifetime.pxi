@@ -146,6 +146,7 @@ cdef int disk_create(Core* core, uint64_t overlay) noexcept nogil:
     if disk is NULL:
         return E_NO_MEMORY
     core.disk = disk
+    core.rules.lasts = True
     core.ring.area = core.limits.capacity - core.limits.capacity % LOG_BLOCK_BYTES
     half = overlay // 2 - 2 * LOG_BLOCK_BYTES - 4 * SECTOR_BYTES    # see disk_reserve
     if core.rules.images == IMAGES_BOTH:

@@ -336,6 +336,7 @@ cdef struct Rules:
     int images               # Images
     bint checksum
     bint refuse              # a full journal refuses writes instead of evicting
+    bint lasts               # once closed, the store can be opened again
     bint guarded             # `reclaim` says more than that about what leaves
     bint watched             # ... and when somebody is to be told
 
