@@ -276,7 +276,8 @@ class Recovery(StateIO, ClosesItself):
         indices = chosen(self.volumes, volumes, image.engine)
         with image.engine.changing() as engine:
             engine.check_open()
-            return until_steady(engine, partial(self._restore, indices, dry_run, everything))
+            restored = until_steady(engine, partial(self._restore, indices, dry_run, everything))
+        return restored
 
     def _restore(
         self, indices: list[int], dry_run: bool, everything: bool, stamp: Stamp

@@ -50,4 +50,5 @@ def until_steady(engine: Engine, attempt: Callable[[Stamp], _T]) -> _T:
             pass
         until = until or time.monotonic() + _TRIES_SECONDS
     with engine.sealing():
-        return attempt(engine.stamp)
+        found = attempt(engine.stamp)
+    return found

@@ -227,15 +227,15 @@ class Store(ClosesItself):
             self._catalog.check_free(name)
             if pinned or meant:
                 self._session.check_mark([name, engine.seq, engine.time_ns, *meant])
-            if not pinned:
-                return self._catalog.make_mark(name, *meant)
-            hold = self._session.pins.hold_for_mark(name)
+            hold = self._session.pins.hold_for_mark(name) if pinned else None
             try:
                 mark = self._catalog.make_mark(name, *meant)
-                self._session.pins.pin_mark(mark, self._session)
+                if pinned:
+                    self._session.pins.pin_mark(mark, self._session)
             finally:
-                hold.release()
-            return mark
+                if hold is not None:
+                    hold.release()
+        return mark
 
     def _bookmark(self, *meant: str) -> Mark:
         engine = self._engine
@@ -476,7 +476,7 @@ class Store(ClosesItself):
             engine.check_open()
             self._rewinder.check_before_images("rewind")
             try:
-                return self._rewinder.rewind(self._resolver.resolve(to))
+                rewound = self._rewinder.rewind(self._resolver.resolve(to))
             except PointExpired as error:
                 only = self._resolver.only(None, to)
                 snapshot = self._resolver.snapshot_of(to, only)
@@ -486,6 +486,7 @@ class Store(ClosesItself):
                     f"state {snapshot.seq} is only in the snapshot {snapshot.name!r} now, and a "
                     "rewind needs the entries since; recover it and restore that"
                 ) from error
+        return rewound
 
     def savepoint(self, name: str | None = None) -> Savepoint:
         """Return a block that an exception rewinds to its start. Savepoints nest.

@@ -299,7 +299,9 @@ class DiskSession(Session):
         log = self.log
         with log.engine.sealing() as engine:
             log.write_back()
-            return self._copy(Image.production(engine), self._volume_files(), covered, begun=begun)
+            files = self._volume_files()
+            copy = self._copy(Image.production(engine), files, covered, begun=begun)
+        return copy
 
     def _copy_image(self, image: Image) -> Image:
         self.log.commit()
