@@ -73,6 +73,18 @@ def test_a_clock_that_closes_the_store_ends_the_operation(operation):
         OPERATIONS[operation](store)
 
 
+def test_a_clock_that_closes_a_store_on_disk_as_an_edit_ends_leaves_its_files_alone(tmp_path):
+    clock = Meddler()
+    store = jrnl.create(tmp_path / "s", size=8192, clock=clock)
+    edit = store.volume.edit(0, 8)
+    edit.__enter__()[:] = 1
+    clock.act = store.close
+    with pytest.raises(jrnl.StoreClosed):  # and no write to a descriptor that others have by now
+        edit.__exit__(None, None, None)
+    with jrnl.open(tmp_path / "s") as again:
+        assert again.volume.read(0, 8) == bytes(8)
+
+
 @pytest.mark.parametrize("now", [1.5, None, "now", float("nan")])
 def test_a_clock_must_give_whole_nanoseconds(now):
     with pytest.raises(jrnl.InvalidType, match="nanoseconds"):

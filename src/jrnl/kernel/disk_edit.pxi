@@ -30,9 +30,10 @@ cdef int disk_edit_end(Core* core, uint32_t volume, uint64_t offset,
     cdef OpenEdit** link = edit_find(core, volume, offset)
     cdef OpenEdit* edit = link[0]
     cdef uint64_t length = edit.length
+    cdef int status
     link[0] = edit.next
     free(edit)
     if content is NULL:
         return OK
-    ask_clock(core)
-    return disk_write(core, volume, offset, content, length, False)
+    status = write_ready(core, volume, offset, length)
+    return disk_write(core, volume, offset, content, length, False) if status == OK else status

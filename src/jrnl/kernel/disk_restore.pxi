@@ -15,12 +15,10 @@ cdef int image_write_back(ImageData* image, uint32_t volume, const int64_t* offs
     if content is NULL:
         return E_NO_MEMORY
     for k in range(count):
-        status = E_CLOSED if image.core.closed else OK    # by a Python clock, in between
+        status = image_fetch(image, volume, <uint64_t>offsets[k], content, <uint64_t>lengths[k])
         if status == OK:
-            status = image_fetch(image, volume, <uint64_t>offsets[k], content,
-                                 <uint64_t>lengths[k])
+            status = write_ready(image.core, volume, <uint64_t>offsets[k], <uint64_t>lengths[k])
         if status == OK:
-            ask_clock(image.core)
             status = disk_write(image.core, volume, <uint64_t>offsets[k], content,
                                 <uint64_t>lengths[k], True)
         if status != OK:

@@ -78,7 +78,9 @@ cdef int image_restore(ImageData* image, const Restoring* what) noexcept nogil:
             status = image_fetch(image, <uint32_t>what.volumes[k], <uint64_t>what.offsets[k], here,
                                  length)
         if status == OK:
-            ask_clock(core)
+            status = write_ready(core, <uint32_t>what.volumes[k], <uint64_t>what.offsets[k],
+                                 length)
+        if status == OK:
             status = memory_write(core, <uint32_t>what.volumes[k], <uint64_t>what.offsets[k], here,
                                   length)
         if status != OK:

@@ -471,6 +471,13 @@ cdef inline int write_check(const Core* core, uint32_t volume, uint64_t offset,
     return status
 
 
+cdef inline int write_ready(Core* core, uint32_t volume, uint64_t offset,
+                            uint64_t length) noexcept nogil:
+    """Ask the clock, and then whether a write may go there: a clock may close the store."""
+    ask_clock(core)
+    return write_check(core, volume, offset, length)
+
+
 cdef OpenEdit** edit_find(Core* core, uint32_t volume, uint64_t offset) noexcept nogil:
     """Where the edit that begins there hangs: open edits do not overlap."""
     cdef OpenEdit** link = &core.edits.open

@@ -9,9 +9,7 @@
 cdef int core_write(Core* core, uint32_t volume, uint64_t offset, const uint8_t* data,
                     uint64_t length) noexcept nogil:
     """Write `length` bytes at `offset`; core.seq is the entry's seq afterwards."""
-    cdef int status
-    ask_clock(core)
-    status = write_check(core, volume, offset, length)
+    cdef int status = write_ready(core, volume, offset, length)
     if status != OK or length == 0:
         return status
     if on_disk(core):
@@ -130,9 +128,7 @@ cdef void core_expire(Core* core) noexcept nogil:
 
 cdef int edit_begin(Core* core, uint32_t volume, uint64_t offset, uint64_t length) noexcept nogil:
     """Lend a range out for writing in place. The caller holds the lock until edit_end."""
-    cdef int status
-    ask_clock(core)
-    status = write_check(core, volume, offset, length)
+    cdef int status = write_ready(core, volume, offset, length)
     if status != OK:
         return status
     if edit_overlaps(core, volume, offset, length):
