@@ -32,7 +32,6 @@ if TYPE_CHECKING:
 
 _BLOCK = FORMAT["constants"]["LOG_BLOCK_BYTES"]
 _PIECE_BYTES = 1 << 20
-_LOST_SHOWN = 8
 
 
 def create_in(

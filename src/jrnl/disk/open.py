@@ -35,7 +35,6 @@ if TYPE_CHECKING:
     from jrnl.sizes import Size
 
 _BLOCK = FORMAT["constants"]["LOG_BLOCK_BYTES"]
-_PIECE_BYTES = 1 << 20
 _LOST_SHOWN = 8
 
 
