@@ -20,11 +20,11 @@ import pytest
 
 import jrnl
 from jrnl import snapshot_copier
+from tests.model.opcodes import Opcodes
 
 SIZES = {"a": 9000, "b": 5000}
 PLACES = int(os.environ.get("JRNL_REENTRY_PLACES", "1"))  # in each pair of calls
 SHARES = 10  # of the pairs that each kind of store has in the default run
-SOURCE = os.path.dirname(jrnl.__file__)
 REFUSED = (
     jrnl.PointExpired,
     jrnl.UnknownPoint,
@@ -37,7 +37,7 @@ REFUSED = (
 Call = Callable[[jrnl.Store], object]
 
 
-class Second:
+class Second(Opcodes):
     """Makes a call at the n-th opcode of another one, or counts them."""
 
     def __init__(self, at: int, call: Callable[[], object]) -> None:
@@ -46,29 +46,11 @@ class Second:
         self.count = 0
         self.result: object = None
 
-    def during(self, first: Callable[[], object]) -> object:
-        gc.collect()  # what others have left would be counted
-        gc.disable()
-        sys.settrace(self._enter)
-        try:
-            return first()
-        finally:
+    def step(self, frame: FrameType) -> None:
+        self.count += 1
+        if self.count == self.at:
             sys.settrace(None)
-            gc.enable()
-
-    def _enter(self, frame: FrameType, event: str, argument: object) -> Any:
-        if not frame.f_code.co_filename.startswith(SOURCE):
-            return None
-        frame.f_trace_opcodes, frame.f_trace_lines = True, False
-        return self._step
-
-    def _step(self, frame: FrameType, event: str, argument: object) -> Any:
-        if event == "opcode":
-            self.count += 1
-            if self.count == self.at:
-                sys.settrace(None)
-                self.result = self.call()
-        return self._step
+            self.result = self.call()
 
 
 def content(state: Any, names: Any = SIZES) -> dict[str, bytes]:

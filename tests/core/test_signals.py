@@ -7,8 +7,6 @@ and what it shows then is what the next opening finds.
 from __future__ import annotations
 
 import dis
-import gc
-import os
 import random
 import shutil
 import signal
@@ -26,9 +24,9 @@ from jrnl._core import to_the_end
 from jrnl.points import check_name, looks_like_number
 from tests.model.amount import more_in_long
 from tests.model.disk_twin import folder_in_memory
+from tests.model.opcodes import Opcodes
 
 SIZES = {"a": 20000, "b": 9000}
-SOURCE = os.path.dirname(jrnl.__file__)
 LOOKS = {  # after these instructions Python looks whether there was a signal
     dis.opmap[name]
     for name in ("CALL", "CALL_FUNCTION_EX", "RESUME", "JUMP_BACKWARD")
@@ -40,7 +38,7 @@ class Signal(BaseException):
     pass
 
 
-class Strike:
+class Strike(Opcodes):
     """Raises at the n-th place of a call, or counts them all."""
 
     def __init__(self, at: int) -> None:
@@ -50,35 +48,22 @@ class Strike:
         self._last: dict[FrameType, int] = {}
 
     def run(self, task: Callable[[], object]) -> None:
-        gc.collect()  # what others have left would be counted
-        gc.disable()
-        sys.settrace(self._enter)
         try:
-            task()
+            self.during(task)
         except Signal:
             pass
         finally:
-            sys.settrace(None)
-            gc.enable()
             self._last.clear()
 
-    def _enter(self, frame: FrameType, event: str, argument: object) -> Any:
-        if not frame.f_code.co_filename.startswith(SOURCE):
-            return None
-        frame.f_trace_opcodes, frame.f_trace_lines = True, False
-        return self._step
-
-    def _step(self, frame: FrameType, event: str, argument: object) -> Any:
-        if event == "opcode":
-            last = self._last.get(frame)
-            self._last[frame] = frame.f_lasti
-            if last is not None and frame.f_code.co_code[last] in LOOKS:
-                self.count += 1
-                if self.count == self.at:
-                    self.struck = True
-                    sys.settrace(None)
-                    raise Signal
-        return self._step
+    def step(self, frame: FrameType) -> None:
+        last = self._last.get(frame)
+        self._last[frame] = frame.f_lasti
+        if last is not None and frame.f_code.co_code[last] in LOOKS:
+            self.count += 1
+            if self.count == self.at:
+                self.struck = True
+                sys.settrace(None)
+                raise Signal
 
 
 def content(state: Any, names: Any = SIZES) -> dict[str, bytes]:

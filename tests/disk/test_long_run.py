@@ -9,7 +9,7 @@ import pytest
 
 from tests.model.amount import more_in_long
 from tests.model.disk_twin import DiskTwin
-from tests.states.test_long_run import ACTS, ALL, CHECK_EVERY, TINY, Acts, Player
+from tests.states.test_long_run import ACTS, ALL, TINY, Acts, Player
 
 IMAGES = ["both", "after"]
 
@@ -36,18 +36,8 @@ def run(
 ) -> None:
     dice = random.Random(f"{seed} {images} {journal} {sizes} {overflow} {sync}")
     twin = DiskTwin(sizes, journal, images, overflow, sync)
-    player = DiskPlayer(twin, dice)
     try:
-        for k in range(moves):
-            try:
-                player.play()
-                if dice.random() < 0.2:
-                    twin.check_open()
-                if k % CHECK_EVERY == CHECK_EVERY - 1:
-                    twin.check()
-            except BaseException as error:
-                error.add_note(f"in move {k} of {moves}")
-                raise
+        DiskPlayer(twin, dice).play_on(moves, looks=0.2)
         twin.kill()
         twin.check()
     finally:

@@ -189,21 +189,24 @@ class Player:
     def wait(self) -> None:
         self.twin.clock.now += self.dice.choice([0, 1, 1000, 10**6, -2000, 5000])
 
+    def play_on(self, moves: int, looks: float) -> None:
+        """Play; hold what is open against the model after a share of the moves, all after some."""
+        for k in range(moves):
+            try:
+                self.play()
+                if self.dice.random() < looks:
+                    self.twin.check_open()
+                if k % CHECK_EVERY == CHECK_EVERY - 1:
+                    self.twin.check()
+            except BaseException as error:
+                error.add_note(f"in move {k} of {moves}")
+                raise
+
 
 def run(seed: int, images: str, moves: int, journal: int, sizes: list[int], overflow: str) -> None:
     dice = random.Random(f"{seed} {images} {journal} {sizes} {overflow}")
     twin = Twin(sizes, journal, images, dice.random() < 0.7, overflow)
-    player = Player(twin, dice)
-    for k in range(moves):
-        try:
-            player.play()
-            if dice.random() < 0.3:
-                twin.check_open()
-            if k % CHECK_EVERY == CHECK_EVERY - 1:
-                twin.check()
-        except BaseException as error:
-            error.add_note(f"in move {k} of {moves}")
-            raise
+    Player(twin, dice).play_on(moves, looks=0.3)
     while twin.savepoints:
         twin.leave_savepoint(fails=False)
     twin.check()
