@@ -496,13 +496,13 @@ def test_a_packed_disk_image_is_refused_before_it_is_unpacked(save, monkeypatch)
         written.append(temporary(**options))
         return written[-1]
 
-    monkeypatch.setattr(logwrites.tempfile, "TemporaryFile", watched)
+    monkeypatch.setattr(logwrites.read.tempfile, "TemporaryFile", watched)
     refused(save(lzma.compress(pattern(MIB) * 8, preset=1)), FakeVolume(8192), "magic")
     assert written[0].closed
 
 
 def test_a_packed_log_that_grows_past_the_bound_is_refused(save, monkeypatch):
-    monkeypatch.setattr(logwrites, "_XZ_OUTPUT_MAX", 4 * MIB)
+    monkeypatch.setattr(logwrites.read, "_XZ_OUTPUT_MAX", 4 * MIB)
     packed = lzma.compress(pack_log([write(0, bytes(8 * MIB))]))
     refused(save(packed), FakeVolume(16 * MIB), f"over {4 * MIB} bytes unpacked")
 

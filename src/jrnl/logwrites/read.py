@@ -1,4 +1,4 @@
-"""Block write logs in the dm-log-writes format: read them, replay them onto a volume.
+"""Logs in the dm-log-writes format: read and checked, every header and none of the data.
 
 The format is that of the Linux device-mapper target ``log-writes``, of xfstests' ``replay-log`` and
 of QEMU's ``blklogwrites`` driver. All numbers are little-endian, all places and lengths are counted
@@ -8,10 +8,8 @@ in sectors of the size that the super names:
 * for each entry one header sector (sector u64, sector count u64, flags u64, length of the mark text
   u64, the text from byte 32) and then the data, unless the entry is a discard.
 
-A log comes from somewhere else, so nothing in it is believed. The first pass looks at every header
-and at no data, and refuses the log before the volume has changed; the second pass copies data in
-bounded pieces. No allocation follows a field of the file: the index takes 32 bytes an entry, and an
-entry takes at least a sector.
+A log comes from somewhere else, so nothing in it is believed. No allocation follows a field of the
+file: the index takes 32 bytes an entry, and an entry takes at least a sector.
 """
 
 from __future__ import annotations
@@ -22,9 +20,7 @@ import os
 import stat
 import struct
 import tempfile
-import unicodedata
 import warnings
-from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack, suppress
 from dataclasses import dataclass, field, replace
 from typing import IO, Any, Final, NamedTuple
@@ -32,12 +28,7 @@ from typing import IO, Any, Final, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from jrnl.errors import FormatError, InvalidType, NameTaken, naming
-from jrnl.points import NAME_MAX_BYTES, PRODUCTION, looks_like_number, looks_like_time
-from jrnl.sizes import check_callable
-from jrnl.volume import Volume
-
-__all__ = ["DISCARD", "FLUSH", "FUA", "MARK", "METADATA", "Log", "LogWarning", "read_log", "replay"]
+from jrnl.errors import FormatError, InvalidType, naming
 
 FLUSH, FUA, DISCARD, MARK, METADATA = (1 << bit for bit in range(5))
 _KNOWN_FLAGS: Final = FLUSH | FUA | DISCARD | MARK | METADATA
@@ -52,8 +43,7 @@ _RECORD: Final = struct.Struct("<QQQII")
 _RECORD_NAMES: Final = ("offset", "length", "data", "flags", "mark_length")
 _RECORD_DTYPE: Final = np.dtype(list(zip(_RECORD_NAMES, "QQQII", strict=True))).newbyteorder("<")
 
-_PIECE_BYTES: Final = 1 << 20
-_PROGRESS_ENTRIES: Final = 256
+PIECE_BYTES: Final = 1 << 20
 
 _XZ_MAGIC: Final = b"\xfd7zXZ\0"
 _XZ_MEMORY_BYTES: Final = 128 << 20  # twice what reading `xz -9` takes
@@ -161,52 +151,11 @@ def read_log(path: str | os.PathLike[str], volume_size: int | None = None) -> Lo
     ----------
     Linux ``drivers/md/dm-log-writes.c``, QEMU ``block/blklogwrites.c``, xfstests ``src/log-writes``
     """
-    return _open_log(path, volume_size)
+    return open_log(path, volume_size)
 
 
-def replay(
-    path: str | os.PathLike[str],
-    volume: Volume,
-    progress: Callable[[int, int], object] | None = None,
-) -> npt.NDArray[np.uint64]:
-    """Replay a dm-log-writes log onto a volume, as journaled writes.
-
-    A write becomes one or several WRITE entries, a discard DISCARD entries, a mark a mark. A FLUSH
-    flag flushes the store before the entry's data is written, FUA after it; METADATA has no effect.
-    A mark's text is made a valid name: what may not stand in a name becomes ``_``, a long text is
-    cut, an empty one is ``mark``, one that reads as a number or a time is put behind ``mark-``, and
-    a name that is taken gets ``-2``, ``-3`` and so on.
-
-    Parameters
-    ----------
-    path : str or path-like
-        The log; see `read_log`, also for packed logs, stale counts and torn entries.
-    volume : Volume
-        The volume that it is replayed onto.
-    progress : callable, optional
-        Called with the number of entries done and of all entries, after every 256 entries and at
-        the end. An exception from it ends the replay there: what was replayed stays, as ordinary
-        writes that can be undone.
-
-    Returns
-    -------
-    numpy.ndarray
-        uint64, one longer than the log: item k is the store's seq after the log's first k entries,
-        so item 0 is the seq before the replay.
-
-    Raises
-    ------
-    FormatError
-        As `read_log` does, before the volume changes. Also when the file shrinks meanwhile.
-    """
-    if not hasattr(volume, "_max_write"):
-        raise InvalidType(f"expected a volume (store.volume), got {type(volume).__name__}")
-    check_callable(progress, "progress")
-    with _open_log(path, volume.size) as log:
-        return _apply(log, volume, progress)
-
-
-def _open_log(path: str | os.PathLike[str], volume_size: int | None) -> Log:
+def open_log(path: str | os.PathLike[str], volume_size: int | None) -> Log:
+    """As `read_log`; what it warns of is said of the line that called the caller."""
     file, name = _open_file(path)
     try:
         size = os.lseek(file.fileno(), 0, os.SEEK_END)
@@ -392,11 +341,11 @@ def _unpack(packed: IO[bytes], name: str) -> IO[bytes]:
     with ExitStack() as stack:
         out = stack.enter_context(tempfile.TemporaryFile(prefix="jrnl-log-"))
         while not stream.eof:
-            data = packed.read(_PIECE_BYTES) if stream.needs_input else b""
+            data = packed.read(PIECE_BYTES) if stream.needs_input else b""
             if stream.needs_input and not data:
                 raise FormatError(f"{name}: its xz packing is cut short; copy the file again")
             try:
-                piece = stream.decompress(data, _PIECE_BYTES)
+                piece = stream.decompress(data, PIECE_BYTES)
             except lzma.LZMAError as error:
                 raise FormatError(f"{name}: bad xz packing ({error}); copy it again") from error
             if size == 0 and len(piece) > _SECTOR_SIZES[-1]:
@@ -415,75 +364,3 @@ def _unpack(packed: IO[bytes], name: str) -> IO[bytes]:
             out.truncate(size)
         stack.pop_all()
         return out
-
-
-def _apply(
-    log: Log, volume: Volume, progress: Callable[[int, int], object] | None
-) -> npt.NDArray[np.uint64]:
-    total = len(log.entries)
-    seqs = np.empty(total + 1, dtype=np.uint64)
-    seqs[0] = volume._seq
-    piece_size = min(_PIECE_BYTES, volume._max_write)
-    if piece_size > log.sector_size:  # whole sectors, where the ring takes a sector
-        piece_size -= piece_size % log.sector_size
-    buffer = memoryview(bytearray(piece_size))
-    repeats: dict[str, int] = {}
-    done = 0
-    while True:
-        batch = log.entries[done : done + _PROGRESS_ENTRIES].tolist()
-        for offset, length, data, flags, _ in batch:
-            if flags & FLUSH:
-                volume._flush()
-            if flags & DISCARD:
-                if length:
-                    volume.discard(offset, length)
-            elif length:
-                _copy(log, data, volume, offset, length, buffer)
-            if flags & MARK:
-                _set_mark(volume, log.mark(done) or "", repeats)
-            if flags & FUA:
-                volume._flush()
-            done += 1
-            seqs[done] = volume._seq
-        if progress is not None:
-            progress(done, total)
-        if done == total:
-            return seqs
-
-
-def _copy(
-    log: Log, data: int, volume: Volume, offset: int, length: int, buffer: memoryview
-) -> None:
-    """Write one entry's data to the volume, a buffer at a time."""
-    done = 0
-    while done < length:
-        piece = buffer[: min(len(buffer), length - done)]
-        log.readinto(data + done, piece)
-        volume.write(offset + done, piece)
-        done += len(piece)
-
-
-def _set_mark(volume: Volume, text: str, repeats: dict[str, int]) -> None:
-    """Set a mark under a free name made from `text`; `repeats` says how often one was tried."""
-    name = _mark_name(text)
-    while True:
-        number = repeats[name] = repeats.get(name, 0) + 1
-        suffix = f"-{number}" if number > 1 else ""
-        with suppress(NameTaken):
-            volume._mark(_mark_name(_cut(name, NAME_MAX_BYTES - len(suffix)) + suffix))
-            return
-
-
-def _mark_name(text: str) -> str:
-    """Make a valid name from any text."""
-    name = "".join(
-        "_" if char in "/@\ufffd" or unicodedata.category(char) == "Cc" else char for char in text
-    )
-    name = _cut(name, NAME_MAX_BYTES) or "mark"
-    if name == PRODUCTION or looks_like_number(name) or looks_like_time(name):
-        name = _cut(f"mark-{name}", NAME_MAX_BYTES)
-    return name
-
-
-def _cut(text: str, length_bytes: int) -> str:
-    return text.encode()[:length_bytes].decode("utf-8", "ignore")
