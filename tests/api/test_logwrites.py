@@ -6,6 +6,7 @@ import hashlib
 import json
 import lzma
 import os
+import tempfile
 import tracemalloc
 import warnings
 from contextlib import closing
@@ -490,13 +491,13 @@ def test_damaged_packing_is_refused(save):
 
 def test_a_packed_disk_image_is_refused_before_it_is_unpacked(save, monkeypatch):
     written = []
-    temporary = logwrites.tempfile.TemporaryFile
+    temporary = tempfile.TemporaryFile
 
     def watched(**options):
         written.append(temporary(**options))
         return written[-1]
 
-    monkeypatch.setattr(logwrites.read.tempfile, "TemporaryFile", watched)
+    monkeypatch.setattr(tempfile, "TemporaryFile", watched)
     refused(save(lzma.compress(pattern(MIB) * 8, preset=1)), FakeVolume(8192), "magic")
     assert written[0].closed
 
