@@ -1,21 +1,29 @@
-"""Where an image differs from production, or may: what a restore has to look at, and to write."""
+"""Where states differ, or may: of an image what a restore has to look at and to write."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from jrnl._core import restore_outcome
+from jrnl._core import compare_images, restore_outcome
 
 if TYPE_CHECKING:
     from jrnl._core import Image
 
-BLOCK_BYTES = 4096  # what the core counts changed bytes in
+    Extents = NDArray[np.void]
 
+BLOCK_BYTES = 4096  # what the core counts changed bytes in
+PIECE_BYTES = 1 << 20  # what is read and compared at a time
+EQUAL_RUN_BYTES = 64  # a shorter run of equal bytes is part of the extent around it
+EXTENT = np.dtype([("volume", "<u2"), ("offset", "<u8"), ("length", "<u8")])
+
+Pair = tuple["NDArray[np.int64]", "NDArray[np.int64]"]  # offsets, lengths
 Columns = tuple["NDArray[np.int64]", "NDArray[np.int64]", "NDArray[np.int64]"]
-Ranges = dict[int, tuple["NDArray[np.int64]", "NDArray[np.int64]"]]  # by volume: offsets, lengths
+Ranges = dict[int, Pair]  # by volume
+ReadsInto = Callable[[int, memoryview], object]
 
 
 def differences(image: Image, indices: list[int], everything: bool = False) -> tuple[Ranges, int]:
@@ -56,7 +64,7 @@ def to_compare(image: Image, indices: list[int], everything: bool = False) -> Ra
     }
 
 
-def all_blocks(image: Image, index: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def all_blocks(image: Image, index: int) -> Pair:
     """Return the blocks of a volume that an image or production may have anything in."""
     size = image.engine.sizes[index]
     offsets = image.blocks(index) * BLOCK_BYTES
@@ -75,3 +83,88 @@ def joined(ranges: Ranges) -> Columns:
     volumes = [np.full(offsets.size, index, np.int64) for index, (offsets, _) in ranges.items()]
     offsets, lengths = ([pair[k] for pair in ranges.values()] for k in (0, 1))
     return np.concatenate(volumes), np.concatenate(offsets), np.concatenate(lengths)
+
+
+def blocks_between(one: Image, other: Image, index: int) -> Pair:
+    """Return the blocks of a volume in which two images may differ: one of them or production."""
+    blocks = [
+        np.concatenate([offsets, offsets + lengths - 1]) // BLOCK_BYTES
+        for offsets, lengths in (to_compare(image, [index])[index] for image in (one, other))
+    ]
+    return ranges_of_blocks(np.union1d(*blocks), one.engine.sizes[index])
+
+
+def held_ranges(image: Image, index: int) -> Pair:
+    """Return where an image of a volume may hold anything but zeroes."""
+    return united(ranges_of_blocks(image.held_blocks(index), image.engine.sizes[index]))
+
+
+def ranges_of_blocks(blocks: NDArray[np.int64], size: int) -> Pair:
+    """Return blocks of a volume as ranges inside it."""
+    offsets = blocks * BLOCK_BYTES
+    offsets = offsets[offsets < size]
+    return offsets, np.minimum(BLOCK_BYTES, size - offsets)
+
+
+def image_differences(one: Image, other: Image, index: int, *, exact: bool) -> Pair:
+    """Return where two images of a volume differ, or may."""
+    offsets, lengths = blocks_between(one, other, index)
+    if exact:
+        return compare_images(one, other, index, offsets, lengths)
+    return united((offsets, lengths))
+
+
+def extents_of(index: int, offsets: NDArray[np.int64], lengths: NDArray[np.int64]) -> Extents:
+    """Return ranges of one volume as extents."""
+    extents = np.empty(offsets.size, EXTENT)
+    extents["volume"], extents["offset"], extents["length"] = index, offsets, lengths
+    return extents
+
+
+def united(*ranges: Pair) -> Pair:
+    """Return what any of these ranges cover, as ranges that rise and are apart."""
+    starts = np.concatenate([offsets for offsets, _ in ranges])
+    stops = np.concatenate([offsets + lengths for offsets, lengths in ranges])
+    starts, stops = starts[stops > starts], stops[stops > starts]
+    return _merged(starts, stops, 0)
+
+
+def _merged(starts: NDArray[np.int64], stops: NDArray[np.int64], gap: int) -> Pair:
+    """Return ranges as such that are more than `gap` apart."""
+    if not starts.size:
+        return starts, stops
+    starts, stops = np.sort(starts), np.sort(stops)
+    # The k-th to begin begins a new range where the k that began before it have all ended.
+    begins = np.flatnonzero(starts[1:] > stops[:-1] + gap) + 1
+    offsets = np.concatenate([starts[:1], starts[begins]])
+    return offsets, np.concatenate([stops[begins - 1], stops[-1:]]) - offsets
+
+
+def pieces_of(
+    offsets: NDArray[np.int64], lengths: NDArray[np.int64], piece_bytes: int
+) -> NDArray[np.int64]:
+    """Return the numbers of the pieces that the ranges touch; they rise."""
+    offsets, lengths = offsets[lengths > 0], lengths[lengths > 0]
+    first = offsets // piece_bytes
+    count = (offsets + lengths - 1) // piece_bytes - first + 1
+    within = np.arange(int(count.sum())) - np.repeat(np.cumsum(count) - count, count)
+    return np.unique(np.repeat(first, count) + within)
+
+
+def compare_bytes(
+    one: ReadsInto, other: ReadsInto, offsets: NDArray[np.int64], lengths: NDArray[np.int64]
+) -> Pair:
+    """Return where what two callables read differs, inside ranges that rise and are apart."""
+    buffers = [memoryview(bytearray(PIECE_BYTES)) for _ in range(2)]
+    mine, theirs = (np.frombuffer(buffer, np.uint8) for buffer in buffers)
+    starts, stops = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
+    for offset, length in zip(offsets.tolist(), lengths.tolist(), strict=True):
+        for start in range(offset, offset + length, PIECE_BYTES):
+            count = min(PIECE_BYTES, offset + length - start)
+            one(start, buffers[0][:count])
+            other(start, buffers[1][:count])
+            differ = np.flatnonzero(mine[:count] != theirs[:count]) + start
+            ends = np.flatnonzero(np.diff(differ) > EQUAL_RUN_BYTES)
+            starts.append(np.concatenate([differ[:1], differ[ends + 1]]))
+            stops.append(np.concatenate([differ[ends], differ[-1:]]) + 1)
+    return _merged(np.concatenate(starts), np.concatenate(stops), EQUAL_RUN_BYTES - 1)

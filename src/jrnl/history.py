@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jrnl._core import compare_images, entries_over, tally, written_ranges
-from jrnl.compare import BLOCK_BYTES, to_compare
+from jrnl.compare import EXTENT, blocks_between, extents_of
 from jrnl.errors import CorruptionError, InvalidArgument
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     Extents = NDArray[np.void]
     Ranges = tuple[NDArray[np.uint64], NDArray[np.uint64]]
 
-EXTENT = np.dtype([("volume", "<u2"), ("offset", "<u8"), ("length", "<u8")])
+__all__ = ["EXTENT", "State", "Stats", "diff", "history", "stats", "union"]
 _WRITE, _DISCARD, _ZEROES, _MARK, _FLUSH, _REWIND = range(1, 7)
 
 
@@ -212,26 +212,11 @@ def _compared(
     parts = [np.empty(0, EXTENT)]
     for index in range(len(engine.sizes)) if volume is None else [volume]:
         if ranges is None:
-            offsets, lengths = _blocks(engine, one, other, index)
+            offsets, lengths = blocks_between(one, other, index)
         else:
             starts, stops = _within(index, bases, *ranges)
             offsets = (starts - bases[index]).astype(np.int64)
             lengths = (stops - starts).astype(np.int64)
         offsets, lengths = compare_images(one, other, index, offsets, lengths)
-        part = np.empty(offsets.size, EXTENT)
-        part["volume"], part["offset"], part["length"] = index, offsets, lengths
-        parts.append(part)
+        parts.append(extents_of(index, offsets, lengths))
     return np.concatenate(parts)
-
-
-def _blocks(
-    engine: Engine, one: Image, other: Image, volume: int
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return the blocks of a volume in which two images may differ: one of them or production."""
-    blocks = [
-        np.concatenate([offsets, offsets + lengths - 1]) // BLOCK_BYTES
-        for offsets, lengths in (to_compare(image, [volume])[volume] for image in (one, other))
-    ]
-    offsets = np.union1d(*blocks) * BLOCK_BYTES
-    offsets = offsets[offsets < engine.sizes[volume]]
-    return offsets, np.minimum(BLOCK_BYTES, engine.sizes[volume] - offsets)

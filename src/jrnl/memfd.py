@@ -1,4 +1,4 @@
-"""Shared files: an image's volume as a file in memory, which other programs open by its path."""
+"""Shared files: a state's volume as a file in memory, which other programs open by its path."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import fcntl
 import mmap
 import os
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from jrnl._core import FORMAT
+from jrnl.compare import PIECE_BYTES, pieces_of
 from jrnl.errors import naming
 
 if TYPE_CHECKING:
@@ -18,16 +18,22 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from jrnl._core import Image
+    from jrnl.compare import Pair
 
-_PIECE_BYTES = 1 << 20
-_BLOCK_BYTES = FORMAT["constants"]["SNAPSHOT_BLOCK_BYTES"]
 _F_ADD_SEALS = 1033  # linux/fcntl.h
 _F_SEAL_SHRINK, _F_SEAL_GROW, _F_SEAL_FUTURE_WRITE = 0x2, 0x4, 0x10
 
 
+class Shown(Protocol):
+    """What a file shows a volume of: a state."""
+
+    def _size(self, index: int) -> int: ...
+    def _held(self, index: int) -> Pair: ...
+    def _read(self, index: int, offset: int, length: int) -> bytes: ...
+
+
 class MemoryFile:
-    """A sparse file in memory with a volume's content.
+    """A sparse file in memory with a volume's content. It goes when it is closed or dropped.
 
     Parameters
     ----------
@@ -35,9 +41,9 @@ class MemoryFile:
         Other programs can only read it, and `follow` brings it to another state.
     """
 
-    def __init__(self, name: str, image: Image, index: int, *, follows: bool) -> None:
+    def __init__(self, name: str, state: Shown, index: int, *, follows: bool) -> None:
         self._index = index
-        self._size = image.engine.sizes[index]
+        self._size = state._size(index)
         self._memory: mmap.mmap | None = None
         self._descriptor = os.memfd_create(name, os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
         try:
@@ -49,7 +55,7 @@ class MemoryFile:
                 # Cut shorter by another program, it would be a trap for whoever writes to it.
                 seals = _F_SEAL_SHRINK | _F_SEAL_GROW | _F_SEAL_FUTURE_WRITE
                 fcntl.fcntl(self._descriptor, _F_ADD_SEALS, seals)
-            self.write_all(image, fresh=True)
+            self.write_all(state, fresh=True)
         except BaseException:
             self.close()
             raise
@@ -59,31 +65,33 @@ class MemoryFile:
         """Where other programs of this user can open it."""
         return f"/proc/{os.getpid()}/fd/{self._descriptor}"
 
-    def write_all(self, image: Image, *, fresh: bool) -> None:
+    def __del__(self) -> None:
+        self.close()
+
+    def write_all(self, state: Shown, *, fresh: bool) -> None:
         """Write what may be anything but zeroes; in a file that is not fresh, zeroes as well."""
-        kept = image.held_blocks(self._index) * _BLOCK_BYTES
+        pieces = pieces_of(*state._held(self._index), PIECE_BYTES)
         if not fresh:
-            kept = np.concatenate([kept, *self._filled()])
-        pieces = np.unique(kept // _PIECE_BYTES) * _PIECE_BYTES
-        zeroes = bytes(_PIECE_BYTES)
-        for start in pieces.tolist():
-            piece = image.read(start, min(_PIECE_BYTES, self._size - start), self._index)
+            pieces = np.unique(np.concatenate([pieces, *self._filled()]))
+        zeroes = bytes(PIECE_BYTES)
+        for start in (pieces * PIECE_BYTES).tolist():
+            piece = state._read(self._index, start, min(PIECE_BYTES, self._size - start))
             if not fresh or piece != zeroes[: len(piece)]:
                 self._put(start, piece)
 
     def _filled(self) -> Iterator[NDArray[np.int64]]:
-        """Yield where the file has bytes, by the piece."""
+        """Yield the pieces in which the file has bytes."""
         stop = 0
         with suppress(OSError):  # ENXIO: nothing but a hole is left
             while stop < self._size:
                 start = os.lseek(self._descriptor, stop, os.SEEK_DATA)
                 stop = os.lseek(self._descriptor, start, os.SEEK_HOLE)
-                yield np.arange(start // _PIECE_BYTES, -(-stop // _PIECE_BYTES)) * _PIECE_BYTES
+                yield np.arange(start // PIECE_BYTES, -(-stop // PIECE_BYTES))
 
-    def follow(self, image: Image, ranges: Iterable[tuple[int, int]]) -> None:
-        """Write the ranges, (offset, length), in which the file's state and the image differ."""
+    def follow(self, state: Shown, ranges: Iterable[tuple[int, int]]) -> None:
+        """Write the ranges, (offset, length), in which the file and the state differ."""
         for offset, length in ranges:
-            self._put(offset, image.read(offset, length, self._index))
+            self._put(offset, state._read(self._index, offset, length))
 
     def _put(self, offset: int, content: bytes) -> None:
         if self._memory is not None:
@@ -97,9 +105,9 @@ class MemoryFile:
 
     def close(self) -> None:
         """Give it up; a program that has it open keeps what it sees."""
-        memory, self._memory = self._memory, None
+        memory, self._memory = getattr(self, "_memory", None), None
         if memory is not None:
             memory.close()
-        descriptor, self._descriptor = self._descriptor, -1
+        descriptor, self._descriptor = getattr(self, "_descriptor", -1), -1
         if descriptor >= 0:
             os.close(descriptor)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from jrnl._core import Chains, ExtentMap, Image, Moved, StateIO, to_the_end
 from jrnl.catalog import chosen, volume_index
 from jrnl.closeable import ClosesItself
-from jrnl.compare import bytes_to_compare, differences
+from jrnl.compare import bytes_to_compare, differences, held_ranges
 from jrnl.errors import (
     CorruptionError,
     InvalidArgument,
@@ -30,6 +30,7 @@ from jrnl.window import oldest_after, present_seq
 
 if TYPE_CHECKING:
     from jrnl._core import Engine
+    from jrnl.compare import Pair
     from jrnl.session import Session
     from jrnl.snapshot import Snapshot
     from jrnl.steady import Stamp
@@ -127,6 +128,15 @@ class Recovery(StateIO, ClosesItself):
     def _find(self, volume: object) -> int:
         return volume_index(self.volumes, volume, self._image.engine)
 
+    def _size(self, index: int) -> int:
+        return self._image.engine.sizes[index]
+
+    def _held(self, index: int) -> Pair:
+        return held_ranges(self._image, index)
+
+    def _read(self, index: int, offset: int, length: int) -> bytes:
+        return self._image.read(offset, length, index)
+
     @property
     def _only(self) -> frozenset[int] | None:
         """The indices of the volumes that it covers, or None: all."""
@@ -160,7 +170,7 @@ class Recovery(StateIO, ClosesItself):
         index = self._find(volume)
         if index not in self._paths:
             with self._image.engine:
-                file = MemoryFile(f"jrnl-{self.id}", self._image, index, follows=self.undoable)
+                file = MemoryFile(f"jrnl-{self.id}", self, index, follows=self.undoable)
                 if self._paths.setdefault(index, file) is not file:
                     file.close()  # another thread was faster
         return self._paths[index].path
@@ -216,7 +226,7 @@ class Recovery(StateIO, ClosesItself):
         self.seq = seq
         self._moves += 1
         for index, file in self._paths.items():
-            file.follow(image, ranges_of(way.extents, index))
+            file.follow(self, ranges_of(way.extents, index))
 
     def _start_again(self, seq: int, progress: Progress, stamp: Stamp) -> None:
         """Go to a state that no way leads to from here: from the preserved copy, or production."""
@@ -240,7 +250,7 @@ class Recovery(StateIO, ClosesItself):
             self._base, self.base, self.seq = base, base.name, seq
             self.plan = self._planned(plan, image)
         for file in self._paths.values():
-            file.write_all(image, fresh=False)
+            file.write_all(self, fresh=False)
 
     def restore(
         self,
