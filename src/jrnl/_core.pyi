@@ -581,6 +581,45 @@ def compare_images(
     offsets: NDArray[np.int64],
     lengths: NDArray[np.int64],
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]: ...
+
+@disjoint_base
+class RecordedLog:
+    size: Final[int]
+    closed: Final[bool]
+    def __new__(
+        cls,
+        log: FileDevice,
+        entries: NDArray[np.void],
+        bounds: NDArray[np.int64],
+        firsts: NDArray[np.uint32],
+        numbers: NDArray[np.uint32],
+        source: FileDevice | ReadableBuffer | None,
+        names: tuple[str, str],
+    ) -> Self: ...
+    def close(self) -> None: ...
+    def check_open(self) -> None: ...
+    def latest(
+        self, at: int, offset: SupportsIndex, length: SupportsIndex
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]: ...
+    def readinto(self, at: int, offset: SupportsIndex, buffer: _Writable) -> None: ...
+    def read(self, at: int, offset: SupportsIndex, length: SupportsIndex) -> bytes: ...
+    def content_of(self, number: int, offset: SupportsIndex, buffer: _Writable) -> None: ...
+    def differences(
+        self,
+        one: int,
+        other: int,
+        offsets: NDArray[np.int64],
+        lengths: NDArray[np.int64],
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]: ...
+
+def take_entries(
+    descriptor: int,
+    position: int,
+    size: int,
+    sector_size: int,
+    volume_size: int,
+    rows: NDArray[np.void],
+) -> tuple[int, int]: ...
 def _as_offsets(offsets: object, size: int) -> NDArray[np.int64]: ...
 def _check_offsets_fit(lowest: int, highest: int, size: int) -> None: ...
 def _choose_kernels(name: str | None = None) -> str: ...

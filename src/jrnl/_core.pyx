@@ -26,6 +26,7 @@
     stored       file stores: snapshots with their checksums
     kept         file stores: states that are kept for recoveries
     image        one read path: production, snapshots, patches, the bridge, differences
+    recorded     recorded logs: which entry wrote a byte last, at any state
     kept_save    file stores: what kept states need of what leaves
     suspects     where production may differ from an image
     index        file stores: the headers beside the log, and what is checked of each
@@ -63,6 +64,7 @@
     states       images as the Python layer sees them
     state_io     what views and recoveries are read by
     history      who wrote where, what it cost, where two states differ
+    recorded_log  a recorded log as Python sees it
     control      file stores: opening and closing their log
     capi         the table of functions for C callers
     describe     the numbers of the format, for Python to read
@@ -85,6 +87,7 @@ from jrnl.errors import (
     CorruptionError,
     EditOpen,
     EntryTooLarge,
+    FormatError,
     InvalidArgument,
     InvalidType,
     JournalFull,
@@ -161,6 +164,7 @@ include "kernel/commit.pxi"
 include "kernel/stored.pxi"
 include "kernel/kept.pxi"
 include "kernel/image.pxi"
+include "kernel/recorded.pxi"
 include "kernel/kept_save.pxi"
 include "kernel/suspects.pxi"
 include "kernel/index.pxi"
@@ -198,6 +202,7 @@ include "bind/kept_state.pxi"
 include "bind/states.pxi"
 include "bind/state_io.pxi"
 include "bind/history.pxi"
+include "bind/recorded_log.pxi"
 include "bind/control.pxi"
 include "bind/capi.pxi"
 include "bind/describe.pxi"

@@ -28,6 +28,7 @@ from typing import IO, Any, Final, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from jrnl._core import take_entries
 from jrnl.errors import FormatError, InvalidType, naming
 
 FLUSH, FUA, DISCARD, MARK, METADATA = (1 << bit for bit in range(5))
@@ -44,6 +45,7 @@ _RECORD_NAMES: Final = ("offset", "length", "data", "flags", "mark_length")
 _RECORD_DTYPE: Final = np.dtype(list(zip(_RECORD_NAMES, "QQQII", strict=True))).newbyteorder("<")
 
 PIECE_BYTES: Final = 1 << 20
+_BATCH_ENTRIES: Final = 4096
 
 _XZ_MAGIC: Final = b"\xfd7zXZ\0"
 _XZ_MEMORY_BYTES: Final = 128 << 20  # twice what reading `xz -9` takes
@@ -242,6 +244,7 @@ class _Headers:
 
     def read(self) -> None:
         """Take one entry after the other, up to the end of the log."""
+        self._take_plain()
         while True:
             with naming(lambda: self.name):
                 raw = os.pread(self.file.fileno(), self.sector_size, self.position)
@@ -268,6 +271,24 @@ class _Headers:
                 f"{self.name}: the super counts {self.counted} entries and the log holds "
                 f"{self.taken}: its count is stale, all {self.taken} are used"
             )
+
+    def _take_plain(self) -> None:
+        """Take of the counted entries those before the first that something is to be said of."""
+        rows = np.empty(_BATCH_ENTRIES, _RECORD_DTYPE)
+        while self.taken < self.counted:
+            asked = min(len(rows), self.counted - self.taken)
+            count, self.position = take_entries(
+                self.file.fileno(),
+                self.position,
+                self.size,
+                self.sector_size,
+                self.volume_size,
+                rows[:asked],
+            )
+            self.index += rows[:count].data
+            self.taken += count
+            if count < asked:
+                return
 
     def _misplaced(self, entry: _Entry, raw: bytes) -> str:
         """Say what is wrong with an entry in this place, or nothing."""
