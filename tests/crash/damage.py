@@ -18,10 +18,9 @@ import argparse
 import random
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from dataclasses import dataclass, field
 from functools import cache
-from itertools import chain
 from typing import NamedTuple
 
 import jrnl
@@ -103,6 +102,7 @@ STORIES = {
 }  # fmt: skip
 FOLDED = "folded"  # the story "wrapped", with overflow="fold" and a snapshot
 EVERY_BIT = ("super", "index")  # files of which every bit is flipped, not one in a byte
+KINDS = ("bit", "cut", "longer", "sector", "stale")
 HOW = ("zero", "ones", "neighbour", "old", "other")
 
 
@@ -128,6 +128,33 @@ class Case(NamedTuple):
         return cls(kind, file, int(at), int(detail))
 
 
+def used_of(data: bytes) -> int:
+    """Return how long a file is without the zeroes at its end; ``rstrip`` takes one at a time."""
+    end = len(data)
+    while end and data.count(0, max(end - SECTOR, 0), end) == end - max(end - SECTOR, 0):
+        end = max(end - SECTOR, 0)
+    return len(data[:end].rstrip(b"\0"))
+
+
+class Cases:
+    """Damages by number: a list of each kind for each file, of which few are made a `Case`."""
+
+    def __init__(self, kinds: Container[str]) -> None:
+        self.kinds = kinds
+        self.parts: list[tuple[str, str, list[tuple[int, int]]]] = []
+
+    def add(self, kind: str, file: str, places: list[tuple[int, int]]) -> None:
+        if kind in self.kinds:
+            self.parts.append((kind, file, places))
+
+    def every(self, step: int, first: int) -> Iterator[Case]:
+        """Yield those whose number, counted from `first`, `step` divides."""
+        for kind, file, places in self.parts:
+            for at, detail in places[-first % step :: step]:
+                yield Case(kind, file, at, detail)
+            first += len(places)
+
+
 @dataclass
 class Outcome:
     """What came of one damage: whether opening was refused, how many states were right, refused."""
@@ -143,15 +170,19 @@ class Versions:
     def __init__(self, disk: SimDisk) -> None:
         self.disk = disk
         self.seen: dict[tuple[str, int], list[bytes]] = {}
+        self.last: dict[str, bytes] = {}
         disk.before = lambda op: self.look() if op.kind == "sync" else None
 
     def look(self) -> None:
         for name in ("log", "index", "super.0", "super.1"):
             if not self.disk.exists(f"{STORE}/{name}"):
                 continue
-            data = self.disk.read(f"{STORE}/{name}").rstrip(b"\0")
-            for at in range(-(-len(data) // SECTOR)):
-                sector = data[at * SECTOR :][:SECTOR].ljust(SECTOR, b"\0")
+            data = self.disk.read(f"{STORE}/{name}")
+            if data == self.last.get(name):
+                continue
+            self.last[name] = data
+            for at in range(-(-used_of(data) // SECTOR)):
+                sector = data[at * SECTOR : (at + 1) * SECTOR].ljust(SECTOR, b"\0")
                 versions = self.seen.setdefault((name, at), [bytes(SECTOR)])
                 if sector not in versions:
                     versions.append(sector)
@@ -247,27 +278,28 @@ class Target:
         source = self.older if how == "old" or other is None else other.files
         return source.get(case.file, b"")[start : start + SECTOR]
 
-    def cases(self) -> Iterator[Case]:
-        """Yield every damage: all bits of what is small and vital, one of each other byte.
+    def cases(self, kinds: Container[str]) -> Cases:
+        """Return every damage: all bits of what is small and vital, one of each other byte.
 
-        Of the zeroes at a file's end, one sector.
+        Of the zeroes at a file's end, one sector. Of log, index and superblocks, every older
+        version of every sector.
         """
         rng = random.Random(5)
+        cases = Cases(kinds)
         for file, data in self.files.items():
-            used = len(data.rstrip(b"\0"))
-            for at in range(min(used + SECTOR, len(data))):
-                bits = range(8) if file.startswith(EVERY_BIT) else [rng.randrange(8)]
-                yield from (Case("bit", file, at, bit) for bit in bits)
-            for at in (*range(min(used + SECTOR, len(data))), len(data) - 1):
-                yield Case("cut", file, at)
-            yield from (Case("longer", file, at) for at in (1, 511, 512, 4096, 70000))
-            for at in range(-(-min(used + SECTOR, len(data)) // SECTOR)):
-                yield from (Case("sector", file, at, how) for how in range(len(HOW)))
-
-    def stale(self) -> Iterator[Case]:
-        """Yield every older version of every sector of log, index and superblocks."""
+            used = used_of(data)
+            bytes_ = min(used + SECTOR, len(data))
+            if file.startswith(EVERY_BIT):
+                cases.add("bit", file, [(at, bit) for at in range(bytes_) for bit in range(8)])
+            else:
+                cases.add("bit", file, list(enumerate(byte % 8 for byte in rng.randbytes(bytes_))))
+            cases.add("cut", file, [(at, 0) for at in (*range(bytes_), len(data) - 1)])
+            cases.add("longer", file, [(at, 0) for at in (1, 511, 512, 4096, 70000)])
+            sectors = range(-(-bytes_ // SECTOR))
+            cases.add("sector", file, [(at, how) for at in sectors for how in range(len(HOW))])
         for (file, at), versions in self.versions.items():
-            yield from (Case("stale", file, at, k) for k in range(len(versions)))
+            cases.add("stale", file, [(at, k) for k in range(len(versions))])
+        return cases
 
     def check(self, case: Case, other: Target | None = None, mode: str = "r+") -> Outcome | None:
         """Do a damage and open the store. Raises Failure on wrong bytes, or a strange exception."""
@@ -352,17 +384,19 @@ def target_of(images: str = "both", story: str = "closed", seed: int = 1) -> Tar
 
 
 def run(
-    images: str, step: int = 1, first: int = 0, kinds: str = "", story: str = "closed"
+    images: str,
+    step: int = 1,
+    first: int = 0,
+    kinds: Container[str] = KINDS,
+    story: str = "closed",
 ) -> tuple[Counter[str], list[str]]:
     """Do every `step`-th damage; return what came of them, and the failures with commands."""
     target, other = target_of(images, story), target_of(images, story, seed=2)
     counts: Counter[str] = Counter()
     failures = []
-    for k, case in enumerate(chain(target.cases(), target.stale())):
-        if (k + first) % step or (kinds and case.kind not in kinds.split(",")):
-            continue
+    for k, case in enumerate(target.cases(kinds).every(step, first)):
         try:
-            outcome = target.check(case, other, "r" if k // step % 4 == 3 else "r+")
+            outcome = target.check(case, other, "r" if k % 4 == 3 else "r+")
         except Exception as error:
             failures.append(
                 f"python -m tests.crash.damage --images {images} --story {story} --case {case}\n"
@@ -385,7 +419,7 @@ def main() -> int:
     parser.add_argument("--images", default="both", choices=("both", "after"))
     parser.add_argument("--step", type=int, default=1)
     parser.add_argument("--first", type=int, default=0)
-    parser.add_argument("--kinds", default="", help="only these: bit, cut, longer, sector, stale")
+    parser.add_argument("--kinds", default=",".join(KINDS), help="only these")
     parser.add_argument("--story", default="closed", help="one of STORIES, or that and -killed")
     parser.add_argument("--case", help="replay this one")
     args = parser.parse_args()
@@ -393,7 +427,7 @@ def main() -> int:
         target = target_of(args.images, args.story)
         print(target.check(Case.parse(args.case), target_of(args.images, args.story, seed=2)))
         return 0
-    counts, failures = run(args.images, args.step, args.first, args.kinds, args.story)
+    counts, failures = run(args.images, args.step, args.first, args.kinds.split(","), args.story)
     print("\n".join(failures[:20]))
     print(f"{dict(counts)}, {len(failures)} failures")
     return 1 if failures else 0

@@ -46,6 +46,6 @@ def test_a_sample_of_damages_behind_and_before_rewinds_restores_and_folds(
 @pytest.mark.parametrize("story", [name for name in STORIES if name.startswith(("re", "again"))])
 def test_every_older_version_of_every_sector(story: str):
     """Log, index and superblocks: a write of one sector never reached the disk."""
-    counts, failures = damage.run("both", kinds="stale", story=story)
+    counts, failures = damage.run("both", kinds=("stale",), story=story)
     assert not failures, "\n".join(failures)
     assert counts["damages"] > 40
