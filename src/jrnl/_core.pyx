@@ -1,73 +1,73 @@
 # cython: language_level=3
 """The engine: the journal's ring, the write path, the kernels of recovery. Table of contents:
 
-    rules        file stores: rules that tests take away
-    hash         XXH3 without the GIL
-    kernels      which vectors move the bytes
-    lock         who has the engine's lock
-    memory       mappings, volumes in memory, callers' buffers
-    signals      what a signal must not break off
-    device       files, and Python objects in their place
-    errors       from status codes to exceptions
-    look         long calls hear signals
-    ring         where entries lie, how they enter and leave
-    first_lap    a new journal's memory, faulted in ahead of the writer
-    log          file stores: groups of entries, on disk and in memory
-    pieces       file stores: parts of large images
-    overlay      file stores: what their volumes have not got yet
-    reading      the door for what reads: production's bytes, entries' images
-    extent_map   which bytes come from which entry
-    live         earlier states that follow production
-    keep         what they need of what leaves the journal
-    left         what has changed since a copy was made
-    asking       the Python layer is asked to bring a snapshot on
-    reclaim      what may leave the journal, and what has to
-    commit       file stores: the open group is sealed, written and synced
-    stored       file stores: snapshots with their checksums
-    kept         file stores: states that are kept for recoveries
-    image        one read path: production, snapshots, patches, the bridge, differences
-    recorded     recorded logs: which entry wrote a byte last, at any state
-    kept_save    file stores: what kept states need of what leaves
-    suspects     where production may differ from an image
-    index        file stores: the headers beside the log, and what is checked of each
-    write_back   file stores: their volumes get what they have not got
-    leave        file stores: groups leave the log
-    log_run      file stores: a run of the log without the bytes
-    log_keep     file stores: which groups may leave, and which have to
-    disk_room    file stores: what fits, and what leaves for it
-    room         room for an entry in memory
-    batch        file stores: what takes the entries of one call back
-    disk_write   file stores: the write path
-    disk_batch   file stores: several entries of one call, all or nothing
-    disk_edit    file stores: a range lent out as a copy
-    write        the write path in memory
-    edit         a range lent out for writing in place
-    rewind       production goes back in place
-    disk_rewind  file stores: their volumes go back, and the log is cut
-    restore      what differs is written onto production
-    disk_restore  file stores: the same, under an intent
-    storage      the door for what enters: in memory, or on disk
-    scan         file stores: what an opening finds
-    fold         snapshots go on over what leaves the journal
-    scratch      images that are written to: copy on write
-    copy         copies that are made behind the writer's back
-    lifetime     making a core, and taking it down
-    reentry      calls from inside another one on the same thread
-    arguments    from Python's arguments to C's
-    engine       the engine as the Python layer sees it
-    hold         pins as the Python layer sees them
-    volume_io    a volume's reads and writes
-    chains       from an entry to the next one that touches the same block
-    maps         maps as the Python layer sees them
-    long         images a part at a time, so that signals are heard
-    kept_state   kept states as the Python layer sees them
-    states       images as the Python layer sees them
-    state_io     what views and recoveries are read by
-    history      who wrote where, what it cost, where two states differ
-    recorded_log  a recorded log as Python sees it
-    control      file stores: opening and closing their log
-    capi         the table of functions for C callers
-    describe     the numbers of the format, for Python to read
+    rules            file stores: rules that tests take away
+    hash             XXH3 without the GIL
+    kernels          which vectors move the bytes
+    lock             who has the engine's lock
+    memory           mappings, volumes in memory, callers' buffers
+    signals          what a signal must not break off
+    device           files, and Python objects in their place
+    errors           from status codes to exceptions
+    look             long calls hear signals
+    ring             where entries lie, how they enter and leave
+    first_lap        a new journal's memory, faulted in ahead of the writer
+    log              file stores: groups of entries, on disk and in memory
+    pieces           file stores: parts of large images
+    overlay          file stores: what their volumes have not got yet
+    reading          the door for what reads: production's bytes, entries' images
+    extent_map       which bytes come from which entry
+    live             earlier states that follow production
+    preserve         what they need of what leaves the journal
+    changed_blocks   what has changed since a copy was made
+    asking           the Python layer is asked to bring a snapshot on
+    reclaim          what may leave the journal, and what has to
+    commit           file stores: the open group is sealed, written and synced
+    stored           file stores: snapshots with their checksums
+    preserved        file stores: states that recoveries preserve
+    image            one read path: production, snapshots, patches, the bridge, differences
+    recorded         recorded logs: which entry wrote a byte last, at any state
+    preserved_save   file stores: what preserved states need of what leaves
+    suspects         where production may differ from an image
+    index            file stores: the headers beside the log, and what is checked of each
+    write_back       file stores: their volumes get what they have not got
+    log_evict        file stores: groups leave the log
+    log_forecast     file stores: the log played on without the bytes
+    log_retention    file stores: which groups may leave, and which have to
+    disk_room        file stores: what fits, and what leaves for it
+    room             room for an entry in memory
+    batch            file stores: what takes the entries of one call back
+    disk_write       file stores: the write path
+    disk_batch       file stores: several entries of one call, all or nothing
+    disk_edit        file stores: a range lent out as a copy
+    write            the write path in memory
+    edit             a range lent out for writing in place
+    rewind           production goes back in place
+    disk_rewind      file stores: their volumes go back, and the log is cut
+    restore          what differs is written onto production
+    disk_restore     file stores: the same, under an intent
+    storage          the door for what enters: in memory, or on disk
+    scan             file stores: what an opening finds
+    fold             snapshots go on over what leaves the journal
+    scratch          images that are written to: copy on write
+    copy             copies that are made behind the writer's back
+    lifetime         making a core, and taking it down
+    reentry          calls from inside another one on the same thread
+    arguments        from Python's arguments to C's
+    engine           the engine as the Python layer sees it
+    hold             pins as the Python layer sees them
+    volume_io        a volume's reads and writes
+    chains           from an entry to the next one that touches the same block
+    maps             maps as the Python layer sees them
+    long             images a part at a time, so that signals are heard
+    preserved_state  preserved states as the Python layer sees them
+    states           images as the Python layer sees them
+    state_io         what views and recoveries are read by
+    history          who wrote where, what it cost, where two states differ
+    recorded_log     a recorded log as Python sees it
+    control          file stores: opening and closing their log
+    capi             the table of functions for C callers
+    describe         the numbers of the format, for Python to read
 
 All bytes are moved by functions that touch no Python object and run under the core's lock, which is
 re-entrant. Whoever holds the GIL waits for that lock only after letting go of the GIL.
@@ -156,22 +156,22 @@ include "kernel/overlay.pxi"
 include "kernel/reading.pxi"
 include "kernel/extent_map.pxi"
 include "kernel/live.pxi"
-include "kernel/keep.pxi"
-include "kernel/left.pxi"
+include "kernel/preserve.pxi"
+include "kernel/changed_blocks.pxi"
 include "kernel/asking.pxi"
 include "kernel/reclaim.pxi"
 include "kernel/commit.pxi"
 include "kernel/stored.pxi"
-include "kernel/kept.pxi"
+include "kernel/preserved.pxi"
 include "kernel/image.pxi"
 include "kernel/recorded.pxi"
-include "kernel/kept_save.pxi"
+include "kernel/preserved_save.pxi"
 include "kernel/suspects.pxi"
 include "kernel/index.pxi"
 include "kernel/write_back.pxi"
-include "kernel/leave.pxi"
-include "kernel/log_run.pxi"
-include "kernel/log_keep.pxi"
+include "kernel/log_evict.pxi"
+include "kernel/log_forecast.pxi"
+include "kernel/log_retention.pxi"
 include "kernel/disk_room.pxi"
 include "kernel/room.pxi"
 include "kernel/batch.pxi"
@@ -198,7 +198,7 @@ include "bind/volume_io.pxi"
 include "bind/chains.pxi"
 include "bind/maps.pxi"
 include "bind/long.pxi"
-include "bind/kept_state.pxi"
+include "bind/preserved_state.pxi"
 include "bind/states.pxi"
 include "bind/state_io.pxi"
 include "bind/history.pxi"

@@ -65,7 +65,7 @@ class Catalog:
         self._recovery_ids = count(1)
         self._open_recoveries: WeakValueDictionary[int, Recovery] = WeakValueDictionary()
         self.listed = 0  # how often a recovery has come or gone
-        self._kept_recoveries: dict[int, Recovery] = {}
+        self._saved_recoveries: dict[int, Recovery] = {}
         self._awaited: str | None = None  # the name of a mark whose entry is being made
         self._watcher: Callable[[], None] | None = None
 
@@ -235,14 +235,14 @@ class Catalog:
         self._open_recoveries[recovery.id] = recovery
         self.listed += 1
 
-    def keep_recovery(self, recovery: Recovery) -> None:
+    def save_recovery(self, recovery: Recovery) -> None:
         """Hold on to a recovery until it is closed: it is about to be restored."""
-        self._kept_recoveries[recovery.id] = recovery
+        self._saved_recoveries[recovery.id] = recovery
 
     def remove_recovery(self, recovery: Recovery) -> None:
         """Forget a recovery that has been closed."""
         self._open_recoveries.pop(recovery.id, None)
-        self._kept_recoveries.pop(recovery.id, None)
+        self._saved_recoveries.pop(recovery.id, None)
         self.listed += 1
 
     def recoveries(self) -> dict[int, Recovery]:
@@ -250,7 +250,7 @@ class Catalog:
         # Recoveries come and go on other threads: valuerefs() is a list of its own.
         alive = (reference() for reference in self._open_recoveries.valuerefs())
         found = {recovery.id: recovery for recovery in alive if recovery is not None}
-        return dict(sorted({**found, **self._kept_recoveries}.items()))
+        return dict(sorted({**found, **self._saved_recoveries}.items()))
 
     def covered(self, only: Collection[int] | None) -> dict[str, int]:
         """Return the volumes of these indices, or all of them, by name."""

@@ -96,7 +96,7 @@ def blocks_between(one: Image, other: Image, index: int) -> Pair:
 
 def held_ranges(image: Image, index: int) -> Pair:
     """Return where an image of a volume may hold anything but zeroes."""
-    return united(ranges_of_blocks(image.held_blocks(index), image.engine.sizes[index]))
+    return united(ranges_of_blocks(image.data_blocks(index), image.engine.sizes[index]))
 
 
 def ranges_of_blocks(blocks: NDArray[np.int64], size: int) -> Pair:

@@ -121,7 +121,7 @@ class Session:
 
         Raises Moved where anything has changed since the stamp was taken.
         """
-        self.catalog.keep_recovery(recovery)
+        self.catalog.save_recovery(recovery)
         return recovery._image.restore(*joined(ranges), stamp)
 
     def recovery_closed(self, recovery: Recovery) -> None:

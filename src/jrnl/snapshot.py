@@ -301,7 +301,7 @@ def _problems_of_live(snapshot: Snapshot) -> list[str]:
     for name in snapshot.volumes:
         index = snapshot._indices[name]
         size = engine.sizes[index]
-        kept = np.unique(snapshot._image.held_blocks(index) * _BLOCK_BYTES // _PIECE_BYTES)
+        kept = np.unique(snapshot._image.data_blocks(index) * _BLOCK_BYTES // _PIECE_BYTES)
         for start in (kept * _PIECE_BYTES).tolist():
             try:
                 snapshot._image.read(start, min(_PIECE_BYTES, size - start), index)

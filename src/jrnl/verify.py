@@ -98,7 +98,7 @@ def read_production(engine: Engine, volumes: Volumes) -> tuple[int, list[str]]:
     total = 0
     image = Image.production(engine)
     for name, volume in volumes.items():
-        pieces = np.unique(engine.write_kept(volume._index) * BLOCK_BYTES // PIECE_BYTES)
+        pieces = np.unique(engine.data_blocks(volume._index) * BLOCK_BYTES // PIECE_BYTES)
         for start in pieces.tolist():
             offset = start * PIECE_BYTES
             length = min(PIECE_BYTES, volume.size - offset)

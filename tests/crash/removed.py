@@ -361,7 +361,7 @@ def fold_without_intent() -> Removed:
 def restore_without_intent() -> Removed:
     def without(self: session.DiskSession, recovery: object, _volumes: list[int]) -> None:
         self.log.commit()
-        self.keep_recovery(recovery)
+        self.save_recovery(recovery)
         self.log.record()
 
     return replaced(session.DiskSession, "restore_begins", without)
@@ -501,7 +501,7 @@ def present_extent() -> Removed:
         self._todo = [
             (volume, number)
             for volume in self._covered
-            for number in snapshot_files.numbers(engine.write_kept(volume))
+            for number in snapshot_files.numbers(engine.data_blocks(volume))
         ]
 
     return replaced(FileCopy, "_look", look)

@@ -511,7 +511,7 @@ PYTHON = {
         Script("write_many*3 snapshot rewind"), "needs an entry that this rewind would drop"),
     "copy_pinned": Switch(
         "R10", "entries leave the log that a copy under way needs",
-        lambda: core("keep_copies"),
+        lambda: core("finish_copies"),
         Script("write_sectors snapshot fill*3", states=4), "ends too early"),
     "restore_folded": Switch(
         "R13", "opening takes back a restore over which a snapshot was brought on",
@@ -558,24 +558,24 @@ PYTHON = {
         "R10", "a recovery that has moved writes over the patches that it had",
         off.patches_in_place,
         Script("write_many*3 flush seek", states=12), "recovery 1"),
-    "kept_first": Switch(
+    "preserved_first": Switch(
         "R10", "entries leave the log before what a recovery preserves of them is saved",
-        lambda: core("kept_first"),
+        lambda: core("preserved_first"),
         Script("write_sectors*3 flush restore_kept fill*2", states=4),
         r"recovery \d+ of state \d+ is another one now|preserved production"),
-    "kept_sync": Switch(
+    "preserved_sync": Switch(
         "R10", "what leaves the log is saved for a recovery without a sync",
-        lambda: core("kept_sync"),
+        lambda: core("preserved_sync"),
         Script("write_sectors*3 flush restore_kept fill*2", states=16),
         "preserved production|does not match its checksum"),
-    "kept_rewind": Switch(
+    "preserved_rewind": Switch(
         "R10", "a rewind drops what a recovery preserves of it",
-        lambda: core("kept_rewind"),
+        lambda: core("preserved_rewind"),
         Script("write_sectors*3 flush restore_kept write_many rewind_under", states=4),
         r"recovery \d+ of state \d+ is another one now"),
-    "kept_sum": Switch(
+    "preserved_sum": Switch(
         "R10", "what a recovery preserves is taken without its checksums",
-        lambda: core("kept_sum"),
+        lambda: core("preserved_sum"),
         Directed(directed.damaged_preserved), "a recovery of another state came back"),
     "pin_commit": Switch(
         "R10", "a mark is pinned before its entry is durable",

@@ -70,7 +70,7 @@ def test_a_file_of_the_core_uses_only_what_stands_before_it_and_what_it_says_tha
     ("file", "call", "fault"),
     [
         ("ring", "core_write", "ring uses core_write of storage, which comes after it"),
-        ("kept", "ring_take", None),  # it takes ring already
+        ("preserved", "ring_take", None),  # it takes ring already
         ("hash", "jrnl_lap_end", "hash uses jrnl_lap_end of first_lap, which comes after it"),
         ("capi", "fold_ask", "capi does not say that it takes asking (fold_ask)"),
     ],

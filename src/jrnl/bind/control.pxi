@@ -1,7 +1,7 @@
 # A file store's log, as the Python layer opens, records and closes it.
 #
 # Takes: rules, lock, memory, device, errors, ring, log, overlay, reclaim, commit, suspects,
-# index, write_back, leave, log_keep, disk_rewind, scan, engine
+# index, write_back, log_evict, log_retention, disk_rewind, scan, engine
 
 cdef list _lost_in(const Overlay* overlay):
     cdef uint64_t k, place
@@ -211,8 +211,8 @@ cdef class Log:
         disk.back.synced_seq = disk.back.named_seq = synced_seq
         disk.commit.durable_seq = disk.back.tried_seq = self.core.seq
         disk.commit.durable_number = disk.commit.recorded_number = disk.groups.next
-        disk.ram.tail = disk.back.frozen_end = disk.back.named_end = disk.groups.start
-        disk.back.frozen_number = disk.groups.next
+        disk.ram.tail = disk.back.draining_end = disk.back.named_end = disk.groups.start
+        disk.back.draining_number = disk.groups.next
         disk.bounce.length = 0
 
     def set_rewound(self, uint64_t to, uint64_t seq, int64_t time_ns, uint64_t follows):
@@ -300,7 +300,7 @@ cdef class Log:
             if status == OK:
                 status = log_commit(self.core)
             if status == OK:
-                number = min(number, group_kept(self.core))
+                number = min(number, retained_group(self.core))
             if status == OK and number > self.disk.groups.first:
                 status = disk_evict_to(self.core, min(number, self.disk.groups.next))
         raise_status(status, self.core)
@@ -355,7 +355,7 @@ cdef class Log:
         """list of [volume, offset, length]: sectors of production that are lost."""
         if not self.core.fault.lost_sectors:
             return []
-        return sorted(_lost_in(&self.disk.back.active) + _lost_in(&self.disk.back.frozen))
+        return sorted(_lost_in(&self.disk.back.active) + _lost_in(&self.disk.back.draining))
 
     def state(self):
         """dict of int: what the superblock says of the log. The caller holds the lock."""

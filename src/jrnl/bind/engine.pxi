@@ -597,7 +597,7 @@ cdef class Engine:
         """int: retained entries."""
         return self.core.ring.slot_head - self.core.ring.slot_tail
 
-    def write_kept(self, uint32_t volume):
+    def data_blocks(self, uint32_t volume):
         """ndarray of int64: blocks of 4096 bytes that may hold anything but zeroes."""
         cdef VolumeMemory* memory = &self.core.volumes[volume]
         devices = self.devices    # gone once the engine is closed, by another thread too

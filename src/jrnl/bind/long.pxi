@@ -1,6 +1,6 @@
 # Images a part at a time: what may take long lets handlers run in between (see Look).
 #
-# Takes: errors, look, extent_map, live, keep, image, maps
+# Takes: errors, look, extent_map, live, preserve, image, maps
 
 cdef bint map_lay_out(ExtentMapData* map, uint32_t volume, uint8_t* target,
                       Look* look) except -1:
@@ -27,7 +27,7 @@ cdef uint64_t image_behind(const ImageData* image) noexcept nogil:
     live = image.live
     if image.kind != IMAGE_LIVE or live is NULL or image.core.closed:
         return 0
-    if live.keep:
+    if live.preserves:
         if image.core.lives.slot == image.core.ring.slot_head:
             return 0
         live = image.core.lives.newest
@@ -53,18 +53,18 @@ cdef bint live_follow(Live* live) noexcept nogil:
     cdef Core* core = live.core
     cdef Live* other = live
     cdef uint64_t end = core.ring.slot_head
-    if core.closed or live.failed != OK or not live.keep and live.seq < core.base_seq:
+    if core.closed or live.failed != OK or not live.preserves and live.seq < core.base_seq:
         return False
-    if live.keep:
+    if live.preserves:
         if core.lives.slot == end:
             return False
-        if core.lives.leaving.first_slot > live.first_slot:
-            other = core.lives.leaving
-        while other is not NULL and other.next_slot >= min(keep_end(other), end):
+        if core.lives.filling.first_slot > live.first_slot:
+            other = core.lives.filling
+        while other is not NULL and other.next_slot >= min(preserve_end(other), end):
             other = other.newer
         if other is NULL:
             return False
-        end = min(keep_end(other), end)
+        end = min(preserve_end(other), end)
     elif live.generation != core.generation and live_follow_rewind(live) != OK:
         return False
     if other.next_slot >= end:

@@ -1,8 +1,8 @@
 # Maps as the Python layer sees them: where a state's bytes come from.
 #
-# Takes: errors, look, ring, extent_map, keep, image, storage, fold, lifetime, engine, chains
+# Takes: errors, look, ring, extent_map, preserve, image, storage, fold, lifetime, engine, chains
 
-# What reads as one state of all volumes, as far as maps and kept states know it; see Image.
+# What reads as one state of all volumes, as far as maps and preserved states know it; see Image.
 @cython.no_gc_clear
 cdef class _State:
     cdef ImageData data
@@ -275,7 +275,7 @@ def restore_outcome(Engine engine not None, const int64_t[::1] offsets,
             for k in range(count):
                 bytes += sector_span(SECTOR_BYTES - 1, <uint64_t>lengths[k])
             if status == OK:
-                status = keep_reserve(engine.core, count, count, bytes)
+                status = preserve_reserve(engine.core, count, count, bytes)
     raise_status(status, engine.core)
     return oldest
 

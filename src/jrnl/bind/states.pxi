@@ -1,8 +1,8 @@
 # Images as the Python layer sees them: states.
 #
-# Takes: lock, memory, device, errors, look, ring, extent_map, live, keep, left, stored, image,
-# suspects, write_back, restore, disk_restore, fold, scratch, copy, lifetime, arguments, engine,
-# volume_io, maps, long, kept_state
+# Takes: lock, memory, device, errors, look, ring, extent_map, live, preserve, changed_blocks,
+# stored, image, suspects, write_back, restore, disk_restore, fold, scratch, copy, lifetime,
+# arguments, engine, volume_io, maps, long, preserved_state
 
 @cython.no_gc_clear
 cdef class Image(_State):
@@ -15,8 +15,8 @@ cdef class Image(_State):
     cdef public object tag         # stored: the number that its files have
     # Stored: a device for each volume, then one for its checksums; None where it leaves that out.
     cdef readonly list files
-    cdef KeptState kept_by         # kept: what keeps it
-    cdef public object kept        # live: the number of what keeps it durably, or None
+    cdef PreservedState preserved_by    # preserved: what holds it
+    cdef public object preserved_as    # live: the number of what preserves it durably, or None
     cdef list copied_to            # the same, while it is being copied
     cdef uint64_t holders
     cdef bint is_scratch
@@ -47,7 +47,7 @@ cdef class Image(_State):
                     live_close(live)
                 image = image.base
         with nogil:
-            keep_tidy(self.data.core)
+            preserve_tidy(self.data.core)
 
     def __dealloc__(self):
         self._drop()
@@ -55,7 +55,7 @@ cdef class Image(_State):
     cdef int _take_note(self) except -1:
         """Have what changes after this state noted: a restore looks at nothing else."""
         with self.engine:
-            self.data.note = left_register(self.data.core, self.seq)
+            self.data.note = changed_register(self.data.core, self.seq)
         if self.data.note is NULL:
             raise_status(E_NO_MEMORY, self.data.core)
         return 0
@@ -63,7 +63,7 @@ cdef class Image(_State):
     cdef void _forget_note(self) noexcept:
         cdef CopyNote* note = self.data.note
         self.data.note = NULL
-        left_unregister(self.data.core, note)
+        changed_unregister(self.data.core, note)
 
     @staticmethod
     def stored(Engine engine not None, uint64_t seq, uint64_t seed, list copies, list sums):
@@ -123,7 +123,7 @@ cdef class Image(_State):
             raise_status(status, self.data.core)
             self.seq = seq
             if self.data.note is not NULL:
-                left_moved(self.data.core, self.data.note, seq)
+                changed_moved(self.data.core, self.data.note, seq)
 
     def advanced(self, ExtentMap extents not None, uint64_t seq):
         """Image: what `advance` with `again` would make of this copy, whose files stay as is."""
@@ -160,11 +160,11 @@ cdef class Image(_State):
         return image
 
     @staticmethod
-    def live(Engine engine not None, uint64_t seq, bint keep, volumes=None):
+    def live(Engine engine not None, uint64_t seq, bint preserves, volumes=None):
         """State `seq` through the journal, without a copy.
 
-        With `keep`, ranges are copied before the journal lets them go, and it never expires. With
-        `volumes`, a collection of indices, only they are followed.
+        If it `preserves`, ranges are copied before the journal lets them go, and it never expires.
+        With `volumes`, a collection of indices, only they are followed.
         """
         cdef Image image = Image(engine)
         cdef int status
@@ -172,15 +172,15 @@ cdef class Image(_State):
         image.data.kind = IMAGE_LIVE
         image.data.base = &image.base.data
         image.seq = seq
-        status = live_open(&image.data.live, engine.core, seq, keep,
+        status = live_open(&image.data.live, engine.core, seq, preserves,
                            _only(engine.core, volumes))
         raise_status(status, engine.core)
         image_catch_up(&image.data)
         with nogil:
             status = live_ready(image.data.live)
-            keep_tidy(engine.core)
+            preserve_tidy(engine.core)
         raise_status(status, engine.core)
-        if keep:
+        if preserves:
             image._take_note()
         return image
 
@@ -199,16 +199,16 @@ cdef class Image(_State):
         return image
 
     @staticmethod
-    def of_kept(KeptState kept not None):
-        """A state that is kept."""
-        cdef Image image = Image(kept.engine)
-        image.data.kind = IMAGE_KEPT
-        image.data.kept = kept.data
-        image.kept_by = kept
-        image.seq = kept.data.seq
+    def of_preserved(PreservedState state not None):
+        """A state that is preserved in files."""
+        cdef Image image = Image(state.engine)
+        image.data.kind = IMAGE_PRESERVED
+        image.data.preserved = state.data
+        image.preserved_by = state
+        image.seq = state.data.seq
         return image
 
-    # Copies that are made behind the writer's back: of a live image that keeps.
+    # Copies that are made behind the writer's back: of a live image that preserves.
 
     def begin_copy(self, covered=None):
         """Begin to make this live image a frozen one. `covered` is as for `frozen`."""
@@ -272,7 +272,7 @@ cdef class Image(_State):
                 self.files, self.copied_to = self.copied_to, None
                 self.base = None
         with nogil:
-            keep_tidy(self.data.core)
+            preserve_tidy(self.data.core)
 
     cdef _copied(self, int status, int error):
         if status == E_IO and error:
@@ -302,7 +302,7 @@ cdef class Image(_State):
         cdef const uint8_t* only
         if live is NULL:
             return None
-        only = live.only if live.keep else live.map.only    # a keeper's map has others', too
+        only = live.only if live.preserves else live.map.only    # a keeper's map has others', too
         if only is NULL:
             return None
         return [k for k in range(self.data.core.volume_count) if only[k]]
@@ -527,10 +527,10 @@ cdef class Image(_State):
             image = image.base
         return numpy.unique(numpy.concatenate(parts)) if parts else numpy.empty(0, numpy.int64)
 
-    cdef _kept_blocks(self, uint32_t volume):
+    cdef _preserved_blocks(self, uint32_t volume):
         suspects = self.suspects([volume])
         if suspects is None:
-            return self.engine.write_kept(volume)
+            return self.engine.data_blocks(volume)
         return _blocks_of_map(&(<ExtentMap>suspects).data, volume)
 
     def noted_blocks(self):
@@ -538,18 +538,17 @@ cdef class Image(_State):
 
         None where nobody knows.
         """
-        cdef Left* left = &self.data.core.left
+        cdef ChangedBlocks* changed = &self.data.core.changed
         cdef const CopyNote* note = self.data.note
-        cdef uint64_t k
-        if note is NULL or not note.known or note.seq < left.complete_from:
+        cdef uint64_t k, places = changed.mask + 1 if changed.blocks is not NULL else 0
+        if note is NULL or not note.known or note.seq < changed.complete_from:
             return None
-        keys = [left.blocks[k].key - 1 for k in range(left.mask + 1 if left.blocks is not NULL
-                                                      else 0)
-                if left.blocks[k].key and left.blocks[k].seq > note.seq]
+        keys = [changed.blocks[k].key - 1 for k in range(places)
+                if changed.blocks[k].key and changed.blocks[k].seq > note.seq]
         keys = numpy.array(keys, numpy.int64)
         return keys >> 48, keys & 0xFFFFFFFFFFFF
 
-    def held_blocks(self, uint32_t volume=0):
+    def data_blocks(self, uint32_t volume=0):
         """ndarray of int64: blocks of 4096 bytes that may hold anything but zeroes in this state.
 
         What production holds now tells nothing of a past state where its bytes have become zeroes
@@ -752,30 +751,30 @@ cdef class Image(_State):
 ctypedef list (*BlocksOf)(Image image, uint32_t volume, bint held)
 
 cdef list _present_blocks(Image image, uint32_t volume, bint held):
-    return [image.engine.write_kept(volume)] if held else []
+    return [image.engine.data_blocks(volume)] if held else []
 
 
 cdef list _stored_blocks(Image image, uint32_t volume, bint held):
     if held:
         return [image._stored_held(volume)]
-    kept = image.engine.write_kept(volume)
+    data = image.engine.data_blocks(volume)
     if image.files[volume] is None:
-        return [kept]
+        return [data]
     size = image.data.core.volumes[volume].size
-    return [_blocks_of_extents(_extents_within(image.files[volume], size)), kept]
+    return [_blocks_of_extents(_extents_within(image.files[volume], size)), data]
 
 
 cdef list _frozen_blocks(Image image, uint32_t volume, bint held):
-    parts = [] if held else [image.engine.write_kept(volume)]
+    parts = [] if held else [image.engine.data_blocks(volume)]
     if image.data.touched[volume] is not NULL:
         parts.append(_blocks_of_chunks(image.data.touched[volume],
                                        image.data.core.volumes[volume].chunks))
     return parts
 
 
-cdef list _kept_image_blocks(Image image, uint32_t volume, bint held):
-    blocks = image._kept_blocks(volume)
-    return [image.engine.write_kept(volume), blocks] if held else [blocks]
+cdef list _preserved_image_blocks(Image image, uint32_t volume, bint held):
+    blocks = image._preserved_blocks(volume)
+    return [image.engine.data_blocks(volume), blocks] if held else [blocks]
 
 
 cdef list _live_blocks(Image image, uint32_t volume, bint held):
@@ -795,4 +794,4 @@ cdef list _patched_blocks(Image image, uint32_t volume, bint held):
 
 cdef BlocksOf[IMAGE_KINDS] image_blocks
 image_blocks[:] = [NULL, _present_blocks, _frozen_blocks, _live_blocks, _patched_blocks,
-                   _stored_blocks, _kept_image_blocks]
+                   _stored_blocks, _preserved_image_blocks]

@@ -126,7 +126,7 @@ class FileCopy(Copy):
         first, without the lock; what is written over meanwhile is in an entry then.
         """
         image = self.image
-        held = {volume: image.engine.write_kept(volume) for volume in self._covered}
+        held = {volume: image.engine.data_blocks(volume) for volume in self._covered}
         with Trying(image.engine) as taken:
             if not taken:
                 return

@@ -57,7 +57,7 @@ class Loader:
         for row in session.state.recoveries:
             catalog.reserve_id(row.id)  # it stays its own, even where it cannot be taken up
             try:
-                catalog.keep_recovery(self._load_recovery(row))
+                catalog.save_recovery(self._load_recovery(row))
             except (JrnlError, OSError) as error:
                 session.found.append(f"recovery {row.id}: {error}")
         session.pins.load(session.held_pins(), session)
@@ -218,8 +218,8 @@ class Loader:
 
     def _loaded_copy(self, number: int, seq: int, volumes: list[int] | None) -> Image:
         """Return a copy's image, of these volumes: a snapshot's own, where it is one."""
-        if self._session.kept.knows(number):
-            return self._session.kept.image(number)
+        if self._session.preserved.knows(number):
+            return self._session.preserved.image(number)
         for snapshot in self._catalog.snapshots.values():
             if snapshot._image.tag == number:
                 return snapshot._image

@@ -270,7 +270,7 @@ def _start(session: DiskSession, record: Record, settings: Settings) -> Store:
     """Finish what was interrupted, begin a new epoch, and accept writes."""
     loader = Loader(session)
     with session.engine:
-        session.load_kept(record.rewound)
+        session.load_preserved(record.rewound)
     if not settings.writable:
         _show(session, record)
     with session.engine:

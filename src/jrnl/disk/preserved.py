@@ -1,4 +1,4 @@
-"""What recoveries preserve of production in a store on disk: kept states (`kernel/kept.pxi`)."""
+"""What recoveries preserve of production in a store on disk (`kernel/preserved.pxi`)."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from jrnl._core import Image, KeptState
+from jrnl._core import Image, PreservedState
 from jrnl.disk import snapshot_files
-from jrnl.disk.record import KeptRow
+from jrnl.disk.record import PreservedRow
 from jrnl.errors import CorruptionError
 
 if TYPE_CHECKING:
@@ -20,35 +20,35 @@ if TYPE_CHECKING:
 
 
 class PreservedStates:
-    """The kept states of a store, by the numbers of their files. Callers hold the engine's lock.
+    """Preserved states of a store, by the numbers of their files. Callers hold the engine's lock.
 
     Parameters
     ----------
     place : Place
     key : int
         The store's.
-    rows : list of KeptRow
+    rows : list of PreservedRow
         What the superblocks say of them.
     """
 
-    def __init__(self, place: Place, key: int, rows: list[KeptRow]) -> None:
+    def __init__(self, place: Place, key: int, rows: list[PreservedRow]) -> None:
         self._place = place
         self._key = key
         self._lost = {row.id: row for row in rows}  # until they are found
-        self._rows: dict[int, KeptRow] = {}
-        self._states: dict[int, KeptState] = {}
+        self._rows: dict[int, PreservedRow] = {}
+        self._states: dict[int, PreservedState] = {}
         self._images: dict[int, Image] = {}
 
     def __contains__(self, number: object) -> bool:
         return number in self._states
 
     def knows(self, number: int) -> bool:
-        """Whether a number is that of a kept state, be it lost."""
+        """Whether a number is that of a preserved state, be it lost."""
         return number in self._states or number in self._lost
 
     @property
     def numbers(self) -> set[int]:
-        """The numbers of all that are kept."""
+        """The numbers of all."""
         return set(self._states)
 
     def load(self, log: Log, newest: int) -> list[str]:
@@ -64,7 +64,7 @@ class PreservedStates:
             try:
                 if row.lost or max(row.after, row.seq) > newest:
                     raise CorruptionError("what it preserves was in a part of the log that is lost")
-                name = snapshot_files.kept_name(number)
+                name = snapshot_files.preserved_name(number)
                 device = self._place.open(name, not log.read_only)
                 self._add(log, number, row, device)
                 del self._lost[number]
@@ -79,10 +79,10 @@ class PreservedStates:
                 problems.append(f"preserved production {number}: {error}")
         return problems
 
-    def _add(self, log: Log, number: int, row: KeptRow, device: Device) -> KeptState:
+    def _add(self, log: Log, number: int, row: PreservedRow, device: Device) -> PreservedState:
         seed = snapshot_files.seed_of(self._key, number)
         try:
-            state = KeptState(log.engine, device, seed, row.seq, row.after,
+            state = PreservedState(log.engine, device, seed, row.seq, row.after,
                               row.length, row.volumes)  # fmt: skip
         except BaseException:
             device.close()
@@ -90,37 +90,37 @@ class PreservedStates:
         self._rows[number], self._states[number] = row, state
         return state
 
-    def keep(self, log: Log, number: int, image: Image) -> None:
-        """Keep the state of a live image from now on, durably but for the superblocks.
+    def preserve(self, log: Log, number: int, image: Image) -> None:
+        """Preserve the state of a live image from now on, durably but for the superblocks.
 
         What has left the log since is written to the file now.
         """
-        engine, name = log.engine, snapshot_files.kept_name(number)
+        engine, name = log.engine, snapshot_files.preserved_name(number)
         if name in self._place.names():
             self._place.remove(name)
-        row = KeptRow(number, image.seq, max(image.seq, engine.base_seq), 0)
+        row = PreservedRow(number, image.seq, max(image.seq, engine.base_seq), 0)
         if image.followed is not None:
             row.volumes = image.followed
         state = self._add(log, number, row, self._place.create(name, 0))
         try:
             if image.seq < engine.base_seq:
-                state.save(image, *_left_since(image))
+                state.save(image, *_changed_since(image))
             self._place.sync()
         except BaseException:
             self.drop(number)
             raise
 
     def image(self, number: int) -> Image:
-        """Return what a kept state shows. Raises CorruptionError."""
+        """Return what a preserved state shows. Raises CorruptionError."""
         if number not in self._states:
             raise CorruptionError(f"preserved production {number} is lost")
         if number not in self._images:
-            image = Image.of_kept(self._states[number])
+            image = Image.of_preserved(self._states[number])
             image.tag = number
             self._images[number] = image
         return self._images[number]
 
-    def rows(self, used: set[int | None]) -> list[KeptRow]:
+    def rows(self, used: set[int | None]) -> list[PreservedRow]:
         """Return what the superblocks say of those that are used by what they say."""
         for number, state in self._states.items():
             row = self._rows[number]
@@ -131,27 +131,27 @@ class PreservedStates:
         return [row for number, row in sorted(known.items()) if number in used]
 
     def drop(self, number: int) -> None:
-        """Keep a state no longer, and remove its file."""
+        """Preserve a state no longer, and remove its file."""
         self._images.pop(number, None)
         state = self._states.pop(number, None)
         self._rows.pop(number, None)  # afterwards: each state has its row, whatever comes between
         if state is not None:
             state.close()
         with suppress(FileNotFoundError):
-            self._place.remove(snapshot_files.kept_name(number))
+            self._place.remove(snapshot_files.preserved_name(number))
 
-    def let_go(self) -> None:
+    def close(self) -> None:
         """Close all files."""
         for state in self._states.values():
             state.close()
 
 
-def _left_since(image: Image) -> tuple[np.ndarray, np.ndarray]:
+def _changed_since(image: Image) -> tuple[np.ndarray, np.ndarray]:
     """Return the blocks, volume and number, that were written by what has left the log since."""
     noted = image.noted_blocks()
     if noted is not None:
         return noted
     engine = image.engine
-    parts = [engine.write_kept(volume) for volume in range(len(engine.sizes))]
+    parts = [engine.data_blocks(volume) for volume in range(len(engine.sizes))]
     volumes = np.repeat(np.arange(len(parts)), [part.size for part in parts])
     return volumes.astype(np.int64), np.concatenate(parts)

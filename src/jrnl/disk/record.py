@@ -82,7 +82,7 @@ class RecoveryRow(Row):
 
 
 @dataclass
-class KeptRow(Row):
+class PreservedRow(Row):
     """A state of production that recoveries need: what follows `after` is in the log."""
 
     id: int
@@ -141,12 +141,12 @@ class Record:
     recoveries: list[RecoveryRow] = field(default_factory=list)
     restore: RestoreRow | None = None
     next_id: int = 1
-    kept: list[KeptRow] = field(default_factory=list)
+    kept: list[PreservedRow] = field(default_factory=list)
     pins: list[list[Any]] = field(default_factory=list)
     retain: list[int] = field(default_factory=lambda: [0, 0])  # nanoseconds, at least and at most
 
     _tables: ClassVar[dict[str, type[Row]]] = {
-        "snapshots": SnapshotRow, "recoveries": RecoveryRow, "kept": KeptRow,
+        "snapshots": SnapshotRow, "recoveries": RecoveryRow, "kept": PreservedRow,
     }  # fmt: skip
     _optional: ClassVar[tuple[str, ...]] = ("reclaim", "low", "index_sum", "drops")
 
@@ -228,7 +228,7 @@ def check(document: Document) -> None:
     """Raise FormatError where a document says what no store says."""
     checks: tuple[Callable[[Document], None], ...] = (
         _check_kinds, _check_options, _check_volumes, _check_positions, _check_tables,
-        _check_intents, _check_copies, _check_kept, _check_pins, _check_limits,
+        _check_intents, _check_copies, _check_preserved, _check_pins, _check_limits,
     )  # fmt: skip
     try:
         for each in checks:
@@ -368,13 +368,13 @@ def _check_copies(document: Document) -> None:
         _check_indices(document, fact.get("volumes", [0]))
 
 
-def _check_kept(document: Document) -> None:
+def _check_preserved(document: Document) -> None:
     for fact in document.get("kept", []):
         _numbers([fact[key] for key in ("id", "seq", "after", "length")])
         if fact["length"] % _BLOCK:
-            raise ValueError("a kept state's length")
+            raise ValueError("a preserved state's length")
         if not isinstance(fact.get("lost", False), bool):
-            raise TypeError("whether a kept state is lost")
+            raise TypeError("whether a preserved state is lost")
         _check_indices(document, fact.get("volumes", [0]))
 
 

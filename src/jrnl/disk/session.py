@@ -15,7 +15,7 @@ from jrnl.disk import recovery_files, snapshot_files
 from jrnl.disk.file_copy import FileCopy
 from jrnl.disk.log_files import volume_file
 from jrnl.disk.preserved import PreservedStates
-from jrnl.disk.record import KeptRow, RecoveryRow, RestoreRow, SnapshotRow
+from jrnl.disk.record import PreservedRow, RecoveryRow, RestoreRow, SnapshotRow
 from jrnl.disk.superblock import ROOM_BYTES, ROW_MOST, packed
 from jrnl.errors import (
     CatalogFull,
@@ -58,9 +58,9 @@ def _row(recovery: Recovery, version: int, copy: int) -> RecoveryRow:
     )  # fmt: skip
 
 
-def _kept_row(volumes: list[int]) -> KeptRow:
+def _preserved_row(volumes: list[int]) -> PreservedRow:
     """Return the longest row of what a recovery preserves."""
-    return KeptRow(_LONGEST, _LONGEST, _LONGEST, _LONGEST, volumes, True)
+    return PreservedRow(_LONGEST, _LONGEST, _LONGEST, _LONGEST, volumes, True)
 
 
 def _nothing() -> None:
@@ -104,9 +104,9 @@ class DiskSession(Session):
         self._ended = False
         self._begun: set[int | None] = set()  # copies of snapshots that are not named yet
         self._whole: set[int | None] = set()  # ... and of these, the ones that are whole already
-        self._preserved: set[int] = set()  # copies of production that no snapshot has
-        self.kept = PreservedStates(place, superblock.key, self.state.kept)
-        self._kept_moves: dict[int, int] = {}  # how often a recovery had moved when it was kept
+        self._production_copies: set[int] = set()  # copies of production that no snapshot has
+        self.preserved = PreservedStates(place, superblock.key, self.state.kept)
+        self._saved_moves: dict[int, int] = {}  # how often a recovery had moved when it was saved
         # Until the catalogue has them:
         self._early_marks: list[list[Any]] | None = record.marks
         self.found: list[str] = []  # what opening has found wrong
@@ -123,7 +123,7 @@ class DiskSession(Session):
         state.aliases = log.aliases(_ALIASES_KEPT)
         state.lost = log.lost()
         state.marks = self._marks_at_base(state.tail[3])
-        state.kept = self.kept.rows({row.copy for row in state.recoveries})
+        state.kept = self.preserved.rows({row.copy for row in state.recoveries})
         return state.document()
 
     def _marks_at_base(self, base_seq: int) -> list[list[Any]]:
@@ -162,10 +162,10 @@ class DiskSession(Session):
         log.check()
         log.wait()
         number, document = self._captured()
-        frozen = marshal.dumps(document)  # its lists and rows change before it is written
+        dumped = marshal.dumps(document)  # its lists and rows change before it is written
 
         def put() -> None:
-            self._put((number, marshal.loads(frozen)))
+            self._put((number, marshal.loads(dumped)))
 
         def failed(error: BaseException) -> None:
             log.poison(getattr(error, "errno", None) or 0)
@@ -191,7 +191,7 @@ class DiskSession(Session):
         if self.superblock.used + (len(rows) + len(opened)) * most > ROOM_BYTES:
             kept = {row.id for row in self.state.recoveries}
             waiting = [_row(one, 0, _LONGEST) for one in opened.values() if one.id not in kept]
-            preserved = [_kept_row(one.volumes or []) for one in waiting]
+            preserved = [_preserved_row(one.volumes or []) for one in waiting]
             more = [row.document() for row in (*waiting, *preserved)]
             self.superblock.check_room([*rows, *more])
 
@@ -212,7 +212,7 @@ class DiskSession(Session):
                 _LONGEST, _LONGEST, name, _LONGEST, _LONGEST, "backward+forward", _LONGEST,
                 _LONGEST, True, _LONGEST, only,
             )  # fmt: skip
-            self.check_room(row.document(), _kept_row(only).document())
+            self.check_room(row.document(), _preserved_row(only).document())
 
     def check_rewind(self) -> None:
         """Raise what a rewind must not run into: it adds an epoch, and what it has dropped.
@@ -493,9 +493,9 @@ class DiskSession(Session):
         if log.read_only:  # production stays as it is
             return Image.production(log.engine)
         log.check()
-        self._sweep(self._preserved)  # those of recoveries that were dropped, not closed
+        self._sweep(self._production_copies)  # those of recoveries that were dropped, not closed
         image = self._copy_production()
-        self._preserved.add(int(image.tag))
+        self._production_copies.add(int(image.tag))
         return image
 
     def snapshot_deleted(self, image: Image) -> None:
@@ -508,9 +508,9 @@ class DiskSession(Session):
     def _sweep(self, numbers: set[int]) -> None:
         """Remove copies that nobody refers to any more."""
         for number in set(numbers) - self._used():  # what comes in between adds to neither
-            self._preserved.discard(number)
-            if number in self.kept:
-                self.kept.drop(number)
+            self._production_copies.discard(number)
+            if number in self.preserved:
+                self.preserved.drop(number)
                 continue
             # Where a copy is being made, it is given up with the last who holds it, files and all.
             if not self.copier.is_making(number):
@@ -528,7 +528,7 @@ class DiskSession(Session):
 
     def remove_strays(self) -> None:
         """Remove files that an interrupted operation has left, and patches of where one was."""
-        self._sweep(self.kept.numbers)
+        self._sweep(self.preserved.numbers)
         names = self.place.names()  # before it is asked what is used: a copy may come in
         used = self._used()
         kept = {snapshot_files.patches_name(row.id, row.version) for row in self.state.recoveries}
@@ -544,19 +544,19 @@ class DiskSession(Session):
 
     def _is_swept(self, recovery: Recovery) -> bool:
         """Whether what it preserves has a number, but the files went with another recovery."""
-        stored = recovery._preserved.files is not None or recovery._copy in self.kept
+        stored = recovery._preserved.files is not None or recovery._copy in self.preserved
         name = snapshot_files.image_name(recovery._copy or 0, 0)
         return not stored and name not in self.place.names()
 
-    def keep_recovery(self, recovery: Recovery) -> None:
+    def save_recovery(self, recovery: Recovery) -> None:
         """Make a recovery durable, but for the superblocks, which the caller writes.
 
         One that has moved since gets other patches; the old ones are strays from then on.
         """
         before = self._row_of(recovery.id)
-        if before is not None and self._kept_moves.get(recovery.id, 0) == recovery._moves:
+        if before is not None and self._saved_moves.get(recovery.id, 0) == recovery._moves:
             return
-        copy = self._keep_preserved(recovery)
+        copy = self._save_preserved(recovery)
         version = 0 if before is None else before.version + 1
         name = snapshot_files.patches_name(recovery.id, version)
         if name in self.place.names():
@@ -570,24 +570,24 @@ class DiskSession(Session):
             raise
         self.state.recoveries = [row for row in self.state.recoveries if row is not before]
         self.state.recoveries.append(_row(recovery, version, copy))
-        self._kept_moves[recovery.id] = recovery._moves
+        self._saved_moves[recovery.id] = recovery._moves
 
-    def _keep_preserved(self, recovery: Recovery) -> int:
+    def _save_preserved(self, recovery: Recovery) -> int:
         """Have what a recovery started from outlive the store's being closed; return its number.
 
         A copy does. A live image is of a state in the log, which is kept from now on.
         """
         image = recovery._preserved
         if image.is_live:
-            if image.kept is None or image.kept not in self.kept:
+            if image.preserved_as is None or image.preserved_as not in self.preserved:
                 number = self._new_id()
                 try:
-                    self.kept.keep(self.log, number, image)
+                    self.preserved.preserve(self.log, number, image)
                 except OSError as error:
                     self.log.poison(error.errno or 0)
                     raise
-                image.kept = number
-            return image.kept
+                image.preserved_as = number
+            return image.preserved_as
         if recovery._copy is None or self._is_swept(recovery):
             image.tag = self._copy_image(image).tag  # for all that start from the same copy
         return int(image.tag)
@@ -638,7 +638,7 @@ class DiskSession(Session):
         """
         image = recovery._image
         self.restore_begins(recovery, indices)
-        self.catalog.keep_recovery(recovery)
+        self.catalog.save_recovery(recovery)
         for index in indices:
             todo = ranges.pop(index, None) or ranges_to_write(image, [index], everything)[index]
             image.write_back(index, *todo)
@@ -649,7 +649,7 @@ class DiskSession(Session):
         log = self.log
         log.check()
         log.write_back()  # so that what its entries push out depends on nothing but them
-        self.keep_recovery(recovery)
+        self.save_recovery(recovery)
         if self.state.restore is None:  # else this goes on with one that was interrupted
             self.state.restore = RestoreRow(recovery.id, self.engine.seq)
             if len(volumes) < len(self.engine.sizes):
@@ -671,13 +671,13 @@ class DiskSession(Session):
 
     # Opening and closing.
 
-    def load_kept(self, rewound: Any) -> None:
-        """Take up the kept states, before anything leaves the log.
+    def load_preserved(self, rewound: Any) -> None:
+        """Take up the preserved states, before anything leaves the log.
 
         `rewound` is what the superblocks know of a rewind whose entry may be in no group.
         """
         newest = max(self.engine.seq, rewound[1] if rewound else 0)
-        self.found += self.kept.load(self.log, newest)
+        self.found += self.preserved.load(self.log, newest)
 
     def restore_is_folded(self) -> bool:
         """Whether a snapshot was brought on over entries of the restore that was interrupted.
@@ -750,8 +750,8 @@ class DiskSession(Session):
         log.commit()
         self.copier.finish_all()
         for recovery in recoveries:
-            self.keep_recovery(recovery)
-        self._sweep(self._preserved)
+            self.save_recovery(recovery)
+        self._sweep(self._production_copies)
         log.write_back()
         log.save_index()
         self.state.clean = True
@@ -764,7 +764,7 @@ class DiskSession(Session):
 
     def let_go(self) -> None:
         """Close all files, and give up the lock."""
-        self.kept.let_go()
+        self.preserved.close()
         for device in (*self._devices, *self.superblock.devices):
             if device is not None:
                 device.close()

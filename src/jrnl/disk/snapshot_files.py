@@ -52,8 +52,8 @@ def patches_name(number: int, version: int = 0) -> str:
     return f"recovery-{number}-{version}.patches" if version else f"recovery-{number}.patches"
 
 
-def kept_name(number: int) -> str:
-    """Return the name of the file of a kept state."""
+def preserved_name(number: int) -> str:
+    """Return the name of the file of a preserved state."""
     return f"production-{number}.kept"
 
 
@@ -139,7 +139,7 @@ def make(
         image = Image.stored(engine, source.seq, seed_of(key, number), copies, sums)
         image.tag = number
         for volume in covered:
-            for block in numbers(source.held_blocks(volume)):
+            for block in numbers(source.data_blocks(volume)):
                 image.store(source, volume, block, not shared[volume])
         for device in (*copies, *sums):
             if device is not None:

@@ -31,7 +31,7 @@ cdef int _call_record(Core* core, void* record) noexcept nogil:
             _to_the_end(<object>record, CatalogFull)
             return OK
         except BaseException as problem:
-            return _keep_error(problem, &core.fault.error)
+            return _note_error(problem, &core.fault.error)
         finally:
             jrnl_inside = before
 

@@ -5,7 +5,7 @@
 # One thread at a time makes the pieces of a copy (snapshot_copier.py), and never waits for the lock
 # for long: whoever has the lock may be waiting for that thread to be done with its piece.
 #
-# Takes: hash, lock, memory, device, look, keep, stored, image
+# Takes: hash, lock, memory, device, look, preserve, stored, image
 
 cdef extern from *:
     """
@@ -193,7 +193,7 @@ cdef int frozen_continue(ImageData* image, uint64_t pieces, bint gently) noexcep
         status = piece_next(image, &piece, pieces > 0)
         core_unlock(image.core)
         if status == COPY_DONE:
-            keep_tidy(image.core)
+            preserve_tidy(image.core)
         if status != COPY_MORE or pieces == 0:
             return status
         pieces -= 1

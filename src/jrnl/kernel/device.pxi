@@ -145,7 +145,7 @@ cdef uint64_t device_next_data(const Device* device, uint64_t offset,
     return <uint64_t>found if <uint64_t>found < size else size
 
 
-cdef int _keep_error(error, int* number) noexcept:
+cdef int _note_error(error, int* number) noexcept:
     global _device_error, failed_descriptor
     _device_error = error
     failed_descriptor = -1
@@ -168,7 +168,7 @@ cdef ssize_t _callback_read(const Device* device, uint8_t* buffer, uint64_t leng
             memcpy(buffer, PyBytes_AS_STRING(content), count)
             return count
         except BaseException as problem:
-            return _keep_error(problem, error)
+            return _note_error(problem, error)
         finally:
             jrnl_inside = before
 
@@ -185,7 +185,7 @@ cdef ssize_t _callback_write(const Device* device, const uint8_t* source, uint64
                 offset, PyMemoryView_FromMemory(<char*>source, length, PyBUF_READ))
             return min(max(count, 0), <ssize_t>length)
         except BaseException as problem:
-            return _keep_error(problem, error)
+            return _note_error(problem, error)
         finally:
             jrnl_inside = before
 
@@ -199,7 +199,7 @@ cdef int _callback_sync(const Device* device, int* error) noexcept nogil:
             (<object>device.object).sync()
             return OK
         except BaseException as problem:
-            return _keep_error(problem, error)
+            return _note_error(problem, error)
         finally:
             jrnl_inside = before
 
@@ -222,7 +222,7 @@ cdef int _callback_extend(const Device* device, uint64_t size, int* error) noexc
             (<object>device.object).truncate(size)
             return OK
         except BaseException as problem:
-            return _keep_error(problem, error)
+            return _note_error(problem, error)
         finally:
             jrnl_inside = before
 

@@ -5,54 +5,54 @@
 # was closed stays: then the store is poisoned, and what an opening finds is a state in the middle,
 # as after a crash (docs/durability.md).
 #
-# Takes: ring, log, overlay, keep, asking, commit, write_back, leave, log_run, disk_room, batch,
-# disk_write
+# Takes: ring, log, overlay, preserve, asking, commit, write_back, log_evict, log_forecast,
+# disk_room, batch, disk_write
 
 # Before a batch that closes groups, and can't be taken back.
 
 cdef bint writes_cross(const Core* core, const int64_t* offsets, uint64_t count,
                        uint64_t length) noexcept nogil:
     """Whether the open group is closed on the way."""
-    cdef LogRun run
+    cdef OpenGroup open
     cdef uint64_t k
-    run_begin(core, &run)
+    open_group_begin(core, &open)
     for k in range(count):
-        run_take(core, &run, disk_room(core, <uint64_t>offsets[k], length))
-        if run.start != core.disk.groups.start:
+        open_group_add(core, &open, disk_room(core, <uint64_t>offsets[k], length))
+        if open.start != core.disk.groups.start:
             return True
     return False
 
 
 cdef bint zeroes_cross(const Core* core, uint64_t offset, uint64_t length) noexcept nogil:
-    cdef LogRun run
+    cdef OpenGroup open
     cdef uint64_t piece
-    run_begin(core, &run)
+    open_group_begin(core, &open)
     while length:
         piece = length if length < core.limits.piece_max else core.limits.piece_max
-        run_take(core, &run, 2 * sector_span(offset, piece))
-        if run.start != core.disk.groups.start:
+        open_group_add(core, &open, 2 * sector_span(offset, piece))
+        if open.start != core.disk.groups.start:
             return True
         offset += piece
         length -= piece
     return False
 
 
-cdef int ahead_of(Core* core, LogPlan* plan, bint ends) noexcept nogil:
-    """Have copies and folds done that the entries of a plan, which are yet to come, will ask for.
+cdef int ahead_of(Core* core, LogForecast* ahead, bint ends) noexcept nogil:
+    """Have copies and folds done that entries to come, those of a forecast, will ask for.
 
-    The plan takes the least room that they may need: what leaves for it leaves in any case. Beyond
+    The forecast takes the least room that they may need: what leaves for it leaves anyway. Beyond
     that, and for entries of the batch itself, is asked on the way. Where it does not come to its
     end, all that there is may have to leave.
     """
     cdef uint64_t seq = core.seq
     cdef int status
-    if ends and plan.slot_tail <= core.ring.slot_tail:
+    if ends and ahead.slot_tail <= core.ring.slot_tail:
         return OK
-    if ends and plan.slot_tail <= core.ring.slot_head:
-        seq = seq_before_slot(core, plan.slot_tail)
+    if ends and ahead.slot_tail <= core.ring.slot_head:
+        seq = seq_before_slot(core, ahead.slot_tail)
     status = log_wait(core)
     if status == OK:    # all that are under way: later ones may be asked for, too
-        status = keep_copies(core, core.seq)
+        status = finish_copies(core, core.seq)
     return fold_ask(core, seq) if status == OK else status
 
 
@@ -62,40 +62,40 @@ cdef inline bint asks_ahead(const Core* core) noexcept nogil:
 
 cdef int writes_ahead(Core* core, const int64_t* offsets, uint64_t count,
                       uint64_t length) noexcept nogil:
-    cdef LogPlan plan
+    cdef LogForecast ahead
     cdef uint64_t k
     cdef bint ends = True
     cdef int status
     if not asks_ahead(core):
         return OK
-    status = plan_begin(core, &plan, count)
-    plan.guess = False
+    status = forecast_begin(core, &ahead, count)
+    ahead.guess = False
     if status == OK:
         for k in range(count):
-            ends = plan_take(&plan, sector_span(<uint64_t>offsets[k], length)) == OK
+            ends = forecast_reserve(&ahead, sector_span(<uint64_t>offsets[k], length)) == OK
             if not ends:
                 break
-        status = ahead_of(core, &plan, ends)
-    free(plan.groups)
+        status = ahead_of(core, &ahead, ends)
+    free(ahead.groups)
     return status
 
 
 cdef int zeroes_ahead(Core* core, uint64_t length) noexcept nogil:
-    cdef LogPlan plan
+    cdef LogForecast ahead
     cdef uint64_t k
     cdef bint ends = True
     cdef int status
     if not asks_ahead(core):
         return OK
-    status = plan_begin(core, &plan, length // core.limits.piece_max + 1)
-    plan.guess = False
+    status = forecast_begin(core, &ahead, length // core.limits.piece_max + 1)
+    ahead.guess = False
     if status == OK:
         for k in range(length // core.limits.piece_max + 1):
-            ends = plan_take(&plan, 0) == OK
+            ends = forecast_reserve(&ahead, 0) == OK
             if not ends:
                 break
-        status = ahead_of(core, &plan, ends)
-    free(plan.groups)
+        status = ahead_of(core, &ahead, ends)
+    free(ahead.groups)
     return status
 
 
@@ -142,7 +142,7 @@ cdef int zeroes_probe(Core* core, uint32_t volume, uint64_t offset, uint64_t len
 cdef int disk_write_many(Core* core, uint32_t volume, const int64_t* offsets, uint64_t count,
                          const uint8_t* data, uint64_t length) noexcept nogil:
     """Several WRITE entries. All is checked but the room in a log that may not evict."""
-    cdef LogRun run
+    cdef OpenGroup open
     cdef Batch batch
     cdef uint64_t k, blocks = 0
     cdef int status = disk_check(core)
@@ -150,12 +150,12 @@ cdef int disk_write_many(Core* core, uint32_t volume, const int64_t* offsets, ui
     if status == OK and core.rules.guarded:
         status = guarded_room_check(core, offsets, NULL, length, count)
     elif status == OK and core.rules.refuse:
-        run_begin(core, &run)
+        open_group_begin(core, &open)
         for k in range(count):    # each write's place in it matters
-            if not run_take(core, &run, disk_room(core, <uint64_t>offsets[k], length)):
+            if not open_group_add(core, &open, disk_room(core, <uint64_t>offsets[k], length)):
                 return E_FULL
     if status == OK:
-        status = keep_reserve(core, count, count, count * sector_span(SECTOR_BYTES - 1, length))
+        status = preserve_reserve(core, count, count, count * sector_span(SECTOR_BYTES - 1, length))
     if status == OK and writes_cross(core, offsets, count, length):
         status = writes_probe(core, volume, offsets, count, length)
         if status == OK:
@@ -181,14 +181,14 @@ cdef int disk_fill_zero(Core* core, int kind, uint32_t volume, uint64_t offset,
                         uint64_t length) noexcept nogil:
     """DISCARD or ZEROES over any length; the range is checked."""
     cdef Batch batch
-    cdef uint64_t piece = min(length, 4 * core.limits.capacity), blocks = 0
+    cdef uint64_t piece = min(length, 4 * core.limits.capacity), blocks = 0, pieces
     cdef int status = disk_check(core)
     core_tick(core)
     if status == OK:
         status = disk_zero_room_check(core, offset, length)
     if status == OK and core.lives.newest is not NULL:
-        status = keep_reserve(core, length // core.limits.piece_max + 1,
-                              min(piece >> CHUNK_SHIFT, length // core.limits.piece_max) + 1, piece)
+        pieces = length // core.limits.piece_max
+        status = preserve_reserve(core, pieces + 1, min(piece >> CHUNK_SHIFT, pieces) + 1, piece)
     if status != OK:
         return status
     if length <= core.limits.piece_max:

@@ -3,8 +3,8 @@
 # back. Until then an opening after a crash redoes what the files may lack; where something
 # durable says that they have got entries that are to go, a durable intent has to say so first.
 #
-# Takes: rules, device, ring, log, overlay, extent_map, keep, left, reclaim, commit, kept_save,
-# index, write_back, disk_room
+# Takes: rules, device, ring, log, overlay, extent_map, preserve, changed_blocks, reclaim, commit,
+# preserved_save, index, write_back, disk_room
 
 cdef int rewind_settle(Core* core, uint64_t state, uint64_t first) noexcept nogil:
     """Have the state that is to stay durable, whose newest entry is before slot `first`.
@@ -51,7 +51,7 @@ cdef void overlay_replace(Core* core, Overlay* overlay) noexcept nogil:
     if not core.fault.lost_sectors:    # all has been written back then, but what is lost
         overlay_swap(&disk.back.active, overlay)
     free(overlay.blocks)
-    overlay_clear(&disk.back.frozen)
+    overlay_clear(&disk.back.draining)
 
 
 cdef int disk_rewind(Core* core, uint64_t state, RewindResult* result) noexcept nogil:
@@ -72,9 +72,9 @@ cdef int disk_rewind(Core* core, uint64_t state, RewindResult* result) noexcept 
     if status == OK:
         status = overlay_until(core, &overlay, first)
     if status == OK:
-        status = kept_rewound(core, state, &core.scratch)
+        status = preserved_rewound(core, state, &core.scratch)
     if status == OK:
-        left_rewound(core, state, &core.scratch)
+        changed_rewound(core, state, &core.scratch)
         status = disk_undo(core, state)
     if status == OK:
         result.entries = core.ring.slot_head - first
@@ -88,7 +88,7 @@ cdef int disk_rewind(Core* core, uint64_t state, RewindResult* result) noexcept 
     core.disk.rewind.follows = last_live_seq(core, state)
     overlay_replace(core, &overlay)
     disk_cut(core, slot)
-    keep_rewound(core, slot)
+    preserve_rewound(core, slot)
     core.disk.rewind.undo = False
     core.disk.epoch += 1
     core.disk.rewind.to = state
@@ -177,8 +177,8 @@ cdef void disk_cut(Core* core, uint64_t slot) noexcept nogil:
         disk.ram.tail = min(disk.ram.tail, disk.groups.start)
     else:
         disk.ram.tail = disk.groups.start
-    disk.back.frozen_end = disk.ram.tail
-    disk.back.frozen_number = disk.groups.next
+    disk.back.draining_end = disk.ram.tail
+    disk.back.draining_number = disk.groups.next
     disk.commit.durable_number = disk.groups.next
     disk.commit.recorded_number = disk.groups.next
     disk.bounce.length = 0

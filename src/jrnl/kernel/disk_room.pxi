@@ -1,137 +1,137 @@
-# File stores: what fits, what leaves for it, and the same run without the bytes.
+# File stores: what fits, what leaves for it, and a forecast of both.
 #
-# Takes: rules, ring, log, reclaim, commit, write_back, leave, log_run, log_keep
+# Takes: rules, ring, log, reclaim, commit, write_back, log_evict, log_forecast, log_retention
 
-cdef int plan_evict(LogPlan* plan, uint64_t end) noexcept nogil:
+cdef int forecast_evict(LogForecast* ahead, uint64_t end) noexcept nogil:
     """What disk_evict does."""
-    cdef uint64_t area = plan.core.ring.area, slots = plan.core.ring.slots
-    cdef uint64_t tail = plan.tail + area // 16, slot = plan.slot_tail
-    cdef uint64_t number = plan.group_first
+    cdef uint64_t area = ahead.core.ring.area, slots = ahead.core.ring.slots
+    cdef uint64_t tail = ahead.tail + area // 16, slot = ahead.slot_tail
+    cdef uint64_t number = ahead.group_first
     cdef GroupRecord group
-    if plan.core.rules.refuse:
+    if ahead.core.rules.refuse:
         return E_FULL
-    if plan.core.rules.guarded:
-        return plan_guarded_evict(plan, end)
-    if end + rewind_reserve(plan.core) > area + tail:
-        tail = end + rewind_reserve(plan.core) - area
-    if plan.slot_head - plan.slot_tail >= slots:
+    if ahead.core.rules.guarded:
+        return forecast_guarded_evict(ahead, end)
+    if end + rewind_reserve(ahead.core) > area + tail:
+        tail = end + rewind_reserve(ahead.core) - area
+    if ahead.slot_head - ahead.slot_tail >= slots:
         slot += slots // 16 + 1
-    while number < plan.group_next:
-        group = plan_group(plan, number)
+    while number < ahead.group_next:
+        group = forecast_group(ahead, number)
         if group.position >= tail and group.slot >= slot:
             break
         number += 1
-    if number == plan.group_next and plan.run.count:
-        plan_commit(plan)
+    if number == ahead.group_next and ahead.open.count:
+        forecast_commit(ahead)
         return OK
-    if number == plan.group_first:
+    if number == ahead.group_first:
         return E_TOO_LARGE
-    plan_leave(plan, number)
+    forecast_evict_to(ahead, number)
     return OK
 
 
-cdef int plan_take(LogPlan* plan, uint64_t room) noexcept nogil:
+cdef int forecast_reserve(LogForecast* ahead, uint64_t room) noexcept nogil:
     """What disk_reserve and disk_append do."""
     cdef uint64_t cursor, end
     cdef int status
-    if plan.core.rules.guarded:
-        plan_reclaim(plan, room)
+    if ahead.core.rules.guarded:
+        forecast_reclaim(ahead, room)
     while True:
-        cursor = plan.run.cursor if plan.run.count else plan.run.start + GROUP_HEAD_BYTES
-        end = group_end(cursor + room, plan.run.count + 1)
-        if plan.run.count and end - plan.run.start > plan.core.disk.groups.max:
-            plan_commit(plan)
-            plan_tidy(plan)
-        elif end > plan.ram_tail + plan.core.disk.ram.size:
-            plan_write_back(plan)
-        elif (end + plan.slack > plan.tail + plan.core.ring.area - rewind_reserve(plan.core)
-                or plan.slot_head - plan.slot_tail >= plan.core.ring.slots):
-            status = plan_evict(plan, end + plan.slack)
+        cursor = open_group_cursor(&ahead.open)
+        end = group_end(cursor + room, ahead.open.count + 1)
+        if ahead.open.count and end - ahead.open.start > ahead.core.disk.groups.max:
+            forecast_commit(ahead)
+            forecast_tidy(ahead)
+        elif end > ahead.ram_tail + ahead.core.disk.ram.size:
+            forecast_write_back(ahead)
+        elif (end + ahead.slack > ahead.tail + ahead.core.ring.area - rewind_reserve(ahead.core)
+                or ahead.slot_head - ahead.slot_tail >= ahead.core.ring.slots):
+            status = forecast_evict(ahead, end + ahead.slack)
             if status != OK:
                 return status
         else:
-            plan.run.cursor = cursor + room
-            plan.run.count += 1
-            plan.slot_head += 1
+            ahead.open.cursor = cursor + room
+            ahead.open.count += 1
+            ahead.slot_head += 1
             return OK
 
 
-cdef int plan_begin(Core* core, LogPlan* plan, uint64_t count) noexcept nogil:
+cdef int forecast_begin(Core* core, LogForecast* ahead, uint64_t count) noexcept nogil:
     cdef const Disk* disk = core.disk
-    plan_here(core, plan)
-    plan.guess = True
-    plan.ram_tail = disk.ram.tail
-    plan.recorded_number = disk.commit.recorded_number
-    plan.frozen = is_frozen(disk)
-    plan.frozen_end = disk.back.frozen_end
-    plan.frozen_number = disk.back.frozen_number
-    if find_slot_after(core, disk.back.synced_seq, False, &plan.synced_slot) != OK:
-        plan.synced_slot = core.ring.slot_tail
-    if find_slot_after(core, disk.back.frozen_seq, False, &plan.frozen_slot) != OK:
-        plan.frozen_slot = core.ring.slot_tail
-    plan.groups = <GroupRecord*>malloc((count + 2) * sizeof(GroupRecord))
-    return OK if plan.groups is not NULL else E_NO_MEMORY
+    forecast_here(core, ahead)
+    ahead.guess = True
+    ahead.ram_tail = disk.ram.tail
+    ahead.recorded_number = disk.commit.recorded_number
+    ahead.draining = is_draining(disk)
+    ahead.draining_end = disk.back.draining_end
+    ahead.draining_number = disk.back.draining_number
+    if find_slot_after(core, disk.back.synced_seq, False, &ahead.synced_slot) != OK:
+        ahead.synced_slot = core.ring.slot_tail
+    if find_slot_after(core, disk.back.draining_seq, False, &ahead.draining_slot) != OK:
+        ahead.draining_slot = core.ring.slot_tail
+    ahead.groups = <GroupRecord*>malloc((count + 2) * sizeof(GroupRecord))
+    return OK if ahead.groups is not NULL else E_NO_MEMORY
 
 
 cdef int guarded_room_check(Core* core, const int64_t* offsets, const int64_t* lengths,
                             uint64_t length, uint64_t count) noexcept nogil:
     """Whether so many writes fit; without `offsets`, wherever they begin."""
-    cdef LogPlan plan
+    cdef LogForecast ahead
     cdef uint64_t k, offset
     cdef int status
-    if not core.rules.refuse and not keeps_some(core):
+    if not core.rules.refuse and not retains_some(core):
         return OK
-    status = plan_begin(core, &plan, count)
+    status = forecast_begin(core, &ahead, count)
     for k in range(count):
         if status != OK:
             break
         offset = <uint64_t>offsets[k] if offsets is not NULL else SECTOR_BYTES - 1
-        status = plan_take(&plan, disk_room(core, offset, <uint64_t>lengths[k]
-                                            if lengths is not NULL else length))
-    free(plan.groups)
+        status = forecast_reserve(&ahead, disk_room(core, offset, <uint64_t>lengths[k]
+                                                    if lengths is not NULL else length))
+    free(ahead.groups)
     return status
 
 
 cdef int guarded_zero_check(Core* core, uint64_t offset, uint64_t length) noexcept nogil:
     """Whether a discard fits, whatever it discards."""
-    cdef LogPlan plan
+    cdef LogForecast ahead
     cdef uint64_t piece
     cdef int status
-    if not core.rules.refuse and not keeps_some(core):
+    if not core.rules.refuse and not retains_some(core):
         return OK
-    status = plan_begin(core, &plan, length // core.limits.piece_max + 1)
+    status = forecast_begin(core, &ahead, length // core.limits.piece_max + 1)
     while length and status == OK:
         piece = length if length < core.limits.piece_max else core.limits.piece_max
-        status = plan_take(&plan, 2 * sector_span(offset, piece))
+        status = forecast_reserve(&ahead, 2 * sector_span(offset, piece))
         offset += piece
         length -= piece
-    free(plan.groups)
+    free(ahead.groups)
     return status
 
 
 cdef int rewind_room(Core* core, uint64_t first) noexcept nogil:
     """Whether a REWIND entry has room once the entries from the slot `first` on are cut."""
-    cdef LogPlan plan
+    cdef LogForecast ahead
     cdef uint64_t number = 0, end
-    plan_here(core, &plan)
-    while plan.group_next > plan.group_first and plan_group(
-            &plan, plan.group_next - 1).slot >= first:
-        plan.group_next -= 1
-        plan.run.start = group_at(core.disk, plan.group_next).position
-    end = group_end(plan.run.start + GROUP_HEAD_BYTES, 1)
+    forecast_here(core, &ahead)
+    while ahead.group_next > ahead.group_first and forecast_group(
+            &ahead, ahead.group_next - 1).slot >= first:
+        ahead.group_next -= 1
+        ahead.open.start = group_at(core.disk, ahead.group_next).position
+    end = group_end(ahead.open.start + GROUP_HEAD_BYTES, 1)
     if end <= core.disk.tail_named + core.ring.area:
         return OK
     if core.rules.refuse:
         return E_FULL
-    plan.slot_head = first
-    plan.run.count = 0
-    return plan_target(&plan, end, &number)
+    ahead.slot_head = first
+    ahead.open.count = 0
+    return forecast_target(&ahead, end, &number)
 
 
 cdef int disk_room_check(Core* core, const int64_t* lengths, uint64_t length,
                          uint64_t count) noexcept nogil:
     """Whether so many writes fit, wherever they begin."""
-    cdef LogRun run
+    cdef OpenGroup open
     cdef uint64_t k
     if not may_not_evict(core):
         return OK
@@ -139,17 +139,17 @@ cdef int disk_room_check(Core* core, const int64_t* lengths, uint64_t length,
         return guarded_room_check(core, NULL, lengths, length, count)
     if not core.rules.refuse:
         return OK
-    run_begin(core, &run)
+    open_group_begin(core, &open)
     for k in range(count):
-        if not run_take(core, &run, disk_room(core, SECTOR_BYTES - 1, <uint64_t>lengths[k]
-                                              if lengths is not NULL else length)):
+        if not open_group_add(core, &open, disk_room(core, SECTOR_BYTES - 1, <uint64_t>lengths[k]
+                                                     if lengths is not NULL else length)):
             return E_FULL
     return OK
 
 
 cdef int disk_zero_room_check(Core* core, uint64_t offset, uint64_t length) noexcept nogil:
     """Whether a discard fits, whatever it discards."""
-    cdef LogRun run
+    cdef OpenGroup open
     cdef uint64_t piece
     if not may_not_evict(core):
         return OK
@@ -157,10 +157,10 @@ cdef int disk_zero_room_check(Core* core, uint64_t offset, uint64_t length) noex
         return guarded_zero_check(core, offset, length)
     if not core.rules.refuse:
         return OK
-    run_begin(core, &run)
+    open_group_begin(core, &open)
     while length:
         piece = length if length < core.limits.piece_max else core.limits.piece_max
-        if not run_take(core, &run, 2 * sector_span(offset, piece)):
+        if not open_group_add(core, &open, 2 * sector_span(offset, piece)):
             return E_FULL
         offset += piece
         length -= piece
@@ -170,32 +170,32 @@ cdef int disk_zero_room_check(Core* core, uint64_t offset, uint64_t length) noex
 cdef int disk_restore_outcome(Core* core, const int64_t* offsets, const int64_t* lengths,
                               uint64_t count, uint64_t* oldest) noexcept nogil:
     """The oldest state after writes at offsets[k] of lengths[k], in groups of their own."""
-    cdef LogPlan plan
+    cdef LogForecast ahead
     cdef uint64_t k
     cdef int status = E_CLOSED if core.closed else OK
-    plan_here(core, &plan)
-    plan.groups = <GroupRecord*>malloc((count + 2) * sizeof(GroupRecord))
-    if plan.groups is NULL:
+    forecast_here(core, &ahead)
+    ahead.groups = <GroupRecord*>malloc((count + 2) * sizeof(GroupRecord))
+    if ahead.groups is NULL:
         return E_NO_MEMORY
-    plan.synced_slot = core.ring.slot_head    # a restore begins with a write-back
-    plan.frozen = False
-    if plan.run.count:
-        plan_close(&plan)
-    plan.ram_tail = plan.run.start
-    plan.recorded_number = plan.group_next
+    ahead.synced_slot = core.ring.slot_head    # a restore begins with a write-back
+    ahead.draining = False
+    if ahead.open.count:
+        forecast_close(&ahead)
+    ahead.ram_tail = ahead.open.start
+    ahead.recorded_number = ahead.group_next
     for k in range(count):
         if status == OK:
-            status = plan_take(&plan, disk_room(core, <uint64_t>offsets[k],
-                                                <uint64_t>lengths[k]))
+            status = forecast_reserve(&ahead, disk_room(core, <uint64_t>offsets[k],
+                                                        <uint64_t>lengths[k]))
             if core.disk.commit.always:
-                plan_commit(&plan)
-                plan_tidy(&plan)
+                forecast_commit(&ahead)
+                forecast_tidy(&ahead)
     oldest[0] = core.base_seq
-    if plan.slot_tail > core.ring.slot_head:
-        oldest[0] = core.seq + (plan.slot_tail - core.ring.slot_head)
-    elif plan.slot_tail > core.ring.slot_tail:
-        oldest[0] = seq_before_slot(core, plan.slot_tail)
-    free(plan.groups)
+    if ahead.slot_tail > core.ring.slot_head:
+        oldest[0] = core.seq + (ahead.slot_tail - core.ring.slot_head)
+    elif ahead.slot_tail > core.ring.slot_tail:
+        oldest[0] = seq_before_slot(core, ahead.slot_tail)
+    free(ahead.groups)
     return status
 
 

@@ -1,6 +1,6 @@
 # The write path of file stores: images go into the open group, the overlay points at the newest.
 #
-# Takes: hash, memory, ring, log, overlay, commit, write_back, log_run, disk_room, batch
+# Takes: hash, memory, ring, log, overlay, commit, write_back, log_forecast, disk_room, batch
 
 cdef int before_fetch(Core* core, EntryHeader* entry, uint64_t first, uint64_t span, bint whole,
                       uint8_t* image) noexcept nogil:

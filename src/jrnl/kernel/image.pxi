@@ -1,6 +1,7 @@
 # Images: a base, and a map of where the image differs from it. One read path serves them all.
 #
-# Takes: hash, kernels, memory, errors, look, ring, reading, extent_map, live, keep, stored, kept
+# Takes: hash, kernels, memory, errors, look, ring, reading, extent_map, live, preserve, stored,
+# preserved
 
 cdef ImageOps[IMAGE_KINDS] image_ops
 
@@ -59,30 +60,31 @@ cdef int patched_fetch(ImageData* image, uint32_t volume, uint64_t offset, uint8
     return map_fetch(image, &image.map, volume, offset, target, length)
 
 
-cdef int kept_image_fetch(ImageData* image, uint32_t volume, uint64_t offset, uint8_t* target,
-                          uint64_t length) noexcept nogil:
-    return kept_fetch(image.kept, volume, offset, target, length)
+cdef int preserved_image_fetch(ImageData* image, uint32_t volume, uint64_t offset, uint8_t* target,
+                               uint64_t length) noexcept nogil:
+    return preserved_fetch(image.preserved, volume, offset, target, length)
 
 
-cdef int kept_fetch(Kept* kept, uint32_t volume, uint64_t offset, uint8_t* target,
-                    uint64_t length) noexcept nogil:
+cdef int preserved_fetch(Preserved* preserved, uint32_t volume, uint64_t offset, uint8_t* target,
+                         uint64_t length) noexcept nogil:
     """Read a range: blocks that are in the file, and what lies between them through the log."""
     cdef uint8_t[BLOCK_BYTES] content
     cdef uint64_t end = offset + length, stop
-    cdef const KeptBlock* place
-    cdef int status = kept_ready(kept)
+    cdef const PreservedBlock* place
+    cdef int status = preserved_ready(preserved)
     while offset < end and status == OK:
         stop = ((offset >> BLOCK_SHIFT) + 1) << BLOCK_SHIFT
-        place = kept_find(kept, volume, offset >> BLOCK_SHIFT)
+        place = preserved_find(preserved, volume, offset >> BLOCK_SHIFT)
         while (place is NULL and stop < end
-               and kept_find(kept, volume, stop >> BLOCK_SHIFT) is NULL):
+               and preserved_find(preserved, volume, stop >> BLOCK_SHIFT) is NULL):
             stop += BLOCK_BYTES
         if stop > end:
             stop = end
         if place is NULL:
-            status = map_fetch(&kept.image, &kept.map, volume, offset, target, stop - offset)
+            status = map_fetch(&preserved.image, &preserved.map, volume, offset, target,
+                               stop - offset)
         else:
-            status = kept_read(kept, place, content)
+            status = preserved_read(preserved, place, content)
             memcpy(target, content + offset % BLOCK_BYTES, stop - offset)
         target += stop - offset
         offset = stop
@@ -521,4 +523,4 @@ image_reads_by(IMAGE_FROZEN, frozen_fetch, frozen_materialise)
 image_reads_by(IMAGE_LIVE, live_fetch, fetched_lay)
 image_reads_by(IMAGE_PATCHED, patched_fetch, fetched_lay)
 image_reads_by(IMAGE_STORED, stored_fetch, fetched_lay)
-image_reads_by(IMAGE_KEPT, kept_image_fetch, fetched_lay)
+image_reads_by(IMAGE_PRESERVED, preserved_image_fetch, fetched_lay)

@@ -1,7 +1,7 @@
 # Making a core, and taking it down.
 #
-# Takes: lock, memory, ring, first_lap, log, pieces, overlay, extent_map, keep, left, reclaim,
-# kept
+# Takes: lock, memory, ring, first_lap, log, pieces, overlay, extent_map, preserve,
+# changed_blocks, reclaim, preserved
 
 cdef void free_dropped(Core* core) noexcept nogil:
     cdef Dropped* dropped = <Dropped*>jrnl_take_all(<void**>&core.dropped)
@@ -75,7 +75,7 @@ cdef int core_make(Core** out, uint32_t volume_count, const uint64_t* sizes, uin
     core.limits.piece_max -= core.limits.piece_max % 512
     core.edits.floor = NO_SLOT
     core.folds.pin_seq = NO_SLOT
-    core.left.low = NO_SLOT
+    core.changed.low = NO_SLOT
     core.reclaim.pin_needs = NO_PIN
     core.reclaim.start_slots = NO_SLOT
     core.reclaim.start_bytes = NO_SLOT
@@ -176,7 +176,7 @@ cdef int disk_create(Core* core, uint64_t overlay) noexcept nogil:
     disk.commit.mutex = jrnl_plain_mutex_new()
     disk.commit.done = jrnl_cond_new()
     disk.forks = jrnl_forks
-    if (overlay_create(&disk.back.active) != OK or overlay_create(&disk.back.frozen) != OK
+    if (overlay_create(&disk.back.active) != OK or overlay_create(&disk.back.draining) != OK
             or disk.ram.data is NULL or disk.ram.ready is NULL or disk.volumes is NULL
             or disk.back.dirty is NULL or disk.chunks is NULL or disk.groups.records is NULL
             or disk.commit.mutex is NULL or disk.commit.done is NULL):
@@ -193,14 +193,14 @@ cdef void disk_destroy(Core* core) noexcept nogil:
         for k in range(core.volume_count):
             unmap_memory(disk.chunks[k], core.volumes[k].chunks)
     free(disk.chunks)
-    free_kept(core)
+    preserved_free_all(core)
     unmap_memory(disk.ram.data, 2 * disk.ram.size)
     free(disk.ram.ready)
     free(disk.volumes)
     free(disk.back.dirty)
     free(disk.groups.records)
     free(disk.back.active.blocks)
-    free(disk.back.frozen.blocks)
+    free(disk.back.draining.blocks)
     free(disk.bounce.data)
     pieces_free(disk)
     if disk.commit.mutex is not NULL:
@@ -217,7 +217,7 @@ cdef void core_destroy(Core* core) noexcept nogil:
     free_dropped(core)
     core_release_journal(core)
     map_destroy(&core.scratch)
-    left_free(&core.left)
+    changed_free(&core.changed)
     if core.volumes is not NULL:
         for k in range(core.volume_count):
             unmap_memory(core.volumes[k].touched, core.volumes[k].chunks)

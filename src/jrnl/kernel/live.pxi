@@ -1,8 +1,8 @@
 # Live states: an earlier state, or production as it was, followed while production moves on.
 #
 # A view's has a map of its own over all entries since its state, and expires with the first of
-# them. Those that keep (recoveries from production, snapshots that are being copied) are a chain,
-# see keep.pxi: each has a map over the entries up to the next newer one's state.
+# them. Those that preserve (recoveries from production, snapshots that are being copied) are a
+# chain, see preserve.pxi: each has a map over the entries up to the next newer one's state.
 #
 # Takes: ring, extent_map
 
@@ -21,12 +21,12 @@ cdef void live_cut(Live* live, uint64_t slot) noexcept nogil:
     """Take out what came from the entries from `slot` on, all of which are in the journal."""
     cdef ExtentMapData* map = &live.map
     while map.count and map.fragments[map.count - 1].slot >= slot:
-        if map.count > live.kept:
+        if map.count > live.copied:
             live.room -= fragment_room(&map.fragments[map.count - 1])
         map_unlink_last(map)
-    live.kept = min(live.kept, map.count)
+    live.copied = min(live.copied, map.count)
     live.moved = min(live.moved, map.count)
-    live.kept_slot = min(live.kept_slot, slot)
+    live.copied_slot = min(live.copied_slot, slot)
     live.next_slot = min(live.next_slot, slot)
 
 
@@ -71,7 +71,7 @@ cdef int live_advance(Live* live, uint64_t slot) noexcept nogil:
 
 cdef inline Live* live_next(const Live* live) noexcept nogil:
     """The next of the maps that it is read through, NULL behind the last."""
-    return live.newer if live.keep else NULL
+    return live.newer if live.preserves else NULL
 
 
 cdef Fragment* live_find(Live* live, uint32_t volume, uint64_t offset, uint64_t end,

@@ -1,7 +1,7 @@
 # The overlay of a file store: where the newest content of a sector lies that its volume's file has
-# not got yet. Two of them: `active` takes what is written; `frozen`, of durable entries only, is on
-# its way into the files. Readers look at active, frozen, file. All images together are bounded by
-# disk.ram.size, after an opening also by what the log's tail held.
+# not got yet. Two of them: `active` takes what is written; `draining`, of durable entries only, is
+# on its way into the files. Readers look at active, draining, file. All images together are bounded
+# by disk.ram.size, after an opening also by what the log's tail held.
 #
 # Takes: rules, lock, memory, device, log
 
@@ -72,9 +72,9 @@ cdef void overlay_clear(Overlay* overlay) noexcept nogil:
 
 
 cdef void overlay_swap(Overlay* one, Overlay* other) noexcept nogil:
-    cdef Overlay kept = one[0]
+    cdef Overlay before = one[0]
     one[0] = other[0]
-    other[0] = kept
+    other[0] = before
 
 
 cdef void overlay_put(Overlay* overlay, uint32_t volume, uint64_t offset, uint64_t length,
@@ -131,23 +131,24 @@ cdef int volume_fetch(Core* core, uint32_t volume, uint64_t offset, uint8_t* tar
     cdef uint64_t sector = offset // SECTOR_BYTES, end = offset + length, run_start = offset
     cdef uint64_t at, before = 0, first_at = 0, k = BLOCK_SECTORS, start
     cdef OverlayBlock* active = NULL
-    cdef OverlayBlock* frozen = NULL
+    cdef OverlayBlock* draining = NULL
     cdef bint running = False
     cdef int status
     if disk.forks != jrnl_forks and holds(RULE_FORK):
         return E_FORKED
     if core.fault.lost:
         return E_LOST
-    if disk.back.active.count == 0 and disk.back.frozen.count == 0:
+    if disk.back.active.count == 0 and disk.back.draining.count == 0:
         return run_fetch(core, volume, offset, AT_NONE, target, length)
     while sector * SECTOR_BYTES < end:
         if active is NULL or sector % BLOCK_SECTORS == 0:
             active = overlay_bucket(&disk.back.active, overlay_key(volume, sector // BLOCK_SECTORS))
-            frozen = overlay_bucket(&disk.back.frozen, overlay_key(volume, sector // BLOCK_SECTORS))
+            draining = overlay_bucket(&disk.back.draining,
+                                      overlay_key(volume, sector // BLOCK_SECTORS))
         k = sector % BLOCK_SECTORS
         at = active.at[k]
         if at == AT_NONE:
-            at = frozen.at[k]
+            at = draining.at[k]
         if not running:
             first_at = at
             running = True

@@ -1,11 +1,11 @@
 # What may leave the journal, and what has to: pins, retention by time, two thresholds.
 #
 # A journal that knows none of these is not `guarded`: its oldest entries leave one by one, as room
-# is needed. With them, a run of the ring without the bytes says what leaves, and only when that is
-# known to be enough does the first entry go. The same run answers whether a batch fits, and what a
-# restore pushes out.
+# is needed. With them, a forecast, which plays the ring on without the bytes, says what leaves, and
+# only when that is known to be enough does the first entry go. The same forecast answers whether a
+# batch fits, and what a restore pushes out.
 #
-# Takes: memory, ring, keep, left, asking
+# Takes: memory, ring, preserve, changed_blocks, asking
 
 cdef uint64_t NO_PIN = <uint64_t>0xFFFFFFFFFFFFFFFF
 
@@ -18,17 +18,17 @@ cdef inline uint64_t age_of(const Core* core, int64_t time_ns) noexcept nogil:
     return <uint64_t>core.clock.now_ns - <uint64_t>time_ns
 
 
-cdef inline bint keeps_some(const Core* core) noexcept nogil:
+cdef inline bint retains_some(const Core* core) noexcept nogil:
     """Whether some entries may not leave."""
     return core.rules.guarded and (core.reclaim.pin_needs != NO_PIN or core.reclaim.least_ns != 0
                                    or core.folds.pin_seq != NO_PIN)
 
 
 cdef inline bint may_not_evict(const Core* core) noexcept nogil:
-    return core.rules.refuse or core.edits.open is not NULL or keeps_some(core)
+    return core.rules.refuse or core.edits.open is not NULL or retains_some(core)
 
 
-cdef inline bint may_leave(Core* core, uint64_t seq, int64_t time_ns) noexcept nogil:
+cdef inline bint is_evictable(Core* core, uint64_t seq, int64_t time_ns) noexcept nogil:
     """Whether the entries up to `seq`, made at `time_ns`, may leave."""
     if seq > core.reclaim.pin_needs or seq > core.folds.pin_seq:
         core.reclaim.full_by = FULL_PINNED
@@ -39,7 +39,7 @@ cdef inline bint may_leave(Core* core, uint64_t seq, int64_t time_ns) noexcept n
     return True
 
 
-cdef inline bint must_leave(const Core* core, int64_t time_ns) noexcept nogil:
+cdef inline bint is_overdue(const Core* core, int64_t time_ns) noexcept nogil:
     """Whether an entry is older than anything may be."""
     return (core.reclaim.most_ns != 0
             and age_of(core, time_ns) > <uint64_t>core.reclaim.most_ns)
@@ -67,85 +67,86 @@ cdef inline bint take_low(Core* core) noexcept nogil:
     return True
 
 
-# In memory: a run of the ring.
+# In memory: a forecast of the ring.
 
-cdef struct RingRun:
+cdef struct RingForecast:
     Ring ring
     uint64_t oldest              # the oldest state then, and its time
     int64_t oldest_ns
-    uint64_t* positions          # of entries that the run adds itself; NULL where none may leave
+    uint64_t* positions          # of entries that it adds itself; NULL where none may leave
     const int64_t* lengths
 
 
-cdef void ring_run_begin(const Core* core, RingRun* run) noexcept nogil:
-    run.ring = core.ring
-    run.oldest = core.base_seq
-    run.oldest_ns = core.base_time_ns
-    run.positions = NULL
-    run.lengths = NULL
+cdef void ring_forecast_begin(const Core* core, RingForecast* ahead) noexcept nogil:
+    ahead.ring = core.ring
+    ahead.oldest = core.base_seq
+    ahead.oldest_ns = core.base_time_ns
+    ahead.positions = NULL
+    ahead.lengths = NULL
 
 
-cdef int ring_run_drop(Core* core, RingRun* run) noexcept nogil:
+cdef int ring_forecast_evict(Core* core, RingForecast* ahead) noexcept nogil:
     """Let the oldest entry go; where it may not, E_FULL, and nothing has gone."""
-    cdef Ring before = run.ring
+    cdef Ring before = ahead.ring
     cdef uint64_t seq = 0, own
     cdef int64_t time_ns = core.clock.now_ns
     cdef int status
-    if run.ring.slot_tail < core.ring.slot_head:
-        status = ring_evict(core, &run.ring, &seq, &time_ns)
-        if status == OK and run.ring.slot_tail > core.edits.floor:
+    if ahead.ring.slot_tail < core.ring.slot_head:
+        status = ring_evict(core, &ahead.ring, &seq, &time_ns)
+        if status == OK and ahead.ring.slot_tail > core.edits.floor:
             core.reclaim.full_by = FULL_OTHERWISE
             status = E_FULL
     else:
-        own = run.ring.slot_tail - core.ring.slot_head
+        own = ahead.ring.slot_tail - core.ring.slot_head
         seq = core.seq + 1 + own
         status = E_TOO_LARGE
-        if run.positions is not NULL:
-            ring_drop_oldest(&run.ring, run.positions[own],
-                             write_room(core, <uint64_t>run.lengths[own]))
+        if ahead.positions is not NULL:
+            ring_drop_oldest(&ahead.ring, ahead.positions[own],
+                             write_room(core, <uint64_t>ahead.lengths[own]))
             status = OK
-    if (status == OK or status == E_TOO_LARGE) and not may_leave(core, seq, time_ns):
+    if (status == OK or status == E_TOO_LARGE) and not is_evictable(core, seq, time_ns):
         status = E_FULL
     if status != OK:
-        run.ring = before
+        ahead.ring = before
         return status
-    run.oldest = seq
-    run.oldest_ns = time_ns
+    ahead.oldest = seq
+    ahead.oldest_ns = time_ns
     return OK
 
 
-cdef void ring_run_expire(Core* core, RingRun* run) noexcept nogil:
+cdef void ring_forecast_expire(Core* core, RingForecast* ahead) noexcept nogil:
     """Let go what is too old."""
-    cdef RingRun before
-    while core.reclaim.most_ns and run.ring.slot_tail < core.ring.slot_head:
-        before = run[0]
-        if ring_run_drop(core, run) != OK or not must_leave(core, run.oldest_ns):
-            run[0] = before
+    cdef RingForecast before
+    while core.reclaim.most_ns and ahead.ring.slot_tail < core.ring.slot_head:
+        before = ahead[0]
+        if ring_forecast_evict(core, ahead) != OK or not is_overdue(core, ahead.oldest_ns):
+            ahead[0] = before
             return
 
 
-cdef void ring_run_fold(Core* core, RingRun* run, const Ring* before) noexcept nogil:
+cdef void ring_forecast_fold(Core* core, RingForecast* ahead, const Ring* before) noexcept nogil:
     """After an entry has left, let others follow, up to a sixteenth of the ring since `before`."""
-    cdef RingRun shorter
-    while (run.ring.slot_tail < run.ring.slot_head
-           and run.ring.slot_tail - before.slot_tail < run.ring.slots // 16):
-        shorter = run[0]
-        if (run.ring.slot_tail < core.ring.slot_head and header_check(
-                core, header_at(core, run.ring.slot_tail), run.ring.slot_tail) != OK):
+    cdef RingForecast shorter
+    while (ahead.ring.slot_tail < ahead.ring.slot_head
+           and ahead.ring.slot_tail - before.slot_tail < ahead.ring.slots // 16):
+        shorter = ahead[0]
+        if (ahead.ring.slot_tail < core.ring.slot_head and header_check(
+                core, header_at(core, ahead.ring.slot_tail), ahead.ring.slot_tail) != OK):
             return
-        if (ring_run_drop(core, run) != OK
-                or before.used - run.ring.used > run.ring.area // 16):
-            run[0] = shorter
+        if (ring_forecast_evict(core, ahead) != OK
+                or before.used - ahead.ring.used > ahead.ring.area // 16):
+            ahead[0] = shorter
             return
 
 
-cdef int ring_run_place(Core* core, RingRun* run, uint64_t room, uint64_t* position) noexcept nogil:
+cdef int ring_forecast_place(Core* core, RingForecast* ahead, uint64_t room,
+                             uint64_t* position) noexcept nogil:
     """Make room for one more entry by the rules; nothing of it is claimed yet."""
-    cdef Ring* ring = &run.ring
+    cdef Ring* ring = &ahead.ring
     cdef Ring before
     cdef Reclaim* reclaim = &core.reclaim
     cdef int status
-    ring_run_expire(core, run)
+    ring_forecast_expire(core, ahead)
     if (not is_beyond(ring.slot_head - ring.slot_tail + 1, ring.used + room, reclaim.start_slots,
                       reclaim.start_bytes) and ring_place(ring, room, position)):
         return OK
@@ -153,7 +154,7 @@ cdef int ring_run_place(Core* core, RingRun* run, uint64_t room, uint64_t* posit
         while (ring.slot_tail < ring.slot_head
                and is_beyond(ring.slot_head - ring.slot_tail + 1, ring.used + room,
                              reclaim.stop_slots, reclaim.stop_bytes)):
-            if ring_run_drop(core, run) != OK:
+            if ring_forecast_evict(core, ahead) != OK:
                 break        # what may not leave is in the way only where there is no room at all
     while not ring_place(ring, room, position):
         if ring.slot_tail == ring.slot_head:
@@ -161,58 +162,58 @@ cdef int ring_run_place(Core* core, RingRun* run, uint64_t room, uint64_t* posit
         if core.rules.refuse:
             reclaim.full_by = FULL_OTHERWISE
             return E_FULL
-        before = run.ring
-        status = ring_run_drop(core, run)
+        before = ahead.ring
+        status = ring_forecast_evict(core, ahead)
         if status != OK:
             return status
         if core.folds.on:
-            ring_run_fold(core, run, &before)
+            ring_forecast_fold(core, ahead, &before)
     return OK
 
 
-cdef int ring_run_add(Core* core, RingRun* run, uint64_t room) noexcept nogil:
-    """Add an entry to the run."""
+cdef int ring_forecast_add(Core* core, RingForecast* ahead, uint64_t room) noexcept nogil:
+    """Add an entry to the forecast."""
     cdef uint64_t position = 0
-    cdef int status = ring_run_place(core, run, room, &position)
+    cdef int status = ring_forecast_place(core, ahead, room, &position)
     if status != OK:
         return status
-    if run.positions is not NULL:
-        run.positions[run.ring.slot_head - core.ring.slot_head] = position
-    ring_take(&run.ring, position, room)
+    if ahead.positions is not NULL:
+        ahead.positions[ahead.ring.slot_head - core.ring.slot_head] = position
+    ring_take(&ahead.ring, position, room)
     return OK
 
 
-cdef int ring_run_commit(Core* core, const RingRun* run) noexcept nogil:
-    """Let go what the run, which has added nothing, has let go; all of it, or nothing."""
+cdef int ring_forecast_commit(Core* core, const RingForecast* ahead) noexcept nogil:
+    """Let go what the forecast, which has added nothing, has let go; all of it, or nothing."""
     cdef int status = OK
-    if run.ring.slot_tail == core.ring.slot_tail:
+    if ahead.ring.slot_tail == core.ring.slot_tail:
         return OK
     if core.lives.newest is not NULL:
-        status = keep_until(core, run.ring.slot_tail)
+        status = preserve_until(core, ahead.ring.slot_tail)
     if status != OK:
         return status
-    left_leave(core, run.ring.slot_tail, run.oldest)
-    core.evictions += run.ring.slot_tail - core.ring.slot_tail
-    core.ring = run.ring
-    core.base_seq = run.oldest
-    core.base_time_ns = run.oldest_ns
+    changed_evict(core, ahead.ring.slot_tail, ahead.oldest)
+    core.evictions += ahead.ring.slot_tail - core.ring.slot_tail
+    core.ring = ahead.ring
+    core.base_seq = ahead.oldest
+    core.base_time_ns = ahead.oldest_ns
     return OK
 
 
 cdef int guarded_reserve(Core* core, uint64_t room, uint64_t* position) noexcept nogil:
     """What memory_reserve does, where not everything may leave or more than that has to."""
-    cdef RingRun run
+    cdef RingForecast ahead
     cdef uint64_t seq, generation
     cdef int status
     while True:
-        ring_run_begin(core, &run)
-        status = ring_run_place(core, &run, room, position)
-        if status == OK and run.ring.slot_tail != core.ring.slot_tail:
+        ring_forecast_begin(core, &ahead)
+        status = ring_forecast_place(core, &ahead, room, position)
+        if status == OK and ahead.ring.slot_tail != core.ring.slot_tail:
             seq, generation = core.seq, core.generation
-            status = fold_ask(core, run.oldest)
+            status = fold_ask(core, ahead.oldest)
             if status == OK and (seq != core.seq or generation != core.generation):
                 continue    # whatever ran in there has used this journal
-        return ring_run_commit(core, &run) if status == OK else status
+        return ring_forecast_commit(core, &ahead) if status == OK else status
 
 
 # Pins.
@@ -282,9 +283,9 @@ cdef int fold_ahead(Core* core, uint32_t volume, uint64_t offset, uint64_t lengt
     `count` writes of `length`, or where that is 0, one range in pieces, discarded or zeroed. What
     it takes to fold may fail; then none of them is made.
     """
-    cdef RingRun run
+    cdef RingForecast ahead
     cdef uint64_t end = offset + length, room = write_room(core, length), k = 0, piece
-    ring_run_begin(core, &run)
+    ring_forecast_begin(core, &ahead)
     while k < count or count == 0 and offset < end:
         if count == 0:
             piece = end - offset if end - offset < core.limits.piece_max else core.limits.piece_max
@@ -293,10 +294,10 @@ cdef int fold_ahead(Core* core, uint32_t volume, uint64_t offset, uint64_t lengt
                     and not all_zero(&core.volumes[volume], offset, piece)):
                 room = align_up(piece)
             offset += piece
-        if ring_run_add(core, &run, room) != OK:
+        if ring_forecast_add(core, &ahead, room) != OK:
             break    # from here on the batch's own entries leave, or what is in the way is told
         k += 1
-    return fold_ask(core, run.oldest) if run.oldest > core.base_seq else OK
+    return fold_ask(core, ahead.oldest) if ahead.oldest > core.base_seq else OK
 
 
 # What goes with entries that a rewind drops.

@@ -23,22 +23,22 @@ cdef void restore_undo(Core* core, uint64_t first, uint64_t seq) noexcept nogil:
 
 cdef int memory_restore_outcome(Core* core, const int64_t* lengths, uint64_t count,
                                 uint64_t* oldest) noexcept nogil:
-    """The oldest state after `count` writes of lengths[k]: a run of the ring without the bytes."""
-    cdef RingRun run
+    """The oldest state after `count` writes of lengths[k], by a forecast of the ring."""
+    cdef RingForecast ahead
     cdef uint64_t* positions = <uint64_t*>malloc((count + 1) * sizeof(uint64_t))
     cdef uint64_t k
     cdef int status = E_CLOSED if core.closed else OK
     if positions is NULL:
         return E_NO_MEMORY
     if status == OK:
-        ring_run_begin(core, &run)
-        run.positions = positions
-        run.lengths = lengths
+        ring_forecast_begin(core, &ahead)
+        ahead.positions = positions
+        ahead.lengths = lengths
         for k in range(count):
-            status = ring_run_add(core, &run, write_room(core, <uint64_t>lengths[k]))
+            status = ring_forecast_add(core, &ahead, write_room(core, <uint64_t>lengths[k]))
             if status != OK:
                 break
-        oldest[0] = run.oldest
+        oldest[0] = ahead.oldest
     free(positions)
     return status
 

@@ -1,7 +1,7 @@
 # In memory, rewind: production itself goes back, at the cost of the distinct bytes written since
 # (I10).
 #
-# Takes: kernels, memory, ring, extent_map, keep, left, reclaim, write
+# Takes: kernels, memory, ring, extent_map, preserve, changed_blocks, reclaim, write
 
 cdef inline void target_prefetch(const Core* core, const Fragment* fragment) noexcept nogil:
     """Have the bytes that a fragment is about to overwrite on their way."""
@@ -53,7 +53,7 @@ cdef int memory_rewind(Core* core, uint64_t state, RewindResult* result) noexcep
     if status == OK:
         status = map_verify(core, &core.scratch)
     if status == OK:
-        left_rewound(core, state, &core.scratch)
+        changed_rewound(core, state, &core.scratch)
         rewind_copy(core, &core.scratch)
         result.entries = core.ring.slot_head - first
         result.bytes = core.scratch.bytes
@@ -64,7 +64,7 @@ cdef int memory_rewind(Core* core, uint64_t state, RewindResult* result) noexcep
     while core.ring.slot_head > slot:
         header = header_at(core, core.ring.slot_head - 1)
         ring_drop_newest(&core.ring, header.position, image_room(header))
-    keep_rewound(core, slot)
+    preserve_rewound(core, slot)
     core.generation += 1
     fold_forget(core)
     core_tick(core)

@@ -1,6 +1,6 @@
 # In memory: room for an entry, its entering, and what leaves for it.
 #
-# Takes: memory, ring, first_lap, left, asking, reclaim
+# Takes: memory, ring, first_lap, changed_blocks, asking, reclaim
 
 cdef int core_evict_oldest(Core* core) noexcept nogil:
     """Let the oldest entry go, which no open state keeps a copy of."""
@@ -17,7 +17,7 @@ cdef int core_evict_oldest(Core* core) noexcept nogil:
     status = ring_evict(core, &ring, &seq, &time_ns)
     if status != OK:
         return status
-    left_leave(core, ring.slot_tail, seq)
+    changed_evict(core, ring.slot_tail, seq)
     core.evictions += ring.slot_tail - core.ring.slot_tail
     core.ring = ring
     core.base_seq = seq
@@ -51,14 +51,14 @@ cdef void memory_append(Core* core, EntryHeader* entry, uint64_t room) noexcept 
 
 cdef int memory_room_check(Core* core, uint64_t length, uint64_t count) noexcept nogil:
     """Whether `count` writes of `length` fit where none may be refused."""
-    cdef RingRun run
+    cdef RingForecast ahead
     cdef uint64_t k
     cdef int status
     if not may_not_evict(core):
         return OK
-    ring_run_begin(core, &run)
+    ring_forecast_begin(core, &ahead)
     for k in range(count):
-        status = ring_run_add(core, &run, write_room(core, length))
+        status = ring_forecast_add(core, &ahead, write_room(core, length))
         if status != OK:
             return status
     return OK
@@ -66,18 +66,18 @@ cdef int memory_room_check(Core* core, uint64_t length, uint64_t count) noexcept
 
 cdef int memory_zero_check(Core* core, uint32_t volume, uint64_t offset,
                            uint64_t length) noexcept nogil:
-    cdef RingRun run
+    cdef RingForecast ahead
     cdef uint64_t piece, room
     cdef int status
     if not may_not_evict(core):
         return OK
-    ring_run_begin(core, &run)
+    ring_forecast_begin(core, &ahead)
     while length:
         piece = length if length < core.limits.piece_max else core.limits.piece_max
         room = 0
         if core.rules.images & IMAGES_BEFORE and not all_zero(&core.volumes[volume], offset, piece):
             room = align_up(piece)
-        status = ring_run_add(core, &run, room)
+        status = ring_forecast_add(core, &ahead, room)
         if status != OK:
             return status
         offset += piece
@@ -87,8 +87,8 @@ cdef int memory_zero_check(Core* core, uint32_t volume, uint64_t offset,
 
 cdef void memory_expire(Core* core) noexcept nogil:
     """Let go what is too old, before anybody is shown it."""
-    cdef RingRun run
-    ring_run_begin(core, &run)
-    ring_run_expire(core, &run)
-    if run.ring.slot_tail == core.ring.slot_tail or fold_ask(core, run.oldest) == OK:
-        ring_run_commit(core, &run)
+    cdef RingForecast ahead
+    ring_forecast_begin(core, &ahead)
+    ring_forecast_expire(core, &ahead)
+    if ahead.ring.slot_tail == core.ring.slot_tail or fold_ask(core, ahead.oldest) == OK:
+        ring_forecast_commit(core, &ahead)

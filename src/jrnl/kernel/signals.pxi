@@ -30,8 +30,8 @@ cdef bint _is_failure(problem, own) noexcept:
     return isinstance(problem, JrnlError) or not jrnl_in_main_thread()
 
 
-cdef int _raise_kept(void* kept) except -1:
-    problem = <object>kept
+cdef int _raise_deferred(void* deferred) except -1:
+    problem = <object>deferred
     Py_DECREF(problem)
     raise problem
 
@@ -39,7 +39,7 @@ cdef int _raise_kept(void* kept) except -1:
 cdef int _raise_later(problem) except -1:
     """Have the main thread raise it as soon as Python's next step is done there."""
     Py_INCREF(problem)
-    if Py_AddPendingCall(_raise_kept, <void*>problem) != 0:
+    if Py_AddPendingCall(_raise_deferred, <void*>problem) != 0:
         Py_DECREF(problem)
         raise problem    # far too many at once
     return 0

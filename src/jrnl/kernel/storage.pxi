@@ -3,7 +3,7 @@
 # memory_... is in room, write, edit, rewind and restore; disk_... beside them, in files of its own.
 # What reads comes by reading.pxi.
 #
-# Takes: lock, ring, log, reading, reclaim, commit, write_back, log_keep, disk_room, room,
+# Takes: lock, ring, log, reading, reclaim, commit, write_back, log_retention, disk_room, room,
 # disk_write, disk_batch, disk_edit, write, edit, rewind, disk_rewind, restore
 
 cdef int core_write(Core* core, uint32_t volume, uint64_t offset, const uint8_t* data,

@@ -46,7 +46,7 @@ cdef enum Images:
 
 cdef struct Core
 cdef struct Live
-cdef struct Kept
+cdef struct Preserved
 
 # Positions of the ring. Small and plain, so that a simulation can run on a copy.
 cdef struct Ring:
@@ -131,10 +131,10 @@ cdef struct Commit:
 # What the volumes' files have not got, and what they may have; see overlay.pxi, write_back.pxi.
 cdef struct WriteBack:
     Overlay active
-    Overlay frozen           # what is written back next
-    uint64_t frozen_seq
-    uint64_t frozen_end      # position behind its images
-    uint64_t frozen_number   # its groups come before this one
+    Overlay draining         # what is written back next
+    uint64_t draining_seq
+    uint64_t draining_end    # position behind its images
+    uint64_t draining_number  # its groups come before this one
     bint* dirty              # volumes that were written to since they were last synced
     uint64_t synced_seq      # in the volumes' files, durably
     uint64_t named_seq       # what something durable may say of synced_seq: at most this
@@ -185,7 +185,7 @@ cdef struct Disk:
     Index index
     LogRewind rewind
     Hooks hooks
-    Kept* kept               # all kept states
+    Preserved* preserved     # all preserved states
 
 # One piece of a volume in an extent map: where the bytes of [offset, offset + length) come from.
 cdef struct Fragment:
@@ -245,10 +245,10 @@ cdef struct Live:
     uint64_t first_slot      # of the first entry after it
     uint64_t next_slot       # entries before this slot are in the map
     uint64_t generation
-    bint keep                # it is in the chain of those that never expire, see keep.pxi:
+    bint preserves           # it is in the chain of those that never expire, see preserve.pxi:
     uint8_t* only            # one byte a volume: whether it is asked for; NULL: all are
-    uint64_t kept            # fragments before this index have been copied out of the ring,
-    uint64_t kept_slot       # all that come from entries before this slot
+    uint64_t copied          # fragments before this index have been copied out of the ring,
+    uint64_t copied_slot     # all that come from entries before this slot
     uint64_t room            # bytes that it takes to copy the others
     uint64_t moved           # closed: fragments before this index are in the map before it
     ExtentMapData index      # where there are many newer ones: which map has what
@@ -293,7 +293,7 @@ cdef struct Reclaim:
     bint low_due             # it has become so, and nobody has been told yet
     int full_by              # FullBy, of the last E_FULL
 
-# A copy of a state, for which it is noted where was written since; see left.pxi.
+# A copy of a state, for which it is noted where was written since; see changed_blocks.pxi.
 cdef struct CopyNote:
     CopyNote* next
     uint64_t seq             # the state that it holds
@@ -301,16 +301,16 @@ cdef struct CopyNote:
     bint dead                # the copy is gone
 
 # A block that an entry wrote which has left the journal.
-cdef struct LeftBlock:
+cdef struct ChangedBlock:
     uint64_t key             # volume and block, or 0 where the place is free
     uint64_t seq             # the last such entry
 
-cdef struct Left:
+cdef struct ChangedBlocks:
     CopyNote* copies
     uint64_t low             # the lowest state of a copy; NO_SLOT where there is none
     uint64_t high            # the highest
     bint any_dead
-    LeftBlock* blocks
+    ChangedBlock* blocks
     uint64_t mask            # places less one
     uint64_t count
     uint64_t complete_from   # what changed after this state is noted, or in the journal
@@ -324,7 +324,7 @@ cdef struct Dropped:
 
 # Who may call what when: see lock.pxi, reentry.pxi.
 cdef struct Calls:
-    unsigned long gate_owner     # the thread that makes a piece of a copy, or 0
+    unsigned long gate_owner  # the thread that makes a piece of a copy, or 0
     uint64_t locked          # how often the thread that has the lock has locked it
     uint64_t entered         # how often it has entered the engine
     uint64_t sealed          # calls under way that no other one may come in between of
@@ -362,12 +362,12 @@ cdef struct Edits:
     OpenEdit* open           # the newest first
     uint64_t floor           # slot of the oldest open edit, or NO_SLOT
 
-# States that follow production: those that expire, and the chain of those that keep; keep.pxi.
+# States that follow production: those that expire, and the chain of those that preserve.
 cdef struct Lives:
     Live* view               # open ones that expire
-    Live* oldest             # the chain of those that keep
+    Live* oldest             # the chain of those that preserve
     Live* newest
-    Live* leaving            # the oldest of them whose map still has entries of the journal to come
+    Live* filling            # the oldest of them whose map still has entries of the journal to come
     uint64_t slot            # all their maps are brought up to the entries before this slot
     uint64_t changes
     uint64_t closed          # states in it that nobody reads
@@ -400,7 +400,7 @@ cdef struct Fault:
     bint lost_sectors        # the overlay may have AT_LOST in it
 
 cdef struct Core:
-    void (*reap)(Core* core) noexcept nogil    # frees what was dropped; see core_drop
+    void (*reap)(Core* core) noexcept nogil  # frees what was dropped; see core_drop
     pthread_mutex_t* mutex
     Calls calls
     Dropped* dropped
@@ -430,7 +430,7 @@ cdef struct Core:
     uint64_t compared        # bytes of images that were compared with production, so far
     Edits edits
     Lives lives
-    Left left
+    ChangedBlocks changed
     Spare spare
     Aliases aliases
     ExtentMapData scratch    # rewind's map, kept so that a rewind allocates nothing
@@ -444,7 +444,7 @@ cdef enum ImageKind:
     IMAGE_LIVE = 3           # production as it was, from production and the journal
     IMAGE_PATCHED = 4        # a map over another image
     IMAGE_STORED = 5         # a copy in files, with checksums in other files
-    IMAGE_KEPT = 6           # production as it was, from production, the log and a file
+    IMAGE_PRESERVED = 6      # production as it was, from production, the log and a file
     IMAGE_KINDS = 7
 
 cdef struct ImageData:
@@ -452,7 +452,7 @@ cdef struct ImageData:
     Core* core
     ImageData* base
     Live* live
-    Kept* kept
+    Preserved* preserved
     CopyNote* note           # what has changed since is noted there; NULL: it is not
     ExtentMapData map
     bint passes              # patched: it reads the journal, and expires
@@ -488,16 +488,16 @@ cdef struct ImageOps:
     ImageLay lay
     ImageSuspects suspects
 
-# A block of a kept state that is in its file.
-cdef struct KeptBlock:
+# A block of a preserved state that is in its file.
+cdef struct PreservedBlock:
     uint64_t key             # volume and block, or 0 where the place is free
     uint64_t position        # bytes, in the file
     uint64_t sum
 
-# A state of a file store that is kept, though it may have left the log; see kept.pxi.
-cdef struct Kept:
+# A state of a file store that is there though it may have left the log; see preserved.pxi.
+cdef struct Preserved:
     Core* core
-    Kept* next
+    Preserved* next
     ImageData image          # what it shows,
     ImageData production     # ... and what that stands on
     Device file
@@ -507,7 +507,7 @@ cdef struct Kept:
     uint64_t seq             # the state
     uint64_t after           # a block that is not in the file is as it was at this state
     uint8_t* only            # as a map's
-    KeptBlock* blocks        # those that are in the file
+    PreservedBlock* blocks   # those that are in the file
     uint64_t mask            # places less one
     uint64_t count
     ExtentMapData map        # before-images of the log's entries after `after`,

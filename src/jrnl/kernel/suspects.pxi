@@ -1,6 +1,6 @@
 # Where production may differ from an image: what a restore has to look at.
 #
-# Takes: ring, overlay, extent_map, keep, left, image
+# Takes: ring, overlay, extent_map, preserve, changed_blocks, image
 
 cdef inline int range_insert(ExtentMapData* out, uint32_t volume, uint64_t offset,
                              uint64_t length) noexcept nogil:
@@ -31,16 +31,16 @@ cdef int written_since(Core* core, uint64_t seq, ExtentMapData* out) noexcept no
     return UNKNOWN_RANGES if status == E_CORRUPT else status
 
 
-cdef int left_since(Core* core, const CopyNote* note, ExtentMapData* out) noexcept nogil:
+cdef int changed_since(Core* core, const CopyNote* note, ExtentMapData* out) noexcept nogil:
     """Add all blocks in which production may differ from a copy."""
-    cdef const Left* left = &core.left
+    cdef const ChangedBlocks* changed = &core.changed
     cdef uint64_t k, place, offset, length
     cdef int status = OK
-    if not note.known or note.seq < left.complete_from:
+    if not note.known or note.seq < changed.complete_from:
         return UNKNOWN_RANGES
-    for k in range(left.mask + 1 if left.blocks is not NULL else 0):
-        if status == OK and left.blocks[k].key and left.blocks[k].seq > note.seq:
-            place = left.blocks[k].key - 1
+    for k in range(changed.mask + 1 if changed.blocks is not NULL else 0):
+        if status == OK and changed.blocks[k].key and changed.blocks[k].seq > note.seq:
+            place = changed.blocks[k].key - 1
             offset = (place & <uint64_t>0xFFFFFFFFFFFF) << BLOCK_SHIFT
             length = core.volumes[place >> 48].size - offset
             status = range_insert(out, <uint32_t>(place >> 48), offset,
@@ -77,18 +77,18 @@ cdef int lost_ranges(Core* core, const Overlay* overlay, ExtentMapData* out) noe
     return status
 
 
-cdef int kept_suspects(ImageData* image, ExtentMapData* out) noexcept nogil:
-    cdef Kept* kept = image.kept
+cdef int preserved_suspects(ImageData* image, ExtentMapData* out) noexcept nogil:
+    cdef Preserved* preserved = image.preserved
     cdef uint64_t k, place, offset, length
-    cdef int status = E_CLOSED if kept.dead else kept.failed
-    for k in range(kept.mask + 1 if kept.count else 0):
-        if status == OK and kept.blocks[k].key:
-            place = kept.blocks[k].key - 1
+    cdef int status = E_CLOSED if preserved.dead else preserved.failed
+    for k in range(preserved.mask + 1 if preserved.count else 0):
+        if status == OK and preserved.blocks[k].key:
+            place = preserved.blocks[k].key - 1
             offset = (place & <uint64_t>0xFFFFFFFFFFFF) << BLOCK_SHIFT
-            length = kept.core.volumes[place >> 48].size - offset
+            length = preserved.core.volumes[place >> 48].size - offset
             status = range_insert(out, <uint32_t>(place >> 48), offset,
                                   length if length < BLOCK_BYTES else BLOCK_BYTES)
-    return written_since(kept.core, kept.after, out) if status == OK else status
+    return written_since(preserved.core, preserved.after, out) if status == OK else status
 
 
 cdef int lost_production(Core* core, ExtentMapData* out) noexcept nogil:
@@ -99,7 +99,7 @@ cdef int lost_production(Core* core, ExtentMapData* out) noexcept nogil:
     if core.fault.lost_sectors:
         status = lost_ranges(core, &core.disk.back.active, out)
         if status == OK:
-            status = lost_ranges(core, &core.disk.back.frozen, out)
+            status = lost_ranges(core, &core.disk.back.draining, out)
     return status
 
 
@@ -128,7 +128,7 @@ cdef int image_suspects(ImageData* image, ExtentMapData* out) noexcept nogil:
         status = lost_production(core, out)
     while image is not NULL and status == OK:
         if image.note is not NULL:
-            status = left_since(core, image.note, out)
+            status = changed_since(core, image.note, out)
         else:
             status = image_ops[image.kind].suspects(image, out)
         image = image.base
@@ -144,4 +144,4 @@ image_differs_by(IMAGE_FROZEN, copy_suspects)
 image_differs_by(IMAGE_LIVE, live_suspects)
 image_differs_by(IMAGE_PATCHED, patched_suspects)
 image_differs_by(IMAGE_STORED, copy_suspects)
-image_differs_by(IMAGE_KEPT, kept_suspects)
+image_differs_by(IMAGE_PRESERVED, preserved_suspects)

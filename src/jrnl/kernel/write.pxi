@@ -1,6 +1,6 @@
 # In memory: copy the old range into the ring, write the header, copy the new data in.
 #
-# Takes: hash, kernels, memory, ring, reading, extent_map, keep, reclaim, room
+# Takes: hash, kernels, memory, ring, reading, extent_map, preserve, reclaim, room
 
 cdef enum:
     ONE_PASS_MIN_BYTES = 1024    # below this the pass takes longer to begin than it saves
@@ -107,7 +107,7 @@ cdef int memory_write_many(Core* core, uint32_t volume, const int64_t* offsets, 
     core_tick(core)
     status = memory_room_check(core, length, count)
     if status == OK:
-        status = keep_reserve(core, count, count, count * length)
+        status = preserve_reserve(core, count, count, count * length)
     if status == OK and core.folds.on:
         status = fold_ahead(core, volume, 0, length, count)
     if status != OK:
@@ -194,7 +194,7 @@ cdef uint64_t zeroes_pass_by(Core* core, uint32_t volume, uint64_t offset,
         return 0
     if (may_not_evict(core) or core.rules.guarded or core.folds.on or core.lives.newest is not NULL
             or core.rules.watched or not (core.rules.images & IMAGES_BEFORE
-                                          or core.left.low == NO_SLOT)):
+                                          or core.changed.low == NO_SLOT)):
         return 0    # somebody looks at each entry that leaves
     found = <const uint8_t*>memchr(memory.touched + first, 1,
                                    ((end - 1) >> CHUNK_SHIFT) + 1 - first)
@@ -216,22 +216,22 @@ cdef uint64_t zeroes_pass_by(Core* core, uint32_t volume, uint64_t offset,
     core.evictions += count
     core.base_seq = core.seq
     core.base_time_ns = core.clock.now_ns
-    if core.base_seq <= core.left.low:
-        core.left.complete_from = core.base_seq
+    if core.base_seq <= core.changed.low:
+        core.changed.complete_from = core.base_seq
     return count * core.limits.piece_max
 
 
 cdef int memory_fill_zero(Core* core, int kind, uint32_t volume, uint64_t offset,
                           uint64_t length) noexcept nogil:
     """DISCARD or ZEROES over any length, in pieces, all or none; the range is checked."""
-    cdef uint64_t piece, looked = 0
+    cdef uint64_t pieces, piece, looked = 0
     cdef int status
     core_tick(core)
     status = memory_zero_check(core, volume, offset, length)
     if status == OK and core.lives.newest is not NULL:
         piece = touched_bytes(core, volume, offset, length)
-        status = keep_reserve(core, length // core.limits.piece_max + 1,
-                              min(piece >> CHUNK_SHIFT, length // core.limits.piece_max) + 1, piece)
+        pieces = length // core.limits.piece_max
+        status = preserve_reserve(core, pieces + 1, min(piece >> CHUNK_SHIFT, pieces) + 1, piece)
     if status == OK and core.folds.on:
         status = fold_ahead(core, volume, offset, length, 0)
     if status != OK:

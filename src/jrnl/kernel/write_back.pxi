@@ -45,8 +45,8 @@ cdef bint unwritten(Core* core, uint32_t volume, uint64_t first, uint64_t span) 
         if (disk.back.active.count
                 and overlay_bucket(&disk.back.active, overlay_key(volume, block)).key):
             return False
-        if (disk.back.frozen.count
-                and overlay_bucket(&disk.back.frozen, overlay_key(volume, block)).key):
+        if (disk.back.draining.count
+                and overlay_bucket(&disk.back.draining, overlay_key(volume, block)).key):
             return False
         block += 1
     if first + span > core.volumes[volume].size:
@@ -130,17 +130,17 @@ cdef int _compare_blocks(const void* a, const void* b) noexcept nogil:
     return (left > right) - (left < right)
 
 
-cdef int frozen_write(Core* core) noexcept nogil:
-    """Write the frozen overlay into the volumes' files, in order."""
-    cdef Overlay* frozen = &core.disk.back.frozen
+cdef int drain_write(Core* core) noexcept nogil:
+    """Write the draining overlay into the volumes' files, in order."""
+    cdef Overlay* draining = &core.disk.back.draining
     cdef OverlayBlock** order
     cdef Gather* gather
     cdef uint64_t k, used = 0, place
     cdef int sector
     cdef int status = OK
-    if frozen.count == 0:
+    if draining.count == 0:
         return OK
-    order = <OverlayBlock**>malloc(frozen.count * sizeof(OverlayBlock*))
+    order = <OverlayBlock**>malloc(draining.count * sizeof(OverlayBlock*))
     gather = <Gather*>calloc(1, sizeof(Gather))
     if gather is not NULL:
         gather.scratch = <uint8_t*>malloc(SCRATCH_BYTES)
@@ -148,9 +148,9 @@ cdef int frozen_write(Core* core) noexcept nogil:
         status = E_NO_MEMORY
     else:
         gather.core = core
-        for k in range(frozen.mask + 1):
-            if frozen.blocks[k].key:
-                order[used] = &frozen.blocks[k]
+        for k in range(draining.mask + 1):
+            if draining.blocks[k].key:
+                order[used] = &draining.blocks[k]
                 used += 1
         qsort(order, used, sizeof(OverlayBlock*), _compare_blocks)
         for k in range(used):
@@ -182,20 +182,20 @@ cdef int volumes_sync(Core* core) noexcept nogil:
     return OK
 
 
-cdef bint is_frozen(const Disk* disk) noexcept nogil:
-    return disk.back.frozen.count > 0 or disk.back.frozen_end > disk.ram.tail
+cdef bint is_draining(const Disk* disk) noexcept nogil:
+    return disk.back.draining.count > 0 or disk.back.draining_end > disk.ram.tail
 
 
-cdef void freeze(Core* core) noexcept nogil:
+cdef void drain_begin(Core* core) noexcept nogil:
     """What is active now is written back next. The open group is empty."""
     cdef Disk* disk = core.disk
-    overlay_swap(&disk.back.active, &disk.back.frozen)
-    disk.back.frozen_end = disk.groups.start
-    disk.back.frozen_seq = core.seq
-    disk.back.frozen_number = disk.groups.next
+    overlay_swap(&disk.back.active, &disk.back.draining)
+    disk.back.draining_end = disk.groups.start
+    disk.back.draining_seq = core.seq
+    disk.back.draining_number = disk.groups.next
 
 
-cdef void keep_lost(Core* core) noexcept nogil:
+cdef void carry_lost(Core* core) noexcept nogil:
     """What is lost stays so until it is written over."""
     cdef Disk* disk = core.disk
     cdef OverlayBlock* block
@@ -203,20 +203,20 @@ cdef void keep_lost(Core* core) noexcept nogil:
     cdef int sector
     if not core.fault.lost_sectors:
         return
-    for k in range(disk.back.frozen.mask + 1):
+    for k in range(disk.back.draining.mask + 1):
         for sector in range(BLOCK_SECTORS):
-            if disk.back.frozen.blocks[k].at[sector] == AT_LOST:
+            if disk.back.draining.blocks[k].at[sector] == AT_LOST:
                 if overlay_room(&disk.back.active, 1) == OK:
-                    block = overlay_bucket(&disk.back.active, disk.back.frozen.blocks[k].key)
+                    block = overlay_bucket(&disk.back.active, disk.back.draining.blocks[k].key)
                     if block.key == 0:
-                        block.key = disk.back.frozen.blocks[k].key
+                        block.key = disk.back.draining.blocks[k].key
                         disk.back.active.count += 1
                     if block.at[sector] == AT_NONE:
                         block.at[sector] = AT_LOST
 
 
 cdef int write_back(Core* core) noexcept nogil:
-    """Write the frozen entries back, or where there are none, freeze all there are first.
+    """Write the draining entries back, or where there are none, begin to drain all that there are.
 
     A group is written back only when something else that is durable says that it is there: a later
     group or the superblocks. Else damage to it would look like a torn tail. The superblocks name it
@@ -226,14 +226,14 @@ cdef int write_back(Core* core) noexcept nogil:
     cdef int status = log_commit(core) if holds(RULE_COMMIT_FIRST) else log_wait(core)
     if status != OK:
         return status
-    if not is_frozen(disk):
-        freeze(core)
-    if disk.commit.recorded_number < disk.back.frozen_number and holds(RULE_RECORD_FIRST):
+    if not is_draining(disk):
+        drain_begin(core)
+    if disk.commit.recorded_number < disk.back.draining_number and holds(RULE_RECORD_FIRST):
         status = disk_record(core)
         if status != OK:
             return status
-    disk.back.tried_seq = disk.back.frozen_seq
-    status = frozen_write(core)
+    disk.back.tried_seq = disk.back.draining_seq
+    status = drain_write(core)
     if status == E_IO:
         return poison(core, status)
     if status != OK:
@@ -241,10 +241,10 @@ cdef int write_back(Core* core) noexcept nogil:
     status = volumes_sync(core)
     if status != OK:
         return status
-    keep_lost(core)
-    overlay_clear(&disk.back.frozen)
-    disk.back.synced_seq = disk.back.frozen_seq
-    disk.ram.tail = disk.back.frozen_end
+    carry_lost(core)
+    overlay_clear(&disk.back.draining)
+    disk.back.synced_seq = disk.back.draining_seq
+    disk.ram.tail = disk.back.draining_end
     disk.back.count += 1
     if disk.ram.tail > disk.back.named_end + core.ring.area // NAMED_SHARE:
         return disk_record(core)
@@ -254,7 +254,7 @@ cdef int write_back(Core* core) noexcept nogil:
 cdef int write_back_all(Core* core) noexcept nogil:
     """Bring the volumes' files to the newest state, durably."""
     cdef int status = OK
-    if is_frozen(core.disk):
+    if is_draining(core.disk):
         status = write_back(core)
     if status == OK:
         status = write_back(core)
@@ -266,11 +266,11 @@ cdef int disk_tidy(Core* core) noexcept nogil:
     cdef Disk* disk = core.disk
     if core.fault.poisoned or open_count(core):
         return OK
-    if is_frozen(disk):
-        if disk.commit.recorded_number >= disk.back.frozen_number:
+    if is_draining(disk):
+        if disk.commit.recorded_number >= disk.back.draining_number:
             return write_back(core)
     elif disk.groups.start - disk.ram.tail > disk.ram.size // 2:
-        freeze(core)
+        drain_begin(core)
     return OK
 
 

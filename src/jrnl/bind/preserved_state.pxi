@@ -1,10 +1,10 @@
-# Kept states as the Python layer sees them.
+# Preserved states as the Python layer sees them.
 #
-# Takes: device, errors, kept, kept_save, engine, maps
+# Takes: device, errors, preserved, preserved_save, engine, maps
 
 @cython.no_gc_clear
-cdef class KeptState:
-    """A state of a file store that is kept: what leaves the log since goes to a file of its own.
+cdef class PreservedState:
+    """A preserved state of a file store: what leaves the log since goes to a file of its own.
 
     Parameters
     ----------
@@ -20,10 +20,10 @@ cdef class KeptState:
     length : int
         Bytes of the file that count.
     volumes : collection of int, optional
-        The indices of the volumes that are kept; all by default.
+        The indices of the volumes that are preserved; all by default.
     """
 
-    cdef Kept* data
+    cdef Preserved* data
     cdef readonly Engine engine
     cdef readonly object device
 
@@ -34,16 +34,16 @@ cdef class KeptState:
         self.engine = engine
         self.device = device
         with engine:
-            status = kept_create(&self.data, engine.core, seed, seq, after, 0, only)
+            status = preserved_create(&self.data, engine.core, seed, seq, after, 0, only)
             raise_status(status, engine.core)
             self.data.file = as_device(device, engine.core)
             self.data.size = device.size
             if length:
-                status = kept_take(self.data, length)
+                status = preserved_load(self.data, length)
             if status == E_IO and engine.core.fault.error == ENDED_EARLY:
                 status = E_CORRUPT
             if status != OK:
-                kept_close(self.data)
+                preserved_close(self.data)
             raise_status(status, engine.core)
 
     def __dealloc__(self):
@@ -72,7 +72,7 @@ cdef class KeptState:
                                       <uint64_t>wanted_blocks[k] << BLOCK_SHIFT, 1)
             with nogil:
                 if status == OK:
-                    status = kept_put(self.data, &source.data, &keys)
+                    status = preserved_put(self.data, &source.data, &keys)
             free(keys.keys)
             raise_status(status, self.engine.core)
 
@@ -95,5 +95,5 @@ cdef class KeptState:
         """Save nothing any more; it cannot be read then. Closing twice is fine."""
         with self.engine:
             if not self.data.dead:
-                kept_close(self.data)
+                preserved_close(self.data)
         self.device.close()

@@ -1,6 +1,7 @@
 # File stores: groups leave the log, and whoever needs them gets what they need first.
 #
-# Takes: rules, memory, ring, log, keep, left, asking, commit, kept_save, index, write_back
+# Takes: rules, memory, ring, log, preserve, changed_blocks, asking, commit, preserved_save,
+# index, write_back
 
 cdef void headers_free(const Core* core, uint64_t before) noexcept nogil:
     """Give back the memory of headers that have left since the tail was at slot `before`.
@@ -22,11 +23,11 @@ cdef void headers_free(const Core* core, uint64_t before) noexcept nogil:
             lap += slots
 
 
-cdef int keep_copies(Core* core, uint64_t seq) noexcept nogil:
+cdef int finish_copies(Core* core, uint64_t seq) noexcept nogil:
     """Before the entries up to `seq` leave: finish the copies that need one of them (R10)."""
     cdef uint64_t floor
     cdef int status = OK
-    while status == OK and core.disk.hooks.copy_floor < seq and holds(RULE_KEEP_COPIES):
+    while status == OK and core.disk.hooks.copy_floor < seq and holds(RULE_FINISH_COPIES):
         floor = core.disk.hooks.copy_floor
         status = _call_record(core, core.disk.hooks.finish_copy)
         if status == OK and core.disk.hooks.copy_floor == floor:
@@ -48,18 +49,18 @@ cdef int disk_evict_to(Core* core, uint64_t number) noexcept nogil:
         if seq_before_slot(core, slot) > disk.back.synced_seq and holds(RULE_EVICT_SYNCED):
             status = write_back_all(core)
     if status == OK and slot > core.ring.slot_tail:
-        status = keep_copies(core, seq_before_slot(core, slot))
+        status = finish_copies(core, seq_before_slot(core, slot))
         if status == OK:
             status = fold_ask(core, seq_before_slot(core, slot))
         if status == OK and core.lives.newest is not NULL:
-            status = keep_until(core, slot)
+            status = preserve_until(core, slot)
         if status == OK:
-            status = kept_leave(core, slot, seq_before_slot(core, slot))
+            status = preserved_evict(core, slot, seq_before_slot(core, slot))
     if status != OK:
         return status
     core.evictions += slot - core.ring.slot_tail
     if slot > core.ring.slot_tail:
-        left_leave(core, slot, seq_before_slot(core, slot))
+        changed_evict(core, slot, seq_before_slot(core, slot))
         core.base_seq = seq_before_slot(core, slot)
         if header_check(core, header_at(core, slot - 1), slot - 1) == OK:
             core.base_time_ns = header_at(core, slot - 1).time_ns

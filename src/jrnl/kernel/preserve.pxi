@@ -1,13 +1,13 @@
-# What leaves the journal and is still needed by an earlier state that is open: kept once, however
-# many need it.
+# What leaves the journal and is still needed by an earlier state that is open: preserved once,
+# however many need it.
 #
-# States that keep are a chain, from the oldest to the newest. The map of state s covers the entries
-# after s, up to the next newer state s'. By I1 a byte of state s comes from the first entry after
-# s: from the first map, from that of s on, that covers it; else from production. So what leaves is
-# copied into the map of the newest state before it, and no other one: a write costs the same
-# however many states are open, and each copy is there once.
+# States that preserve are a chain, from the oldest to the newest. The map of state s covers the
+# entries after s, up to the next newer state s'. By I1 a byte of state s comes from the first entry
+# after s: from the first map, from that of s on, that covers it; else from production. So what
+# leaves is copied into the map of the newest state before it, and no other one: a write costs the
+# same however many states are open, and each copy is there once.
 #
-# When a state in the middle is closed, what was kept for it goes into the map of the next older
+# When a state in the middle is closed, what was copied for it goes into the map of the next older
 # one, as far as that lacks it: a piece at a time, behind the writer's back. Until then it is
 # `closed` but stays in the chain. With the oldest goes what only it needed.
 #
@@ -20,14 +20,14 @@ cdef enum:
     MERGE_PIECES = 512           # fragments that move at a time, with the lock held
 
 
-cdef inline uint64_t keep_end(const Live* live) noexcept nogil:
+cdef inline uint64_t preserve_end(const Live* live) noexcept nogil:
     """The slot behind the last entry that its map covers, be it there yet or not."""
     return NO_SLOT if live.newer is NULL else live.newer.first_slot
 
 
 # Opening and closing.
 
-cdef void keep_enter(Live* live) noexcept nogil:
+cdef void preserve_enter(Live* live) noexcept nogil:
     """Take a new state into the chain; all entries after it are in the journal."""
     cdef Core* core = live.core
     cdef Live* newer = NULL
@@ -49,19 +49,19 @@ cdef void keep_enter(Live* live) noexcept nogil:
     while newer is not NULL:
         live_cut(newer, newer.first_slot)    # it may be asked for more volumes now
         newer = newer.newer
-    if core.lives.leaving is NULL or core.lives.leaving.first_slot >= live.first_slot:
-        core.lives.leaving = live
-    keep_volumes(core)
-    keep_changed(core)
+    if core.lives.filling is NULL or core.lives.filling.first_slot >= live.first_slot:
+        core.lives.filling = live
+    preserve_volumes(core)
+    preserve_changed(core)
 
 
-cdef void keep_changed(Core* core) noexcept nogil:
+cdef void preserve_changed(Core* core) noexcept nogil:
     """Indexes are no longer right, and not all maps may be ready."""
     core.lives.changes += 1
     core.lives.slot = 0
 
 
-cdef void keep_volumes(Core* core) noexcept nogil:
+cdef void preserve_volumes(Core* core) noexcept nogil:
     """A map has the volumes that its own state or an older one is asked for."""
     cdef Live* live = core.lives.oldest
     cdef uint8_t* only
@@ -74,13 +74,13 @@ cdef void keep_volumes(Core* core) noexcept nogil:
         live = live.newer
 
 
-cdef void keep_remove(Live* live) noexcept nogil:
+cdef void preserve_remove(Live* live) noexcept nogil:
     """Take a state out whose map nobody needs."""
     cdef Core* core = live.core
     if live.closed:
         core.lives.closed -= 1
-    if core.lives.leaving == live:
-        core.lives.leaving = live.older if live.older is not NULL else live.newer
+    if core.lives.filling == live:
+        core.lives.filling = live.older if live.older is not NULL else live.newer
     if live.older is not NULL:
         live.older.newer = live.newer
     else:
@@ -90,11 +90,11 @@ cdef void keep_remove(Live* live) noexcept nogil:
     else:
         core.lives.newest = live.older
     live_free(live)
-    keep_changed(core)
+    preserve_changed(core)
 
 
-cdef void keep_close(Live* live) noexcept nogil:
-    """Nobody reads this state any more. What was kept for it is moved later, where it has to be."""
+cdef void preserve_close(Live* live) noexcept nogil:
+    """Nobody reads this state any more. What was copied for it is moved later, if it has to be."""
     cdef Core* core = live.core
     cdef Live* next
     live.closed = True
@@ -102,29 +102,29 @@ cdef void keep_close(Live* live) noexcept nogil:
     map_destroy(&live.index)
     live.indexed = False
     while core.lives.oldest is not NULL and core.lives.oldest.closed:
-        keep_remove(core.lives.oldest)
+        preserve_remove(core.lives.oldest)
     live = core.lives.oldest
     while live is not NULL and core.lives.closed:
         next = live.newer
-        if live.closed and (live.kept == 0 or live.older.failed != OK):
-            keep_join(live)
+        if live.closed and (live.copied == 0 or live.older.failed != OK):
+            preserve_join(live)
         live = next
-    keep_volumes(core)
+    preserve_volumes(core)
 
 
-cdef void keep_join(Live* live) noexcept nogil:
-    """A closed state goes: the map before it has all that was kept, and goes on where it was."""
+cdef void preserve_join(Live* live) noexcept nogil:
+    """A closed state goes: the map before it has all that was copied, and goes on where it was."""
     cdef Live* older = live.older
-    if live.kept_slot > live.first_slot:
-        older.next_slot = older.kept_slot = live.kept_slot
-        older.kept = older.map.count
+    if live.copied_slot > live.first_slot:
+        older.next_slot = older.copied_slot = live.copied_slot
+        older.copied = older.map.count
     if live.failed != OK:
         older.failed = live.failed
-    keep_remove(live)
+    preserve_remove(live)
 
 
-cdef int keep_move(Live* older, Live* live) noexcept nogil:
-    """Move the next kept fragment of a closed state into the map before it, where it is lacking."""
+cdef int preserve_move(Live* older, Live* live) noexcept nogil:
+    """Move the next copied fragment of a closed state into the map before it, if it lacks it."""
     cdef Fragment whole = live.map.fragments[live.moved]
     cdef uint64_t before = older.map.bytes, room = align_up(whole.length)
     cdef bint copied = not whole.flags & (FRAGMENT_ZERO | FRAGMENT_BAD)
@@ -139,12 +139,12 @@ cdef int keep_move(Live* older, Live* live) noexcept nogil:
     status = map_insert(&older.map, &whole)
     if copied and older.map.bytes == before:
         older.map.arena.used -= room
-    older.kept = older.map.count
+    older.copied = older.map.count
     return status
 
 
-cdef bint keep_merge(Core* core) noexcept nogil:
-    """Move some of what was kept for a closed state. False where nothing is left, or no memory."""
+cdef bint preserve_merge(Core* core) noexcept nogil:
+    """Move some of what was copied for a closed state. False where nothing is left, or memory."""
     cdef Live* live = core.lives.oldest
     cdef uint64_t pieces = 0
     if core.lives.closed == 0 or core.lives.busy or core.closed:
@@ -153,43 +153,43 @@ cdef bint keep_merge(Core* core) noexcept nogil:
         live = live.newer
     if live is NULL or live.older is NULL:
         return False
-    while live.moved < live.kept and live.older.failed == OK:
+    while live.moved < live.copied and live.older.failed == OK:
         if pieces == MERGE_PIECES:
             return True
-        if keep_move(live.older, live) != OK:
+        if preserve_move(live.older, live) != OK:
             return False
         live.moved += 1
         pieces += 1
-    keep_join(live)
+    preserve_join(live)
     return core.lives.closed > 0
 
 
-cdef void keep_tidy(Core* core) noexcept nogil:
+cdef void preserve_tidy(Core* core) noexcept nogil:
     """Move all that there is to move. Called without the lock; others have their turns."""
     cdef bint more = core.lives.closed > 0
     while more:
         core_lock(core)
-        more = keep_merge(core)
+        more = preserve_merge(core)
         core_unlock(core)
 
 
 # Before entries leave.
 
-cdef int keep_settle(Live* live, uint64_t slot) noexcept nogil:
+cdef int preserve_settle(Live* live, uint64_t slot) noexcept nogil:
     """Copy what the map needs of the entries before `slot` out of the journal."""
-    cdef uint64_t last = live.kept
+    cdef uint64_t last = live.copied
     cdef int status = live_advance(live, slot)
     if status != OK:
         return status
     while last < live.map.count and live.map.fragments[last].slot < slot:
         last += 1
-    status = map_settle(live.core, &live.map, live.kept, last, ARENA_MIN_BYTES)
+    status = map_settle(live.core, &live.map, live.copied, last, ARENA_MIN_BYTES)
     if status != OK and not is_lasting(status):
         return status
-    while live.kept < last:    # a damaged image spoils its own range only: the fragment says so
-        live.room -= fragment_room(&live.map.fragments[live.kept])
-        live.kept += 1
-    live.kept_slot = slot
+    while live.copied < last:    # a damaged image spoils its own range only: the fragment says so
+        live.room -= fragment_room(&live.map.fragments[live.copied])
+        live.copied += 1
+    live.copied_slot = slot
     return OK
 
 
@@ -198,7 +198,7 @@ cdef inline bint is_lasting(int status) noexcept nogil:
     return status == E_CORRUPT or status == E_LOST or status == E_IO
 
 
-cdef void keep_fail(Live* live, int status) noexcept nogil:
+cdef void preserve_fail(Live* live, int status) noexcept nogil:
     """Nobody knows what an entry covered that leaves: no state is known that needs its map."""
     while live is not NULL:
         if live.failed == OK:
@@ -208,14 +208,14 @@ cdef void keep_fail(Live* live, int status) noexcept nogil:
 
 
 cdef void live_close(Live* live) noexcept nogil:
-    """Forget it: nothing is kept for it any more, and it pins nothing."""
+    """Forget it: nothing is copied for it any more, and it pins nothing."""
     cdef Core* core = live.core
     if core.lives.busy:
         live.dead = True    # the collector ran inside a callback below the walk
         core.lives.dead = True
         return
-    if live.keep:
-        keep_close(live)
+    if live.preserves:
+        preserve_close(live)
         return
     if live.newer is not NULL:
         live.newer.older = live.older
@@ -250,42 +250,42 @@ cdef inline void live_idle(Core* core) noexcept nogil:
         live_reap(core)
 
 
-cdef int keep_until(Core* core, uint64_t slot) noexcept nogil:
+cdef int preserve_until(Core* core, uint64_t slot) noexcept nogil:
     """Before the entries before `slot` leave: copy what is still needed. It fails only for now."""
     cdef Live* live
     cdef uint64_t end
     cdef int status = OK
-    if core.lives.leaving is NULL or core.closed:
+    if core.lives.filling is NULL or core.closed:
         return OK
     core.lives.busy += 1
     while True:
-        live = core.lives.leaving
-        end = keep_end(live)
-        if live.failed == OK and live.kept_slot < min(slot, end):
-            status = keep_settle(live, min(slot, end))
+        live = core.lives.filling
+        end = preserve_end(live)
+        if live.failed == OK and live.copied_slot < min(slot, end):
+            status = preserve_settle(live, min(slot, end))
             if status == E_CORRUPT:
-                keep_fail(live, status)
+                preserve_fail(live, status)
                 status = OK
         if status != OK or end > slot:
             break
-        core.lives.leaving = live.newer
+        core.lives.filling = live.newer
     live_idle(core)
     return status
 
 
-cdef int keep_reserve_room(Core* core, uint64_t bytes, uint64_t blocks) noexcept nogil:
+cdef int preserve_reserve_room(Core* core, uint64_t bytes, uint64_t blocks) noexcept nogil:
     """Before several entries that are made whole or not at all: have what keeping may take.
 
     That is the room of all that the journal holds; and where the entries may push out others of
     themselves, of `bytes` in `blocks` more.
     """
-    cdef Live* live = core.lives.leaving
+    cdef Live* live = core.lives.filling
     cdef int status = OK
     if core.closed:
         return OK
     while live is not NULL and status == OK:
         if live.failed == OK:
-            status = live_advance(live, min(keep_end(live), core.ring.slot_head))
+            status = live_advance(live, min(preserve_end(live), core.ring.slot_head))
             if status == OK:
                 status = arena_reserve(&live.map, live.room + bytes)
             if status == OK and live.newer is NULL and blocks:
@@ -294,20 +294,20 @@ cdef int keep_reserve_room(Core* core, uint64_t bytes, uint64_t blocks) noexcept
     return status if status == E_NO_MEMORY else OK    # damage is dealt with when it leaves
 
 
-cdef int keep_reserve(Core* core, uint64_t count, uint64_t changes,
-                      uint64_t bytes) noexcept nogil:
+cdef int preserve_reserve(Core* core, uint64_t count, uint64_t changes,
+                          uint64_t bytes) noexcept nogil:
     """The same for `count` entries, of which so many change bytes, `bytes` in all."""
     if core.lives.newest is NULL:
         return OK
     if (count < core.ring.slots // 8 and bytes < core.limits.capacity // 8
             and count * SECTOR_BYTES < core.limits.capacity // 8):
-        return keep_reserve_room(core, 0, 0)    # none of them pushes out another of them
-    return keep_reserve_room(core, 2 * bytes + 64 * changes, bytes // BLOCK_BYTES + 2 * changes)
+        return preserve_reserve_room(core, 0, 0)    # none of them pushes out another of them
+    return preserve_reserve_room(core, 2 * bytes + 64 * changes, bytes // BLOCK_BYTES + 2 * changes)
 
 
 # Rewinds, reading.
 
-cdef void keep_rewound(Core* core, uint64_t slot) noexcept nogil:
+cdef void preserve_rewound(Core* core, uint64_t slot) noexcept nogil:
     """A rewind has dropped the entries from `slot` on, all of them after every open state."""
     cdef Live* live = core.lives.newest
     while live is not NULL:
@@ -317,13 +317,13 @@ cdef void keep_rewound(Core* core, uint64_t slot) noexcept nogil:
         live.first_slot = slot
         live = live.older
     if core.lives.newest is not NULL:
-        keep_changed(core)
+        preserve_changed(core)
 
 
-cdef int keep_ready(Live* live) noexcept nogil:
+cdef int preserve_ready(Live* live) noexcept nogil:
     """Bring the maps that it is read through up to production."""
     cdef Core* core = live.core
-    cdef Live* other = core.lives.leaving
+    cdef Live* other = core.lives.filling
     cdef uint64_t head = core.ring.slot_head
     cdef int status
     if live.failed != OK:
@@ -333,16 +333,16 @@ cdef int keep_ready(Live* live) noexcept nogil:
         if other.first_slot < live.first_slot:
             other = live
         while other is not NULL:
-            status = live_advance(other, min(keep_end(other), head))
+            status = live_advance(other, min(preserve_end(other), head))
             if status != OK:
                 return status
             other = other.newer
-        if live.first_slot <= core.lives.leaving.first_slot:
+        if live.first_slot <= core.lives.filling.first_slot:
             core.lives.slot = head
-    return keep_index(live)
+    return preserve_index(live)
 
 
-cdef int keep_index(Live* live) noexcept nogil:
+cdef int preserve_index(Live* live) noexcept nogil:
     """Where it is read through many maps, have an index: which fragment of which each byte is in.
 
     It may lack memory: then the maps are looked through one by one.
@@ -384,7 +384,8 @@ cdef int keep_index(Live* live) noexcept nogil:
     return OK
 
 
-cdef int live_open(Live** out, Core* core, uint64_t seq, bint keep, uint8_t* only) noexcept nogil:
+cdef int live_open(Live** out, Core* core, uint64_t seq, bint preserves,
+                   uint8_t* only) noexcept nogil:
     """Takes `only` over, which may be NULL: for each volume, whether it is asked for."""
     cdef Live* live = NULL
     cdef uint64_t slot = 0
@@ -401,10 +402,10 @@ cdef int live_open(Live** out, Core* core, uint64_t seq, bint keep, uint8_t* onl
         return status
     live.core = core
     live.seq = seq
-    live.first_slot = live.next_slot = live.kept_slot = slot
+    live.first_slot = live.next_slot = live.copied_slot = slot
     live.generation = core.generation
-    live.keep = keep
-    if not keep:
+    live.preserves = preserves
+    if not preserves:
         live.map.only = only
         live.older = core.lives.view
         if core.lives.view is not NULL:
@@ -416,7 +417,7 @@ cdef int live_open(Live** out, Core* core, uint64_t seq, bint keep, uint8_t* onl
         if live.map.only is NULL:
             live_free(live)
             return E_NO_MEMORY
-        keep_enter(live)
+        preserve_enter(live)
     out[0] = live
     return OK
 
@@ -426,8 +427,8 @@ cdef int live_ready(Live* live) noexcept nogil:
     cdef int status
     if live is NULL or live.core.closed:
         return E_CLOSED    # NULL: let go of, but somebody still has the image
-    if live.keep:
-        return keep_ready(live)
+    if live.preserves:
+        return preserve_ready(live)
     if live.seq < live.core.base_seq:
         return E_EXPIRED
     if live.generation != live.core.generation:
