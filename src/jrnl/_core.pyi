@@ -604,6 +604,13 @@ class RecordedLog:
     def readinto(self, at: int, offset: SupportsIndex, buffer: _Writable) -> None: ...
     def read(self, at: int, offset: SupportsIndex, length: SupportsIndex) -> bytes: ...
     def content_of(self, number: int, offset: SupportsIndex, buffer: _Writable) -> None: ...
+    def suspects(
+        self,
+        one: int,
+        other: int,
+        offsets: NDArray[np.int64],
+        lengths: NDArray[np.int64],
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]: ...
     def differences(
         self,
         one: int,

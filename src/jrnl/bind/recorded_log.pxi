@@ -212,6 +212,32 @@ cdef class RecordedLog:
             PyBuffer_Release(&view)
         self._raise(status, &fault)
 
+    def suspects(self, one, other, const int64_t[::1] offsets, const int64_t[::1] lengths):
+        """(offsets, lengths), int64: where two states may differ, inside ranges that rise.
+
+        Nothing is read: an entry may have written what was there. Raises UnknownPoint, StoreClosed.
+        """
+        cdef uint32_t first = self._state(one), second = self._state(other)
+        cdef RangeList ranges
+        cdef Py_ssize_t k
+        cdef int status = OK
+        self.check_open()
+        memset(&ranges, 0, sizeof(RangeList))
+        try:
+            with nogil:
+                for k in range(offsets.shape[0]):
+                    if status == OK and lengths[k]:
+                        status = recorded_suspects(
+                            &self.data, first, second, <uint64_t>offsets[k],
+                            <uint64_t>(offsets[k] + lengths[k]), &ranges)
+            if status == E_NO_MEMORY:
+                raise MemoryError("not enough memory; nothing has changed")
+            return (_copy_of_int64(ranges.offsets, ranges.count),
+                    _copy_of_int64(ranges.lengths, ranges.count))
+        finally:
+            free(ranges.offsets)
+            free(ranges.lengths)
+
     def differences(self, one, other, const int64_t[::1] offsets, const int64_t[::1] lengths):
         """(offsets, lengths), int64: where two states differ, inside ranges that rise.
 

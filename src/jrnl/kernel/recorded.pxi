@@ -202,6 +202,43 @@ cdef int recorded_compare(const RecordedData* data, uint32_t one, uint32_t other
     return status
 
 
+cdef inline bint _recorded_zero(const RecordedData* data, const RecordedPiece* piece,
+                                uint64_t position) noexcept nogil:
+    """Whether a piece is known to be zeroes from a byte on."""
+    if piece.number:
+        return data.entries[piece.number - 1].flags & LOG_DISCARD
+    return position >= data.source_size
+
+
+cdef int recorded_suspects(const RecordedData* data, uint32_t one, uint32_t other, uint64_t start,
+                           uint64_t stop, RangeList* ranges) noexcept nogil:
+    """Add where two states may differ in a range that is not empty; none of it is read.
+
+    They do not where the same entry wrote last, or where both are known to be zeroes.
+    """
+    cdef RecordedWalk[2] walks
+    cdef RecordedPiece[2] pieces
+    cdef uint64_t end
+    cdef int status = OK, k
+    recorded_begin(&walks[0], data, one, start)
+    recorded_begin(&walks[1], data, other, start)
+    for k in range(2):
+        recorded_next(&walks[k], stop, &pieces[k])
+    while start < stop and status == OK:
+        end = min(pieces[0].offset + pieces[0].length, pieces[1].offset + pieces[1].length)
+        if start < data.source_size and data.source_size < end:
+            end = data.source_size
+        if (pieces[0].number != pieces[1].number
+                and not (_recorded_zero(data, &pieces[0], start)
+                         and _recorded_zero(data, &pieces[1], start))):
+            status = range_extend(ranges, start, end, UNLIMITED)
+        start = end
+        for k in range(2):
+            if start == pieces[k].offset + pieces[k].length:
+                recorded_next(&walks[k], stop, &pieces[k])
+    return status
+
+
 cdef bint _recorded_header(const uint64_t* header, uint64_t sector_size, uint64_t volume_size,
                            RecordedEntry* entry) noexcept nogil:
     """Take an entry from its header; False where it is not plainly one inside the volume."""

@@ -1,5 +1,11 @@
-"""Block write logs in the dm-log-writes format: read them, replay them onto a volume."""
+"""Block write logs in the dm-log-writes format: read, replayed onto a volume, looked into in place.
 
+``read_log`` checks a log, ``replay`` writes it onto a volume of a store, entry by entry, and
+``attach`` makes a read-only history of it that copies nothing.
+"""
+
+from jrnl.logwrites.attach import LogHistory, attach
+from jrnl.logwrites.log_state import LogRecovery, LogView
 from jrnl.logwrites.read import (
     DISCARD,
     FLUSH,
@@ -12,4 +18,18 @@ from jrnl.logwrites.read import (
 )
 from jrnl.logwrites.replay import replay
 
-__all__ = ["DISCARD", "FLUSH", "FUA", "MARK", "METADATA", "Log", "LogWarning", "read_log", "replay"]
+__all__ = [
+    "DISCARD",
+    "FLUSH",
+    "FUA",
+    "MARK",
+    "METADATA",
+    "Log",
+    "LogHistory",
+    "LogRecovery",
+    "LogView",
+    "LogWarning",
+    "attach",
+    "read_log",
+    "replay",
+]
