@@ -18,7 +18,8 @@ is raised. What follows under CLASSES is the same in full.
 
 The module
     create, open, wrap      make a store; open one on disk; journal memory that is there already
-    logwrites               replay logs of dm-log-writes, as Linux and QEMU record them
+    logwrites               logs of dm-log-writes, as Linux and QEMU record them: replayed, or
+                            attached as a history
     get_include             the folder of jrnl.h, for C and Cython
     kernel                  which kernel writes: avx512, avx2, portable or none
 

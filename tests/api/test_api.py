@@ -76,6 +76,17 @@ SIGNATURES = {
     "Journal.before": "self, seq",
     "Journal.after": "self, seq",
     "logwrites.replay": "path, volume, progress=None",
+    "logwrites.attach": "path, size=None, source=None",
+    "logwrites.LogHistory.view": "self, at, writable=False",
+    "logwrites.LogHistory.recover": "self, at",
+    "logwrites.LogHistory.diff": "self, a, b, volume=None, *, exact=False",
+    "logwrites.LogHistory.digest": "self, at=None",
+    "logwrites.LogHistory.states": "self, start=None, stop=None",
+    "logwrites.LogHistory.bisect": "self, check, start=None, stop=None",
+    "logwrites.LogHistory.history": "self, offset, length, volume=None",
+    "logwrites.LogHistory.latest": "self, at, offset, length",
+    "logwrites.LogHistory.content": "self, entry, offset, buffer",
+    "logwrites.LogHistory.close": "self",
 }
 PROPERTIES = {
     "Store": "volumes volume seq window window_time marks pins snapshots recoveries",

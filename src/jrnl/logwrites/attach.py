@@ -44,7 +44,7 @@ def attach(
     """Attach a dm-log-writes log: a read-only history of one volume, read where it lies.
 
     State k is that after the log's first k entries, k from 0 to their number. Opening reads the
-    headers, and makes an index of about 50 bytes an entry; no data is read before it is asked for,
+    headers, and makes an index of about 70 bytes an entry; no data is read before it is asked for,
     and none is kept. Any state is read as fast as any other, whatever lies between.
 
     Parameters
@@ -335,7 +335,7 @@ class LogHistory(ClosesItself):
         self._recorded.readinto(at, offset, buffer)
 
     def close(self) -> None:
-        """Close the log and its source; views and images can be read no more. Twice is fine."""
+        """Close the log and its source, which raises nothing; its states can be read no more."""
         self._recorded.close()
 
     def _bounds(self, start: Point | None, stop: Point | None) -> tuple[int, int]:

@@ -4,8 +4,8 @@ All places where an entry's range begins or ends cut the volume into leaves, ove
 binary tree. An entry is noted at the nodes that are covered whole and whose parents are not: at
 most two a level, whatever it covers. ``kernel/recorded.pxi`` looks it up.
 
-It takes 16 bytes and 4 for each node an entry at most, for blocks that are rewritten as they are
-16 in all: the volume's size counts for nothing.
+It takes 16 to 20 bytes for each leaf, of which there are two an entry at most, and 4 for each time
+that an entry is noted: mostly once. The volume's size counts for nothing.
 """
 
 from __future__ import annotations
@@ -49,7 +49,9 @@ def build(entries: NDArray[Any], size: int) -> Index:
     numbers = np.flatnonzero(entries["length"])
     starts = entries["offset"][numbers].astype(np.int64)
     stops = starts + entries["length"][numbers].astype(np.int64)
-    bounds = np.unique(np.concatenate([starts, stops, np.array([0, size], np.int64)]))
+    bounds = np.concatenate([starts, stops, np.array([0, size], np.int64)])
+    bounds.sort()  # np.unique hashes, which takes fifty times as long
+    bounds = bounds[np.flatnonzero(np.diff(bounds, prepend=-1))]
     leaves = bounds.size - 1
     width = 1 << (leaves - 1).bit_length()
     low = np.searchsorted(bounds, starts) + width
