@@ -74,6 +74,10 @@ class Plan:
     only: Where | None = None
 
 
+# What each crash state was found to show: the state, the window's oldest one, the history up to it.
+Shown = dict[bytes, set[tuple[int, int, int]]]
+
+
 @dataclass
 class Result:
     """What a run has looked at."""
@@ -81,6 +85,7 @@ class Result:
     counts: Counter[str] = field(default_factory=Counter)
     seen: set[bytes] = field(default_factory=set)
     failures: list[str] = field(default_factory=list)
+    shown: Shown = field(default_factory=dict)  # of sequences, which have much in common
 
     def add(self, other: Result) -> None:
         self.counts += other.counts
@@ -299,10 +304,17 @@ class Bench:
         moments: list[Moment] = []
         deep = rng.random() < self.plan.deep and depth > 1
         inner = where.inner if self.plan.only else ()
+        reads, goes_on = rng.random() < self.plan.reads, rng.random() < self.plan.go_on
+        if not (deep or reads or goes_on or self.plan.only):
+            shown = self._shown_before(mark, expectation)
+            if shown is not None:
+                self.counts["shown before"] += 1
+                self.known[mark] = (self.host.generation, shown)
+                return
         if deep or inner:
             disk.before = lambda op: moments.append(disk.moment()) if op.kind in CHANGING else None
         try:
-            self._open(disk, mark, expectation, rng)
+            self._open(disk, mark, expectation, rng, reads, goes_on)
         except Exception as error:
             self._fail(error, where.command())
         finally:
@@ -345,25 +357,40 @@ class Bench:
         low = max((world.low for world in expectation.worlds), default=0)
         return generation == self.host.generation and seq >= low
 
+    def _shown_before(self, mark: bytes, expectation: Expectation) -> int | None:
+        """Return where another sequence found it, if it has to show here what it showed there."""
+        for seq, oldest, history in self.result.shown.get(mark, ()):
+            promised = expectation.oldest is None or oldest <= expectation.oldest
+            if promised and any(world.upto(seq) == history for world in expectation.worlds):
+                return seq
+        return None
+
     def _open(
-        self, disk: SimDisk, mark: bytes, expectation: Expectation, rng: random.Random
+        self,
+        disk: SimDisk,
+        mark: bytes,
+        expectation: Expectation,
+        rng: random.Random,
+        reads: bool,
+        goes_on: bool,
     ) -> None:
         host = self.host
         if expectation.absent and not disk.exists(STORE):
             self._absent(disk)
             return
-        reads = rng.random() < self.plan.reads
         seq = self._read_only(disk, expectation) if reads else None
         other = Host(host.shape, rng)
         other.disk, other.now, other.named = disk, host.now + 10**9, 10**6
         store = other.store = other.open_on(disk)
         disk.before = None
         self.counts["opened"] += 1
-        world = expectation.match(store, rng)
+        history, world = expectation.matched(store, rng)
         if seq is not None and seq != world.model.seq:
             raise Failure(f"opened for reading it is at {seq}, for writing {world.model.seq}")
         self.known[mark] = (host.generation, world.model.seq)
-        if rng.random() < self.plan.go_on:
+        if self.plan.sequence and (shown := history.upto(store.seq)) is not None:
+            self.result.shown.setdefault(mark, set()).add((store.seq, store.window.oldest, shown))
+        if goes_on:
             other.world = world
             self._go_on(other, rng)
         else:
@@ -509,6 +536,7 @@ def run_sequences(
             break
         if deadline is not None and time.monotonic() > deadline:
             break
+    result.shown.clear()
     return result
 
 

@@ -82,6 +82,23 @@ class World:
     pinned: frozenset[str] = frozenset()
     half_pinned: frozenset[str] = frozenset()
 
+    def upto(self, seq: int) -> int | None:
+        """Return a hash of all that a store found at a state is held against.
+
+        None where it may not be found there, or where what it shows has to be asked for more.
+        """
+        model = self.model
+        settled = self.wanted is None and self.untimed is None and not (self.moving or model.folds)
+        if not settled or not self.low <= seq <= model.seq or seq in model.dropped:
+            return None
+        there = cut(model, seq)
+        return hash((
+            tuple(there.entries), tuple(there.states.items()), frozenset(there.dropped),
+            tuple(there.successor.items()), frozenset(there.snapshots.items()),
+            frozenset(there.marks.items()), frozenset(self.recoveries.items()),
+            self.pinned, self.half_pinned,
+        ))  # fmt: skip
+
     def kept(self, recovery: jrnl.Recovery) -> tuple[int, State]:
         """Return what a recovery must show."""
         moved = self.moving.get(recovery.id)
@@ -110,6 +127,10 @@ class Expectation:
 
     def match(self, store: jrnl.Store, rng: random.Random) -> World:
         """Return the history that a store shows, cut to what it has kept. Raises Failure."""
+        return self.matched(store, rng)[1]
+
+    def matched(self, store: jrnl.Store, rng: random.Random) -> tuple[World, World]:
+        """Return which one it shows, and that, cut to what it has kept. Raises Failure."""
         oldest = store.window.oldest
         if self.oldest is not None and oldest > self.oldest:
             raise Failure(f"history starts at {oldest}, {self.oldest} was promised")
@@ -127,7 +148,7 @@ class Expectation:
             ids = store.recoveries
             recoveries = {k: world.kept(ids[k]) for k in world.recoveries if k in ids}
             pinned = frozenset(pin.name for pin in store.pins)
-            return World(found, store.seq, None, recoveries, pinned=pinned)
+            return world, World(found, store.seq, None, recoveries, pinned=pinned)
         raise Failure("; ".join(reasons))
 
 
