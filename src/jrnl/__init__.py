@@ -25,6 +25,7 @@ The module
 
 Store                       one or more volumes under one journal and one sequence
     volumes, volume         by name, or the only one; ``store["name"]``, too
+    read, readinto, as_file, path    of one of them; it is a State, too
     seq, window, window_time    the newest state; those that can be rebuilt, and from when they are
     flush                   make all that was written durable
     mark, marks             name the present state
@@ -33,7 +34,8 @@ Store                       one or more volumes under one journal and one sequen
     retain                  for how long states are kept
     plan, recover           an earlier state, beside production
     recoveries, delete_recovery    those that can be taken up again
-    view                    an earlier state, without a copy; or a scratch disk over it
+    view, views             an earlier state, without a copy; or a scratch disk over it
+    states, bisect          the states that are there; the first one at which a check fails
     rewind                  production itself back in place; later states are dropped
     savepoint               a ``with`` block that an exception rewinds
     diff, history, stats    where two states differ; who wrote there; what a phase of writing took
@@ -42,30 +44,45 @@ Store                       one or more volumes under one journal and one sequen
     problems                what was found damaged, or has failed
     close                   or use ``with``
 
-Volume
+State                       what a store, a view, a recovery and a snapshot are: tools take any
+    volumes, volume         by name, or the only one; ``state["name"]``, too
+    seq, read, readinto, as_file
+    path                    where another program can open a volume
+    diff, digest            where another state differs; one sum over it
+
+StateVolume                 one volume of a state: what a Volume has, but edit and as_array
+    name, size
+    read, readinto, as_file, path
+    write, write_many, write_zeroes, discard    of a state that can be written
+
+Volume                      a StateVolume of production
     name, size
     read, readinto, write, write_many, write_zeroes, discard
     edit                    lend a range for writing in place, as one entry
     as_array, as_file       production as a NumPy array (in memory); as a raw file object
+    path                    where another program can read it
 
-Snapshot
-    name, seq, time_ns, volumes, pinned
-    read, verify, delete
+Snapshot                    a State
+    name, seq, time_ns, volumes, volume, pinned
+    read, readinto, as_file, path, diff, digest
+    verify, delete
     complete, wait, problem    whether the copying in the background is done
 
-Recovery
-    id, seq, base, plan, volumes, undoable
-    read, readinto, as_array
+Recovery                    a State
+    id, seq, base, plan, volumes, volume, undoable
+    read, readinto, as_array, as_file, diff, digest
     path                    where another program can open it
     restore                 onto production, as journaled writes
     again                   once more, from the preserved copy
     seek                    to another state, where it was made with undoable=True
     close
 
-View
-    seq, volumes, writable
-    read, readinto, as_file
+View                        a State
+    id, seq, volumes, volume, writable, opened
+    read, readinto, as_file, path, digest
     write, write_zeroes, discard, own_bytes    where it was made with writable=True
+    diff                    what was written to it has changed; or where another state differs
+    promote                 that onto production, as journaled writes
     view                    another one, of what it shows now
     close
 
@@ -79,6 +96,7 @@ Pin
 Journal
     capacity, used          bytes
     entries                 a structured array, oldest first; `Kind` has the numbers of its kinds
+    between                 those of a range of seqs alone
     before, after           what an entry overwrote, and what it wrote
 
 Results                     Plan, Restore, Rewind, Window, WindowTime, Report, Stats, Options
@@ -90,6 +108,7 @@ Errors, all JrnlErrors
     NameTaken, UnknownPoint, UnknownVolume    a name
     PointExpired            a state that is no longer kept
     CatalogFull, JournalFull, PinnedPoint    what is kept stands in the way
+    ProductionChanged       what was written since a view's state does, for promoting it
     EditOpen                first end the ``edit`` block
     StoreBusy               a call from inside another one, which must not be disturbed
     CorruptionError         stored bytes are not what was stored
@@ -125,6 +144,7 @@ from jrnl.errors import (
     OutOfBounds,
     PinnedPoint,
     PointExpired,
+    ProductionChanged,
     ReadOnlyStore,
     StoreBusy,
     StoreClosed,
@@ -143,6 +163,7 @@ from jrnl.points import Mark, Point, Window
 from jrnl.recovery import Recovery, Restore
 from jrnl.savepoint import Rewind, Savepoint
 from jrnl.snapshot import Report, Snapshot
+from jrnl.state import State, StateVolume
 from jrnl.store import Store
 from jrnl.view import View
 from jrnl.volume import Volume
@@ -197,6 +218,7 @@ __all__ = [
     "Plan",
     "Point",
     "PointExpired",
+    "ProductionChanged",
     "ReadOnlyStore",
     "Recovery",
     "Report",
@@ -204,6 +226,8 @@ __all__ = [
     "Rewind",
     "Savepoint",
     "Snapshot",
+    "State",
+    "StateVolume",
     "Stats",
     "Store",
     "StoreBusy",

@@ -320,7 +320,7 @@ def volume_index(volumes: dict[str, int], volume: object, engine: Engine) -> int
         A Volume of another store.
     """
     if volume is None and len(volumes) == 1:
-        return 0
+        return next(iter(volumes.values()))
     names = ", ".join(repr(name) for name in volumes)
     if volume is None:
         raise UnknownVolume(f"the store has several volumes; name one of {names}")

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from jrnl._core import compare_images, restore_outcome
+from jrnl._core import compare_images, restore_outcome, written_ranges
+from jrnl.errors import CorruptionError
 
 if TYPE_CHECKING:
-    from jrnl._core import Image
+    from jrnl._core import Engine, Image
 
     Extents = NDArray[np.void]
 
@@ -37,8 +38,19 @@ def differences(image: Image, indices: list[int], everything: bool = False) -> t
         It does not fit a journal that may not evict.
     """
     ranges = ranges_to_write(image, indices, everything)
+    return ranges, oldest_after_writing(image.engine, ranges)
+
+
+def oldest_after_writing(engine: Engine, ranges: Ranges) -> int:
+    """Return the state before the oldest entry once these ranges are written.
+
+    Raises
+    ------
+    JournalFull
+        They do not fit a journal that may not evict.
+    """
     offsets, lengths = (np.concatenate([pair[k] for pair in ranges.values()]) for k in (0, 1))
-    return ranges, restore_outcome(image.engine, offsets, lengths)
+    return restore_outcome(engine, offsets, lengths)
 
 
 def ranges_to_write(image: Image, indices: list[int], everything: bool) -> Ranges:
@@ -94,6 +106,31 @@ def blocks_between(one: Image, other: Image, index: int) -> Pair:
     return ranges_of_blocks(np.union1d(*blocks), one.engine.sizes[index])
 
 
+def written_between(engine: Engine, index: int, one: int | None, other: int | None) -> Pair | None:
+    """Return where a volume was written between two states; None where the journal cannot tell."""
+    if one is None or other is None:
+        return None
+    low, high = sorted((one, other))
+    bases = addresses(engine)
+    try:
+        starts, stops = (ends.astype(np.int64) for ends in written_ranges(engine, low, high, bases))
+    except CorruptionError:  # a damaged header: the states may still be had another way
+        return None
+    base, end = int(bases[index]), int(bases[index + 1])
+    mine = (starts >= base) & (starts < end)
+    return _merged(starts[mine] - base, stops[mine] - base, 0)
+
+
+def addresses(engine: Engine) -> NDArray[np.uint64]:
+    """Return where each volume begins if all lie in a row, and last where they end.
+
+    One address between two volumes is nobody's, so that no range reaches from one into the next.
+    """
+    bases = np.zeros(len(engine.sizes) + 1, np.uint64)
+    np.cumsum(np.array(engine.sizes, np.uint64) + np.uint64(1), out=bases[1:])
+    return bases
+
+
 def held_ranges(image: Image, index: int) -> Pair:
     """Return where an image of a volume may hold anything but zeroes."""
     return united(ranges_of_blocks(image.data_blocks(index), image.engine.sizes[index]))
@@ -106,9 +143,16 @@ def ranges_of_blocks(blocks: NDArray[np.int64], size: int) -> Pair:
     return offsets, np.minimum(BLOCK_BYTES, size - offsets)
 
 
-def image_differences(one: Image, other: Image, index: int, *, exact: bool) -> Pair:
-    """Return where two images of a volume differ, or may."""
-    offsets, lengths = blocks_between(one, other, index)
+def image_differences(
+    one: Image, other: Image, index: int, states: tuple[int | None, int | None], *, exact: bool
+) -> Pair:
+    """Return where two images of a volume differ, or may.
+
+    Where both are states of the journal, `states`, what was written between the two says where.
+    """
+    offsets, lengths = written_between(one.engine, index, *states) or blocks_between(
+        one, other, index
+    )
     if exact:
         return compare_images(one, other, index, offsets, lengths)
     return united((offsets, lengths))
@@ -168,3 +212,29 @@ def compare_bytes(
             starts.append(np.concatenate([differ[:1], differ[ends + 1]]))
             stops.append(np.concatenate([differ[ends], differ[-1:]]) + 1)
     return _merged(np.concatenate(starts), np.concatenate(stops), EQUAL_RUN_BYTES - 1)
+
+
+def lay_over(new: ReadsInto, old: ReadsInto, now: ReadsInto, ranges: Pair, longest: int) -> Pair:
+    """Return what has to be written of `new`, so that what differs from `old` comes into `now`.
+
+    A byte in which `now` is not `old` any more stays, unless `new` differs from `old` in it, too.
+    Bytes that are the same in `new` and `now` are written where that joins ranges that are near.
+    """
+    buffers = [memoryview(bytearray(PIECE_BYTES)) for _ in range(3)]
+    starts, stops = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
+    step = min(PIECE_BYTES, longest)
+    for offset, length in zip(*(column.tolist() for column in ranges), strict=True):
+        for start in range(offset, offset + length, step):
+            count = min(step, offset + length - start)
+            for read, buffer in zip((new, old, now), buffers, strict=True):
+                read(start, buffer[:count])
+            mine, before, present = (np.frombuffer(buffer[:count], np.uint8) for buffer in buffers)
+            differs = mine != present
+            wanted = np.flatnonzero(differs & (mine != before))
+            foreign = np.cumsum(differs & (mine == before))[wanted]  # up to each of them
+            apart = (np.diff(wanted) > EQUAL_RUN_BYTES) | (np.diff(foreign) > 0)
+            ends = np.flatnonzero(apart)
+            starts.append(start + np.concatenate([wanted[:1], wanted[ends + 1]]))
+            stops.append(start + np.concatenate([wanted[ends], wanted[-1:]]) + 1)
+    offsets = np.concatenate(starts)
+    return offsets, np.concatenate(stops) - offsets

@@ -79,6 +79,10 @@ class PinnedPoint(JrnlError):
     """What an open view or recovery needs, or a pin keeps, would go: by a rewind, say."""
 
 
+class ProductionChanged(JrnlError):
+    """Production was written to since the state that a view stands on, which is to be promoted."""
+
+
 class StoreBusy(JrnlError):
     """A call from inside another one on the same thread, which must not be disturbed just then.
 

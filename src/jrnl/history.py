@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jrnl._core import compare_images, entries_over, tally, written_ranges
-from jrnl.compare import EXTENT, blocks_between, extents_of
+from jrnl.compare import EXTENT, addresses, blocks_between, extents_of
 from jrnl.errors import CorruptionError, InvalidArgument
 
 if TYPE_CHECKING:
@@ -101,7 +101,7 @@ class State(NamedTuple):
 def diff(engine: Engine, states: tuple[State, State], volume: int | None, exact: bool) -> Extents:
     """Return where two states differ; see `Store.diff`. The caller holds the lock."""
     one, other = states
-    bases = _addresses(engine)
+    bases = addresses(engine)
     ranges = None
     if one.seq is not None and other.seq is not None:
         low, high = sorted((one.seq, other.seq))
@@ -126,7 +126,7 @@ def stats(engine: Engine, since: int, until: int, volume: int | None = None) -> 
     if since > until:
         raise InvalidArgument(f"since={since} is later than until={until}; exchange them")
     counts, sizes, journal_bytes, span_ns, evictions = tally(engine, since, until, volume)
-    bases = _addresses(engine)
+    bases = addresses(engine)
     ranges = union(*written_ranges(engine, since, until, bases, True))
     starts, stops = _within(volume, bases, *ranges)
     written = sizes[_WRITE]
@@ -170,16 +170,6 @@ def union(starts: NDArray[np.uint64], stops: NDArray[np.uint64]) -> Ranges:
     )
 
 
-def _addresses(engine: Engine) -> NDArray[np.uint64]:
-    """Return where each volume begins if all lie in a row, and last where they end.
-
-    One address between two volumes is nobody's, so that no range reaches from one into the next.
-    """
-    bases = np.zeros(len(engine.sizes) + 1, np.uint64)
-    np.cumsum(np.array(engine.sizes, np.uint64) + np.uint64(1), out=bases[1:])
-    return bases
-
-
 def _within(
     volume: int | None,
     bases: NDArray[np.uint64],
@@ -208,7 +198,7 @@ def _compared(
     engine: Engine, one: Image, other: Image, volume: int | None, ranges: Ranges | None
 ) -> Extents:
     """Compare two images in the ranges given, or wherever they may differ."""
-    bases = _addresses(engine)
+    bases = addresses(engine)
     parts = [np.empty(0, EXTENT)]
     for index in range(len(engine.sizes)) if volume is None else [volume]:
         if ranges is None:

@@ -11,8 +11,10 @@ from jrnl._core import Engine
 from jrnl.closeable import NotCopied
 from jrnl.errors import InvalidArgument, InvalidType, UnknownPoint, shown
 from jrnl.plan import AFTER, BEFORE
-from jrnl.points import SeqPoint, parse_point
+from jrnl.points import Point, SeqPoint, parse_point
 from jrnl.steady import steadily
+
+_SEQ_MAX = (1 << 64) - 1
 
 
 class Journal(NotCopied):
@@ -52,6 +54,28 @@ class Journal(NotCopied):
             engine.check_not_closed()
             return engine.entries()
 
+    def between(self, start: Point | None = None, stop: Point | None = None) -> NDArray[np.void]:
+        """Return the retained entries from one seq to another, both among them; as `entries`.
+
+        It costs what it returns, however much the journal holds.
+
+        Parameters
+        ----------
+        start, stop : int or Mark, optional
+            Seqs, whether or not there are entries of these; by default there is no bound.
+
+        Raises
+        ------
+        InvalidType
+            Neither an int nor a Mark.
+        InvalidArgument, CorruptionError, StoreClosed
+        """
+        first = 0 if start is None else max(0, _seq_of(start))
+        last = _SEQ_MAX if stop is None else max(0, _seq_of(stop))
+        with self._engine as engine:
+            engine.check_not_closed()
+            return engine.entries(min(first, engine.seq + 1), min(last, engine.seq))
+
     def before(self, seq: int) -> bytes:
         """Return what entry `seq` overwrote; nothing for a mark, a flush or a rewind.
 
@@ -83,12 +107,10 @@ class Journal(NotCopied):
         return self._image(seq, after=True)
 
     def _image(self, seq: int, *, after: bool) -> bytes:
-        parsed = parse_point(seq)
-        if not isinstance(parsed, SeqPoint):
-            raise InvalidType(f"an entry is named by its seq (int), not {type(seq).__name__}")
+        number = _seq_of(seq)
         with self._engine as engine:
             engine.check_open()
-            return steadily(engine, partial(self._image_of, parsed.seq, after=after))
+            return steadily(engine, partial(self._image_of, number, after=after))
 
     def _image_of(self, seq: int, *, after: bool) -> bytes:
         engine = self._engine
@@ -107,3 +129,11 @@ class Journal(NotCopied):
                 f"create it with images='{other}' or 'both'"
             )
         return b""
+
+
+def _seq_of(point: Point) -> int:
+    """Return the seq of what names an entry. Raises InvalidType."""
+    parsed = parse_point(point)
+    if not isinstance(parsed, SeqPoint):
+        raise InvalidType(f"an entry is named by its seq (int), not {type(point).__name__}")
+    return parsed.seq

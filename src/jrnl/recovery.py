@@ -12,25 +12,26 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jrnl._core import Chains, ExtentMap, Image, Moved, StateIO, to_the_end
-from jrnl.catalog import chosen, volume_index
+from jrnl.catalog import chosen
 from jrnl.closeable import ClosesItself
-from jrnl.compare import bytes_to_compare, differences, held_ranges
+from jrnl.compare import bytes_to_compare, differences
 from jrnl.errors import (
     CorruptionError,
     InvalidArgument,
     PointExpired,
     StoreClosed,
 )
-from jrnl.memfd import MemoryFile
 from jrnl.plan import BEFORE, Base, Plan, Way, choose
 from jrnl.points import PRODUCTION, Point, SeqPoint, parse_point
 from jrnl.sizes import as_flag, check_callable
+from jrnl.state import ImageState
 from jrnl.steady import steadily, until_steady
 from jrnl.window import oldest_after, present_seq
 
 if TYPE_CHECKING:
     from jrnl._core import Engine
-    from jrnl.compare import Pair
+    from jrnl.compare import Ranges
+    from jrnl.memfd import MemoryFile
     from jrnl.session import Session
     from jrnl.snapshot import Snapshot
     from jrnl.steady import Stamp
@@ -50,10 +51,13 @@ class Source(NamedTuple):
     only : frozenset of int, optional
         The indices of the volumes that it covers; None: all.
     undoable : bool
+    once : bool
+        Whether it goes with its restore.
     """
 
     only: frozenset[int] | None = None
     undoable: bool = False
+    once: bool = False
 
 
 class Restore(NamedTuple):
@@ -68,7 +72,7 @@ class Restore(NamedTuple):
     bytes: int
 
 
-class Recovery(StateIO, ClosesItself):
+class Recovery(StateIO, ImageState, ClosesItself):
     """A recovered state, beside production; made by ``store.recover(to)``.
 
     The image shares what is unchanged with its base, which is kept as it was: a snapshot, or
@@ -87,14 +91,14 @@ class Recovery(StateIO, ClosesItself):
         What making it moved.
     undoable : bool
         Whether `seek` moves it.
-    volumes : dict of str to int
-        The volumes it covers.
+    volumes : mapping of str to StateVolume
+        The volumes it covers; ``recovery[name]``, too.
     """
 
     def __init__(
         self,
         image: Image,
-        volumes: dict[str, int],
+        indices: dict[str, int],
         session: Session,
         source: Source,
         base: Base,
@@ -105,7 +109,6 @@ class Recovery(StateIO, ClosesItself):
         self._session = session
         self._source = source
         self._base = base
-        self._paths: dict[int, MemoryFile] = {}
         self.seq = image.seq
         self.base = base.name
         self.undoable = source.undoable
@@ -121,21 +124,6 @@ class Recovery(StateIO, ClosesItself):
 
     def __repr__(self) -> str:
         return f"<jrnl.Recovery {self.id} at {self.seq} from {self.base!r}>"
-
-    def __del__(self) -> None:
-        self._close_paths()
-
-    def _find(self, volume: object) -> int:
-        return volume_index(self.volumes, volume, self._image.engine)
-
-    def _size(self, index: int) -> int:
-        return self._image.engine.sizes[index]
-
-    def _held(self, index: int) -> Pair:
-        return held_ranges(self._image, index)
-
-    def _read(self, index: int, offset: int, length: int) -> bytes:
-        return self._image.read(offset, length, index)
 
     @property
     def _only(self) -> frozenset[int] | None:
@@ -167,13 +155,18 @@ class Recovery(StateIO, ClosesItself):
         changes nothing here. That of an undoable recovery follows each `seek`, by what differs, and
         can only be read.
         """
-        index = self._find(volume)
-        if index not in self._paths:
-            with self._image.engine:
-                file = MemoryFile(f"jrnl-{self.id}", self, index, follows=self.undoable)
-                if self._paths.setdefault(index, file) is not file:
-                    file.close()  # another thread was faster
-        return self._paths[index].path
+        return super().path(volume)
+
+    @property
+    def _may_change(self) -> bool:
+        return self.undoable
+
+    def _path(self, index: int) -> str:
+        with self._image.engine:
+            return super()._path(index)
+
+    def _refresh(self, file: MemoryFile, index: int) -> None:
+        """Do nothing: `seek` has brought it along."""
 
     def seek(self, to: Point, progress: Progress = None) -> None:
         """Move an undoable recovery to another state, earlier or later; ``path()`` follows.
@@ -225,7 +218,7 @@ class Recovery(StateIO, ClosesItself):
             return
         self.seq = seq
         self._moves += 1
-        for index, file in self._paths.items():
+        for index, file in self._files.items():
             file.follow(self, ranges_of(way.extents, index))
 
     def _start_again(self, seq: int, progress: Progress, stamp: Stamp) -> None:
@@ -249,7 +242,7 @@ class Recovery(StateIO, ClosesItself):
             self._moves += 1
             self._base, self.base, self.seq = base, base.name, seq
             self.plan = self._planned(plan, image)
-        for file in self._paths.values():
+        for file in self._files.values():
             file.write_all(self, fresh=False)
 
     def restore(
@@ -283,7 +276,7 @@ class Recovery(StateIO, ClosesItself):
         """
         image, dry_run = self._image, as_flag(dry_run, "dry_run")
         everything = as_flag(everything, "everything")
-        indices = chosen(self.volumes, volumes, image.engine)
+        indices = chosen(self._indices, volumes, image.engine)
         with image.engine.changing() as engine:
             engine.check_open()
             restored = until_steady(engine, partial(self._restore, indices, dry_run, everything))
@@ -299,8 +292,7 @@ class Recovery(StateIO, ClosesItself):
             engine.check_stamp(stamp)
             entries = sum(offsets.size for offsets, _ in ranges.values())
             return Restore(engine.seq + 1, engine.seq + entries, total)
-        if oldest > engine.base_seq and engine.folds and min(oldest, engine.seq) > engine.fold_seq:
-            stamp = _fold_first(engine, min(oldest, engine.seq), stamp)  # what may fail
+        stamp = fold_first(engine, oldest, stamp)
         first_seq, last_seq = self._session.restore(self, ranges, everything, stamp)
         return Restore(first_seq, last_seq, total)
 
@@ -369,12 +361,7 @@ class Recovery(StateIO, ClosesItself):
             image.let_go()
             self.plan = replace(self.plan, _outcome=_closed, _compared=_closed)
         self._base = self._base._replace(image=None)
-        self._close_paths()
-
-    def _close_paths(self) -> None:
-        paths, self._paths = getattr(self, "_paths", {}), {}
-        for file in paths.values():
-            file.close()
+        self._close_files()
 
     def _is_own(self, to: Point) -> bool:
         parsed = parse_point(to)
@@ -383,7 +370,7 @@ class Recovery(StateIO, ClosesItself):
     def _planned(self, plan: Plan, image: Image) -> Plan:
         """Return what making it has moved, and what a restore would do."""
         # Without the recovery itself: what is dropped goes at once.
-        indices = [*self.volumes.values()]
+        indices = [*self._indices.values()]
         catalog = self._session.catalog
         outcome = partial(_locked, image, lambda: oldest_after(catalog.snapshots, image, indices))
         compared = partial(_locked, image, partial(bytes_to_compare, image, indices))
@@ -439,6 +426,29 @@ def recovery_of(
     return recovery
 
 
+def over_present(
+    session: Session, shown: Image, indices: dict[str, int], ranges: Ranges
+) -> Recovery:
+    """Return a recovery of the present state, with these ranges of another image in it.
+
+    It is what a promotion on disk restores. The caller holds the lock.
+    """
+    engine = session.engine
+    only = None if len(indices) == len(engine.sizes) else frozenset(indices.values())
+    source = Source(only, undoable=True, once=True)
+    session.check_recovery(PRODUCTION, only)
+    made = make(session, session.resolver.way_to_present(only), engine.seq, source)
+    image = made[1]
+    try:
+        for index, columns in ranges.items():
+            for offset, length in zip(*(column.tolist() for column in columns), strict=True):
+                image.write(offset, shown.read(offset, length, index), index)
+        return Recovery(image, indices, session, source, made[0], made[2])
+    except BaseException:
+        image.let_go()
+        raise
+
+
 def make(session: Session, way: Way, seq: int, source: Source, progress: Progress = None) -> Made:
     """Return the base, the image over it, held, and what making it moved."""
     preserved = way.base.image or _preserve_production(session, source.only)
@@ -483,14 +493,19 @@ def ranges_of(extents: ExtentMap, index: int) -> list[tuple[int, int]]:
     return list(zip(offsets[mine].tolist(), lengths[mine].tolist(), strict=True))
 
 
-def _fold_first(engine: Engine, seq: int, stamp: Stamp) -> Stamp:
-    """Bring a snapshot on; return the stamp then. What was compared holds: no volume has changed.
+def fold_first(engine: Engine, oldest: int, stamp: Stamp) -> Stamp:
+    """Bring a snapshot on to what is the oldest state after a restore: that may fail.
+
+    Return the stamp then. What was compared holds: no volume has changed.
 
     Raises
     ------
     Moved
         A call from inside this one has written.
     """
+    seq = min(oldest, engine.seq)
+    if oldest <= engine.base_seq or not engine.folds or seq <= engine.fold_seq:
+        return stamp
     engine.fold_up_to(seq)
     folded = engine.stamp
     if folded[:3] != stamp[:3]:  # all but what has a name

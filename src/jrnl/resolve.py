@@ -218,6 +218,16 @@ class Resolver:
         image.expires_after(way.base.seq)
         return image
 
+    def way_to_present(self, only: Only) -> Way:
+        """Return a way to the present state that copies as little as can be: of these volumes."""
+        engine = self._engine
+        if not engine.images & BEFORE:  # production would be copied, whole
+            try:
+                return choose(engine, self._snapshot_bases(only), engine.seq, only)
+            except PointExpired:
+                pass
+        return Way("backward", Base(PRODUCTION, engine.seq, None), ExtentMap(engine))
+
     def plan(self, to: Point, base: str | Snapshot | None, volumes: Iterable[str] | None) -> Plan:
         """Say what a recovery would move; what a restore would, once it is asked."""
         only = self.only(volumes, to)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
-from jrnl._core import Block
+from jrnl._core import Block, to_the_end
 from jrnl.closeable import NotCopied
-from jrnl.errors import InvalidArgument
+from jrnl.errors import InvalidArgument, PinnedPoint
 from jrnl.plan import BEFORE
 from jrnl.points import Mark
+from jrnl.view import View, told_of
 from jrnl.window import present_seq
 
 if TYPE_CHECKING:
@@ -76,12 +78,21 @@ class Rewinder:
         self.session = session
         self.starts: dict[Savepoint, int] = {}
 
-    def rewind(self, seq: int) -> Rewind:
+    def rewind(self, seq: int, close_views: bool = False) -> Rewind:
         """Rewind to a state that has been resolved. The engine's lock is held."""
         session, engine = self.session, self.session.engine
         session.check_rewind()
         session.copier.finish_after(seq)
-        result = Rewind(*engine.rewind(seq))
+        views = session.views.in_the_way(seq)
+        if close_views:
+            result = self._rewind_past(views, seq)
+        else:
+            try:
+                result = Rewind(*engine.rewind(seq))
+            except PinnedPoint:
+                if not views:
+                    raise
+                raise told_of(views, seq) from None
         session.catalog.snapshots_changed()  # some may be of states that were dropped
         session.rewound()
         # A start that was replaced goes by its successor's seq: the journal remembers such seqs for
@@ -90,9 +101,27 @@ class Rewinder:
             self.starts[savepoint] = present_seq(engine, start) or start
         return result
 
+    def _rewind_past(self, views: list[View], seq: int) -> Rewind:
+        """Rewind, and close the views in its way; where it is refused they stay."""
+        try:
+            for view in views:
+                view._step_aside(True)
+            result = Rewind(*self.session.engine.rewind(seq))
+        except BaseException:
+            for view in views:
+                view._step_aside(False)
+            raise
+        to_the_end(partial(_close, views))
+        return result
+
     def check_before_images(self, what: str) -> None:
         """Raise InvalidArgument where a store keeps none."""
         if not self.session.engine.images & BEFORE:
             raise InvalidArgument(
                 f"{what} needs before-images; create the store with images='before' or 'both'"
             )
+
+
+def _close(views: list[View]) -> None:
+    for view in views:
+        view._close()

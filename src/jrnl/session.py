@@ -13,6 +13,7 @@ from jrnl.pins import Pins
 from jrnl.plan import BEFORE
 from jrnl.resolve import Resolver
 from jrnl.snapshot_copier import Copier, MemoryCopy
+from jrnl.view import Views
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -47,6 +48,7 @@ class Session:
     copier : Copier
     pins : Pins
     resolver : Resolver
+    views : Views
     """
 
     def __init__(self, engine: Engine, names: list[str], log: Log | None = None) -> None:
@@ -55,6 +57,7 @@ class Session:
         self.catalog = Catalog(engine, {name: k for k, name in enumerate(names)})
         self.pins = Pins(engine, self.catalog)
         self.resolver = Resolver(engine, self.catalog)
+        self.views = Views()
 
     def changing(self) -> AbstractContextManager[object]:
         """Return a block that changes files, if there are any, and none of them from inside it."""
@@ -123,6 +126,15 @@ class Session:
         """
         self.catalog.save_recovery(recovery)
         return recovery._image.restore(*joined(ranges), stamp)
+
+    def promote(
+        self, image: Image, indices: dict[str, int], ranges: Ranges, stamp: Stamp
+    ) -> tuple[int, int]:
+        """Write these ranges of a view's image onto production; return the first and last seq.
+
+        `indices` are the volumes that the view shows. Raises as `restore`.
+        """
+        return image.restore(*joined(ranges), stamp)
 
     def recovery_closed(self, recovery: Recovery) -> None:
         """Forget a recovery that was kept."""

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import time
+import warnings
 from contextlib import contextmanager
 from functools import partial
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, SupportsIndex
 from weakref import ref
 
 import numpy as np
 
 from jrnl._core import Image, to_the_end
-from jrnl.catalog import volume_index
-from jrnl.closeable import NotCopied
 from jrnl.errors import (
     CorruptionError,
     InvalidArgument,
@@ -23,6 +22,7 @@ from jrnl.errors import (
     UnknownVolume,
 )
 from jrnl.points import NamePoint, SeqPoint, parse_point
+from jrnl.state import ImageState, StateVolume, StateVolumes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -59,7 +59,34 @@ class Report(NamedTuple):
     volume_bytes: int = 0
 
 
-class Snapshot(NotCopied):
+class SnapshotVolumes(StateVolumes):
+    """The volumes of a snapshot by name; what was a tuple of names works on as one."""
+
+    def __getitem__(self, name: str | int | slice) -> StateVolume:
+        if isinstance(name, str):
+            return super().__getitem__(name)
+        _warn_of_tuple()
+        found: StateVolume = tuple(self)[name]  # type: ignore[assignment]
+        return found
+
+    def __eq__(self, other: object) -> bool:
+        if isinstance(other, tuple):
+            _warn_of_tuple()
+            return tuple(self) == other
+        return super().__eq__(other)
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+def _warn_of_tuple() -> None:
+    warnings.warn(
+        "snapshot.volumes is a mapping now; its names are tuple(snapshot.volumes)",
+        DeprecationWarning,
+        stacklevel=3,
+    )
+
+
+class Snapshot(ImageState):
     """A copy of volumes at one state; made by ``store.snapshot(name)``.
 
     It is exact from the start. Until it is `complete` it is read through the journal, which keeps
@@ -79,17 +106,18 @@ class Snapshot(NotCopied):
         covered: list[int] | None = None,
         pinned: bool = False,
     ) -> None:
-        self._indices = session.catalog.indices
+        known = session.catalog.indices
+        self._indices = {
+            volume: k for volume, k in known.items() if covered is None or k in covered
+        }
+        self._is_whole = len(self._indices) == len(known)
         self._session = ref(session)  # weakly: its catalogue holds the snapshot
-        self._held: Image | None = image
+        self._content: Image | None = image
         self._copy = copy
         image.hold()
         self._name = name
         self._seq = image.seq
         self._time_ns = time_ns
-        self._volumes = tuple(
-            volume for volume, k in self._indices.items() if covered is None or k in covered
-        )
         self._pinned = pinned
 
     def __repr__(self) -> str:
@@ -101,9 +129,9 @@ class Snapshot(NotCopied):
         return self._name
 
     @property
-    def seq(self) -> int:
+    def seq(self) -> int:  # type: ignore[override]
         """The state it holds."""
-        image = self._held
+        image = self._content
         return self._seq if image is None else image.seq  # a fold brings it on in one step
 
     @property
@@ -112,9 +140,9 @@ class Snapshot(NotCopied):
         return self._time_ns
 
     @property
-    def volumes(self) -> tuple[str, ...]:
-        """The volumes that it covers; by default all of the store's."""
-        return self._volumes
+    def volumes(self) -> SnapshotVolumes:
+        """The volumes that it covers, by name; by default all of the store's."""
+        return SnapshotVolumes(self)
 
     @property
     def pinned(self) -> bool:
@@ -124,19 +152,21 @@ class Snapshot(NotCopied):
     @property
     def _image(self) -> Image:
         """Its content. Raises UnknownPoint once it is deleted."""
-        if self._held is None:
+        if self._content is None:
             raise UnknownPoint(f"the snapshot {self.name!r} was deleted")
-        return self._held
+        return self._content
 
     def _follow(self, image: Image) -> None:
         """Be what a fold has made of its copy. The engine is locked."""
         before = self._image
         if image is not before:
             image.hold()
-            self._held = image
+            self._content = image
             before.let_go()
 
-    def read(self, offset: int, length: int, volume: str | None = None) -> bytes:
+    def read(
+        self, offset: SupportsIndex, length: SupportsIndex, volume: str | None = None
+    ) -> bytes:
         """Return `length` bytes of a volume at `offset`.
 
         Raises
@@ -147,22 +177,28 @@ class Snapshot(NotCopied):
         CorruptionError
             A block does not match its checksum, or what it needs of the journal is damaged.
         """
-        if volume is None and len(self.volumes) == 1:
-            volume = self.volumes[0]
-        index = volume_index(self._indices, volume, self._image.engine)
-        if list(self._indices)[index] not in self.volumes:
+        return self._image.read(offset, length, self._find(volume))
+
+    def _find(self, volume: object) -> int:
+        try:
+            return super()._find(volume)
+        except UnknownVolume as error:
+            if self._is_whole or volume is None:
+                raise
+            name = getattr(volume, "name", volume)
             raise UnknownVolume(
                 f"the snapshot {self.name!r} covers only {', '.join(map(repr, self.volumes))}, "
-                f"not {list(self._indices)[index]!r}"
-            )
-        return self._image.read(offset, length, index)
+                f"not {name!r}"
+            ) from error
+
+    @property
+    def _may_change(self) -> bool:
+        return self._image.engine.folds and not self.pinned
 
     @property
     def _covers(self) -> frozenset[int] | None:
         """The indices of the volumes that it covers; None where that is all of them."""
-        if len(self.volumes) == len(self._indices):
-            return None
-        return frozenset(self._indices[name] for name in self.volumes)
+        return None if self._is_whole else frozenset(self._indices.values())
 
     @property
     def complete(self) -> bool:
@@ -251,7 +287,8 @@ class Snapshot(NotCopied):
     def _let_go(self) -> None:
         """Give up the copy, or what it was to become. The engine is locked."""
         self._seq = self.seq
-        session, image, self._held = self._session(), self._image, None
+        self._close_files()
+        session, image, self._content = self._session(), self._image, None
         image.let_go()
         if session is not None and not image.is_needed:
             session.copier.give_up(image)

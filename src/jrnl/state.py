@@ -4,68 +4,82 @@ from __future__ import annotations
 
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, SupportsIndex, TypeVar
 
 import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
-from jrnl._core import FlatBuffer, _as_offsets
+from jrnl._core import FlatBuffer, Moved, VolumeIO, _as_offsets
+from jrnl.catalog import volume_index
 from jrnl.closeable import NotCopied
-from jrnl.compare import EXTENT, PIECE_BYTES, compare_bytes, extents_of, pieces_of, united
+from jrnl.compare import (
+    EXTENT,
+    PIECE_BYTES,
+    compare_bytes,
+    extents_of,
+    held_ranges,
+    image_differences,
+    pieces_of,
+    united,
+)
 from jrnl.errors import InvalidArgument, InvalidType, OutOfBounds, ReadOnlyStore, UnknownVolume
 from jrnl.errors import shown as told
 from jrnl.memfd import MemoryFile
 from jrnl.sizes import as_flag, as_int
+from jrnl.steady import steadily
 from jrnl.volume_file import Readable, VolumeFile, Writable
+from jrnl.window import present_seq
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from typing import SupportsIndex
+    from collections.abc import Callable
 
+    from jrnl._core import Engine, Image
     from jrnl.compare import Pair
+
+_T = TypeVar("_T")
 
 _WRITE_MAX = 1 << 30
 _COUNT_LIMIT = 1 << 63
 
 
 class StateVolume(NotCopied):
-    """One volume of a state, with what a `Volume` has; ``state[name]``.
-
-    Attributes
-    ----------
-    name : str
-    size : int
-        Bytes.
-    """
-
-    __slots__ = ("_index", "_state", "name", "size")
+    """One volume of a state, with what a `Volume` has; ``state[name]``."""
 
     def __init__(self, state: State, name: str, index: int) -> None:
-        self._state, self._index = state, index
-        self.name, self.size = name, state._size(index)
+        self._state, self._place, self._name = state, index, name
 
     def __repr__(self) -> str:
         return f"<volume {self.name!r} of {self._state!r}, {self.size} bytes>"
 
+    @property
+    def name(self) -> str:
+        """What it is called in its store."""
+        return self._name
+
+    @property
+    def size(self) -> int:
+        """Bytes."""
+        return self._state._size(self._place)
+
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, StateVolume):
             return NotImplemented
-        return self._state is other._state and self._index == other._index
+        return self._state is other._state and self._place == other._place
 
     def __hash__(self) -> int:
-        return hash((id(self._state), self._index))
+        return hash((id(self._state), self._place))
 
     def __index__(self) -> int:
         warnings.warn(
-            "the volumes of a view or a recovery are no numbers any more: take "
+            "the volumes of a view or a recovery are no numbers any more: use "
             "list(store.volumes).index(name)",
             DeprecationWarning,
             stacklevel=2,
         )
-        return self._index
+        return self._place
 
     def read(self, offset: SupportsIndex, length: SupportsIndex) -> bytes:
         """Return `length` bytes at `offset`.
@@ -103,7 +117,7 @@ class StateVolume(NotCopied):
         state._check_writable()
         content = memoryview(FlatBuffer(data))
         start, _ = range_of(offset, len(content), self.size)
-        return state._write(self._index, start, content)
+        return state._write(self._place, start, content)
 
     def write_many(self, offsets: NDArray[np.integer[Any]] | Sequence[int], data: Readable) -> int:
         """Write equal blocks at many offsets, in order: all of them, or none.
@@ -118,13 +132,13 @@ class StateVolume(NotCopied):
         bad = (places < 0) | (places > self.size - length)
         if bad.any():
             _out_of_bounds(int(places[bad][0]), length, self.size)
-        return state._write_many(self._index, places, content, length)
+        return state._write_many(self._place, places, content, length)
 
     def write_zeroes(self, offset: SupportsIndex, length: SupportsIndex) -> int:
         """Zero a range; returns and raises as `write`."""
         self._state._check_writable()
         start, count = range_of(offset, length, self.size)
-        return self._state._write_zeroes(self._index, start, count)
+        return self._state._write_zeroes(self._place, start, count)
 
     def discard(self, offset: SupportsIndex, length: SupportsIndex) -> int:
         """Declare a range unused: it reads as zeroes. Returns and raises as `write`."""
@@ -166,6 +180,12 @@ class State(NotCopied, ABC):
 
     _indices: dict[str, int]
     seq: int
+
+    @property
+    def _files(self) -> dict[int, MemoryFile]:
+        """The files that `path` has made, by volume."""
+        files: dict[int, MemoryFile] = self.__dict__.setdefault("_path_files", {})
+        return files
 
     # What a kind of state gives.
 
@@ -212,25 +232,40 @@ class State(NotCopied, ABC):
             seq = self._write(index, offset, data[k * length : (k + 1) * length])
         return seq
 
+    @property
+    def _may_change(self) -> bool:
+        """Whether what it shows may change: then others may not write to `path`."""
+        return self._writable
+
     def _path(self, index: int) -> str:
         """Return a path for other programs; by default of a copy in memory, as it is now."""
-        files: dict[int, MemoryFile] = self.__dict__.setdefault("_files", {})
+        files = self._files
         if index not in files:
-            file = MemoryFile(f"jrnl-{self.seq}", self, index, follows=self._writable)
+            file = MemoryFile(f"jrnl-{self.seq}", self, index, follows=self._may_change)
             if files.setdefault(index, file) is not file:
                 file.close()  # another thread was faster
-        elif self._writable:
-            files[index].write_all(self, fresh=False)
+        elif self._may_change:
+            self._refresh(files[index], index)
         return files[index].path
+
+    def _refresh(self, file: MemoryFile, index: int) -> None:
+        """Bring a file that was made before to what it shows now."""
+        file.write_all(self, fresh=False)
 
     def _close_files(self) -> None:
         """Give up what `_path` has made."""
-        files: dict[int, MemoryFile] = self.__dict__.pop("_files", {})
-        for file in files.values():
+        for file in list(self._files.values()):
             file.close()
+        self._files.clear()
 
     def _differs_from(self, other: State, index: int, *, exact: bool) -> Pair | None:
-        """Return where a volume differs from that of another state, where that has a short way."""
+        """Return where a volume differs from that of another state; None: there is no short way."""
+        return None
+
+    @property
+    def _engines(self) -> tuple[Engine, ...]:
+        """The engine that it is read through, if any."""
+        return ()
 
     # What they have in common.
 
@@ -306,8 +341,9 @@ class State(NotCopied, ABC):
         """Return a path at which other programs can open a whole volume.
 
         It is a file in memory, sparse, and gone when the state is closed or dropped. What is
-        written to it changes nothing here. That of a state that can be written can only be read; it
-        shows what the state holds when `path` is called, again where it is called again.
+        written to it changes nothing here. Where the state itself may change (production, a view
+        that is written to) it can only be read, and shows what the state holds whenever `path` is
+        called.
 
         Raises
         ------
@@ -316,7 +352,7 @@ class State(NotCopied, ABC):
         return self._path(self._find(volume))
 
     def diff(
-        self, other: State, volume: str | None = None, *, exact: bool = True
+        self, other: State, volume: str | StateVolume | None = None, *, exact: bool = True
     ) -> NDArray[np.void]:
         """Say where this state differs from another one, of this store or of any other.
 
@@ -359,6 +395,9 @@ class State(NotCopied, ABC):
                 f"{self!r} covers {', '.join(map(repr, names))}, and {other!r} covers "
                 f"{', '.join(map(repr, other._indices))}; name a volume that both do"
             )
+        return still((*self._engines, *other._engines), partial(self._diffs, other, names, exact))
+
+    def _diffs(self, other: State, names: list[str], exact: bool) -> NDArray[np.void]:
         parts = [extents_of(self._indices[name], *self._diff(other, name, exact)) for name in names]
         return np.concatenate([np.empty(0, EXTENT), *parts])
 
@@ -384,6 +423,9 @@ class State(NotCopied, ABC):
         Equal digests mean equal states, whatever kinds of state they are. Raises what reading it
         raises.
         """
+        return still(self._engines, self._digest_now)
+
+    def _digest_now(self) -> str:
         state = xxhash.xxh3_128()
         buffer = memoryview(bytearray(PIECE_BYTES))
         zeroes = bytes(PIECE_BYTES)
@@ -398,6 +440,67 @@ class State(NotCopied, ABC):
                 else:
                     state.update(zeroes if length == PIECE_BYTES else zeroes[:length])
         return state.hexdigest()
+
+
+class ImageState(State):
+    """What shows a state through an image of its store: all but a crash state."""
+
+    @property
+    @abstractmethod
+    def _image(self) -> Image:
+        """What it shows. Raises what closing it has made of it."""
+
+    @property
+    def _journal_seq(self) -> int | None:
+        """The journal's state that it shows exactly; None where it was written to."""
+        return self.seq
+
+    @property
+    def _engines(self) -> tuple[Engine, ...]:
+        return (self._image.engine,)
+
+    def _size(self, index: int) -> int:
+        return self._image.engine.sizes[index]
+
+    def _readinto(self, index: int, offset: int, buffer: memoryview) -> None:
+        self._image.readinto(offset, buffer, index)
+
+    def _read(self, index: int, offset: int, length: int) -> bytes:
+        return self._image.read(offset, length, index)
+
+    def _held(self, index: int) -> Pair:
+        return held_ranges(self._image, index)
+
+    def _find(self, volume: object) -> int:
+        if isinstance(volume, StateVolume) and not isinstance(volume, VolumeIO):
+            volume = volume.name
+        return volume_index(self._indices, volume, self._image.engine)
+
+    def _differs_from(self, other: State, index: int, *, exact: bool) -> Pair | None:
+        if not isinstance(other, ImageState) or other._image.engine is not self._image.engine:
+            return None
+        engine = self._image.engine
+        states = present_seq(engine, self._journal_seq), present_seq(engine, other._journal_seq)
+        return image_differences(self._image, other._image, index, states, exact=exact)
+
+
+def still(engines: tuple[Engine, ...], look: Callable[[], _T]) -> _T:
+    """Return what ``look()`` finds while nothing moves in these stores, nor in views of them."""
+    if not engines:
+        return look()
+    first = min(engines, key=id)  # always in the same order: two threads may look at the same two
+    others = tuple(engine for engine in engines if engine is not first)
+
+    def unscratched() -> _T:
+        before = first.scratched
+        found = still(others, look)
+        if first.scratched != before:
+            raise Moved("a view was written to meanwhile")
+        return found
+
+    with first as engine:
+        engine.check_open()
+        return steadily(engine, unscratched)
 
 
 def _name_of(state: State, index: int) -> str:

@@ -8,19 +8,16 @@ from functools import partial
 from types import MappingProxyType
 from typing import Self
 
-import numpy as np
-from numpy.typing import NDArray
-
-from jrnl import history, retention, verify
+from jrnl import retention, verify
 from jrnl._core import Image, to_the_end
 from jrnl.catalog import Marks, chosen
 from jrnl.closeable import ClosesItself
 from jrnl.errors import InvalidArgument, InvalidType, JrnlError, PointExpired
-from jrnl.history import Stats
 from jrnl.journal import Journal
 from jrnl.options import Options, Settings
+from jrnl.past import Past
 from jrnl.pins import Pin
-from jrnl.plan import BEFORE, Plan
+from jrnl.plan import Plan
 from jrnl.points import Mark, Point, Window
 from jrnl.recovery import Progress, Recovery, recover
 from jrnl.retention import Duration, parse_retention
@@ -29,12 +26,12 @@ from jrnl.session import Session
 from jrnl.sizes import as_flag, check_callable
 from jrnl.snapshot import Report, Snapshot
 from jrnl.steady import steadily
-from jrnl.view import View
-from jrnl.volume import Volume
+from jrnl.volume import Production, Volume
+from jrnl.volume_file import VolumeFile
 from jrnl.window import WindowTime, window_time
 
 
-class Store(ClosesItself):
+class Store(Past, ClosesItself):
     """One or more volumes under one journal and one sequence; made by `create` and `wrap`.
 
     Any method may be called from any thread. As a context manager it closes itself; after that all
@@ -47,8 +44,10 @@ class Store(ClosesItself):
         self._engine, self._catalog = session.engine, session.catalog
         self._resolver = session.resolver
         self._rewinder = Rewinder(session)
+        self._indices = self._catalog.indices
+        self._production = Production(self._engine, self._indices)
         self._volumes = {
-            name: Volume(self._engine, k, name, self._catalog)
+            name: Volume(self._engine, k, name, self._catalog, self._production)
             for name, k in self._catalog.indices.items()
         }
         self.journal = Journal(self._engine)
@@ -86,10 +85,25 @@ class Store(ClosesItself):
         return list(self._volumes.values())[self._catalog.volume_index(None)]
 
     @property
-    def seq(self) -> int:
+    def seq(self) -> int:  # type: ignore[override]
         """The newest entry's seq, which names the present state."""
         self._engine.check_not_closed()
         return self._engine.seq
+
+    @property
+    def _image(self) -> Image:
+        return self._production._image
+
+    @property
+    def _writable(self) -> bool:
+        return True
+
+    def _path(self, index: int) -> str:
+        return self._production._path(index)
+
+    def as_file(self, volume: str | None = None) -> VolumeFile:
+        """Return one volume of production as a raw file object; see `Volume.as_file`."""
+        return [*self._volumes.values()][self._find(volume)].as_file()
 
     @property
     def window(self) -> Window:
@@ -409,74 +423,37 @@ class Store(ClosesItself):
             engine.check_open()
             return recover(self._session, to, base, undoable, volumes, progress)
 
-    def view(
-        self,
-        at: Point,
-        writable: bool = False,
-        *,
-        volumes: Iterable[str] | None = None,
-        pinned: bool = False,
-    ) -> View:
-        """Look at an earlier state without copying it.
-
-        Parameters
-        ----------
-        at : point
-            As for `recover`.
-        writable : bool
-            Let it be written to: copy on write, thrown away when it is closed.
-        volumes : iterable of str, optional
-            Show only these volumes; by default those of the mark or
-            snapshot that `at` names, or all.
-        pinned : bool
-            Keep its state in the window, as `pin` does, until it is closed.
-
-        Raises
-        ------
-        PointExpired, UnknownPoint, UnknownVolume, CorruptionError, InvalidArgument, InvalidType,
-        EditOpen, StoreClosed
-        """
-        writable, pinned = as_flag(writable, "writable"), as_flag(pinned, "pinned")
-        with self._engine as engine:
-            engine.check_open()
-            return steadily(engine, partial(self._view, at, volumes, writable, pinned))
-
-    def _view(
-        self,
-        at: Point,
-        volumes: Iterable[str] | None = None,
-        writable: bool = False,
-        pinned: bool = False,
-    ) -> View:
-        resolver = self._resolver
-        only = resolver.only(volumes, at)
-        image, release = resolver.image_of(at, only), None
-        if pinned and resolver.snapshot_of(at, only) is None:  # that one needs no entry
-            release = self._session.pins.pin(resolver.resolve(at)).release
-        return View(image, self._catalog.covered(only), writable=writable, release=release)
-
-    def rewind(self, to: Point) -> Rewind:
+    def rewind(self, to: Point, close_views: bool = False) -> Rewind:
         """Put production itself back to an earlier state, and drop the entries after it.
 
         Costs the distinct bytes written since. History after the point is given up; the seq goes
         on rising: one REWIND entry stands for state `to`.
 
+        Parameters
+        ----------
+        to : point
+        close_views : bool
+            Close the views that are in the way, pinned ones too. Where the rewind is refused for
+            another reason they stay open.
+
         Raises
         ------
         PinnedPoint
             An open view or recovery needs an entry that would be dropped, or a later state is
-            pinned.
+            pinned. Of views it says where they were opened.
         UnknownPoint, PointExpired, CorruptionError, EditOpen, StoreClosed
         JournalFull
             On disk, what is pinned leaves no room for the REWIND entry.
         InvalidArgument
             ``images="after"``.
+        InvalidType
         """
+        close_views = as_flag(close_views, "close_views")
         with self._engine.changing() as engine:
             engine.check_open()
             self._rewinder.check_before_images("rewind")
             try:
-                rewound = self._rewinder.rewind(self._resolver.resolve(to))
+                rewound = self._rewinder.rewind(self._resolver.resolve(to), close_views)
             except PointExpired as error:
                 only = self._resolver.only(None, to)
                 snapshot = self._resolver.snapshot_of(to, only)
@@ -500,151 +477,7 @@ class Store(ClosesItself):
         self._rewinder.check_before_images("savepoint")
         return Savepoint(self._rewinder, name)
 
-    # What has happened.
-
-    def diff(
-        self, a: Point, b: Point, volume: str | Volume | None = None, *, exact: bool = False
-    ) -> NDArray[np.void]:
-        """Say where two states differ. Their order does not matter.
-
-        By default that is told from the headers of the entries between them, and nothing is read:
-        the extents that these entries wrote. Outside of them the states are equal; inside, bytes
-        may be, since a write may write what was there already. Zeroes over zeroes do not count
-        where the journal says so.
-
-        With `exact` both states are read there and compared: an extent begins and ends with a byte
-        that differs, and between two such bytes runs of less than 64 equal ones are part of it.
-
-        A state that only a snapshot holds, and one that damaged headers lead to, is read and
-        compared in any case, wherever it may differ: the answer is exact then.
-
-        Parameters
-        ----------
-        a, b : point
-            As for `recover`. Without `exact`, their entries are enough: they need not be in the
-            window of a store with ``images="after"``.
-        volume : str or Volume, optional
-            Only this one; all of them by default, also where a point is a snapshot of some. Once
-            that is all that holds its state, name one that it covers.
-
-        Returns
-        -------
-        ndarray
-            Structured: volume (uint16, its index in ``store.volumes``), offset and length (uint64,
-            bytes), sorted by volume and offset; extents neither touch nor overlap.
-
-        Raises
-        ------
-        PointExpired, UnknownPoint, UnknownVolume, CorruptionError, InvalidArgument, InvalidType,
-        EditOpen, StoreClosed, MemoryError
-        """
-        exact = as_flag(exact, "exact")
-        with self._engine as engine:
-            engine.check_open()
-            index = None if volume is None else self._catalog.volume_index(volume)
-            only = None if index is None else frozenset({index})
-            state = self._resolver.state
-            return steadily(
-                engine,
-                lambda: history.diff(engine, (state(a, only), state(b, only)), index, exact),
-            )
-
-    def history(
-        self, offset: int, length: int, volume: str | Volume | None = None
-    ) -> NDArray[np.void]:
-        """Say who wrote in a range of a volume: the retained entries that did, oldest first.
-
-        They are rows of ``store.journal.entries``: writes, discards and zeroes whose range overlaps
-        it. What was there before entry `seq` is ``store.journal.before(seq)``. What a rewind
-        dropped is in no state and not in here. Nobody has written in an empty range.
-
-        Parameters
-        ----------
-        offset, length : int
-            Bytes.
-        volume : str or Volume, optional
-            Where there are several.
-
-        Raises
-        ------
-        OutOfBounds, UnknownVolume, InvalidType, StoreClosed
-        CorruptionError
-            A header is damaged: it could be of an entry that wrote there.
-        """
-        with self._engine as engine:
-            engine.check_not_closed()
-            index = self._catalog.volume_index(volume)
-            return steadily(engine, lambda: history.history(engine, offset, length, index))
-
-    def stats(
-        self,
-        since: Point | None = None,
-        until: Point | None = None,
-        volume: str | Volume | None = None,
-    ) -> Stats:
-        """Count what was written after state `since`, up to and including state `until`.
-
-        By default, all that the journal holds. A phase is what lies between two points: mark its
-        start and its end. What a rewind dropped counts nowhere.
-
-        Parameters
-        ----------
-        since, until : point, optional
-        volume : str or Volume, optional
-            Only what was written to this one; all of them by default.
-
-        Returns
-        -------
-        Stats
-
-        Raises
-        ------
-        InvalidArgument
-            `since` is the later one.
-        CorruptionError
-            A header among them is damaged.
-        PointExpired, UnknownPoint, UnknownVolume, InvalidType, StoreClosed
-        """
-        with self._engine as engine:
-            engine.check_not_closed()
-            index = None if volume is None else self._catalog.volume_index(volume)
-
-            def count() -> Stats:
-                first = engine.base_seq if since is None else self._resolver.resolve(since)
-                last = engine.seq if until is None else self._resolver.resolve(until)
-                return history.stats(engine, first, last, index)
-
-            return steadily(engine, count)
-
     # Checking.
-
-    def digest(self, at: Point | None = None) -> str:
-        """Return one XXH3-128, as 32 hex digits, over all volumes one after the other.
-
-        Equal digests mean equal states. `at` is any point; the present state by default. Of a
-        snapshot of some volumes the digest is over these alone. Takes and raises what `recover`
-        does.
-        """
-        with self._engine as engine:
-            engine.check_open()
-            return steadily(engine, partial(self._digest, at))
-
-    def _digest(self, at: Point | None) -> str:
-        engine = self._engine
-        if at is None:
-            return verify.digest(engine, Image.production(engine))
-        # With after-images alone, not every state that can be rebuilt can be viewed.
-        named = self._resolver.named(at)
-        names = named.volumes if isinstance(named, Snapshot) else self
-        shown: View | Recovery
-        if engine.images & BEFORE:
-            shown = self._view(at, names)
-        else:
-            shown = recover(self._session, at, volumes=names)
-        try:
-            return verify.digest(engine, shown._image, shown.volumes.values())
-        finally:
-            shown._close()
 
     def verify(self, progress: Callable[[int, int], object] | None = None) -> Report:
         """Read everything, and check it, two ways where there are two.
@@ -713,6 +546,7 @@ class Store(ClosesItself):
         self._session.end()
         for recovery in recoveries:
             recovery._close()
+        self._production._close_files()
         self._catalog.snapshots = {}  # whoever walks it goes on
         self._engine.close()
         self._session.let_go()

@@ -6,10 +6,9 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
-import xxhash
 
 from jrnl._core import ExtentMap, Image
-from jrnl.compare import BLOCK_BYTES
+from jrnl.compare import BLOCK_BYTES, PIECE_BYTES
 from jrnl.errors import JrnlError
 from jrnl.plan import AFTER, BEFORE
 from jrnl.snapshot import Report, problems_of
@@ -17,7 +16,7 @@ from jrnl.steady import steadily
 from jrnl.window import present_seq
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from jrnl._core import Engine
     from jrnl.catalog import Catalog
@@ -25,28 +24,6 @@ if TYPE_CHECKING:
     from jrnl.volume import Volume
 
     Volumes = Mapping[str, Volume]
-
-PIECE_BYTES = 1 << 20
-_HASHED_BYTES = 64 << 20
-
-
-def digest(engine: Engine, image: Image, only: Iterable[int] | None = None) -> str:
-    """Return one XXH3-128, as 32 hex digits, over some or all volumes one after the other."""
-    state = xxhash.xxh3_128()
-    if not engine.on_disk and image.is_production:
-        for device in engine.devices:
-            content = memoryview(device)
-            for start in range(0, len(content), _HASHED_BYTES):  # signals come in between
-                state.update(content[start : start + _HASHED_BYTES])
-        return state.hexdigest()
-    buffer = bytearray(PIECE_BYTES)
-    for index in range(len(engine.sizes)) if only is None else only:
-        size = engine.sizes[index]
-        for start in range(0, size, PIECE_BYTES):
-            piece = memoryview(buffer)[: size - start]
-            image.readinto(start, piece, index)
-            state.update(piece)
-    return state.hexdigest()
 
 
 def verify(

@@ -5,20 +5,78 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
+import xxhash
 from numpy.typing import NDArray
 
-from jrnl._core import Edit, VolumeIO
-from jrnl.closeable import NotCopied
+from jrnl._core import Edit, Image, VolumeIO
+from jrnl.compare import written_between
 from jrnl.errors import InvalidArgument
 from jrnl.points import Mark
+from jrnl.state import ImageState, StateVolume
 from jrnl.volume_file import VolumeFile
+from jrnl.window import present_seq
 
 if TYPE_CHECKING:
     from jrnl._core import Engine
     from jrnl.catalog import Catalog
+    from jrnl.memfd import MemoryFile
+
+_HASHED_BYTES = 64 << 20
 
 
-class Volume(VolumeIO, NotCopied):
+class Production(ImageState):
+    """The present state, whatever that is when it is looked at."""
+
+    def __init__(self, engine: Engine, indices: dict[str, int]) -> None:
+        self._engine, self._indices = engine, indices
+        self._followed: dict[int, int] = {}  # by volume: the state that its file shows
+
+    def __repr__(self) -> str:
+        return "<production>"
+
+    @property
+    def seq(self) -> int:  # type: ignore[override]
+        """The newest entry's seq."""
+        return self._engine.seq
+
+    @property
+    def _image(self) -> Image:
+        self._engine.check_not_closed()
+        return Image.production(self._engine)
+
+    @property
+    def _may_change(self) -> bool:
+        return True
+
+    def _path(self, index: int) -> str:
+        with self._engine as engine:
+            engine.check_open()
+            seq, path = engine.seq, super()._path(index)
+            self._followed[index] = seq
+            return path
+
+    def _refresh(self, file: MemoryFile, index: int) -> None:
+        """Write what the journal says was written since; all, where it cannot tell."""
+        engine = self._engine
+        before = present_seq(engine, self._followed.get(index))
+        ranges = written_between(engine, index, before, engine.seq)
+        if ranges is None:
+            file.write_all(self, fresh=False)
+        else:
+            file.follow(self, zip(*(column.tolist() for column in ranges), strict=True))
+
+    def _digest_now(self) -> str:
+        if self._engine.on_disk:
+            return super()._digest_now()
+        state = xxhash.xxh3_128()
+        for device in self._engine.devices:
+            content = memoryview(device)
+            for start in range(0, len(content), _HASHED_BYTES):  # signals come in between
+                state.update(content[start : start + _HASHED_BYTES])
+        return state.hexdigest()
+
+
+class Volume(VolumeIO, StateVolume):
     """The bytes that a host reads and writes; ``store["name"]``.
 
     ``write``, ``write_many``, ``read``, ``readinto``, ``discard`` and ``write_zeroes`` come
@@ -30,18 +88,17 @@ class Volume(VolumeIO, NotCopied):
         Bytes.
     """
 
-    def __init__(self, engine: Engine, index: int, name: str, catalog: Catalog) -> None:
-        super().__init__()  # the core took engine and index already
-        self._name = name
+    __eq__, __hash__ = object.__eq__, object.__hash__  # there is one of each
+    __index__ = None  # type: ignore[assignment]
+
+    def __init__(
+        self, engine: Engine, index: int, name: str, catalog: Catalog, production: Production
+    ) -> None:
+        StateVolume.__init__(self, production, name, index)  # the core took engine and index
         self._catalog = catalog
 
     def __repr__(self) -> str:
         return f"<jrnl.Volume {self.name!r}, {self.size} bytes>"
-
-    @property
-    def name(self) -> str:
-        """What it is called in its store."""
-        return self._name
 
     def edit(self, offset: int, length: int) -> Edit:
         """Lend a range for writing in place, as one journal entry.
@@ -82,6 +139,20 @@ class Volume(VolumeIO, NotCopied):
     def as_file(self) -> VolumeFile:
         """Return production as a raw file object: seek, readinto, write, flush."""
         return VolumeFile(self.size, self.readinto, self.write, self._flush, self._max_write)
+
+    def path(self) -> str:
+        """Return a path at which other programs can read production, whole.
+
+        It is a copy in memory, sparse, that can only be read, gone with the store: of a store on
+        disk, too, whose files lag behind. It shows what the volume holds whenever `path` is called,
+        which costs what was written since the last time. For a program that writes, take that of a
+        recovery, a read-only view or a snapshot.
+
+        Raises
+        ------
+        OSError, EditOpen, StoreClosed, CorruptionError
+        """
+        return super().path()
 
     @property
     def _seq(self) -> int:

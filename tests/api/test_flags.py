@@ -21,7 +21,11 @@ CALLS: dict[str, Callable[[jrnl.Store, object], object]] = {
     "Store.view writable": lambda store, flag: store.view(0, writable=flag),
     "Store.view pinned": lambda store, flag: store.view(0, pinned=flag),
     "Store.diff exact": lambda store, flag: store.diff(0, 1, exact=flag),
+    "Store.rewind close_views": lambda store, flag: store.rewind(store.seq, close_views=flag),
     "View.view writable": lambda store, flag: store.view(0).view(writable=flag),
+    "View.diff exact": lambda store, flag: store.view(0).diff(exact=flag),
+    "View.promote force": lambda store, flag: store.view(store.seq, True).promote(force=flag),
+    "State.diff exact": lambda store, flag: store.recover(0).diff(store, exact=flag),
     "Recovery.restore dry_run": lambda store, flag: store.recover(0).restore(dry_run=flag),
     "Recovery.restore everything": lambda store, flag: store.recover(0).restore(everything=flag),
 }
@@ -92,5 +96,6 @@ def test_every_public_flag_is_looked_at_here():
                 continue
             for flag, parameter in inspect.signature(member).parameters.items():
                 if parameter.annotation == "bool":
-                    found.add(f"{kind.__name__}.{name} {flag}")
+                    inherited = member is getattr(jrnl.State, name, None)
+                    found.add(f"{'State' if inherited else kind.__name__}.{name} {flag}")
     assert found == set(CALLS)

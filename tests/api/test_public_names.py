@@ -33,6 +33,18 @@ def public(thing: object) -> list[str]:
     return [name for name in dir(thing) if not name.startswith("_")]
 
 
+class Nothing(jrnl.State):
+    """A state of no volume."""
+
+    seq = 0
+
+    def _size(self, index: int) -> int:
+        raise NotImplementedError
+
+    def _readinto(self, index: int, offset: int, buffer: memoryview) -> None:
+        raise NotImplementedError
+
+
 @pytest.fixture
 def objects() -> Iterator[dict[str, object]]:
     """One of each."""
@@ -41,6 +53,8 @@ def objects() -> Iterator[dict[str, object]]:
         yield {
             "Store": store,
             "Volume": store.volume,
+            "State": Nothing(),
+            "StateVolume": store.view(0)["data"],
             "Snapshot": store.snapshot("s"),
             "Recovery": store.recover(0),
             "View": store.view(0),

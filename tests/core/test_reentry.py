@@ -24,11 +24,12 @@ from tests.model.opcodes import Opcodes
 
 SIZES = {"a": 9000, "b": 5000}
 PLACES = int(os.environ.get("JRNL_REENTRY_PLACES", "1"))  # in each pair of calls
-SHARES = 10  # of the pairs that each kind of store has in the default run
+SHARES = 11  # of the pairs that each kind of store has in the default run
 REFUSED = (
     jrnl.PointExpired,
     jrnl.UnknownPoint,
     jrnl.PinnedPoint,
+    jrnl.ProductionChanged,
     jrnl.NameTaken,
     jrnl.JournalFull,
     jrnl.InvalidArgument,  # what needs before-images, where there are none
@@ -117,6 +118,13 @@ def entered(store: jrnl.Store) -> Any:
     return block
 
 
+def edited(store: jrnl.Store, seq: int) -> jrnl.View:
+    view = store.view(seq, writable=True)
+    view.write(90, b"promoted" * 30, "a")
+    view.discard(4000, 900, "b")
+    return view
+
+
 NEWEST = 65  # when a call is made
 OLD = NEWEST - 8
 FIRSTS: dict[str, Any] = {
@@ -144,6 +152,31 @@ FIRSTS: dict[str, Any] = {
     "view an old state": lambda store: store.view(OLD),
     "view a snapshot": lambda store: store.view("old"),
     "view, pinned": lambda store: store.view(OLD, pinned=True),
+    "promote": (
+        lambda store: edited(store, NEWEST),
+        lambda store, view: view.promote()[2],
+    ),
+    "promote, forced": (
+        lambda store: edited(store, NEWEST - 2),
+        lambda store, view: view.promote(force=True)[2],
+    ),
+    "what a view has changed": (
+        lambda store: edited(store, OLD),
+        lambda store, view: view.diff(),
+    ),
+    "diff of states": (
+        lambda store: store.view(OLD),
+        lambda store, view: store.diff(view),
+    ),
+    "digest of a view": (
+        lambda store: edited(store, OLD),
+        lambda store, view: view.digest(),
+    ),
+    "rewind, closing views": (
+        lambda store: (store.view(NEWEST), store.view(NEWEST - 1, True)),
+        lambda store, views: store.rewind(NEWEST - 3, close_views=True),
+    ),
+    "states": lambda store: store.states(),
     "plan": lambda store: store.plan(OLD),
     "digest": lambda store: store.digest(),
     "digest of an old state": lambda store: store.digest(OLD),
@@ -177,6 +210,7 @@ SECONDS: dict[str, Call] = {
     "rewind": lambda store: shown(store.rewind(NEWEST - 4)),
     "recover": lambda store: shown(store.recover(NEWEST - 5)),
     "restore": lambda store: store.recover(NEWEST - 6).restore()[2],
+    "promote": lambda store: edited(store, NEWEST - 1).promote(force=True)[2],
     "verify": lambda store: store.verify().problems,
     "bookmark": lambda store: shown(store.mark()),
     "pin": lambda store: shown(store.pin(OLD)),

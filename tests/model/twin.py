@@ -98,7 +98,7 @@ class Twin(FoldRules, Pins, Savepoints):
         self.clock = clock
         self.store = store
         self.model = model
-        self.volumes = list(store.volumes.values())
+        self.names, self.volumes = list(store.volumes), list(store.volumes.values())
         self.sizes = [volume.size for volume in self.volumes]
         self.refuses = overflow == "refuse"
         self.folds = overflow == "fold"
@@ -276,7 +276,7 @@ class Twin(FoldRules, Pins, Savepoints):
             self.model.states[seq],
             base,
             from_production and self.rewinds,
-            list(recovery.volumes.values()),
+            [self.names.index(name) for name in recovery],
         )
         self.recoveries.append(opened)
         self.check_recovery(opened)
@@ -440,7 +440,7 @@ class Twin(FoldRules, Pins, Savepoints):
         view = self.store.view(at, writable, volumes=names)
         assert view.seq == seq
         needs = seq if self.rewinds else max(self._snapshots_upto(seq), default=None)
-        state, shown = self.model.states[seq], list(view.volumes.values())
+        state, shown = self.model.states[seq], [self.names.index(name) for name in view]
         opened = OpenView(view, seq, None if from_snapshot else needs, state, shown, writable)
         self.views.append(opened)
         self.check_view(opened)
@@ -719,7 +719,7 @@ class Twin(FoldRules, Pins, Savepoints):
 
     def check_snapshot(self, name: str) -> None:
         snapshot = self.snapshots[name]
-        assert snapshot.volumes == tuple(self.store.volumes)
+        assert list(snapshot.volumes) == self.names
         assert snapshot.seq == self.model.snapshots[name]
         assert same(self.read_all(snapshot), self.model.states[snapshot.seq])
         assert snapshot.verify().ok

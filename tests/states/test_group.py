@@ -280,7 +280,7 @@ def test_a_volume_is_given_by_its_name_or_as_itself_and_never_as_another_stores(
             lambda volume: taken.read(0, 3, volume),
             lambda volume: store[volume],
             lambda volume: store.mark("mark", volumes=[volume]).volumes,
-            lambda volume: store.snapshot("part", volumes=[volume]).volumes,
+            lambda volume: tuple(store.snapshot("part", volumes=[volume]).volumes),
         ]
         for call in calls:
             with unchanged(store), pytest.raises(jrnl.InvalidArgument, match="of another store"):

@@ -85,6 +85,17 @@ cdef class Gate:
         self.release()
 
 
+cdef int rows_between(Core* core, start, stop, uint64_t* first, uint64_t* last) except -1:
+    """The slots [first, last) of the entries of seqs `start` to `stop`; None: no bound."""
+    first[0], last[0] = core.ring.slot_tail, core.ring.slot_head
+    if start is not None and start > 0:
+        raise_status(find_slot_after(core, <uint64_t>start - 1, False, first), core)
+    if stop is not None:
+        raise_status(find_slot_after(core, <uint64_t>stop, False, last), core)
+    last[0] = max(first[0], last[0])
+    return 0
+
+
 cdef class Engine:
     """Volumes in memory, one journal, one sequence, one re-entrant lock.
 
@@ -299,6 +310,11 @@ cdef class Engine:
         return (self.core.seq, self.core.base_seq, self.core.generation, self.core.calls.turns,
                 self.core.closed)
 
+    @property
+    def scratched(self):
+        """int: another number after any write to a view."""
+        return self.core.scratched
+
     def check_stamp(self, stamp):
         """Raise Moved where anything has changed since the stamp was taken."""
         if stamp != self.stamp:
@@ -498,26 +514,31 @@ cdef class Engine:
         raise_status(status, self.core)
         return result.seq, result.entries, result.bytes
 
-    def entries(self):
-        """Headers of all retained entries, oldest first: structured ndarray, a copy."""
+    def entries(self, start=None, stop=None):
+        """Headers of the retained entries, oldest first: structured ndarray, a copy.
+
+        Of all, or of those of the seqs from `start` to `stop`.
+        """
         cdef Core* core = self.core
-        cdef uint64_t count, k
+        cdef uint64_t count = 0, first = 0, last = 0, k
         cdef int status = OK
         cdef EntryRow[::1] rows
         table = numpy.empty(0, numpy.dtype(ENTRY_FIELDS))
-        while table.size != self.core.ring.slot_head - self.core.ring.slot_tail:
-            # The collector may run in here, and a finalizer write.
-            table = numpy.empty(self.core.ring.slot_head - self.core.ring.slot_tail, table.dtype)
-        count, rows = table.size, table
         self.check_not_closed()
+        rows_between(core, start, stop, &first, &last)
+        while table.size != last - first:
+            # The collector may run in here, and a finalizer write.
+            table = numpy.empty(last - first, table.dtype)
+            self.check_not_closed()
+            rows_between(core, start, stop, &first, &last)
+        count, rows = table.size, table
         if count:
             with nogil:
                 for k in range(count):
-                    status = header_check(core, header_at(core, core.ring.slot_tail + k),
-                                          core.ring.slot_tail + k)
+                    status = header_check(core, header_at(core, first + k), first + k)
                     if status != OK:
                         break
-                    row_fill(&rows[k], header_at(core, core.ring.slot_tail + k))
+                    row_fill(&rows[k], header_at(core, first + k))
         raise_status(status, core)
         return table
 

@@ -71,6 +71,13 @@ cdef class Hold:
             pin_close(data)
         core_unlock(self.engine.core)
 
+    def set_aside(self, bint aside):
+        """Say that a rewind may drop the state: who rewinds releases it."""
+        with self.engine:
+            if self.data is not NULL:
+                self.data.aside = aside
+                pins_count(self.engine.core)
+
     @property
     def seq(self):
         """int: the seq under which the state is kept now, or None once it is released."""

@@ -1,6 +1,6 @@
 # What views and recoveries are read by: one call from Python's arguments to the image.
 #
-# Takes: reentry, states
+# Takes: errors, scratch, arguments, reentry, states
 
 cdef class StateIO:
     """The part of a view or a recovery that reads; the Python layer adds the rest.
@@ -13,12 +13,12 @@ cdef class StateIO:
     """
 
     cdef Image shown             # None once it is closed
-    cdef readonly dict volumes
+    cdef readonly dict _indices
     cdef object only             # the index of its only volume; None where it shows several
 
     def __cinit__(self, Image image, dict volumes, *args, **keywords):
         self.shown = image
-        self.volumes = volumes
+        self._indices = volumes
         if len(volumes) == 1:
             [self.only] = volumes.values()
 
@@ -59,15 +59,52 @@ cdef class StateIO:
             if collected:
                 PyGC_Enable()
 
+    def _write_blocks(self, uint32_t volume, const int64_t[::1] offsets, data, uint64_t length):
+        """Write blocks of `length` to a scratch image; each lies inside the volume.
+
+        All of them, or none. Raises StoreClosed, MemoryError, and what `read` raises.
+        """
+        cdef Image image = self._open()
+        cdef Py_buffer view
+        cdef int status
+        take_buffer(data, &view, 0)
+        try:
+            with image.engine:
+                if offsets.shape[0]:
+                    with nogil:
+                        status = scratch_write_many(&image.data, volume, &offsets[0],
+                                                    offsets.shape[0], <const uint8_t*>view.buf,
+                                                    length)
+                    raise_status(status, image.data.core)
+        finally:
+            PyBuffer_Release(&view)
+
+    cdef Live* _followed(self):
+        """What it is read through of the journal, where that expires: a view's; NULL: nothing."""
+        cdef Image image = self.shown
+        while image is not None:
+            if image.data.live is not NULL:
+                return NULL if image.data.live.preserves else image.data.live
+            image = image.base
+        return NULL
+
+    @property
+    def _needs_after(self):
+        """int or None: the state after which a view needs the journal's entries; None: none."""
+        cdef Live* live = self._followed()
+        return None if live is NULL else live.seq
+
+    def _set_aside(self, bint aside):
+        """Say that a rewind need not mind this view: who rewinds closes it. The lock is held."""
+        cdef Live* live = self._followed()
+        if live is not NULL:
+            live.aside = aside
+
     cdef uint32_t _index(self, volume) except? 0xFFFFFFFF:
         if volume is None and self.only is not None:
             return self.only
-        found = self.volumes.get(volume) if type(volume) is str else None
+        found = self._indices.get(volume) if type(volume) is str else None
         return found if found is not None else self._find(volume)
-
-    def _find(self, volume):
-        """The index of a volume given by name, as a Volume, or by None. Raises UnknownVolume."""
-        raise UnknownVolume(volume)
 
     def read(self, offset, length, volume=None):
         """bytes: `length` bytes of a volume at `offset`.

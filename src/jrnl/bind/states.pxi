@@ -19,7 +19,7 @@ cdef class Image(_State):
     cdef public object preserved_as    # live: the number of what preserves it durably, or None
     cdef list copied_to            # the same, while it is being copied
     cdef uint64_t holders
-    cdef bint is_scratch
+    cdef readonly bint is_scratch
 
     def __cinit__(self, Engine engine not None):
         self.engine = engine

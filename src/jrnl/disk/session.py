@@ -25,6 +25,7 @@ from jrnl.errors import (
     PointExpired,
 )
 from jrnl.plan import BEFORE
+from jrnl.recovery import over_present
 from jrnl.session import Session
 
 if TYPE_CHECKING:
@@ -629,6 +630,18 @@ class DiskSession(Session):
             to_the_end(write, self.restore_failed)
             return first_seq, engine.seq
 
+    def promote(
+        self, image: Image, indices: dict[str, int], ranges: Ranges, stamp: Stamp
+    ) -> tuple[int, int]:
+        """Write these ranges of a view's image onto production: as a restore, which lasts."""
+        recovery = over_present(self, image, indices, ranges)
+        try:
+            return self.restore(recovery, ranges, False, stamp)
+        finally:
+            if self.state.restore is None:  # else the next opening needs it
+                recovery._close()
+                self.remove_strays()
+
     def _write_back(
         self, recovery: Recovery, ranges: Ranges, indices: list[int], everything: bool
     ) -> None:
@@ -642,7 +655,7 @@ class DiskSession(Session):
         for index in indices:
             todo = ranges.pop(index, None) or ranges_to_write(image, [index], everything)[index]
             image.write_back(index, *todo)
-        self.restore_ends()
+        self.restore_ends(recovery.id if recovery._source.once else None)
 
     def restore_begins(self, recovery: Recovery, volumes: list[int]) -> None:
         """Keep the recovery, and the intent to restore these of its volumes, by index."""
@@ -663,10 +676,14 @@ class DiskSession(Session):
         if self.state.restore is not None:
             self.log.poison(getattr(error, "errno", None) or 0)
 
-    def restore_ends(self) -> None:
-        """All of its entries are there: make them durable, and drop the intent."""
+    def restore_ends(self, number: int | None = None) -> None:
+        """All of its entries are there: make them durable, and drop the intent.
+
+        A recovery with that `number` goes with it.
+        """
         self.log.commit()
         self.state.restore = None
+        self.state.recoveries = [row for row in self.state.recoveries if row.id != number]
         self.log.record()
 
     # Opening and closing.
@@ -707,7 +724,7 @@ class DiskSession(Session):
     def _restore_again(self, number: int, indices: list[int] | None) -> None:
         recovery = self.catalog.recoveries().get(number)
         if recovery is not None:
-            names = recovery.volumes
+            names = recovery._indices
             recovery.restore(
                 volumes=[name for name in names if indices is None or names[name] in indices]
             )

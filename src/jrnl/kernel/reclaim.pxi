@@ -227,7 +227,7 @@ cdef void pins_count(Core* core) noexcept nogil:
     while pin is not NULL:
         if pin.needs < reclaim.pin_needs:
             reclaim.pin_needs = pin.needs
-        if pin.seq > reclaim.pin_high:
+        if pin.seq > reclaim.pin_high and not pin.aside:
             reclaim.pin_high = pin.seq
         pin = pin.next
     core.rules.guarded = (reclaim.pins is not NULL or reclaim.least_ns != 0 or reclaim.most_ns != 0
@@ -318,7 +318,7 @@ cdef int rewind_check(Core* core, uint64_t to, uint64_t* state) noexcept nogil:
     for k in range(2):
         live = core.lives.newest if k else core.lives.view
         while live is not NULL:
-            if live.seq > state[0] and not live.dead and not live.closed:
+            if live.seq > state[0] and not live.dead and not live.closed and not live.aside:
                 core.fault.pinned = live.seq
                 return E_PINNED
             live = live.older

@@ -93,6 +93,23 @@ cdef int scratch_write(ImageData* image, uint32_t volume, uint64_t offset, const
     return OK
 
 
+cdef int scratch_write_many(ImageData* image, uint32_t volume, const int64_t* offsets,
+                            uint64_t blocks, const uint8_t* data,
+                            uint64_t length) noexcept nogil:
+    """Write blocks of `length` at offsets that lie inside the volume: all of them, or none."""
+    cdef uint64_t k, count = image.map.count
+    cdef int status = E_CLOSED if image.core.closed else OK
+    for k in range(blocks if length else 0):
+        if status == OK:
+            status = scratch_ready(image, volume, <uint64_t>offsets[k], length)
+    if status != OK:
+        return scratch_undone(image, count, status)
+    image.core.scratched += 1
+    for k in range(blocks):
+        scratch_put(image, volume, <uint64_t>offsets[k], data + k * length, length)
+    return OK
+
+
 cdef int scratch_take(ExtentMapData* out, const ExtentMapData* layer) noexcept nogil:
     """Put a copy of a layer's blocks into a map, but for those that are there already."""
     cdef const Fragment* fragment

@@ -258,6 +258,7 @@ cdef struct Live:
     uint64_t changes         # as long as the chain has not changed since
     bint dead                # closed while it may have been in use
     bint closed              # nobody reads it, but older ones are read through its map
+    bint aside               # a view's: a rewind need not mind it, which closes it
     int failed               # a Status, where an entry that it needs was damaged when it left
     uint64_t bad_seq
 
@@ -275,6 +276,7 @@ cdef struct PinData:
     void* name               # a mark's, a Python str that its Hold keeps; NULL where it has none
     uint64_t seq             # the state; a rewind that replaces its entry is followed
     uint64_t needs           # the same, but with after-images alone a snapshot's that leads to it
+    bint aside               # a view's: a rewind may drop the state, which closes it
 
 # What may leave the journal, and when, beside `refuse`; see reclaim.pxi.
 cdef struct Reclaim:
