@@ -7,7 +7,6 @@ names a whole state in 32 digits, so a few of them tell where the runs went diff
 """
 
 import random
-from bisect import bisect_left
 
 import jrnl
 
@@ -32,27 +31,26 @@ def main() -> None:
     print(f"end        {good.digest()[:12]}... is not {bad.digest()[:12]}...")
     asked = []
 
-    def differs(seq: int) -> bool:
-        asked.append(seq)
-        return good.digest(seq) != bad.digest(seq)
+    def same(state: jrnl.State) -> bool:
+        asked.append(state.seq)
+        return state.digest() == good.digest(state.seq)
 
     # From the glitch on, the states differ: the first one that does is found by halves.
     # Not in range(seq + 1): old states leave the journal, and a rewind leaves out seqs.
-    oldest, seqs = bad.window.oldest, bad.journal.entries["seq"]
-    states = [oldest, *seqs[seqs > oldest].tolist()]
-    first = states[bisect_left(states, True, key=differs)]
+    first, states = bad.bisect(same), bad.states()
     print(
         f"bisected   {len(asked)} of {len(states)} states looked at, the first to differ is {first}"
     )
     assert first == GLITCH
 
     # Entry `first` made it. Views of that state show what each run wrote.
-    (entry,) = bad.journal.entries[seqs == first]
+    (entry,) = bad.journal.between(first, first)
     offset, length = int(entry["offset"]), int(entry["length"])
     with good.view(first) as wanted, bad.view(first) as got:
         print(f"good       entry {first} at {offset}: {wanted.read(offset, length).hex()}")
         print(f"bad        entry {first} at {offset}: {got.read(offset, length).hex()}")
-        assert wanted.read(0, offset) == got.read(0, offset)
+        (extent,) = wanted.diff(got)  # of any two states, of different stores, too
+        assert (extent["offset"], extent["length"]) == (offset, 1)
         assert wanted.read(offset, 1)[0] ^ got.read(offset, 1)[0] == 1
     good.close()
     bad.close()

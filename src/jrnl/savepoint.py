@@ -83,16 +83,15 @@ class Rewinder:
         session, engine = self.session, self.session.engine
         session.check_rewind()
         session.copier.finish_after(seq)
-        views = session.views.in_the_way(seq)
-        if close_views:
-            result = self._rewind_past(views, seq)
-        else:
-            try:
-                result = Rewind(*engine.rewind(seq))
-            except PinnedPoint:
-                if not views:
-                    raise
+        try:
+            result = Rewind(*engine.rewind(seq))
+        except PinnedPoint:
+            views = session.views.in_the_way(seq)
+            if not views:
+                raise
+            if not close_views:
                 raise told_of(views, seq) from None
+            result = self._rewind_past(views, seq)
         session.catalog.snapshots_changed()  # some may be of states that were dropped
         session.rewound()
         # A start that was replaced goes by its successor's seq: the journal remembers such seqs for

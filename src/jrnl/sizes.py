@@ -41,6 +41,8 @@ def check_callable(value: object, name: str) -> None:
 
 def as_flag(value: object, what: str) -> bool:
     """Return `value` as a bool, where it is one or numpy's. Raises InvalidType."""
+    if value is True or value is False:
+        return value
     if not isinstance(value, bool | np.bool_):
         raise InvalidType(f"{what} must be True or False, not {type(value).__name__}")
     return bool(value)

@@ -254,9 +254,9 @@ class State(NotCopied, ABC):
 
     def _close_files(self) -> None:
         """Give up what `_path` has made."""
-        for file in list(self._files.values()):
+        files: dict[int, MemoryFile] = self.__dict__.pop("_path_files", {})
+        for file in files.values():
             file.close()
-        self._files.clear()
 
     def _differs_from(self, other: State, index: int, *, exact: bool) -> Pair | None:
         """Return where a volume differs from that of another state; None: there is no short way."""

@@ -6,7 +6,7 @@ import sys
 from functools import partial
 from itertools import count
 from typing import TYPE_CHECKING, Self, SupportsIndex
-from weakref import WeakValueDictionary, ref
+from weakref import ref
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,6 +43,7 @@ if TYPE_CHECKING:
 _BLOCK_BYTES = 4096  # what a view keeps as a whole of what is written to it
 _PROMOTED_MAX_BYTES = 1 << 16  # what a promotion over a changed production writes as one entry
 _SHOWN = 8
+_PRUNE_EVERY = 64
 
 
 class View(StateIO, ImageState, ClosesItself):
@@ -374,14 +375,17 @@ class Views:
     """The open views of a store, for as long as somebody holds them."""
 
     def __init__(self) -> None:
-        self._open: WeakValueDictionary[int, View] = WeakValueDictionary()
+        self._open: dict[int, ref[View]] = {}
+        self._prune_at = _PRUNE_EVERY
         self._numbers = count(1)
 
     def add(self, view: View) -> None:
         """Give a view its number, and list it."""
         view._caller = _caller()
         view.id = next(self._numbers)
-        self._open[view.id] = view
+        self._open[view.id] = ref(view)
+        if len(self._open) >= self._prune_at:
+            self._prune_at = 2 * len(self.all()) + _PRUNE_EVERY
 
     def remove(self, view: View) -> None:
         """Take a view that was closed out again."""
@@ -389,9 +393,14 @@ class Views:
 
     def all(self) -> dict[int, View]:
         """Return the open ones by their number."""
-        # They come and go meanwhile: valuerefs() is a list of its own.
-        alive = (reference() for reference in self._open.valuerefs())
-        return dict(sorted((view.id, view) for view in alive if view is not None))
+        found = {}
+        for number, reference in list(self._open.items()):  # they come and go meanwhile
+            view = reference()
+            if view is None:
+                self._open.pop(number, None)
+            else:
+                found[number] = view
+        return found
 
     def in_the_way(self, seq: int) -> list[View]:
         """Return those that a rewind to a state would take something from."""
@@ -410,10 +419,10 @@ def told_of(views: list[View], seq: int) -> PinnedPoint:
 
 def _caller() -> tuple[str, int, str] | None:
     """Return file, line and function of the innermost code that is not of jrnl."""
-    frame: FrameType | None = sys._getframe(1)
+    frame: FrameType | None = sys._getframe(2)
     while frame is not None:
-        module = frame.f_globals.get("__name__", "")
-        if module != "jrnl" and not str(module).startswith("jrnl."):
+        module = str(frame.f_globals.get("__name__"))
+        if not module.startswith("jrnl") or module.partition(".")[0] != "jrnl":
             code = frame.f_code
             return code.co_filename, frame.f_lineno, code.co_qualname
         frame = frame.f_back

@@ -244,3 +244,13 @@ def test_an_opened_store_tells_its_options(tmp_path):
     with jrnl.open(tmp_path / "s", mode="r") as store:
         assert {name: getattr(store.options, name) for name in options} == options
         assert store.options.mode == "r"
+
+
+def test_views_that_are_dropped_leave_nothing_behind():
+    with jrnl.create(size=1000) as store:
+        kept = store.view(0)
+        for _ in range(1000):
+            store.view(0)
+        gc.collect()
+        assert list(store.views.values()) == [kept]
+        assert len(store._session.views._open) < 200
