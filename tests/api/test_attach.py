@@ -434,6 +434,8 @@ def test_what_is_written_to_a_view_is_its_own(tmp_path_factory, log, steps):
         with history.view(history.seq) as before:
             assert before.read(0, size) == states[-1]
             assert differ <= covered(view.diff(before)) <= covered(view.diff(before, exact=False))
+            assert view.diff().tolist() == view.diff(before).tolist()
+            assert before.diff().size == 0
         assert hashlib.sha256(view.as_file().read()).digest() == hashlib.sha256(model).digest()
         view.close()
 

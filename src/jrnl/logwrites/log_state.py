@@ -177,6 +177,18 @@ class LogView(LogState):
     def _writable(self) -> bool:
         return self.writable
 
+    def diff(
+        self, other: State | None = None, volume: str | None = None, *, exact: bool = True
+    ) -> NDArray[np.void]:
+        """Say where it differs from another state, or from the one that it began with.
+
+        Takes, returns and raises what `State.diff` does.
+        """
+        if other is not None:
+            return super().diff(other, volume, exact=exact)
+        with LogView(self._log, self.seq, writable=False) as before:
+            return super().diff(before, volume, exact=exact)
+
     @property
     def own_bytes(self) -> int:
         """Bytes that were written to this view and take memory."""
