@@ -237,7 +237,7 @@ def open_store(
 
 
 def wrap(
-    buffer: Writable,
+    buffer: Writable | Mapping[str, Writable],
     journal: Size = "64MiB",
     *,
     images: str | None = None,
@@ -254,7 +254,7 @@ def wrap(
 
     Parameters
     ----------
-    buffer : writable, C-contiguous buffer
+    buffer : writable, C-contiguous buffer, or mapping of volume name to such
         Any shape, and any dtype but datetime64 and timedelta64, which lend no bytes: pass
         ``array.view("i8")``. It stays exported until the store and all arrays from it are gone.
         What is written to it around the store is not journaled, and no checksum sees it.
@@ -266,10 +266,14 @@ def wrap(
         clock=clock, reclaim=reclaim, low=low, on_low=on_low, keep_at_least=keep_at_least,
         keep_at_most=keep_at_most,
     )  # fmt: skip
-    device = MemoryDevice.adopt(buffer)
-    if device.size == 0:
-        raise InvalidArgument("the buffer is empty; a volume has at least one byte")
-    settings = replace(settings, sizes={"data": device.size})
-    engine = settings.engine([device])
-    engine.mark_written(0, 0, device.size)
+    buffers = buffer if isinstance(buffer, Mapping) else {"data": buffer}
+    devices = {name: MemoryDevice.adopt(each) for name, each in buffers.items()}
+    for name, device in devices.items():
+        if device.size == 0:
+            raise InvalidArgument(f"the buffer of {name!r} is empty; a volume has at least a byte")
+    sizes = {name: device.size for name, device in devices.items()}
+    settings = with_volumes(settings, None, sizes, None)
+    engine = settings.engine([*devices.values()])
+    for index, size in enumerate(sizes.values()):
+        engine.mark_written(index, 0, size)
     return _in_memory(engine, settings)

@@ -1,0 +1,162 @@
+"""Which states of an epoch there are, and which of them are looked at where they are too many."""
+
+from __future__ import annotations
+
+import random
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from jrnl.crash.epoch import Epoch, Group, Sums
+
+MODES: Final = ("prefix", "subset", "torn")
+COUNTED_BITS: Final = 14  # up to so many units that may be lost, all states are looked at
+_EACH_MAX: Final = 4096  # units that are tried alone, or missing, at the end of an epoch
+_CUTS_MAX: Final = 16  # places where one entry is torn
+_DRAWN, _DRAWN_AT_END = 4, 64
+
+
+class Step(NamedTuple):
+    """A moment at which the power may fail.
+
+    Attributes
+    ----------
+    seq : int
+    done : int
+        How many of the epoch's entries were made by then.
+    first : bool
+        Whether it is the first moment: later ones leave out what was there before their own entry.
+    last : bool
+        Whether it is the epoch's last.
+    """
+
+    seq: int
+    done: int
+    first: bool
+    last: bool
+
+
+class Choice:
+    """The states of one moment: which units are there. A bit stands for each unit."""
+
+    def __init__(self, epoch: Epoch, step: Step) -> None:
+        self.epoch, self.step = epoch, step
+        self.present = (1 << epoch.firsts[step.done]) - 1
+        before = 0 if step.first or not step.done else epoch.firsts[step.done - 1]
+        self.free = epoch.free & self.present
+        # A state without anything of the moment's own entry is one of the moment before.
+        self.own = 0 if step.first else self.free >> before << before
+
+    @property
+    def bits(self) -> int:
+        """How many units may be lost."""
+        return self.free.bit_count()
+
+    @property
+    def is_counted(self) -> bool:
+        """Whether all states are looked at."""
+        return self.bits <= COUNTED_BITS
+
+    @property
+    def legal(self) -> int:
+        """How many choices there are of what is lost."""
+        if not self.own:
+            return 1 << self.bits
+        return (1 << self.bits) - (1 << (self.free & ~self.own).bit_count())
+
+    def every(self, sums: Sums) -> Iterator[tuple[int, int]]:
+        """Yield all: the units that are there, and the state's sum."""
+        losts, totals = [0], [0]
+        for group in sums.groups:
+            some = self._options(group, sums)
+            if some:
+                losts = [lost | more for more, _ in some for lost in losts]
+                totals = [total + more for _, more in some for total in totals]
+        own, present = self.own, self.present
+        for lost, total in zip(losts, totals, strict=True):
+            if not own or own & ~lost:
+                yield present ^ lost, total
+
+    def _options(self, group: Group, sums: Sums) -> list[tuple[int, int]]:
+        """Return each part of a group that may be lost, and what the group then adds."""
+        options = [(0, 0)]  # lost, and which of the group's units are kept
+        there = False
+        for j, k in enumerate(group.units):
+            if not self.present >> k & 1:
+                continue
+            there = True
+            kept = [(lost, some | 1 << j) for lost, some in options]
+            if self.free >> k & 1:
+                kept += [(lost | 1 << k, some) for lost, some in options]
+            options = kept
+        if not there:
+            return []
+        return [(lost, sums.group_sum(group, some)) for lost, some in options]
+
+    def sampled(self, seed: int) -> Iterator[int]:
+        """Yield what is lost in a sample of the states, each once."""
+        seen = set()
+        for drawn in self._drawn(random.Random(f"{seed} {self.step.seq}")):
+            lost = drawn & self.free
+            if lost not in seen and (not self.own or self.own & ~lost):
+                seen.add(lost)
+                yield lost
+
+    def sum_without(self, sums: Sums, total: int, lost: int) -> int:
+        """Return the sum of the state in which these units are lost; `total` is with all."""
+        if 2 * lost.bit_count() <= self.bits:
+            return sums.moved(self.present, total, lost)
+        durable = self.present & ~self.free
+        return sums.moved(durable, sums.sum_of(durable), self.free & ~lost)
+
+    def _drawn(self, rng: random.Random) -> Iterator[int]:
+        """Yield what is lost: nothing, all, each alone, ...; pairs at the end of an epoch."""
+        yield 0
+        yield self.free & ~self.own
+        yield from self._torn_at_cuts()
+        before = self.free & ~self.own
+        if before:
+            yield 1 << (before.bit_length() - 1)
+        for _ in range(_DRAWN):
+            yield self._random(rng)
+        if not self.step.last:
+            return
+        units = [k for k in range(self.present.bit_length()) if self.free >> k & 1]
+        for k in _evenly(units, _EACH_MAX):
+            yield 1 << k  # each missing
+            yield self.free & ~(1 << k)  # each alone
+        yield from _pairs(units, self.free)
+        for _ in range(_DRAWN_AT_END):
+            yield self._random(rng)
+
+    def _random(self, rng: random.Random) -> int:
+        one, other = (rng.getrandbits(max(1, self.present.bit_length())) for _ in range(2))
+        return rng.choice((one & other, one, one | other))
+
+    def _torn_at_cuts(self) -> Iterator[int]:
+        """Yield the moment's own entry torn at each of its sectors, with all before, or none."""
+        units = [k for k in range(self.own.bit_length()) if self.own >> k & 1]
+        for k in _evenly(units[1:], _CUTS_MAX):
+            low = self.own & ((1 << k) - 1)
+            for torn in (low, self.own ^ low):
+                yield torn
+                yield torn | self.free & ~self.own
+
+
+def _evenly(units: list[int], most: int) -> Iterable[int]:
+    if len(units) <= most:
+        return units
+    return (units[k * len(units) // most] for k in range(most))
+
+
+def _pairs(units: list[int], free: int) -> Iterator[int]:
+    """Yield choices in which of each two units, one or the other one is lost.
+
+    The units whose place has a given bit, and all others: as many choices as places have digits,
+    twice. With none and all lost, each two are seen in all four combinations.
+    """
+    for digit in range(len(units).bit_length()):
+        some = sum(1 << k for place, k in enumerate(units) if place >> digit & 1)
+        yield some
+        yield free & ~some

@@ -1,0 +1,198 @@
+"""Disks: files in memory that show one crash state after the other, by what differs.
+
+A run over a history has a few of them. One that no state needs any more goes on to the next state,
+which costs the blocks that the two differ in; only the first one is written in full.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import mmap
+import os
+import weakref
+from collections import OrderedDict
+from typing import TYPE_CHECKING, Any, Final
+
+from jrnl import api
+from jrnl.crash.epoch import BLOCK
+from jrnl.errors import naming
+
+if TYPE_CHECKING:
+    from jrnl.crash.epoch import Epoch, Key
+    from jrnl.crash.source import Source
+    from jrnl.crash.state import CrashState, Tag
+    from jrnl.store import Store
+
+_GROUND_BLOCKS: Final = 1 << 13  # 32 MiB
+_PIECE: Final = 1 << 20
+_ADD_SEALS: Final = 1033  # linux/fcntl.h
+_SEALS: Final = 0x2 | 0x4 | 0x10  # against shrinking, growing, and writing by others
+
+_origins: weakref.WeakKeyDictionary[Store, str] = weakref.WeakKeyDictionary()
+
+
+class Run:
+    """What the states of one walk share: names, blocks read before, and disks.
+
+    Parameters
+    ----------
+    tag : callable, optional
+        Says what lies at an offset.
+    """
+
+    def __init__(self, history: Any, source: Source, tag: Tag | None) -> None:
+        self._history, self._source, self._tag = history, source, tag
+        self.names = list(source.sizes)
+        self.sizes = list(source.sizes.values())
+        self.indices = {name: k for k, name in enumerate(self.names)}
+        self.origin = _origins.get(history) if isinstance(history, api.Store) else None
+        self._epoch: Epoch | None = None
+        self._blocks: OrderedDict[Key, bytes] = OrderedDict()
+        self._idle: list[Disk] = []
+
+    def tagged(self, volume: int, offset: int) -> str | None:
+        """Return what the caller's tagger says of a place."""
+        if self._tag is None:
+            return None
+        if len(self.names) == 1:
+            return self._tag(offset)
+        return self._tag(offset, self.names[volume])
+
+    def enter(self, epoch: Epoch) -> None:
+        """Go on to the next epoch: what was read before is brought on."""
+        before, self._epoch = self._epoch, epoch
+        if before is None:
+            return
+        touching = before.touching()
+        for key in [key for key in self._blocks if key in touching]:
+            self._blocks[key] = before.block(key, before.kept_of(key, before.whole))
+        for disk in self._idle:
+            disk.move(before, before.whole)
+            disk.epoch, disk.kept = epoch, 0
+
+    def ground(self, epoch: Epoch, key: Key) -> bytes:
+        """Return a block that an epoch does not touch."""
+        current = epoch is self._epoch
+        found = self._blocks.get(key) if current else None
+        if found is None:
+            volume, number = key
+            buffer = bytearray(min(BLOCK, self.sizes[volume] - number * BLOCK))
+            self._source.readinto(epoch.base, volume, number * BLOCK, memoryview(buffer))
+            found = bytes(buffer)
+            if current:
+                self._blocks[key] = found
+                if len(self._blocks) > _GROUND_BLOCKS:
+                    self._blocks.popitem(last=False)
+        return found
+
+    def disk_for(self, state: CrashState) -> Disk:
+        """Return a disk that shows a state, until it is released."""
+        if self._idle and state._epoch is self._epoch:
+            disk = self._idle.pop()
+            disk.move(state._epoch, state._kept)
+            return disk
+        return Disk(self, state)
+
+    def take_back(self, disk: Disk) -> None:
+        """Keep a disk for the next state; one of an epoch that is over is closed."""
+        if disk.epoch is self._epoch:
+            self._idle.append(disk)
+        else:
+            disk.close()
+
+    def fork(self, state: CrashState, options: dict[str, Any]) -> Store:
+        """Return a store in memory over a state; see `CrashState.fork`."""
+        disk = self.disk_for(state)
+        buffers = {name: disk.private(index) for name, index in self.indices.items()}
+        store = api.wrap(buffers, **options)
+        _origins[store] = state.id
+        return store
+
+
+class Disk:
+    """The volumes of one crash state as files in memory, each made when it is asked for."""
+
+    def __init__(self, run: Run, state: CrashState) -> None:
+        self._run, self._sizes = run, run.sizes
+        self._name = f"jrnl-{state.id}"
+        self.epoch, self.kept = state._epoch, state._kept
+        self._files: dict[int, tuple[int, mmap.mmap]] = {}  # descriptor, our mapping
+        self._users = 1
+
+    def path(self, index: int) -> str:
+        """Return where other programs of this user can read a volume."""
+        return f"/proc/{os.getpid()}/fd/{self._file(index)[0]}"
+
+    def _file(self, index: int) -> tuple[int, mmap.mmap]:
+        if index not in self._files:
+            descriptor = os.memfd_create(self._name, os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+            try:
+                with naming(lambda: self._name):
+                    os.ftruncate(descriptor, self._sizes[index])
+                    memory = mmap.mmap(descriptor, self._sizes[index])
+                    # From here on our mapping is the only way to write to it.
+                    fcntl.fcntl(descriptor, _ADD_SEALS, _SEALS)
+                self._fill(index, memory)
+            except BaseException:
+                os.close(descriptor)
+                raise
+            self._files[index] = descriptor, memory
+        return self._files[index]
+
+    def _fill(self, index: int, memory: mmap.mmap) -> None:
+        epoch, size = self.epoch, self._sizes[index]
+        held = epoch.source.held(epoch.base, index, 0, size)
+        view = memoryview(memory)
+        for piece in sorted({*(held // (_PIECE // BLOCK)).tolist()}):
+            start = piece * _PIECE
+            part = view[start : min(start + _PIECE, size)]
+            scratch = memoryview(bytearray(len(part)))
+            epoch.source.readinto(epoch.base, index, start, scratch)
+            if any(scratch):
+                part[:] = scratch
+        for key in epoch.touching():
+            if key[0] == index:
+                self._put(view, key, epoch.block(key, epoch.kept_of(key, self.kept)))
+
+    @staticmethod
+    def _put(view: memoryview | mmap.mmap, key: Key, content: bytes) -> None:
+        start = key[1] * BLOCK
+        view[start : start + len(content)] = content
+
+    def move(self, epoch: Epoch, kept: int) -> None:
+        """Show another state of the same epoch."""
+        if self.kept != kept:
+            for key in epoch.touching():
+                some = epoch.kept_of(key, kept)
+                if some != epoch.kept_of(key, self.kept) and key[0] in self._files:
+                    self._put(self._files[key[0]][1], key, epoch.block(key, some))
+            self.kept = kept
+
+    def private(self, index: int) -> mmap.mmap:
+        """Return a volume as memory of its own: a page is copied when it is written to.
+
+        While it is there, the disk stays as it is.
+        """
+        descriptor, _ = self._file(index)
+        memory = mmap.mmap(
+            descriptor, self._sizes[index], mmap.MAP_PRIVATE, mmap.PROT_READ | mmap.PROT_WRITE
+        )
+        self._users += 1
+        weakref.finalize(memory, self.release)
+        return memory
+
+    def release(self) -> None:
+        """Say that one who needed it does so no more."""
+        self._users -= 1
+        if self._users == 0:
+            self._users = 1
+            self._run.take_back(self)
+
+    def close(self) -> None:
+        """Give it up; a program that has a file open keeps what it sees."""
+        files, self._files = self._files, {}
+        for descriptor, _ in files.values():
+            os.close(descriptor)
+
+    def __del__(self) -> None:
+        self.close()

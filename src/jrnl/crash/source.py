@@ -1,0 +1,206 @@
+"""Histories as crash states need them: entries in a table, what they wrote, what was there before.
+
+A history is a store, or a log that is read in place; what else tells of itself as they do would do.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+import numpy as np
+
+from jrnl.errors import InvalidType
+from jrnl.logwrites import DISCARD, FLUSH, FUA
+from jrnl.plan import AFTER
+from jrnl.store import Store
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from jrnl.points import Point
+    from jrnl.view import View
+
+    Rows = NDArray[Any]
+
+ROW: Final = np.dtype(
+    [
+        ("seq", "<i8"),
+        ("volume", "<u2"),
+        ("offset", "<i8"),
+        ("length", "<i8"),  # 0 where the entry changes no bytes
+        ("zeroes", "?"),  # a discard, or zeroes: there is no content
+        ("discard", "?"),
+        ("flush", "?"),  # what came before is durable once this entry is done
+        ("fua", "?"),  # and so is this one itself
+    ]
+)
+_WRITE, _DISCARD, _ZEROES, _FLUSH = 1, 2, 3, 5
+_VIEWS_KEPT = 4
+
+
+class Source(Protocol):
+    """What a history gives.
+
+    Attributes
+    ----------
+    sizes : dict of str to int
+        Bytes of each volume, by name, in order.
+    oldest, newest : int
+        The first and last state that there is.
+    rows : ndarray of ROW
+        All entries after `oldest`, in order.
+    """
+
+    sizes: dict[str, int]
+    oldest: int
+    newest: int
+    rows: Rows
+
+    def resolve(self, point: Point) -> int:
+        """Return the seq of a state."""
+
+    def readinto(self, seq: int, volume: int, offset: int, buffer: memoryview) -> None:
+        """Fill `buffer` from a volume at state `seq`."""
+
+    def contents(self, rows: Rows) -> Sequence[bytes | memoryview | None]:
+        """Return what each of some entries in a row wrote; None for zeroes and what writes none."""
+
+    def held(self, seq: int, volume: int, offset: int, length: int) -> NDArray[np.int64]:
+        """Return the blocks of 4096 bytes of a range that may hold anything but zeroes."""
+
+
+def source_of(history: object) -> Source:
+    """Return what crash states take of a history. Raises InvalidType where it is none."""
+    if isinstance(history, Store):
+        return _StoreSource(history)
+    if all(hasattr(history, name) for name in ("latest", "content", "entries", "window")):
+        return _LogSource(history)
+    raise InvalidType(
+        f"a history is a store or what logwrites.attach() gives, not {type(history).__name__}"
+    )
+
+
+def _window_rows(rows: Rows, oldest: int) -> Rows:
+    return rows[np.searchsorted(rows["seq"], oldest, "right") :]
+
+
+class _StoreSource:
+    """A store: what it keeps is read through views, which need nothing copied."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self.sizes = {name: volume.size for name, volume in store.volumes.items()}
+        self._names = list(self.sizes)
+        window = store.window
+        self.oldest, self.newest = window.oldest, window.newest
+        entries = store.journal.entries
+        entries = entries[entries["seq"] <= self.newest]
+        rows = np.zeros(entries.size, ROW)
+        kinds = entries["kind"]
+        changes = np.isin(kinds, (_WRITE, _DISCARD, _ZEROES))
+        for name in ("seq", "volume", "offset"):
+            rows[name] = entries[name]
+        rows["length"] = np.where(changes, entries["length"], 0)
+        rows["zeroes"] = np.isin(kinds, (_DISCARD, _ZEROES))
+        rows["discard"] = kinds == _DISCARD
+        rows["flush"] = kinds == _FLUSH
+        rows["fua"] = store.options.sync == "always"
+        self.rows = _window_rows(rows, self.oldest)
+        self._keeps_after = store.options.images != "before"
+        self._views: OrderedDict[int, View] = OrderedDict()
+
+    def resolve(self, point: Point) -> int:
+        with self._store.view(point) as view:
+            return view.seq
+
+    def _view(self, seq: int) -> View:
+        view = self._views.get(seq)
+        if view is None:
+            view = self._views[seq] = self._store.view(seq)
+            if len(self._views) > _VIEWS_KEPT:
+                self._views.popitem(last=False)[1].close()
+        return view
+
+    def readinto(self, seq: int, volume: int, offset: int, buffer: memoryview) -> None:
+        self._view(seq).readinto(offset, buffer, self._names[volume])
+
+    def contents(self, rows: Rows) -> Sequence[bytes | None]:
+        written = (rows["length"] > 0) & ~rows["zeroes"]
+        found: list[bytes | None] = [None] * rows.size
+        journal = self._store.journal
+        if self._keeps_after:
+            for k in np.flatnonzero(written).tolist():
+                found[k] = journal.after(int(rows["seq"][k]))
+            return found
+        # What an entry wrote is what stood there after it: from the last state back, one by one.
+        with self._store.view(int(rows["seq"][-1]), writable=True) as state:
+            for k in reversed(range(rows.size)):
+                seq, index, offset, length = (int(x) for x in rows[k].tolist()[:4])
+                if length:
+                    name = self._names[index]
+                    if written[k]:
+                        found[k] = state.read(offset, length, name)
+                    state.write(offset, journal.before(seq), name)
+        return found
+
+    def held(self, seq: int, volume: int, offset: int, length: int) -> NDArray[np.int64]:
+        blocks: NDArray[np.int64] = self._view(seq)._image.held_blocks(volume)
+        return _within(blocks, offset, length)
+
+
+def _within(blocks: NDArray[np.int64], offset: int, length: int) -> NDArray[np.int64]:
+    first, last = np.searchsorted(blocks, [offset // 4096, -(-(offset + length) // 4096)])
+    return blocks[first:last]
+
+
+class _LogSource:
+    """A log that is read in place: seq k is the state after its first k entries."""
+
+    def __init__(self, log: Any) -> None:
+        self._log = log
+        self.sizes = {name: volume for name, volume in _sizes_of(log).items()}
+        self.oldest, self.newest = 0, log.seq
+        entries = log.entries
+        rows = np.zeros(entries.size, ROW)
+        flags = entries["flags"]
+        rows["seq"] = np.arange(1, entries.size + 1)
+        rows["offset"], rows["length"] = entries["offset"], entries["length"]
+        rows["discard"] = rows["zeroes"] = flags & DISCARD != 0
+        rows["flush"], rows["fua"] = flags & FLUSH != 0, flags & FUA != 0
+        self.rows = rows
+
+    def resolve(self, point: Point) -> int:
+        with self._log.view(point) as view:
+            seq: int = view.seq
+            return seq
+
+    def readinto(self, seq: int, volume: int, offset: int, buffer: memoryview) -> None:
+        self._log._readinto(seq, offset, buffer)
+
+    def contents(self, rows: Rows) -> Sequence[memoryview | None]:
+        found: list[memoryview | None] = []
+        for seq, _, offset, length, zeroes, *_ in rows.tolist():
+            if not length or zeroes:
+                found.append(None)
+                continue
+            content = memoryview(bytearray(length))
+            self._log.content(seq, offset, content)
+            found.append(content)
+        return found
+
+    def held(self, seq: int, volume: int, offset: int, length: int) -> NDArray[np.int64]:
+        starts, lengths, entries = self._log.latest(seq, offset, length)
+        discards = np.append(True, self.rows["discard"])  # 0: what the log begins with
+        if self._log.source_size:
+            discards[0] = False
+        kept = ~discards[entries]
+        firsts, lasts = starts[kept] // 4096, (starts[kept] + lengths[kept] - 1) // 4096
+        parts = [np.arange(a, b + 1) for a, b in zip(firsts, lasts, strict=True)]
+        return np.unique(np.concatenate(parts)) if parts else np.empty(0, np.int64)
+
+
+def _sizes_of(log: Any) -> dict[str, int]:
+    return {"data": log.size}

@@ -1,0 +1,285 @@
+"""Walks over the states that a power cut may have left."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Final, NamedTuple, Self
+
+from jrnl.crash.choose import MODES, Choice
+from jrnl.crash.epoch import Sums
+from jrnl.crash.files import Run
+from jrnl.crash.pattern import Patterns
+from jrnl.crash.source import source_of
+from jrnl.crash.state import CrashState
+from jrnl.crash.timeline import Timeline
+from jrnl.errors import InvalidArgument
+from jrnl.sizes import as_int, check_callable
+
+if TYPE_CHECKING:
+    from jrnl.crash.state import Tag
+    from jrnl.crash.timeline import Stretch
+    from jrnl.points import Point
+
+REDUCE: Final = (None, "pattern")
+
+class Coverage(NamedTuple):
+    """How much of what there is was looked at, so far.
+
+    Attributes
+    ----------
+    looked : int
+        States that were given.
+    same : int
+        States that were passed over since their content had been given before.
+    legal : int
+        Choices of what is lost, over all moments so far: states that there may be, those of the
+        same content counted apart.
+    exact : bool
+        Whether each of these was looked at, so that `looked` is the number of all states.
+    at_least : int
+        How many states of different content there are, as far as is known: `looked` where that is
+        exact, else a lower bound.
+    patterns : int
+        With ``reduce="pattern"``, the patterns seen.
+    reduced : int
+        States that were passed over since their pattern had been seen before.
+    """
+
+    looked: int = 0
+    same: int = 0
+    legal: int = 0
+    exact: bool = True
+    at_least: int = 0
+    patterns: int = 0
+    reduced: int = 0
+
+    def __str__(self) -> str:
+        there = f"{self.legal} choices of what is lost"
+        if self.exact:
+            said = f"{self.looked} states, all that there are ({there}, {self.same} of them repeat)"
+        else:
+            said = f"{self.looked} states of at least {self.at_least} ({there})"
+        if self.patterns:
+            said += f"; {self.patterns} patterns, {self.reduced} states of one seen before left out"
+        return said
+
+
+class States(Iterator[CrashState]):
+    """The states that a disk may hold if power fails, one after the other; `jrnl.crash.states`."""
+
+    def __init__(
+        self,
+        history: object,
+        start: Point | None,
+        stop: Point | None,
+        mode: str,
+        limit: int | None,
+        seed: int,
+        reduce: str | None,
+        tag: Tag | None,
+    ) -> None:
+        if mode not in MODES:
+            raise InvalidArgument(f"mode must be one of {', '.join(MODES)}, not {mode!r}")
+        if reduce not in REDUCE:
+            raise InvalidArgument(f"reduce must be 'pattern' or None, not {reduce!r}")
+        if limit is not None and as_int(limit, "limit must be an int") < 0:
+            raise InvalidArgument(f"limit must be at least 0, not {limit}")
+        as_int(seed, "seed must be an int")
+        check_callable(tag, "tag")
+        self._mode, self._limit, self._seed = mode, limit, seed
+        source = source_of(history)
+        self._timeline = Timeline(source, start, stop)
+        self._run = Run(history, source, tag)
+        self._patterns = Patterns(source, self._run, tagged=tag is not None) if reduce else None
+        self._looked = self._same = self._legal = self._reduced = 0
+        self._exact, self._most = True, 0
+        self._states = self._chosen()
+
+    def __next__(self) -> CrashState:
+        return next(self._states)
+
+    def __repr__(self) -> str:
+        return f"<jrnl.crash.States, {self.coverage}>"
+
+    @property
+    def coverage(self) -> Coverage:
+        """What has been looked at so far, of how many."""
+        return Coverage(
+            looked=self._looked,
+            same=self._same,
+            legal=self._legal,
+            exact=self._exact,
+            at_least=self._looked if self._exact else max(self._looked, self._most),
+            patterns=0 if self._patterns is None else len(self._patterns.seen),
+            reduced=self._reduced,
+        )
+
+    def _chosen(self) -> Iterator[CrashState]:
+        """Yield what is to be looked at: all, or as many as wanted, spread over the history."""
+        if self._patterns is not None:
+            yield from self._representatives(self._patterns)
+            return
+        picker = _Picker(None)
+        if self._limit is not None:
+            there = sum(walk.size for walk in self._epochs())
+            if there > self._limit:
+                picker, self._exact = _Picker(_spread(there, self._limit, self._seed)), False
+        for state, _ in self._found(picker):
+            self._looked += 1
+            yield state
+
+    def _representatives(self, patterns: Patterns) -> Iterator[CrashState]:
+        """Yield a state of each pattern; then others, where more are wanted."""
+        given = set()
+        for state, total in self._found(_Picker(None)):
+            if self._looked == self._limit:
+                self._exact = False
+                return
+            if not patterns.is_new(state):
+                self._reduced += 1
+                self._exact = False
+                continue
+            given.add(total)
+            self._looked += 1
+            yield state
+        if self._limit is None or self._exact:
+            return
+        said = self._same, self._legal
+        for state, total in self._found(_Picker(None)):
+            if self._looked == self._limit:
+                break
+            if total not in given:
+                self._looked += 1
+                self._reduced -= 1
+                yield state
+        self._same, self._legal = said
+        self._exact = self._reduced == 0
+
+    def _epochs(self) -> Iterator[_EpochWalk]:
+        for first, stretch in enumerate(self._timeline.stretches()):
+            yield _EpochWalk(self._timeline, stretch, self._mode, self._seed, first=not first)
+
+    def _found(self, picker: _Picker) -> Iterator[tuple[CrashState, int]]:
+        """Yield states, each content once, and their sums."""
+        seen: set[int] = set()
+        ground = 0
+        for walk in self._epochs():
+            epoch, sums = walk.epoch, Sums(walk.epoch)
+            self._run.enter(epoch)
+            for seq, done, kept, acked, total in walk.states(sums, picker):
+                if total + ground in seen:
+                    self._same += 1
+                    continue
+                seen.add(total + ground)
+                yield CrashState(self._run, epoch, seq, done, kept, acked), total + ground
+            self._legal += walk.legal
+            self._exact &= walk.is_counted
+            self._most = max(self._most, sums.different())
+            ground += sums.sum_of(epoch.whole)
+
+
+class _Picker:
+    """Which states of a run are wanted, by their number; all by default."""
+
+    def __init__(self, wanted: Iterator[int] | None) -> None:
+        self._wanted = wanted
+        self._next = 0 if wanted is None else next(wanted, None)
+        self._done = 0
+
+    @property
+    def takes_all(self) -> bool:
+        """Whether every state is wanted."""
+        return self._wanted is None
+
+    def take(self, size: int) -> list[int]:
+        """Return which of the next `size` states are wanted."""
+        if self._wanted is None:
+            return list(range(size))
+        start, self._done = self._done, self._done + size
+        found = []
+        while self._next is not None and self._next < self._done:
+            found.append(self._next - start)
+            self._next = next(self._wanted, None)
+        return found
+
+
+def _spread(there: int, wanted: int, seed: int) -> Iterator[int]:
+    """Yield as many numbers below `there` as are wanted: one drawn from each of equal parts."""
+    rng = random.Random(seed)
+    for k in range(wanted):
+        yield rng.randrange(k * there // wanted, (k + 1) * there // wanted)
+
+
+class _EpochWalk:
+    """The states of one epoch, in the order of time."""
+
+    def __init__(
+        self, timeline: Timeline, stretch: Stretch, mode: str, seed: int, *, first: bool
+    ) -> None:
+        self.epoch = timeline.epoch(stretch, torn=mode == "torn")
+        self._stretch, self._prefixes, self._seed = stretch, mode == "prefix", seed
+        steps = timeline.steps(self.epoch, first=first, prefixes=self._prefixes)
+        self._choices = [Choice(self.epoch, step) for step in steps]
+
+    @property
+    def legal(self) -> int:
+        """How many choices there are of what is lost."""
+        if self._prefixes:
+            return len(self._choices)
+        return sum(choice.legal for choice in self._choices)
+
+    @property
+    def is_counted(self) -> bool:
+        """Whether all of them are looked at."""
+        return self._prefixes or all(choice.is_counted for choice in self._choices)
+
+    @property
+    def size(self) -> int:
+        """How many of them are looked at."""
+        return sum(self._size(choice) for choice in self._choices)
+
+    def _size(self, choice: Choice) -> int:
+        if self._prefixes:
+            return 1
+        return choice.legal if choice.is_counted else sum(1 for _ in choice.sampled(self._seed))
+
+    def states(
+        self, sums: Sums, picker: _Picker
+    ) -> Iterator[tuple[int, int, int, int, int]]:
+        """Yield seq, entries made, which units are there, the last flush seen, and the sum."""
+        present = total = 0
+        stretch, whole = self._stretch, self.epoch.whole
+        for choice in self._choices:
+            step = choice.step
+            total = sums.moved(present, total, present ^ choice.present)
+            present = choice.present
+            for kept, found in self._of(choice, sums, total, picker):
+                seq, acked = step.seq, stretch.acked
+                if kept == whole and step.last and whole:
+                    # All that a flush covers: told as of that flush, the most that was promised.
+                    if stretch.end_writes and not stretch.end_is_kept and not self._prefixes:
+                        continue  # ... which the next epoch begins with
+                    if stretch.end is not None and not stretch.end_writes:
+                        seq = acked = stretch.end
+                yield seq, step.done, kept, acked, found
+
+    def _of(
+        self, choice: Choice, sums: Sums, total: int, picker: _Picker
+    ) -> Iterator[tuple[int, int]]:
+        """Yield the states of one moment that are wanted, and their sums."""
+        wanted = None if picker.takes_all else picker.take(self._size(choice))
+        if wanted == []:
+            return
+        if self._prefixes:
+            found = iter([(choice.present, total)])
+        elif choice.is_counted:
+            found = choice.every(sums)
+        else:
+            losts = choice.sampled(self._seed)
+            found = ((choice.present ^ k, choice.sum_without(sums, total, k)) for k in losts)
+        if wanted is None:
+            yield from found
+            return
+        chosen = set(wanted)
+        yield from (pair for k, pair in enumerate(found) if k in chosen)
