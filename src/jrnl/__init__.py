@@ -18,6 +18,7 @@ is raised. What follows under CLASSES is the same in full.
 
 The module
     create, open, wrap      make a store; open one on disk; journal memory that is there already
+    crash                   what a disk may hold if power fails; checks held against it
     logwrites               logs of dm-log-writes, as Linux and QEMU record them: replayed, or
                             attached as a history
     get_include             the folder of jrnl.h, for C and Cython
@@ -125,7 +126,7 @@ from enum import IntEnum
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from jrnl import logwrites
+from jrnl import crash, logwrites
 from jrnl._core import Edit
 from jrnl._core import kernel_in_use as kernel
 from jrnl.api import create, wrap
@@ -243,6 +244,7 @@ __all__ = [
     "Window",
     "WindowTime",
     "__version__",
+    "crash",
     "create",
     "get_include",
     "kernel",

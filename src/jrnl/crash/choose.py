@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from jrnl.crash.epoch import Epoch, Group, Sums
+    from jrnl.crash.epoch import Cell, Epoch, Sums
 
 MODES: Final = ("prefix", "subset", "torn")
 COUNTED_BITS: Final = 14  # up to so many units that may be lost, all states are looked at
@@ -68,31 +68,40 @@ class Choice:
     def every(self, sums: Sums) -> Iterator[tuple[int, int]]:
         """Yield all: the units that are there, and the state's sum."""
         losts, totals = [0], [0]
-        for group in sums.groups:
-            some = self._options(group, sums)
-            if some:
-                losts = [lost | more for more, _ in some for lost in losts]
-                totals = [total + more for _, more in some for total in totals]
+        for units, cells in sums.groups(self.present):
+            more_lost, more = self._lost_of(units, cells)
+            losts = [lost | other for other in more_lost for lost in losts]
+            totals = [total + other for other in more for total in totals]
         own, present = self.own, self.present
-        for lost, total in zip(losts, totals, strict=True):
-            if not own or own & ~lost:
-                yield present ^ lost, total
+        if own == 0:
+            return ((present ^ lost, total) for lost, total in zip(losts, totals, strict=True))
+        return (
+            (present ^ lost, total)
+            for lost, total in zip(losts, totals, strict=True)
+            if own & ~lost
+        )
 
-    def _options(self, group: Group, sums: Sums) -> list[tuple[int, int]]:
-        """Return each part of a group that may be lost, and what the group then adds."""
-        options = [(0, 0)]  # lost, and which of the group's units are kept
-        there = False
-        for j, k in enumerate(group.units):
-            if not self.present >> k & 1:
+    def _lost_of(self, units: list[int], cells: list[Cell]) -> tuple[list[int], list[int]]:
+        """Return what may be lost of a group, and what its cells then add to the sum."""
+        present = self.present
+        losts = [0]
+        totals = [sum(cell.sum_of(cell.some_of(present)) for cell in cells)]
+        for k in units:
+            if not self.free >> k & 1:
                 continue
-            there = True
-            kept = [(lost, some | 1 << j) for lost, some in options]
-            if self.free >> k & 1:
-                kept += [(lost | 1 << k, some) for lost, some in options]
-            options = kept
-        if not there:
-            return []
-        return [(lost, sums.group_sum(group, some)) for lost, some in options]
+            own = [cell for cell in cells if k in cell.units]
+            more = []
+            for lost, total in zip(losts, totals, strict=True):
+                kept = present ^ lost
+                less = kept ^ 1 << k
+                change = sum(
+                    cell.sum_of(cell.some_of(less)) - cell.sum_of(cell.some_of(kept))
+                    for cell in own
+                )
+                more.append(total + change)
+            losts += [lost | 1 << k for lost in losts]
+            totals += more
+        return losts, totals
 
     def sampled(self, seed: int) -> Iterator[int]:
         """Yield what is lost in a sample of the states, each once."""

@@ -8,18 +8,18 @@ Micciancio's incremental hashing (AdHash, EUROCRYPT 1997) over XXH3-128, whole n
 
 from __future__ import annotations
 
-import math
 from collections import defaultdict
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 import xxhash
+
+from jrnl.crash.source import BLOCK
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from jrnl.crash.source import Rows, Source
 
-BLOCK: Final = 4096
 SECTOR: Final = 512
 _PIECES_MAX: Final = 1024  # of one torn entry; a longer one is torn between larger pieces
 _WIDE: Final = 1 << 20  # zeroes longer than that are not listed block by block
@@ -78,7 +78,7 @@ class Epoch:
         self.firsts.append(len(self.units))
         self.free = sum(1 << k for k, unit in enumerate(self.units) if not unit.fua)
         self._contents: Sequence[bytes | memoryview | None] | None = None
-        self._touching: dict[Key, list[int]] | None = None
+        self._touching: dict[Key, tuple[int, ...]] | None = None
         self._wide: list[int] = []
         self._memo: dict[tuple[Key, int], bytes] = {}
         self._memo_bytes = 0
@@ -90,7 +90,7 @@ class Epoch:
 
     # What a block is made of.
 
-    def touching(self) -> dict[Key, list[int]]:
+    def touching(self) -> dict[Key, tuple[int, ...]]:
         """Return which units touch each block, without wide ranges of zeroes."""
         if self._touching is None:
             found: dict[Key, list[int]] = defaultdict(list)
@@ -102,7 +102,7 @@ class Epoch:
                     found[unit.volume, block].append(k)
             for k in self._wide:
                 self._add_wide(found, k)
-            self._touching = dict(found)
+            self._touching = {key: tuple(units) for key, units in found.items()}
         return self._touching
 
     def _add_wide(self, found: dict[Key, list[int]], k: int) -> None:
@@ -118,10 +118,7 @@ class Epoch:
 
     def kept_of(self, key: Key, kept: int) -> int:
         """Return which of the units that touch a block are kept, as a number for that block."""
-        some = 0
-        for place, k in enumerate(self.touching()[key]):
-            some |= (kept >> k & 1) << place
-        return some
+        return _some(self.touching()[key], kept)
 
     def block(self, key: Key, some: int) -> bytes:
         """Return a block with these of the units that touch it; see `kept_of`."""
@@ -180,71 +177,105 @@ def _cut(offset: int, length: int, torn: bool) -> Iterator[tuple[int, int]]:
         start = stop
 
 
-class Group(NamedTuple):
-    """Units that share blocks, directly or by way of others: what they make is summed together.
+class Cell:
+    """Blocks that the same units touch, so that they are summed together.
 
     Attributes
     ----------
-    units : list of int
-    sums : dict of int to int
-        By which of them are kept (bit j: the j-th): what that adds to the sum of the state without
-        any. As far as it was asked for.
+    units : tuple of int
     """
 
-    units: list[int]
-    keys: list[Key]
-    sums: dict[int, int]
+    __slots__ = ("_epoch", "_first", "_mask", "keys", "sums", "units")
+
+    def __init__(self, epoch: Epoch, units: tuple[int, ...], keys: list[Key]) -> None:
+        self._epoch, self.units, self.keys = epoch, units, keys
+        self.sums = {0: 0}  # by which units are kept: what that adds to the sum, as far as asked
+        in_a_row = units[-1] - units[0] + 1 == len(units)
+        self._first, self._mask = units[0], (1 << len(units)) - 1 if in_a_row else 0
+
+    def some_of(self, kept: int) -> int:
+        """Return which of its units are kept: bit j stands for the j-th."""
+        if self._mask:
+            return kept >> self._first & self._mask
+        return _some(self.units, kept)
+
+    def sum_of(self, some: int) -> int:
+        """Return what its blocks add to the sum of a state where these of its units are kept."""
+        found = self.sums.get(some)
+        if found is None:
+            block = self._epoch.block
+            found = sum(
+                block_sum(key, block(key, some)) - block_sum(key, block(key, 0))
+                for key in self.keys
+            )
+            self.sums[some] = found
+        return found
 
 
 class Sums:
     """The sums of an epoch's states, as far from that of its base."""
 
     def __init__(self, epoch: Epoch) -> None:
-        self._epoch = epoch
-        self.groups = [Group(units, keys, {0: 0}) for units, keys in _grouped(epoch)]
-        self.group_of = {k: group for group in self.groups for k in group.units}
-
-    def group_sum(self, group: Group, some: int) -> int:
-        """Return what a group adds where these of its units are kept."""
-        found = group.sums.get(some)
-        if found is None:
-            kept = sum(1 << k for j, k in enumerate(group.units) if some >> j & 1)
-            found = 0
-            for key in group.keys:
-                here = self._epoch.kept_of(key, kept)
-                if here:
-                    found += self._block_sum(key, here) - self._block_sum(key, 0)
-            group.sums[some] = found
-        return found
-
-    def moved(self, kept: int, total: int, change: int) -> int:
-        """Return the sum of a state after these units have come or gone; `total` is as of `kept`."""
-        groups = {id(group): group for k in _bits(change) for group in [self.group_of[k]]}
-        for group in groups.values():
-            before = after = 0
-            for j, k in enumerate(group.units):
-                before |= (kept >> k & 1) << j
-                after |= ((kept ^ change) >> k & 1) << j
-            total += self.group_sum(group, after) - self.group_sum(group, before)
-        return total
-
-    def different(self) -> int:
-        """Return how many states there are at least, by the sums that were asked for."""
-        return math.prod(len({*group.sums.values()}) for group in self.groups)
-
-    def _block_sum(self, key: Key, some: int) -> int:
-        return block_sum(key, self._epoch.block(key, some))
+        keys: dict[tuple[int, ...], list[Key]] = defaultdict(list)
+        for key, units in epoch.touching().items():
+            keys[tuple(units)].append(key)
+        self.cells = [Cell(epoch, units, keys[units]) for units in sorted(keys)]
+        self._of_unit: dict[int, list[Cell]] = defaultdict(list)
+        for cell in self.cells:
+            for k in cell.units:
+                self._of_unit[k].append(cell)
 
     def sum_of(self, kept: int) -> int:
         """Return the sum of a state, of which these units are there."""
-        total = 0
-        for group in self.groups:
-            some = 0
-            for j, k in enumerate(group.units):
-                some |= (kept >> k & 1) << j
-            if some:
-                total += self.group_sum(group, some)
+        return sum(cell.sum_of(cell.some_of(kept)) for cell in self.cells) if kept else 0
+
+    def moved(self, kept: int, total: int, change: int) -> int:
+        """Return the sum of a state after units have come or gone; `total` is as of `kept`."""
+        cells = {id(cell): cell for k in _bits(change) for cell in self._of_unit[k]}
+        after = kept ^ change
+        for cell in cells.values():
+            total += cell.sum_of(cell.some_of(after)) - cell.sum_of(cell.some_of(kept))
         return total
+
+    def groups(self, present: int) -> list[tuple[list[int], list[Cell]]]:
+        """Return the units that share cells, directly or by way of others, and these cells.
+
+        Of the units that are `present` alone. One that touches nothing that counts has no cell.
+        """
+        groups: list[tuple[set[int], list[Cell]]] = []
+        for cell in self.cells:
+            units = {k for k in cell.units if present >> k & 1}
+            if not units:
+                continue
+            cells = [cell]
+            apart = []
+            for group in groups:
+                if units.isdisjoint(group[0]):
+                    apart.append(group)
+                else:
+                    units |= group[0]
+                    cells = group[1] + cells
+            groups = [*apart, (units, cells)]
+        alone = {k for k in _bits(present) if not self._of_unit.get(k)}
+        found = [(sorted(units), cells) for units, cells in groups]
+        return sorted([*found, *(([k], []) for k in alone)])
+
+    def different(self) -> int:
+        """Return how many states there are at least, by the sums that were asked for."""
+        found = 1
+        seen: set[int] = set()
+        for cell in self.cells:
+            if seen.isdisjoint(cell.units):  # those of others may say the same
+                found *= len({*cell.sums.values()})
+            seen.update(cell.units)
+        return found
+
+
+def _some(units: tuple[int, ...], kept: int) -> int:
+    some = 0
+    for place, k in enumerate(units):
+        some |= (kept >> k & 1) << place
+    return some
 
 
 def _bits(number: int) -> Iterator[int]:
@@ -255,35 +286,10 @@ def _bits(number: int) -> Iterator[int]:
 
 
 def block_sum(key: Key, content: bytes) -> int:
-    """Return the sum of a block in its place; 0 for zeroes, so that holes need not be looked at."""
-    if not any(content) if len(content) < 64 else content == _ZEROES[: len(content)]:
+    """Return the sum of a block in its place; 0 for zeroes: holes need not be looked at."""
+    if content == (_ZEROES if len(content) == BLOCK else bytes(len(content))):
         return 0
     return xxhash.xxh3_128_intdigest(content, key[1] | key[0] << 48)
 
 
 _ZEROES: Final = bytes(BLOCK)
-
-
-def _grouped(epoch: Epoch) -> Iterator[tuple[list[int], list[Key]]]:
-    """Yield the units that share blocks, and these blocks."""
-    above = list(range(len(epoch.units)))
-
-    def top(k: int) -> int:
-        while above[k] != k:
-            above[k] = above[above[k]]
-            k = above[k]
-        return k
-
-    touching = epoch.touching()
-    for units in touching.values():
-        first = top(units[0])
-        for k in units[1:]:
-            above[top(k)] = first
-    members: dict[int, list[int]] = defaultdict(list)
-    for k in range(len(above)):
-        members[top(k)].append(k)
-    keys: dict[int, list[Key]] = defaultdict(list)
-    for key, units in touching.items():
-        keys[top(units[0])].append(key)
-    for k, units in members.items():
-        yield units, keys[k]

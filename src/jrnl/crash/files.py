@@ -13,15 +13,15 @@ import weakref
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Any, Final
 
-from jrnl import api
-from jrnl.crash.epoch import BLOCK
+from jrnl.api import wrap
+from jrnl.crash.source import BLOCK
 from jrnl.errors import naming
+from jrnl.store import Store
 
 if TYPE_CHECKING:
     from jrnl.crash.epoch import Epoch, Key
     from jrnl.crash.source import Source
     from jrnl.crash.state import CrashState, Tag
-    from jrnl.store import Store
 
 _GROUND_BLOCKS: Final = 1 << 13  # 32 MiB
 _PIECE: Final = 1 << 20
@@ -45,7 +45,7 @@ class Run:
         self.names = list(source.sizes)
         self.sizes = list(source.sizes.values())
         self.indices = {name: k for k, name in enumerate(self.names)}
-        self.origin = _origins.get(history) if isinstance(history, api.Store) else None
+        self.origin = _origins.get(history) if isinstance(history, Store) else None
         self._epoch: Epoch | None = None
         self._blocks: OrderedDict[Key, bytes] = OrderedDict()
         self._idle: list[Disk] = []
@@ -104,7 +104,7 @@ class Run:
         """Return a store in memory over a state; see `CrashState.fork`."""
         disk = self.disk_for(state)
         buffers = {name: disk.private(index) for name, index in self.indices.items()}
-        store = api.wrap(buffers, **options)
+        store = wrap(buffers, **options)
         _origins[store] = state.id
         return store
 

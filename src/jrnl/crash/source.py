@@ -12,7 +12,6 @@ import numpy as np
 
 from jrnl.errors import InvalidType
 from jrnl.logwrites import DISCARD, FLUSH, FUA
-from jrnl.plan import AFTER
 from jrnl.store import Store
 
 if TYPE_CHECKING:
@@ -21,6 +20,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from jrnl.points import Point
+    from jrnl.state import State
     from jrnl.view import View
 
     Rows = NDArray[Any]
@@ -39,6 +39,7 @@ ROW: Final = np.dtype(
 )
 _WRITE, _DISCARD, _ZEROES, _FLUSH = 1, 2, 3, 5
 _VIEWS_KEPT = 4
+BLOCK: Final = 4096
 
 
 class Source(Protocol):
@@ -147,13 +148,24 @@ class _StoreSource:
         return found
 
     def held(self, seq: int, volume: int, offset: int, length: int) -> NDArray[np.int64]:
-        blocks: NDArray[np.int64] = self._view(seq)._image.held_blocks(volume)
-        return _within(blocks, offset, length)
+        view = self._view(seq)
+        if not hasattr(view, "_held"):
+            blocks = view._image.data_blocks(volume)
+            first, last = np.searchsorted(blocks, [offset // 4096, -(-(offset + length) // 4096)])
+            return blocks[first:last]
+        return _blocks_within(self._view(seq), volume, offset, length)
 
 
-def _within(blocks: NDArray[np.int64], offset: int, length: int) -> NDArray[np.int64]:
-    first, last = np.searchsorted(blocks, [offset // 4096, -(-(offset + length) // 4096)])
-    return blocks[first:last]
+def _blocks_within(state: State, volume: int, offset: int, length: int) -> NDArray[np.int64]:
+    """Return the blocks of a range in which a state may hold anything but zeroes."""
+    starts, lengths = state._held(volume)
+    low = np.maximum(starts, offset)
+    high = np.minimum(starts + lengths, offset + length)
+    there = low < high
+    firsts, lasts = low[there] // BLOCK, (high[there] - 1) // BLOCK
+    counts = lasts - firsts + 1
+    steps = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
+    return np.unique(np.repeat(firsts, counts) + steps)
 
 
 class _LogSource:
@@ -161,7 +173,7 @@ class _LogSource:
 
     def __init__(self, log: Any) -> None:
         self._log = log
-        self.sizes = {name: volume for name, volume in _sizes_of(log).items()}
+        self.sizes = {"data": log.size}
         self.oldest, self.newest = 0, log.seq
         entries = log.entries
         rows = np.zeros(entries.size, ROW)
@@ -192,15 +204,5 @@ class _LogSource:
         return found
 
     def held(self, seq: int, volume: int, offset: int, length: int) -> NDArray[np.int64]:
-        starts, lengths, entries = self._log.latest(seq, offset, length)
-        discards = np.append(True, self.rows["discard"])  # 0: what the log begins with
-        if self._log.source_size:
-            discards[0] = False
-        kept = ~discards[entries]
-        firsts, lasts = starts[kept] // 4096, (starts[kept] + lengths[kept] - 1) // 4096
-        parts = [np.arange(a, b + 1) for a, b in zip(firsts, lasts, strict=True)]
-        return np.unique(np.concatenate(parts)) if parts else np.empty(0, np.int64)
-
-
-def _sizes_of(log: Any) -> dict[str, int]:
-    return {"data": log.size}
+        with self._log.view(seq) as view:
+            return _blocks_within(view, volume, offset, length)

@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from jrnl.crash.epoch import BLOCK, Sums
-from jrnl.errors import StoreClosed
+from jrnl.crash.source import BLOCK
 from jrnl.state import State
 
 if TYPE_CHECKING:
@@ -124,9 +123,7 @@ class CrashState(State):
     def _told(self, unit: Unit) -> Lost:
         name = self._run.names[unit.volume]
         tag = self._run.tagged(unit.volume, unit.offset)
-        return Lost(
-            unit.seq, unit.offset, unit.length, name, unit.zeroes, self._epoch.acked, tag
-        )
+        return Lost(unit.seq, unit.offset, unit.length, name, unit.zeroes, self._epoch.acked, tag)
 
     def explain(self) -> str:
         """Say in sentences what it is: the moment, what was promised by then, what is lost."""
@@ -231,10 +228,9 @@ class CrashState(State):
     def __del__(self) -> None:
         self.close()
 
-    def _sum(self) -> int:
-        """Return how its sum lies from that of the state that its epoch begins with."""
-        return Sums(self._epoch).sum_of(self._kept)
-
-    def _check_open(self) -> None:
-        if self._run.closed:
-            raise StoreClosed("the history of this state is closed")
+    def _without(self, lost: list[int]) -> CrashState:
+        """Return the state of the same moment in which these units are lost, and no others."""
+        kept = (1 << self._epoch.firsts[self._done]) - 1
+        for k in lost:
+            kept ^= 1 << k
+        return CrashState(self._run, self._epoch, self.seq, self._done, kept, self.acked)

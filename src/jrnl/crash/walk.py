@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Final, NamedTuple, Self
+from functools import partial
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from jrnl.crash.choose import MODES, Choice
 from jrnl.crash.epoch import Sums
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from jrnl.points import Point
 
 REDUCE: Final = (None, "pattern")
+
 
 class Coverage(NamedTuple):
     """How much of what there is was looked at, so far.
@@ -55,14 +57,18 @@ class Coverage(NamedTuple):
     reduced: int = 0
 
     def __str__(self) -> str:
-        there = f"{self.legal} choices of what is lost"
+        there = f"{_number(self.legal)} choices of what is lost"
         if self.exact:
             said = f"{self.looked} states, all that there are ({there}, {self.same} of them repeat)"
         else:
-            said = f"{self.looked} states of at least {self.at_least} ({there})"
+            said = f"{self.looked} states of at least {_number(self.at_least)} ({there})"
         if self.patterns:
             said += f"; {self.patterns} patterns, {self.reduced} states of one seen before left out"
         return said
+
+
+def _number(count: int) -> str:
+    return str(count) if count < 10**9 else f"2**{count.bit_length() - 1}"
 
 
 class States(Iterator[CrashState]):
@@ -87,6 +93,8 @@ class States(Iterator[CrashState]):
             raise InvalidArgument(f"limit must be at least 0, not {limit}")
         as_int(seed, "seed must be an int")
         check_callable(tag, "tag")
+        self._again = partial(States, history, start, stop, mode, limit, seed, reduce, tag)
+        self._by_others: Coverage | None = None
         self._mode, self._limit, self._seed = mode, limit, seed
         source = source_of(history)
         self._timeline = Timeline(source, start, stop)
@@ -99,12 +107,17 @@ class States(Iterator[CrashState]):
     def __next__(self) -> CrashState:
         return next(self._states)
 
+    def __iter__(self) -> Iterator[CrashState]:
+        return self._states  # a frame less for each state
+
     def __repr__(self) -> str:
         return f"<jrnl.crash.States, {self.coverage}>"
 
     @property
     def coverage(self) -> Coverage:
         """What has been looked at so far, of how many."""
+        if self._by_others is not None:
+            return self._by_others
         return Coverage(
             looked=self._looked,
             same=self._same,
@@ -114,6 +127,14 @@ class States(Iterator[CrashState]):
             patterns=0 if self._patterns is None else len(self._patterns.seen),
             reduced=self._reduced,
         )
+
+    def again(self) -> States:
+        """Return the same states once more, from the first one on."""
+        return self._again()
+
+    def seen_by_others(self, coverage: Coverage) -> None:
+        """Take note of what other processes have looked at, of the same states."""
+        self._by_others = coverage
 
     def _chosen(self) -> Iterator[CrashState]:
         """Yield what is to be looked at: all, or as many as wanted, spread over the history."""
@@ -244,9 +265,7 @@ class _EpochWalk:
             return 1
         return choice.legal if choice.is_counted else sum(1 for _ in choice.sampled(self._seed))
 
-    def states(
-        self, sums: Sums, picker: _Picker
-    ) -> Iterator[tuple[int, int, int, int, int]]:
+    def states(self, sums: Sums, picker: _Picker) -> Iterator[tuple[int, int, int, int, int]]:
         """Yield seq, entries made, which units are there, the last flush seen, and the sum."""
         present = total = 0
         stretch, whole = self._stretch, self.epoch.whole

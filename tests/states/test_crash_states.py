@@ -1,0 +1,204 @@
+"""Crash states against their definition: every state that there may be, and no other."""
+
+from __future__ import annotations
+
+import random
+import struct
+from collections import defaultdict
+
+import pytest
+
+import jrnl
+from jrnl import crash, logwrites
+
+SECTOR = 512
+FLUSH, FUA, DISCARD = 1, 2, 4
+MODES = ("prefix", "subset", "torn")
+
+
+def write_log(path, entries):
+    """entries: (sector, data or a discard's count of sectors, flags)."""
+    with open(path, "wb") as file:
+        file.write(
+            struct.pack("<QQQI", 0x6A736677736872, 1, len(entries), SECTOR).ljust(SECTOR, b"\0")
+        )
+        for sector, data, flags in entries:
+            count = data if flags & DISCARD else len(data) // SECTOR
+            file.write(struct.pack("<QQQQ", sector, count, flags, 0).ljust(SECTOR, b"\0"))
+            file.write(b"" if flags & DISCARD else data)
+
+
+def legal_states(size, ops, mode, start=0):
+    """By content, the moments (seq, last flush) at which a disk may hold it: by definition.
+
+    ops: (seq, offset, data, flags); FLUSH: what came before is durable, FUA: so is this one.
+    """
+    legal = defaultdict(set)
+    moments = [start, *(seq for seq, *_ in ops if seq > start)]
+    for moment in moments:
+        done = [op for op in ops if op[0] <= moment]
+        flushed = max((seq for seq, _, _, flags in done if flags & FLUSH), default=0)
+        # In order: each part of a write, and whether it may be lost.
+        parts = []
+        for seq, offset, data, flags in done:
+            free = seq >= flushed and not flags & FUA
+            cut = SECTOR if mode == "torn" and free else len(data) or 1
+            for first in range(0, len(data), cut):
+                parts.append((offset + first, data[first : first + cut], free))
+        free = [k for k, part in enumerate(parts) if part[2]]
+        if mode == "prefix":
+            choices = [set(free[k:]) for k in range(len(free) + 1)]
+            # A write with FUA can't be there before an earlier one.
+            last = max((k for k, part in enumerate(parts) if not part[2]), default=-1)
+            choices = [lost for lost in choices if not lost or min(lost) > last]
+        else:
+            assert len(free) <= 13
+            choices = [
+                {k for j, k in enumerate(free) if mask >> j & 1} for mask in range(1 << len(free))
+            ]
+        for lost in choices:
+            content = bytearray(size)
+            for k, (offset, data, _) in enumerate(parts):
+                if k not in lost:
+                    content[offset : offset + len(data)] = data
+            legal[bytes(content)].add((moment, flushed))
+    return legal
+
+
+def random_ops(rng, mode, size, aligned, kinds=(0, 0, 0, FLUSH, FUA, FLUSH | FUA, DISCARD)):
+    ops, parts = [], 0
+    for seq in range(1, rng.randrange(2, 12)):
+        flags = rng.choice(kinds) if aligned else 0
+        if rng.random() < 0.2:
+            ops.append((seq, 0, b"", FLUSH))
+            parts = 0
+            continue
+        length = SECTOR * rng.randrange(1, 4) if aligned else rng.choice([1, 7, 512, 700, 4096])
+        offset = rng.randrange(size - length + 1)
+        if aligned:
+            offset -= offset % SECTOR
+        if flags & FLUSH:
+            parts = 0
+        parts += 0 if flags & FUA else length // SECTOR if mode == "torn" else 1
+        if parts > 12:
+            break
+        fill = 0 if flags & DISCARD else rng.randrange(1, 3)
+        ops.append((seq, offset, bytes([fill]) * length, flags))
+    return ops
+
+
+def as_log(path, ops, size):
+    entries = [
+        (offset // SECTOR, len(data) // SECTOR if flags & DISCARD else data, flags)
+        for _, offset, data, flags in ops
+    ]
+    write_log(path, entries)
+    return logwrites.attach(path, size=size)
+
+
+def as_store(ops, size, images):
+    """A store with the same history; its seqs are those of the ops."""
+    store = jrnl.create(size=size, journal="1MiB", images=images)
+    made = []
+    for _, offset, data, _ in ops:
+        before = store.seq
+        if not data:
+            store.flush()
+        elif any(data):
+            store.volume.write(offset, data)
+        else:
+            store.volume.discard(offset, len(data))
+        if store.seq > before:
+            made.append((store.seq, offset, data, 0 if data else FLUSH))
+    return store, made
+
+
+def check_history(history, ops, size, mode, rng, **bounds):
+    legal = legal_states(size, ops, mode, bounds.get("start", 0))
+    states = crash.states(history, mode=mode, **bounds)
+    got = {}
+    for state in states:
+        content = state.read(0, size)
+        assert content not in got
+        got[content] = state.id
+        assert (state.seq, state.acked) in legal[content], state.id
+        again = crash.state(history, state.id)
+        assert (again.id, again.seq, again.acked) == (state.id, state.seq, state.acked)
+        assert again.read(0, size) == content
+        offset = rng.randrange(size)
+        length = rng.randrange(size - offset + 1)
+        assert state["data"].read(offset, length) == content[offset : offset + length]
+        with open(state.path(), "rb") as file:
+            assert file.read() == content
+        for lost in state.lost:
+            assert lost.entry <= state.seq
+    assert set(got) == {content for content, moments in legal.items() if moments}
+    coverage = states.coverage
+    assert coverage.exact
+    assert coverage.looked == coverage.at_least == len(got)
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("seed", range(20))
+def test_the_states_of_a_log_are_those_that_there_may_be(tmp_path, mode, seed):
+    rng = random.Random(seed)
+    size = 4096 * 2 + SECTOR * rng.randrange(4)
+    ops = random_ops(rng, mode, size, aligned=True)
+    with as_log(tmp_path / "log", ops, size) as log:
+        check_history(log, ops, size, mode, rng)
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("seed", range(20))
+def test_the_states_of_a_store_are_those_that_there_may_be(mode, seed):
+    rng = random.Random(seed)
+    size = 4096 * 2 + rng.randrange(600)
+    ops = random_ops(rng, mode, size, mode == "torn", kinds=(0, 0, 0, DISCARD))
+    store, made = as_store(ops, size, rng.choice(["before", "both"]))
+    with store:
+        check_history(store, made, size, mode, rng)
+
+
+@pytest.mark.parametrize("mode", ["subset", "torn"])
+@pytest.mark.parametrize("seed", range(10))
+def test_the_first_moment_may_lie_in_the_middle(tmp_path, mode, seed):
+    rng = random.Random(seed)
+    size = 4096
+    ops = random_ops(rng, mode, size, aligned=True)
+    start = rng.randrange(len(ops) + 1)
+    with as_log(tmp_path / "log", ops, size) as log:
+        check_history(log, ops, size, mode, rng, start=start)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_state_of_a_sample_is_one_that_there_may_be(tmp_path, mode):
+    """More than can be counted: 40 writes without a flush, some twice to the same place."""
+    rng = random.Random(1)
+    size = 64 * SECTOR
+    ops = [
+        (seq, rng.randrange(32) * SECTOR, bytes([seq]) * SECTOR * rng.choice([1, 2]), 0)
+        for seq in range(1, 41)
+    ]
+    with as_log(tmp_path / "log", ops, size) as log:
+        states = crash.states(log, mode=mode)
+        seen = set()
+        singles = {"missing": set(), "alone": set()}
+        for state in states:
+            content = state.read(0, size)
+            assert content not in seen
+            seen.add(content)
+            lost = {(each.entry, each.offset, each.length) for each in state.lost}
+            expected = bytearray(size)
+            for seq, offset, data, _ in ops[: state.seq]:
+                for first in range(0, len(data), SECTOR):
+                    place = offset + first
+                    if not any(e == seq and o <= place < o + n for e, o, n in lost):
+                        expected[place : place + SECTOR] = data[first : first + SECTOR]
+            assert content == expected, state.id
+            if state.seq == 40 and mode == "subset":
+                if len(lost) == 1:
+                    singles["missing"].add(next(iter(lost))[0])
+                if len(lost) == 39:
+                    singles["alone"].update({*range(1, 41)} - {entry for entry, *_ in lost})
+        assert states.coverage.exact == (mode == "prefix")
+        assert states.coverage.at_least >= len(seen)
