@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from jrnl.points import Point
-    from jrnl.state import State
     from jrnl.view import View
 
     Rows = NDArray[Any]
@@ -156,7 +155,7 @@ class _StoreSource:
         return _blocks_within(self._view(seq), volume, offset, length)
 
 
-def _blocks_within(state: State, volume: int, offset: int, length: int) -> NDArray[np.int64]:
+def _blocks_within(state: Any, volume: int, offset: int, length: int) -> NDArray[np.int64]:
     """Return the blocks of a range in which a state may hold anything but zeroes."""
     starts, lengths = state._held(volume)
     low = np.maximum(starts, offset)
