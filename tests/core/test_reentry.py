@@ -7,7 +7,6 @@ second was refused, and all is as if it had never been made.
 
 from __future__ import annotations
 
-import gc
 import os
 import sys
 import tempfile
@@ -225,13 +224,10 @@ def new_folder() -> Path:
 
 @pytest.fixture(autouse=True)
 def folders() -> Iterator[None]:
-    gc.collect()
-    gc.freeze()  # else each collection, one a call, looks through all that the tests have loaded
     base = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
     with tempfile.TemporaryDirectory(dir=base) as folder:
         FOLDERS[:] = [folder]
         yield
-    gc.unfreeze()
 
 
 KINDS = ["both", "before", "after", "fold", "disk"]

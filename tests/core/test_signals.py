@@ -159,7 +159,7 @@ def broken_off(folder: Path, call: str, at: int) -> tuple[jrnl.Store, Strike, di
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # in a __del__
-@more_in_long("places", 4, 30)
+@more_in_long("places", 2, 30)
 @pytest.mark.parametrize("call", CALLS)
 def test_a_call_that_is_broken_off_is_done_or_undone_and_stays_so(
     folder, call, places, monkeypatch

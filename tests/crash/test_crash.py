@@ -41,7 +41,7 @@ def test_folds_in_all_their_crash_states(images: str, count: int, seed: int):
     held(bench.run_sequences(Plan(states=4, deep=0.2), images, laps, None, "fold"), 40 * count)
 
 
-@more_in_long("count", 40, 120)
+@more_in_long("count", 20, 120)
 def test_some_sequences_of_three_operations(seed: int, count: int):
     names = random.Random(seed).sample(list(sequences("both", 3)), count)
     held(bench.run_sequences(Plan(states=6), "both", names), 5 * count)

@@ -324,7 +324,7 @@ run(Path(sys.argv[1]), WORKLOADS[sys.argv[2]], -1, 1)
     shutil.which("strace") is None and not os.environ.get("CI"),
     reason="needs the Debian package strace",
 )
-@more_in_long("share", 3, 1)
+@more_in_long("share", 6, 1)
 @pytest.mark.parametrize("call", ["pwrite64", "fdatasync", "fsync", "mkdirat,renameat,renameat2"])
 def test_a_kill_by_strace_leaves_a_whole_state(call, share, seed, tmp_path):
     """Not our own code does the killing: the kernel stops the process at the n-th call."""

@@ -10,6 +10,7 @@ import pytest
 
 import jrnl
 from jrnl import PointExpired, logwrites
+from tests.model.amount import more_in_long
 from tests.model.traces import SIZE, TRACES, Recorded, sha256
 
 IMAGES = ["both", "after"]
@@ -57,9 +58,10 @@ def production(store: jrnl.Store) -> str:
     return sha256(store.volume.read(0, SIZE))
 
 
+@more_in_long("every", 3, 1)
 @pytest.mark.parametrize("trace", TRACES)
 @pytest.mark.parametrize("images", IMAGES)
-def test_every_recorded_state_is_rebuilt_after_opening(unpack, folder, trace, images):
+def test_every_recorded_state_is_rebuilt_after_opening(unpack, folder, trace, images, every, seed):
     history = DiskHistory(folder, unpack(trace), images, "64MiB")
     assert production(history.store) == history.points[-1][1]
     for mode in ("r", "r+"):
@@ -67,7 +69,7 @@ def test_every_recorded_state_is_rebuilt_after_opening(unpack, folder, trace, im
         with history.store as store:
             early = store.snapshots["early"].seq
             bases = [None, "start", "early"] if mode == "r" else [None]
-            for k, (seq, digest) in enumerate(history.points):
+            for k, (seq, digest) in enumerate(history.points[seed % every :: every]):
                 base = bases[k % len(bases)]
                 if base == "early" and images == "after" and seq < early:
                     base = None  # after-images lead forward only

@@ -76,7 +76,7 @@ def check_all(twin: Twin, random_: random.Random, most: int) -> None:
         check_history(twin, volume, 0, 0)
 
 
-PAIRS = more_in_long("most", 200, 1 << 30)
+PAIRS = more_in_long("most", 70, 1 << 30)
 
 
 @PAIRS

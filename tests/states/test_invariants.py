@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 import jrnl
 from jrnl import CorruptionError, JournalFull, Kind, UnknownPoint
+from tests.model.amount import more_in_long
 from tests.model.twin import Twin
 
 SIZE = 9000
@@ -530,9 +531,6 @@ def test_i10_a_savepoint_forgets_its_own_name_only():
     assert list(store.marks) == ["here"]
 
 
-ROUNDS = 100_000
-
-
 def pages_used() -> int:
     return int(Path("/proc/self/statm").read_text().split()[1])
 
@@ -570,12 +568,13 @@ def rounds_of_savepoints(store: jrnl.Store, count: int) -> list[int]:
     return [*points, store.seq]
 
 
+@more_in_long("rounds", 20_000, 100_000)
 @pytest.mark.parametrize("images", WITH_BEFORE)
 @pytest.mark.parametrize("fill", ["empty", "full", "wrapped"])
 @pytest.mark.parametrize(
     "play", [rounds_to_one_point, rounds_each_from_where_it_is, rounds_of_savepoints]
 )
-def test_i10_rounds_of_write_and_rewind_move_and_cost_nothing(images, fill, play):
+def test_i10_rounds_of_write_and_rewind_move_and_cost_nothing(images, fill, play, rounds):
     store = jrnl.create(size=4097, journal="16KiB", images=images)
     dice = random.Random(10)
     states = {0: bytes(4097)}
@@ -585,7 +584,7 @@ def test_i10_rounds_of_write_and_rewind_move_and_cost_nothing(images, fill, play
     start = store.seq
     play(store, 10)  # a full ring makes room for one round, once
     oldest, used, pages = store.window.oldest, store.journal.used, pages_used()
-    points = play(store, ROUNDS)
+    points = play(store, rounds)
     assert store.window.oldest == oldest
     assert store.journal.used == used
     # A sanitizer keeps up to 256 MiB of what was freed, to see whether it is used.
