@@ -278,11 +278,12 @@ class View(StateIO, ImageState, ClosesItself):
             )
         ranges = self._to_promote(moved)
         total = sum(int(lengths.sum()) for _, lengths in ranges.values())
-        stamp = fold_first(engine, oldest_after_writing(engine, ranges), stamp)
-        with engine.sealing():
+        oldest = oldest_after_writing(engine, ranges)
+        with engine.sealing():  # from here on nothing may come that would have it refused
             engine.check_stamp(stamp)
             if engine.scratched != scratched:
                 raise Moved("a view was written to meanwhile")
+            stamp = fold_first(engine, oldest, stamp)
             first_seq, last_seq = engine.seq + 1, engine.seq
             if total:
                 first_seq, last_seq = session.promote(image, self._indices, ranges, stamp)

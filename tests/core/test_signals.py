@@ -112,7 +112,24 @@ def seek_and_restore(store: jrnl.Store) -> None:
     recovery.close()
 
 
+def promote(store: jrnl.Store, seq: int) -> None:
+    """What is promoted makes an earlier state of production."""
+    view = store.view(seq, writable=True)
+    with store.view(store.seq - 6) as old:
+        for name, size in SIZES.items():
+            view[name].write(0, old.read(0, size, name))
+    view.promote(force=seq != store.seq)
+
+
+def rewind_past_views(store: jrnl.Store) -> None:
+    views = [store.view(store.seq, pinned=True), store.view(store.seq - 1, writable=True)]
+    store.rewind(store.seq - 3, close_views=True)
+    assert not store.views and views
+
+
 CALLS: dict[str, Callable[[jrnl.Store], object]] = {
+    "promote": lambda store: promote(store, store.seq),
+    "rewind past views": rewind_past_views,
     "snapshot": lambda store: store.snapshot("new").wait(),
     "delete a snapshot": lambda store: store.snapshots["part"].delete(),
     "mark": lambda store: store.mark("new"),
