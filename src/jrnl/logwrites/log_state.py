@@ -17,7 +17,7 @@ from jrnl.logwrites.read import DISCARD
 from jrnl.logwrites.scratch import Scratch, gaps
 from jrnl.memfd import MemoryFile
 from jrnl.points import Point
-from jrnl.state import State
+from jrnl.state import State, StateVolume
 from jrnl.volume_file import Readable, Writable
 
 if TYPE_CHECKING:
@@ -178,7 +178,11 @@ class LogView(LogState):
         return self.writable
 
     def diff(
-        self, other: State | None = None, volume: str | None = None, *, exact: bool = True
+        self,
+        other: State | None = None,
+        volume: str | StateVolume | None = None,
+        *,
+        exact: bool = True,
     ) -> NDArray[np.void]:
         """Say where it differs from another state, or from the one that it began with.
 
