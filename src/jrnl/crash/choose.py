@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from itertools import compress
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 if TYPE_CHECKING:
@@ -65,42 +66,39 @@ class Choice:
             return 1 << self.bits
         return (1 << self.bits) - (1 << (self.free & ~self.own).bit_count())
 
-    def every(self, sums: Sums) -> Iterator[tuple[int, int]]:
-        """Yield all: the units that are there, and the state's sum."""
+    def every(self, sums: Sums) -> tuple[list[int], list[int]]:
+        """Return all: which units are there, nothing lost first, and the states' sums."""
         losts, totals = [0], [0]
         for units, cells in sums.groups(self.present):
             more_lost, more = self._lost_of(units, cells)
             losts = [lost | other for other in more_lost for lost in losts]
             totals = [total + other for other in more for total in totals]
         own, present = self.own, self.present
-        if own == 0:
-            return ((present ^ lost, total) for lost, total in zip(losts, totals, strict=True))
-        return (
-            (present ^ lost, total)
-            for lost, total in zip(losts, totals, strict=True)
-            if own & ~lost
-        )
+        if own:
+            there = [own & ~lost != 0 for lost in losts]
+            losts, totals = list(compress(losts, there)), list(compress(totals, there))
+        return [present ^ lost for lost in losts], totals
 
     def _lost_of(self, units: list[int], cells: list[Cell]) -> tuple[list[int], list[int]]:
         """Return what may be lost of a group, and what its cells then add to the sum."""
-        present = self.present
+        present, free = self.present, [k for k in units if self.free >> k & 1]
         losts = [0]
+        if len(cells) == 1:
+            [cell] = cells
+            somes = [cell.some_of(present)]
+            for k in free:
+                losts += [lost | 1 << k for lost in losts]
+                bit = 1 << cell.units.index(k)
+                somes += [some ^ bit for some in somes]
+            return losts, [*map(cell.sum_of, somes)]
         totals = [sum(cell.sum_of(cell.some_of(present)) for cell in cells)]
-        for k in units:
-            if not self.free >> k & 1:
-                continue
+        for k in free:
             own = [cell for cell in cells if k in cell.units]
-            more = []
-            for lost, total in zip(losts, totals, strict=True):
-                kept = present ^ lost
-                less = kept ^ 1 << k
-                change = sum(
-                    cell.sum_of(cell.some_of(less)) - cell.sum_of(cell.some_of(kept))
-                    for cell in own
-                )
-                more.append(total + change)
+            totals += [
+                total + _change(own, present ^ lost, 1 << k)
+                for lost, total in zip(losts, totals, strict=True)
+            ]
             losts += [lost | 1 << k for lost in losts]
-            totals += more
         return losts, totals
 
     def sampled(self, seed: int) -> Iterator[int]:
@@ -151,6 +149,12 @@ class Choice:
             for torn in (low, self.own ^ low):
                 yield torn
                 yield torn | self.free & ~self.own
+
+
+def _change(cells: list[Cell], kept: int, bit: int) -> int:
+    """Return what losing one unit more changes in what these cells add to the sum."""
+    less = kept ^ bit
+    return sum(cell.sum_of(cell.some_of(less)) - cell.sum_of(cell.some_of(kept)) for cell in cells)
 
 
 def _evenly(units: list[int], most: int) -> Iterable[int]:

@@ -109,6 +109,18 @@ class Run:
         return store
 
 
+class Lease:
+    """Holds a disk for a state, and gives it back when it is dropped."""
+
+    __slots__ = ("disk",)
+
+    def __init__(self, disk: Disk) -> None:
+        self.disk = disk
+
+    def __del__(self) -> None:
+        self.disk.release()
+
+
 class Disk:
     """The volumes of one crash state as files in memory, each made when it is asked for."""
 

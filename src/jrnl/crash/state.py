@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from jrnl.crash.files import Lease
 from jrnl.crash.source import BLOCK
 from jrnl.state import State
 
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 
     from jrnl.compare import Pair
     from jrnl.crash.epoch import Epoch, Unit
-    from jrnl.crash.files import Disk, Run
+    from jrnl.crash.files import Run
     from jrnl.store import Store
 
     Tag = Callable[..., str | None]
@@ -77,7 +78,7 @@ class CrashState(State):
     ) -> None:
         self._run, self._epoch, self.seq, self._done, self._kept = run, epoch, seq, done, kept
         self.acked = epoch.acked if acked is None else acked
-        self._disk: Disk | None = None
+        self._disk: Lease | None = None
 
     def __repr__(self) -> str:
         return f"<jrnl.crash.CrashState {self.id}>"
@@ -202,8 +203,8 @@ class CrashState(State):
 
     def _path(self, index: int) -> str:
         if self._disk is None:
-            self._disk = self._run.disk_for(self)
-        return self._disk.path(index)
+            self._disk = Lease(self._run.disk_for(self))
+        return self._disk.disk.path(index)
 
     def fork(self, **options: Any) -> Store:
         """Return a store in memory that begins with this state, at no copy.
@@ -221,12 +222,7 @@ class CrashState(State):
 
     def close(self) -> None:
         """Give up its `path`. Dropping the state does that, too."""
-        disk, self._disk = self._disk, None
-        if disk is not None:
-            disk.release()
-
-    def __del__(self) -> None:
-        self.close()
+        self._disk = None
 
     def _without(self, lost: list[int]) -> CrashState:
         """Return the state of the same moment in which these units are lost, and no others."""

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
 REDUCE: Final = (None, "pattern")
 
+# seq, entries made, last flush seen; then for each state which units are there, and its sum.
+Batch = tuple[int, int, int, list[int], list[int]]
+
 
 class Coverage(NamedTuple):
     """How much of what there is was looked at, so far.
@@ -188,12 +191,15 @@ class States(Iterator[CrashState]):
         for walk in self._epochs():
             epoch, sums = walk.epoch, Sums(walk.epoch)
             self._run.enter(epoch)
-            for seq, done, kept, acked, total in walk.states(sums, picker):
-                if total + ground in seen:
-                    self._same += 1
-                    continue
-                seen.add(total + ground)
-                yield CrashState(self._run, epoch, seq, done, kept, acked), total + ground
+            run = self._run
+            for seq, done, acked, kept, totals in walk.batches(sums, picker):
+                for units, relative in zip(kept, totals, strict=True):
+                    total = relative + ground
+                    if total in seen:
+                        self._same += 1
+                    else:
+                        seen.add(total)
+                        yield CrashState(run, epoch, seq, done, units, acked), total
             self._legal += walk.legal
             self._exact &= walk.is_counted
             self._most = max(self._most, sums.different())
@@ -265,40 +271,42 @@ class _EpochWalk:
             return 1
         return choice.legal if choice.is_counted else sum(1 for _ in choice.sampled(self._seed))
 
-    def states(self, sums: Sums, picker: _Picker) -> Iterator[tuple[int, int, int, int, int]]:
-        """Yield seq, entries made, which units are there, the last flush seen, and the sum."""
+    def batches(self, sums: Sums, picker: _Picker) -> Iterator[Batch]:
+        """Yield the states by the moment: what all have in common, which units are there, sums."""
         present = total = 0
-        stretch, whole = self._stretch, self.epoch.whole
+        stretch = self._stretch
         for choice in self._choices:
             step = choice.step
             total = sums.moved(present, total, present ^ choice.present)
             present = choice.present
-            for kept, found in self._of(choice, sums, total, picker):
-                seq, acked = step.seq, stretch.acked
-                if kept == whole and step.last and whole:
-                    # All that a flush covers: told as of that flush, the most that was promised.
-                    if stretch.end_writes and not stretch.end_is_kept and not self._prefixes:
-                        continue  # ... which the next epoch begins with
-                    if stretch.end is not None and not stretch.end_writes:
-                        seq = acked = stretch.end
-                yield seq, step.done, kept, acked, found
+            kept, totals = self._of(choice, sums, total, picker)
+            if kept and kept[0] == present == self.epoch.whole != 0 and stretch.end is not None:
+                # All that a flush covers: told as of that flush, the most that was promised.
+                if not stretch.end_writes:
+                    yield stretch.end, step.done, stretch.end, kept[:1], totals[:1]
+                if not stretch.end_writes or not (stretch.end_is_kept or self._prefixes):
+                    kept, totals = kept[1:], totals[1:]  # or the next epoch begins with it
+            yield step.seq, step.done, stretch.acked, kept, totals
 
     def _of(
         self, choice: Choice, sums: Sums, total: int, picker: _Picker
-    ) -> Iterator[tuple[int, int]]:
-        """Yield the states of one moment that are wanted, and their sums."""
+    ) -> tuple[list[int], list[int]]:
+        """Return which units are there in the states of a moment that are wanted, and the sums."""
         wanted = None if picker.takes_all else picker.take(self._size(choice))
         if wanted == []:
-            return
+            return [], []
         if self._prefixes:
-            found = iter([(choice.present, total)])
+            kept, totals = [choice.present], [total]
         elif choice.is_counted:
-            found = choice.every(sums)
+            kept, totals = choice.every(sums)
         else:
-            losts = choice.sampled(self._seed)
-            found = ((choice.present ^ k, choice.sum_without(sums, total, k)) for k in losts)
-        if wanted is None:
-            yield from found
-            return
-        chosen = set(wanted)
-        yield from (pair for k, pair in enumerate(found) if k in chosen)
+            losts = list(choice.sampled(self._seed))
+            kept = [choice.present ^ lost for lost in losts]
+            if wanted is not None:
+                losts = [losts[k] for k in wanted]
+                kept = [kept[k] for k in wanted]
+                wanted = None
+            totals = [choice.sum_without(sums, total, lost) for lost in losts]
+        if wanted is not None:
+            kept, totals = [kept[k] for k in wanted], [totals[k] for k in wanted]
+        return kept, totals
