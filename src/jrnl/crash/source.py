@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from jrnl.points import Point
+    from jrnl.state import State
     from jrnl.view import View
 
     Rows = NDArray[Any]
@@ -147,15 +148,10 @@ class _StoreSource:
         return found
 
     def held(self, seq: int, volume: int, offset: int, length: int) -> NDArray[np.int64]:
-        view = self._view(seq)
-        if not hasattr(view, "_held"):
-            blocks = view._image.data_blocks(volume)
-            first, last = np.searchsorted(blocks, [offset // 4096, -(-(offset + length) // 4096)])
-            return blocks[first:last]
         return _blocks_within(self._view(seq), volume, offset, length)
 
 
-def _blocks_within(state: Any, volume: int, offset: int, length: int) -> NDArray[np.int64]:
+def _blocks_within(state: State, volume: int, offset: int, length: int) -> NDArray[np.int64]:
     """Return the blocks of a range in which a state may hold anything but zeroes."""
     starts, lengths = state._held(volume)
     low = np.maximum(starts, offset)
