@@ -346,9 +346,15 @@ def test_states_are_the_seqs_and_bisect_finds_the_first_bad_one(save):
 
             assert history.bisect(check) == bad
             assert len(asked) <= 8
-        assert history.bisect(lambda view: True) is None
+        assert history.states(-5, 1 << 70).size == 52
+        assert history.states(9, 8).size == history.states(60).size == 0
+        with pytest.raises(jrnl.InvalidArgument, match="holds at state 51"):
+            history.bisect(lambda view: True)
+        with pytest.raises(jrnl.InvalidArgument, match="no states"):
+            history.bisect(lambda view: True, start=60)
         assert history.bisect(lambda view: view.seq < 5, start=7) == 7
-        assert history.bisect(lambda view: view.seq < 30, stop=20) is None
+        with pytest.raises(jrnl.InvalidArgument, match="holds at state 20"):
+            history.bisect(lambda view: view.seq < 30, stop=20)
         with pytest.raises(jrnl.InvalidType):
             history.bisect("true")
 

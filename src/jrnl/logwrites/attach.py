@@ -158,12 +158,20 @@ class LogHistory(ClosesItself):
         return Window(0, self.seq)
 
     def states(self, start: Point | None = None, stop: Point | None = None) -> NDArray[np.int64]:
-        """Return the seqs from `start` to `stop`, both included: int64[n]. All by default.
+        """Return the seqs of the states from `start` to `stop`, both among them: int64[n].
 
-        Raises UnknownPoint, InvalidType.
+        All by default. An int is a bound, whether or not it is the seq of a state.
+
+        Raises UnknownPoint, InvalidType, StoreClosed.
         """
-        first, last = self._bounds(start, stop)
-        return np.arange(first, last + 1, dtype=np.int64)
+        self._recorded.check_open()
+        first, last = (
+            bound
+            if isinstance(bound, int) and not isinstance(bound, bool)
+            else self._resolve(bound)
+            for bound in (0 if start is None else start, self.seq if stop is None else stop)
+        )
+        return np.arange(max(first, 0), min(last, self.seq) + 1, dtype=np.int64)
 
     def view(self, at: Point, writable: bool = False) -> LogView:
         """Look at a state.
@@ -230,36 +238,45 @@ class LogHistory(ClosesItself):
         check: Callable[[LogView], object],
         start: Point | None = None,
         stop: Point | None = None,
-    ) -> int | None:
-        """Find the first state at which a check fails.
+    ) -> int:
+        """Return the first state at which a check fails, by binary search, as `Store.bisect` does.
 
         Parameters
         ----------
         check : callable
-            Gets a view, and says whether that state is good. From the first bad one on to `stop`
-            all must be bad: then the answer takes about log2 of the number of states calls.
+            Gets a view, closed afterwards, and says whether that state is good. Where it fails once
+            it is supposed to fail ever after.
         start, stop : point, optional
-            The states to look among, both included; all by default.
+            The first and the last state to look at, as for `states`.
 
         Returns
         -------
-        int or None
-            The seq of the first state for which the check was false; None where it is true at
-            `stop`.
+        int
+            A seq; that of the first state where it fails there already.
 
         Raises
         ------
+        InvalidArgument
+            It holds at the last one; or there are no states between `start` and `stop`.
         UnknownPoint, InvalidType, StoreClosed, and what the check raises.
         """
         if not callable(check):
             raise InvalidType(f"check must be callable, not {type(check).__name__}")
-        low, high = self._bounds(start, stop)
-        if low > high or self._is_good(check, high):
-            return None
-        while low < high:
+        states = self.states(start, stop)
+        if not states.size:
+            raise InvalidArgument("there are no states in that range; states() has them all")
+        low, high = int(states[0]), int(states[-1])
+        if not self._is_good(check, low):
+            return low
+        if self._is_good(check, high):
+            raise InvalidArgument(
+                f"the check holds at state {high}, the last one, so that there is none to find; "
+                "look further, or turn it round: it is to be true at first"
+            )
+        while high - low > 1:
             middle = (low + high) // 2
             if self._is_good(check, middle):
-                low = middle + 1
+                low = middle
             else:
                 high = middle
         return high
@@ -337,10 +354,6 @@ class LogHistory(ClosesItself):
     def close(self) -> None:
         """Close the log and its source, which raises nothing; its states can be read no more."""
         self._recorded.close()
-
-    def _bounds(self, start: Point | None, stop: Point | None) -> tuple[int, int]:
-        first = 0 if start is None else self._resolve(start)
-        return first, self.seq if stop is None else self._resolve(stop)
 
     def _resolve(self, point: Point) -> int:
         """Return a point's seq. Raises UnknownPoint, InvalidType, StoreClosed."""
