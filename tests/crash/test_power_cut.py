@@ -26,6 +26,7 @@ from tests.crash.cut_disk import (
     record,
     run,
 )
+from tests.model.amount import SHARE
 
 CUTS = {"short": 9, "default": 15, "long": 300}[PROFILE]
 LONG_CUTS = 450
@@ -73,7 +74,7 @@ def test_a_power_cut_below_a_file_system_leaves_a_whole_store(name, seed, tmp_pa
 @pytest.mark.parametrize("name", SYSTEMS)
 def test_many_power_cuts_below_a_file_system_leave_a_whole_store(name, seed, tmp_path):
     need(name)
-    cut_power(name, seed, tmp_path, LONG_CUTS)
+    cut_power(name, seed, tmp_path, LONG_CUTS // SHARE)
 
 
 def test_a_store_that_never_syncs_is_noticed(seed, tmp_path):

@@ -23,6 +23,7 @@ import jrnl
 from jrnl import snapshot_copier
 from jrnl._core import FORMAT, FileDevice
 from jrnl.disk import superblock
+from tests.model.amount import SHARE
 from tests.model.disk_twin import folder_in_memory
 
 BLOCK = FORMAT["constants"]["LOG_BLOCK_BYTES"]
@@ -303,8 +304,9 @@ def test_mutated_stores_are_refused_or_answer(seed):
 
 
 @pytest.mark.long
-def test_many_mutated_stores_are_refused_or_answer(seed):
-    run(seed % 1_000_000, 3000)
+@pytest.mark.parametrize("part", range(6))
+def test_many_mutated_stores_are_refused_or_answer(seed, part):
+    run(seed % 1_000_000 + 500 * part, 500 // SHARE)
 
 
 if __name__ == "__main__":

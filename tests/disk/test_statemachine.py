@@ -7,6 +7,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import initialize, precondition, rule, run_state_machine_as_test
 
+from tests.model.amount import SHARE
 from tests.model.disk_twin import DiskTwin
 from tests.states.test_statemachine import SIZES, StoreMachine
 
@@ -65,4 +66,4 @@ def test_a_store_on_disk_is_what_the_model_is():
 
 @pytest.mark.long
 def test_a_store_on_disk_is_what_the_model_is_over_many_more_examples():
-    play(4 * settings.default.max_examples)
+    play(4 * settings.default.max_examples // SHARE)

@@ -17,6 +17,7 @@ from hypothesis.stateful import (
 )
 
 from jrnl import Kind
+from tests.model.amount import SHARE
 from tests.model.twin import EPOCH, Twin
 
 SIZES = st.sampled_from([1, 511, 4096, 4097, 12345, 70000, 200000])
@@ -302,4 +303,4 @@ def test_the_store_is_what_the_model_is():
 
 @pytest.mark.long
 def test_the_store_is_what_the_model_is_over_many_more_examples():
-    play(7 * settings.default.max_examples)
+    play(7 * settings.default.max_examples // SHARE)
