@@ -20,6 +20,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from jrnl.crash.campaign import Failure, Summary, campaign
+from jrnl.crash.damaged import DamagedState
 from jrnl.crash.find import bisect, shrink, state
 from jrnl.crash.state import CrashState, Lost
 from jrnl.crash.walk import Coverage, States
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Coverage",
     "CrashState",
+    "DamagedState",
     "Failure",
     "Lost",
     "States",
@@ -52,6 +54,7 @@ def states(
     seed: int = 0,
     reduce: str | None = None,
     tag: Tag | None = None,
+    damage: str | None = None,
 ) -> States:
     """Yield what a disk may hold if power fails, at each moment from `start` to `stop`.
 
@@ -85,6 +88,9 @@ def states(
         ``tag(offset)`` names what lies there, a "superblock", say; with several volumes,
         ``tag(offset, volume)``. `CrashState.lost` tells it, and patterns go by it; without, they go
         by how long writes are, and how often there is one to the same place.
+    damage : {"garbage", "unreadable"}, optional
+        With ``mode="torn"``: at each moment, beside the other states, those in which one sector of
+        the entry that was under way is neither old nor new: it holds anything, or cannot be read.
 
     Returns
     -------
@@ -96,4 +102,4 @@ def states(
     InvalidArgument, InvalidType, UnknownPoint, PointExpired; while iterating, what reading the
     history raises.
     """
-    return States(history, start, stop, mode, limit, seed, reduce, tag)
+    return States(history, start, stop, mode, limit, seed, reduce, tag, damage)

@@ -77,7 +77,7 @@ def _write_history(state: CrashState, path: str) -> str:
         count = _write_log(state, file)
     lost = state.id.rpartition(":")[2].partition("-")[2]
     own = f"{count}-{lost}" if lost else f"{count}"
-    size = state._run.sizes[0]
+    size = -(-state._run.sizes[0] // SECTOR) * SECTOR  # a log's entries are whole sectors
     return (
         f"jrnl.crash.state(jrnl.logwrites.attach({_LOG!r}, size={size}, source={_SOURCE!r}), "
         f"{own!r})"

@@ -47,6 +47,7 @@ class Failure(NamedTuple):
 
     def __str__(self) -> str:
         said = f"{self.message}\n{self.explanation}"
+        said += f"\nagain: jrnl.crash.state(history, {self.shrunk or self.id!r})"
         return said + (f"\nbundle: {self.bundle}" if self.bundle else "")
 
 
@@ -111,6 +112,7 @@ def campaign(
     seed: int = 0,
     reduce: str | None = None,
     tag: Tag | None = None,
+    damage: str | None = None,
     failures_max: int = 10,
     shrink_max: int = 1,
     bundles: str | os.PathLike[str] | None = None,
@@ -129,15 +131,15 @@ def campaign(
     jobs : int
         How many checks run side by side: a callable in forked processes, so what it changes is
         seen by nobody else; a command in processes anyway.
-    start, stop, mode, limit, seed, reduce, tag
+    start, stop, mode, limit, seed, reduce, tag, damage
         As for `states`.
     failures_max : int
         After so many failures it ends.
     shrink_max : int
         So many of them are shrunk.
     bundles : path, optional
-        The folder in which each shrunk failure leaves one of its own: the state's id, what was
-        said, the volume as a sparse file, and the entries as a log that replays it.
+        The folder in which each failure leaves one of its own: the state's id, what was said,
+        the volume as a sparse file, and the entries as a log that replays it.
     progress : callable, optional
         Called as ``progress(looked, failed)`` now and then, and at the end. What it raises ends the
         campaign.
@@ -158,7 +160,7 @@ def campaign(
     check_callable(progress, "progress")
     judge = judge_of(check)
     began = time.monotonic()
-    states = States(history, start, stop, mode, limit, seed, reduce, tag)
+    states = States(history, start, stop, mode, limit, seed, reduce, tag, damage)
     told = Told(progress)
     if jobs > 1 and is_command(check):
         found = by_commands(states, judge, jobs, told)

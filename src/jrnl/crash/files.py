@@ -19,7 +19,7 @@ from jrnl.errors import naming
 from jrnl.store import Store
 
 if TYPE_CHECKING:
-    from jrnl.crash.epoch import Epoch, Key
+    from jrnl.crash.epoch import Epoch, Key, Unit
     from jrnl.crash.source import Source
     from jrnl.crash.state import CrashState, Tag
 
@@ -85,6 +85,12 @@ class Run:
                     self._blocks.popitem(last=False)
         return found
 
+    def block(self, epoch: Epoch, key: Key, kept: int) -> bytes:
+        """Return a block of the state in which these units of an epoch are there."""
+        if key in epoch.touching():
+            return epoch.block(key, epoch.kept_of(key, kept))
+        return self.ground(epoch, key)
+
     def disk_for(self, state: CrashState) -> Disk:
         """Return a disk that shows a state, until it is released."""
         if self._idle and state._epoch is self._epoch:
@@ -130,6 +136,7 @@ class Disk:
         self.epoch, self.kept = state._epoch, state._kept
         self._files: dict[int, tuple[int, mmap.mmap]] = {}  # descriptor, our mapping
         self._users = 1
+        self._spoiled: Unit | None = None
 
     def path(self, index: int) -> str:
         """Return where other programs of this user can read a volume."""
@@ -180,6 +187,20 @@ class Disk:
                     self._put(self._files[key[0]][1], key, epoch.block(key, some))
             self.kept = kept
 
+    def spoil(self, unit: Unit, content: bytes) -> None:
+        """Show something else where a unit lies, until the disk is released."""
+        self._file(unit.volume)[1][unit.offset : unit.end] = content
+        self._spoiled = unit
+
+    def _mend(self) -> None:
+        unit, self._spoiled = self._spoiled, None
+        if unit is None or unit.volume not in self._files:
+            return
+        epoch, view = self.epoch, self._files[unit.volume][1]
+        for number in range(unit.offset // BLOCK, (unit.end - 1) // BLOCK + 1):
+            key = unit.volume, number
+            self._put(view, key, self._run.block(epoch, key, self.kept))
+
     def private(self, index: int) -> mmap.mmap:
         """Return a volume as memory of its own: a page is copied when it is written to.
 
@@ -198,6 +219,7 @@ class Disk:
         self._users -= 1
         if self._users == 0:
             self._users = 1
+            self._mend()
             self._run.take_back(self)
 
     def close(self) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from jrnl.crash.check import judge_of
+from jrnl.crash.damaged import DAMAGES, DamagedState
 from jrnl.crash.files import Run
 from jrnl.crash.source import source_of
 from jrnl.crash.state import CrashState
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from jrnl.points import Point
     from jrnl.store import Store
 
-_ID = re.compile(r"(\d{1,19})(?:-([st])([0-9a-f]+))?", re.ASCII)
+_ID = re.compile(r"(\d{1,19})(?:-([stgu])([0-9a-f]+))?", re.ASCII)
 
 
 def state(
@@ -82,8 +83,14 @@ def _state(run: Run, timeline: Timeline, own: str, id: str) -> CrashState:
         raise InvalidArgument(f"{id!r} is no id of a crash state, such as '120' or '120-s3'")
     seq, grain, lost = int(match[1]), match[2], int(match[3] or "0", 16)
     stretch, done = timeline.place(seq)
-    epoch = timeline.epoch(stretch, torn=grain == "t")
+    epoch = timeline.epoch(stretch, torn=grain not in ("s", None))
     units = [k for k in range(epoch.firsts[done]) if epoch.free >> k & 1]
+    run.enter(epoch)
+    damage = next((damage for damage in DAMAGES if damage[0] == grain), None)
+    if damage is not None:
+        if lost >= len(units):
+            raise InvalidArgument(f"{id!r}: at {seq} there are {len(units)} sectors, from 0")
+        return DamagedState(run, epoch, seq, done, units[lost], damage)
     if lost >> len(units):
         raise InvalidArgument(
             f"{id!r}: at {seq} there are {len(units)} of them that may be lost, and it names more"
@@ -91,7 +98,6 @@ def _state(run: Run, timeline: Timeline, own: str, id: str) -> CrashState:
     kept = (1 << epoch.firsts[done]) - 1
     for place, k in enumerate(units):
         kept ^= (lost >> place & 1) << k
-    run.enter(epoch)
     return CrashState(run, epoch, seq, done, kept)
 
 

@@ -169,10 +169,7 @@ class CrashState(State):
             buffer[low - offset : high - offset] = block[start : start + high - low]
 
     def _block(self, key: tuple[int, int]) -> bytes:
-        epoch = self._epoch
-        if key in epoch.touching():
-            return epoch.block(key, epoch.kept_of(key, self._kept))
-        return self._run.ground(epoch, key)
+        return self._run.block(self._epoch, key, self._kept)
 
     def _read(self, index: int, offset: int, length: int) -> bytes:
         first = offset // BLOCK
@@ -190,7 +187,7 @@ class CrashState(State):
         return offsets, np.minimum(BLOCK, size - offsets)
 
     def _differs_from(self, other: State, index: int, *, exact: bool) -> Pair | None:
-        if exact or not isinstance(other, CrashState) or other._epoch is not self._epoch:
+        if exact or type(other) is not CrashState or other._epoch is not self._epoch:
             return None
         epoch = self._epoch
         numbers = sorted(

@@ -8,6 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from jrnl.crash.choose import MODES, Choice
+from jrnl.crash.damaged import DAMAGES, DamagedState
 from jrnl.crash.epoch import Sums
 from jrnl.crash.files import Run
 from jrnl.crash.pattern import Patterns
@@ -87,6 +88,7 @@ class States(Iterator[CrashState]):
         seed: int,
         reduce: str | None,
         tag: Tag | None,
+        damage: str | None = None,
     ) -> None:
         if mode not in MODES:
             raise InvalidArgument(f"mode must be one of {', '.join(MODES)}, not {mode!r}")
@@ -96,7 +98,14 @@ class States(Iterator[CrashState]):
             raise InvalidArgument(f"limit must be at least 0, not {limit}")
         as_int(seed, "seed must be an int")
         check_callable(tag, "tag")
-        self._again = partial(States, history, start, stop, mode, limit, seed, reduce, tag)
+        if damage not in (None, *DAMAGES):
+            raise InvalidArgument(f"damage must be one of {', '.join(DAMAGES)}, not {damage!r}")
+        if damage is not None and mode != "torn":
+            raise InvalidArgument("damage is of writes that were torn: it takes mode='torn'")
+        if damage is not None and reduce is not None:
+            raise InvalidArgument("patterns are of what is lost: damage takes reduce=None")
+        self._damage = damage
+        self._again = partial(States, history, start, stop, mode, limit, seed, reduce, tag, damage)
         self._by_others: Coverage | None = None
         self._mode, self._limit, self._seed = mode, limit, seed
         source = source_of(history)
@@ -182,7 +191,9 @@ class States(Iterator[CrashState]):
 
     def _epochs(self) -> Iterator[_EpochWalk]:
         for first, stretch in enumerate(self._timeline.stretches()):
-            yield _EpochWalk(self._timeline, stretch, self._mode, self._seed, first=not first)
+            yield _EpochWalk(
+                self._timeline, stretch, self._mode, self._seed, self._damage, first=not first
+            )
 
     def _found(self, picker: _Picker) -> Iterator[tuple[CrashState, int]]:
         """Yield states, each content once, and their sums."""
@@ -200,6 +211,8 @@ class States(Iterator[CrashState]):
                     else:
                         seen.add(total)
                         yield CrashState(run, epoch, seq, done, units, acked), total
+                for unit in walk.damaged(seq, done, picker):
+                    yield DamagedState(run, epoch, seq, done, unit, walk.damage), -1
             self._legal += walk.legal
             self._exact &= walk.is_counted
             self._most = max(self._most, sums.different())
@@ -242,19 +255,42 @@ class _EpochWalk:
     """The states of one epoch, in the order of time."""
 
     def __init__(
-        self, timeline: Timeline, stretch: Stretch, mode: str, seed: int, *, first: bool
+        self,
+        timeline: Timeline,
+        stretch: Stretch,
+        mode: str,
+        seed: int,
+        damage: str | None,
+        *,
+        first: bool,
     ) -> None:
         self.epoch = timeline.epoch(stretch, torn=mode == "torn")
         self._stretch, self._prefixes, self._seed = stretch, mode == "prefix", seed
+        self.damage = damage or ""
         steps = timeline.steps(self.epoch, first=first, prefixes=self._prefixes)
         self._choices = [Choice(self.epoch, step) for step in steps]
+
+    def damaged(self, seq: int, done: int, picker: _Picker) -> list[int]:
+        """Return which units of the entry that was under way are damaged, each in one state."""
+        units = self._damaged(seq, done)
+        return units if picker.takes_all else [units[k] for k in picker.take(len(units))]
+
+    def _damaged(self, seq: int, done: int) -> list[int]:
+        epoch = self.epoch
+        if not self.damage or not done or epoch.rows["seq"][done - 1] != seq:
+            return []
+        units = range(epoch.firsts[done - 1], epoch.firsts[done])
+        return [unit for unit in units if epoch.free >> unit & 1]
 
     @property
     def legal(self) -> int:
         """How many choices there are of what is lost."""
         if self._prefixes:
             return len(self._choices)
-        return sum(choice.legal for choice in self._choices)
+        return sum(choice.legal + self._damages(choice) for choice in self._choices)
+
+    def _damages(self, choice: Choice) -> int:
+        return len(self._damaged(choice.step.seq, choice.step.done))
 
     @property
     def is_counted(self) -> bool:
@@ -264,7 +300,7 @@ class _EpochWalk:
     @property
     def size(self) -> int:
         """How many of them are looked at."""
-        return sum(self._size(choice) for choice in self._choices)
+        return sum(self._size(choice) + self._damages(choice) for choice in self._choices)
 
     def _size(self, choice: Choice) -> int:
         if self._prefixes:

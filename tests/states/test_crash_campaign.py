@@ -1,0 +1,368 @@
+"""Crash states by id, the first bad one, the smallest bad one; campaigns, and what they leave."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import xml.etree.ElementTree as ET
+from pathlib import Path
+
+import pytest
+
+import jrnl
+from jrnl import crash, logwrites
+
+
+def records(size="64KiB", **options):
+    """A toy store: records, and a count of them; the second record's flush is forgotten."""
+    store = jrnl.create(size=size, journal="1MiB", **options)
+    volume = store.volume
+    volume.write(4096, b"a" * 512)
+    store.flush()
+    volume.write(0, b"\1" * 512)
+    store.flush()
+    volume.write(8192, b"b" * 1024)
+    volume.write(12288, b"z" * 512)
+    volume.write(0, b"\2" * 512)
+    store.flush()
+    return store
+
+
+def is_sound(state):
+    count = state.read(0, 1)[0]
+    for k, (letter, length) in enumerate([(b"a", 512), (b"b", 1024)][:count], 1):
+        assert state.read(4096 * k, length) == letter * length, f"record {k} is not there"
+    assert count >= (state.acked >= 4) + (state.acked >= 8)
+
+
+def test_a_campaign_finds_the_forgotten_flush_and_shrinks_it(tmp_path):
+    store = records()
+    summary = crash.campaign(store, is_sound, bundles=tmp_path, name="toy")
+    assert not summary.ok
+    assert [failure.id for failure in summary.failures] == ["7-s1", "7-s3"]
+    first = summary.failures[0]
+    assert first.shrunk == "7-s1"
+    assert "record 2 is not there" in first.message
+    assert "entry 5: write of 1024 bytes at offset 8192 of 'data', after flush 4" in str(summary)
+    assert "10 states, all that there are" in str(summary)
+    told = json.loads((tmp_path / "crash-7-s1" / "state.json").read_text())
+    assert told["id"] == first.id
+    assert first.bundle == str(tmp_path / "crash-7-s1")
+    image = (tmp_path / "crash-7-s1" / "data.img").read_bytes()
+    assert image == crash.state(store, first.id).read(0, store.volume.size)
+
+
+def test_a_bundle_makes_the_state_again_from_itself(tmp_path, monkeypatch):
+    store = records()
+    summary = crash.campaign(store, is_sound, mode="torn", bundles=tmp_path)
+    monkeypatch.chdir(summary.failures[0].bundle)
+    told = json.loads(Path("state.json").read_text())
+    again = eval(told["replay"], {"jrnl": jrnl})
+    assert again.digest() == crash.state(store, told["id"]).digest()
+    with pytest.raises(AssertionError):
+        is_sound(again)
+
+
+def test_entries_that_are_no_whole_sectors_come_back_from_a_bundle(tmp_path, monkeypatch):
+    store = jrnl.create(size=10_000, journal="1MiB")
+    store.volume.write(100, b"x" * 700)
+    store.flush()
+    store.volume.write(300, b"y" * 9_000)
+    store.volume.discard(50, 333)
+    store.volume.write(9_990, b"z" * 10)
+    summary = crash.campaign(store, lambda s: s.read(9_999, 1) != b"z", bundles=tmp_path)
+    monkeypatch.chdir(summary.failures[0].bundle)
+    told = json.loads(Path("state.json").read_text())
+    content = Path("data.img").read_bytes()
+    assert len(content) == 10_000
+    assert eval(told["replay"], {"jrnl": jrnl}).read(0, 10_000) == content
+
+
+@pytest.mark.parametrize("jobs", [1, 2, 3])
+@pytest.mark.parametrize("mode", ["prefix", "subset", "torn"])
+def test_jobs_side_by_side_find_what_one_finds(jobs, mode):
+    store = records()
+    one = crash.campaign(store, is_sound, mode=mode, failures_max=10**6)
+    more = crash.campaign(store, is_sound, jobs, mode=mode, failures_max=10**6)
+    assert more.failures == one.failures
+    assert more.coverage == one.coverage
+
+
+def test_a_command_is_a_check_and_its_words_are_told(tmp_path):
+    store = records()
+    for jobs in (1, 2):
+        summary = crash.campaign(store, "grep -q b {}", jobs)
+        assert [failure.id for failure in summary.failures][:3] == ["0", "2", "4"]
+        assert "grep ended with status 1" in summary.failures[0].message
+    assert crash.campaign(store, ["test", "-r", "{}"], 2).ok
+    with pytest.raises(jrnl.InvalidArgument, match=r"has no \{\}"):
+        crash.campaign(store, "grep b")
+    with pytest.raises(jrnl.InvalidType, match="a check is a callable or a command"):
+        crash.campaign(store, 7)
+
+
+def test_a_check_that_dies_is_a_failure_of_its_state():
+    def check(state):
+        if state.id == "6":
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    summary = crash.campaign(records(), check, 2)
+    assert [(bad.id, bad.shrunk) for bad in summary.failures] == [("6", None)]
+    assert "exit code -9" in summary.failures[0].message
+
+
+def test_a_report_is_xml_whatever_a_check_says():
+    def check(state):
+        raise ValueError(f"<{state.id}> & \"'\n]]>")
+
+    summary = crash.campaign(records(), check, failures_max=3, name='a "name"')
+    suite = ET.fromstring(summary.junit().encode())
+    assert suite.get("failures") == "3"
+    assert len(suite.findall("testcase/failure")) == 3
+
+
+def test_progress_is_told_and_what_it_raises_ends_the_campaign():
+    told = []
+    crash.campaign(records(), is_sound, progress=lambda *count: told.append(count))
+    assert told[-1] == (10, 2)
+
+    def stop(looked, failed):
+        raise KeyboardInterrupt
+
+    for jobs in (1, 2):
+        with pytest.raises(KeyboardInterrupt):
+            crash.campaign(records(), is_sound, jobs, progress=stop)
+
+
+def test_bisect_finds_the_first_prefix_that_is_bad():
+    store = records()
+    bad = crash.bisect(store, lambda state: state.read(0, 1) != b"\2")
+    assert (bad.seq, bad.id, bad.lost) == (7, "7", ())
+    assert crash.bisect(store, lambda state: True) is None
+    assert crash.bisect(store, lambda state: False).seq == 0
+    assert crash.bisect(store, lambda state: False, start=3).seq == 3
+
+
+def test_shrink_keeps_only_what_has_to_be_lost():
+    store = jrnl.create(size="1MiB", journal="4MiB")
+    for k in range(12):
+        store.volume.write(k * 4096, bytes([k + 1]) * 4096)
+    bad = crash.state(store, "12-sfff")
+
+    def check(state):
+        return state.read(3 * 4096, 1) == b"\4" or state.read(9 * 4096, 1) == b"\n"
+
+    smaller = crash.shrink(bad, check)
+    assert [lost.entry for lost in smaller.lost] == [4, 10]
+    with pytest.raises(jrnl.InvalidArgument, match="the check passes on 12"):
+        crash.shrink(crash.state(store, "12"), check)
+    torn = crash.state(store, f"2-t{(1 << 16) - 1:x}")
+    smaller = crash.shrink(torn, lambda state: state.read(4096 + 1024, 1) == b"\2")
+    assert [(lost.entry, lost.offset, lost.length) for lost in smaller.lost] == [(2, 5120, 512)]
+
+
+def test_a_fork_is_a_store_whose_crash_states_nest():
+    store = records()
+    state = crash.state(store, "7-s1")
+
+    def recover(fork):
+        fork.volume.write(8192, b"b" * 1024)
+        fork.volume.write(100, b"recovered")
+        fork.flush()
+
+    fork = state.fork()
+    assert fork.view(0).read(0, store.volume.size) == state.read(0, store.volume.size)
+    recover(fork)
+    ids = [each.id for each in crash.states(fork, mode="subset")]
+    assert sorted(ids) == ["7-s1:0", "7-s1:1", "7-s1:2-s1", "7-s1:3"]
+    for id in ids:
+        content = crash.state(fork, id).read(0, store.volume.size)
+        assert crash.state(store, id, recover=recover).read(0, store.volume.size) == content
+    deep = crash.state(fork, "7-s1:1").fork()
+    deep.volume.write(0, b"!")
+    assert [each.id for each in crash.states(deep)] == ["7-s1:1:0", "7-s1:1:1"]
+    with pytest.raises(jrnl.InvalidArgument, match="pass recover="):
+        crash.state(store, "7-s1:1")
+    assert state.read(100, 9) == b"\2" * 9  # what it was forked from is as it was
+
+
+def test_a_fork_outlives_its_state_and_the_walk_goes_on():
+    store = records()
+    forks = []
+    for state in crash.states(store, mode="subset"):
+        fork = state.fork(journal="64KiB")
+        fork.volume.write(0, b"mine")
+        forks.append((state.id, fork))
+    for id, fork in forks:
+        assert fork.view(0).read(0, 64 << 10) == crash.state(store, id).read(0, 64 << 10)
+
+
+def test_states_that_are_held_keep_their_paths():
+    store = records()
+    held = [(state, state.path()) for state in crash.states(store, mode="torn", limit=40)]
+    for state, path in held:
+        with open(path, "rb") as file:
+            assert file.read() == state.read(0, 64 << 10)
+        with pytest.raises(OSError, match="not permitted"), open(path, "r+b") as file:
+            file.write(b"x")
+
+
+def test_volumes_of_a_group_crash_together():
+    store = jrnl.create(volumes={"root": 4096, "log": 8192}, journal="1MiB")
+    store["root"].write(0, b"r" * 512)
+    store["log"].write(4096, b"l" * 512)
+    store.flush()
+    store["root"].write(0, b"R" * 512)
+    store["log"].write(4096, b"L" * 512)
+    seen = set()
+    for state in crash.states(store, mode="subset"):
+        assert list(state.volumes) == ["root", "log"]
+        seen.add((state["root"].read(0, 1), state["log"].read(4096, 1)))
+        with open(state["log"].path(), "rb") as file:
+            assert file.read() == state.read(0, 8192, "log")
+    assert seen == {(a, b) for a in (b"\0", b"r") for b in (b"\0", b"l")} | {
+        (a, b) for a in (b"r", b"R") for b in (b"l", b"L")
+    }
+    assert crash.campaign(store, "test -r {root} -a -r {log}").ok
+    with pytest.raises(jrnl.InvalidArgument, match="several volumes"):
+        crash.campaign(store, "true {}")
+
+
+def test_a_tag_says_what_is_lost_and_patterns_go_by_it():
+    store = records()
+    tag = {0: "count", 4096: "record", 8192: "record"}.get
+    state = crash.state(store, "7-s3", tag=tag)
+    assert [lost.tag for lost in state.lost] == ["record", None]
+    assert "(record)" in state.explain()
+    states = crash.states(store, mode="torn", reduce="pattern", tag=tag)
+    few = [each.id for each in states]
+    all_of_them = [each.id for each in crash.states(store, mode="torn")]
+    assert {*few} < {*all_of_them}
+    assert states.coverage.patterns == len(few)
+    assert states.coverage.reduced == len(all_of_them) - len(few)
+    assert not states.coverage.exact
+    more = crash.states(store, mode="torn", reduce="pattern", tag=tag, limit=len(few) + 3)
+    ids = [each.id for each in more]
+    assert ids[: len(few)] == few
+    assert len({*ids}) == len(few) + 3
+
+
+@pytest.mark.parametrize("limit", [0, 1, 7, 20, 10**9])
+@pytest.mark.parametrize("damage", [None, "garbage"])
+def test_a_limit_holds_and_its_states_are_spread_over_the_history(limit, damage):
+    store = records()
+    all_of_them = [each.id for each in crash.states(store, mode="torn", damage=damage)]
+    states = crash.states(store, mode="torn", limit=limit, damage=damage)
+    ids = [each.id for each in states]
+    assert len(ids) <= limit
+    assert {*ids} <= {*all_of_them}
+    assert states.coverage.looked == len(ids)
+    assert states.coverage.exact == (len(ids) == len(all_of_them))
+    if limit == 7:
+        assert len({id.partition("-")[0] for id in ids}) > 2
+        other = crash.states(store, mode="torn", limit=limit, damage=damage, seed=1)
+        assert [each.id for each in other] != ids
+
+
+@pytest.mark.parametrize("damage", ["garbage", "unreadable"])
+def test_a_sector_under_way_may_be_neither_old_nor_new(damage):
+    store = records()
+    whole = {each.id for each in crash.states(store, mode="torn")}
+    states = crash.states(store, mode="torn", damage=damage)
+    found = {each.id: each for each in states if each.id not in whole}
+    assert set(found) == {f"{seq}-{damage[0]}{k}" for seq, k in
+                          [(1, 0), (3, 0), (5, 0), (5, 1), (6, 2), (7, 3)]}  # fmt: skip
+    state = found[f"5-{damage[0]}1"]
+    before = crash.state(store, "5").read(0, 64 << 10)
+    assert [(lost.offset, lost.length) for lost in state.lost] == [(8704, 512)]
+    assert damage in state.explain()
+    assert crash.state(store, state.id).damage == damage
+    assert state.read(0, 8704) == before[:8704]
+    if damage == "unreadable":
+        with pytest.raises(OSError, match="byte 8704") as error:
+            state.read(8000, 2000)
+        assert error.value.errno == 5
+        with pytest.raises(jrnl.InvalidArgument, match="a file cannot show that"):
+            state.path()
+        return
+    content = state.read(0, 64 << 10)
+    assert content == crash.state(store, state.id).read(0, 64 << 10)
+    assert content[:8704] + content[9216:] == before[:8704] + before[9216:]
+    assert content[8704:9216] not in (before[8704:9216], bytes(512))
+    with open(state.path(), "rb") as file:
+        assert file.read() == content
+    assert state.digest() != crash.state(store, "5").digest()
+
+
+def test_a_disk_that_showed_garbage_shows_the_next_state_without_it():
+    store = records()
+    for state in crash.states(store, mode="torn", damage="garbage"):
+        with open(state.path(), "rb") as file:
+            assert file.read() == state.read(0, 64 << 10), state.id
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"mode": "any"}, "mode must be one of prefix, subset, torn"),
+        ({"reduce": "much"}, "reduce must be 'pattern'"),
+        ({"limit": -1}, "limit must be at least 0"),
+        ({"damage": "fire"}, "damage must be one of garbage, unreadable"),
+        ({"damage": "garbage"}, "takes mode='torn'"),
+        ({"start": 5, "stop": 3}, "start=5 is later than stop=3"),
+    ],
+)
+def test_what_cannot_be_is_refused_at_once(arguments, message):
+    with pytest.raises(jrnl.InvalidArgument, match=message):
+        crash.states(records(), **arguments)
+
+
+@pytest.mark.parametrize("id", ["", "x", "7-", "7-q1", "-7", "7-s8", "7-t10", "7-g4", "7 ", "7:"])
+def test_what_is_no_id_of_the_history_is_refused(id):
+    store = records()
+    if id == "7:":
+        assert crash.state(store, id).id == "7"
+        return
+    with pytest.raises(jrnl.InvalidArgument):
+        crash.state(store, id)
+    with pytest.raises(jrnl.UnknownPoint):
+        crash.state(store, "99")
+    with pytest.raises(jrnl.InvalidType):
+        crash.state(store, 7)
+    with pytest.raises(jrnl.InvalidType, match="a history is a store"):
+        crash.states([])
+
+
+def test_a_store_on_disk_is_a_history(tmp_path):
+    with jrnl.create(tmp_path / "s.jrnl", size="64KiB", journal="1MiB") as store:
+        store.volume.write(0, b"a" * 512)
+        store.flush()
+        store.volume.write(0, b"b" * 512)
+        store.volume.write(512, b"c" * 512)
+        ids = [state.id for state in crash.states(store, mode="subset")]
+        assert ids == ["0", "2", "3", "4", "4-s1"]
+        with pytest.raises(jrnl.InvalidArgument, match="pass jobs=1, or a command"):
+            crash.campaign(store, lambda state: True, 2)
+        assert crash.campaign(store, "test -r {}", 2).ok
+    with jrnl.create(tmp_path / "a.jrnl", size="64KiB", journal="1MiB", sync="always") as store:
+        store.volume.write(0, b"a" * 512)
+        store.volume.write(512, b"c" * 512)
+        assert [state.id for state in crash.states(store, mode="torn")] == ["0", "1", "2"]
+
+
+def test_ids_and_their_states_are_the_same_in_every_version():
+    """Golden: whoever has written an id down finds the state again."""
+    store = records()
+    golden = {
+        "7-s5": b"\1bz"[0:1] + b"\0" + b"z",
+        "7-t3": b"\2" + b"\0" + b"z",
+        "7-t2": b"\2" + b"b" + b"z",
+    }
+    for id, expected in golden.items():
+        state = crash.state(store, id)
+        assert state.id == id
+        assert state.read(0, 1) + state.read(8192, 1) + state.read(12288, 1) == expected
+    with logwrites.attach("tests/data/ext4-sqlite.log.xz") as log:
+        ids = [state.id for state in crash.states(log, mode="torn", limit=6, seed=3)]
+        assert all(crash.state(log, id).id == id for id in ids)
