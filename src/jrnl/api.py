@@ -270,7 +270,9 @@ def wrap(
     devices = {name: MemoryDevice.adopt(each) for name, each in buffers.items()}
     for name, device in devices.items():
         if device.size == 0:
-            raise InvalidArgument(f"the buffer of {name!r} is empty; a volume has at least a byte")
+            raise InvalidArgument(
+                f"the buffer of {name!r} is empty; a volume has at least one byte"
+            )
     sizes = {name: device.size for name, device in devices.items()}
     settings = with_volumes(settings, None, sizes, None)
     engine = settings.engine([*devices.values()])
