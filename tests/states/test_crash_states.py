@@ -29,7 +29,7 @@ def write_log(path, entries):
 
 
 def legal_states(size, ops, mode, start=0):
-    """By content, the moments (seq, last flush) at which a disk may hold it: by definition.
+    """By content, the moments (seq, last flush, last FUA) at which a disk may hold it.
 
     ops: (seq, offset, data, flags); FLUSH: what came before is durable, FUA: so is this one.
     """
@@ -38,6 +38,7 @@ def legal_states(size, ops, mode, start=0):
     for moment in moments:
         done = [op for op in ops if op[0] <= moment]
         flushed = max((seq for seq, _, _, flags in done if flags & FLUSH), default=0)
+        by_itself = max((seq for seq, _, _, flags in done if flags & FUA), default=0)
         # In order: each part of a write, and whether it may be lost.
         parts = []
         for seq, offset, data, flags in done:
@@ -61,7 +62,7 @@ def legal_states(size, ops, mode, start=0):
             for k, (offset, data, _) in enumerate(parts):
                 if k not in lost:
                     content[offset : offset + len(data)] = data
-            legal[bytes(content)].add((moment, flushed))
+            legal[bytes(content)].add((moment, flushed, by_itself))
     return legal
 
 
@@ -113,15 +114,26 @@ def as_store(ops, size, images):
     return store, made
 
 
+def told_later(ops, got, content, moment):
+    """Whether a state is told as of the next flush, which has seen all of it and promised more."""
+    seq = moment[0] + 1
+    written, flags = next(((data, flags) for k, _, data, flags in ops if k == seq), (b"", 0))
+    if not flags & FLUSH or (written and flags & FUA):
+        return False
+    told = (content, seq) in {(there, acked) for there, acked, _ in got}
+    return told or told_later(ops, got, content, (seq, *moment[1:]))
+
+
 def check_history(history, ops, size, mode, rng, **bounds):
     legal = legal_states(size, ops, mode, bounds.get("start", 0))
     states = crash.states(history, mode=mode, **bounds)
-    got = {}
+    got = set()
     for state in states:
         content = state.read(0, size)
-        assert content not in got
-        got[content] = state.id
-        assert (state.seq, state.acked) in legal[content], state.id
+        by_itself = max((k for k, *_, flags in ops if flags & FUA and k <= state.seq), default=0)
+        assert (content, state.acked, by_itself) not in got
+        got.add((content, state.acked, by_itself))
+        assert (state.seq, state.acked, by_itself) in legal[content], state.id
         again = crash.state(history, state.id)
         assert (again.id, again.seq, again.acked) == (state.id, state.seq, state.acked)
         assert again.read(0, size) == content
@@ -132,7 +144,9 @@ def check_history(history, ops, size, mode, rng, **bounds):
             assert file.read() == content
         for lost in state.lost:
             assert lost.entry <= state.seq
-    assert set(got) == {content for content, moments in legal.items() if moments}
+    for content, moments in legal.items():
+        for moment in moments:
+            assert (content, *moment[1:]) in got or told_later(ops, got, content, moment)
     coverage = states.coverage
     assert coverage.exact
     assert coverage.looked == coverage.at_least == len(got)
@@ -202,3 +216,43 @@ def test_a_state_of_a_sample_is_one_that_there_may_be(tmp_path, mode):
                     singles["alone"].update({*range(1, 41)} - {entry for entry, *_ in lost})
         assert states.coverage.exact == (mode == "prefix")
         assert states.coverage.at_least >= len(seen)
+
+
+def test_what_was_there_before_a_flush_is_another_state_after_it():
+    """A block is moved, durably it was thought: the write is lost, the zeroes are not."""
+    with jrnl.create(size=8192, journal="64KiB") as store:
+        store.volume.write(0, b"kept")
+        store.flush()
+        store.volume.write(4096, b"kept")
+        store.volume.discard(0, 4096)
+        states = crash.states(store, mode="subset")
+        empty = [(state.id, state.acked) for state in states if not any(state.read(0, 8192))]
+    assert empty == [("0", 0), ("4-s1", 2)]
+
+
+def test_what_was_there_before_a_write_with_fua_is_another_state_after_it(tmp_path):
+    ops = [(1, 0, b"k" * SECTOR, FUA), (2, 4096, b"k" * SECTOR, 0), (3, 0, bytes(SECTOR), DISCARD)]
+    with as_log(tmp_path / "log", ops, 8192) as log:
+        states = crash.states(log, mode="subset")
+        empty = [state.id for state in states if not any(state.read(0, 8192))]
+    assert empty == ["0", "3-s1"]
+
+
+def test_of_flushes_in_a_row_the_last_one_has_promised_most(tmp_path):
+    flush = (0, b"", FLUSH)
+    ops = [flush, flush, (0, b"w" * SECTOR, 0), flush, flush]
+    with as_log(tmp_path / "log", [(k, *op) for k, op in enumerate(ops, 1)], 4096) as log:
+        states = [(state.id, state.acked) for state in crash.states(log, mode="subset")]
+        assert crash.state(log, "4").acked == 4
+    assert states == [("2", 2), ("5", 5)]
+
+
+def test_a_walk_that_was_left_early_says_that_it_was():
+    with jrnl.create(size=4096, journal="64KiB") as store:
+        store.volume.write(0, b"written")
+        states = crash.states(store, mode="subset")
+        next(states)
+        assert not states.coverage.exact
+        assert states.coverage.legal == 2
+        assert len(list(states)) == 1
+        assert states.coverage.exact

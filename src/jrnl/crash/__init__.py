@@ -59,7 +59,9 @@ def states(
     """Yield what a disk may hold if power fails, at each moment from `start` to `stop`.
 
     At a moment there is all that a flush covers which was done by then, and each write that was
-    made with FUA; of all else, what `mode` says. No content comes twice.
+    made with FUA; of all else, what `mode` says. No content comes twice, unless more was promised
+    in between by a flush or a write with FUA: what was all there was before it may be too little
+    after it.
 
     Parameters
     ----------

@@ -30,12 +30,15 @@ class Step(NamedTuple):
         Whether it is the first moment: later ones leave out what was there before their own entry.
     last : bool
         Whether it is the epoch's last.
+    opens : bool
+        Whether it is that of a flush which writes, too: all but that write is durable.
     """
 
     seq: int
     done: int
     first: bool
     last: bool
+    opens: bool
 
 
 class Choice:

@@ -13,6 +13,8 @@ from jrnl.errors import InvalidArgument, PointExpired, UnknownPoint
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from numpy.typing import NDArray
+
     from jrnl.crash.source import Source
     from jrnl.points import Point
 
@@ -73,14 +75,15 @@ class Timeline:
         """Yield the stretches, from the one on that the state `start` lies in."""
         rows, start = self.source.rows, self.start if start is None else start
         start_row = int(np.searchsorted(rows["seq"], start, "right"))
+        flushes = self._telling(start_row)
         # The last flush up to there has made durable what came before it.
-        at = int(np.searchsorted(self._flushes, start_row)) - 1
-        first = int(self._flushes[at]) if at >= 0 else 0
+        at = int(np.searchsorted(flushes, start_row)) - 1
+        first = int(flushes[at]) if at >= 0 else 0
         acked = int(rows["seq"][first]) if at >= 0 else 0
         while True:
             at += 1
-            more = at < self._flushes.size and self._flushes[at] < self._stop_row
-            stop = int(self._flushes[at]) if more else self._stop_row
+            more = at < flushes.size
+            stop = int(flushes[at]) if more else self._stop_row
             base = int(rows["seq"][first - 1]) if first else self.source.oldest
             end = int(rows["seq"][stop]) if more else None
             writes = bool(more and rows["length"][stop])
@@ -90,22 +93,34 @@ class Timeline:
                 return
             first, acked = stop, int(rows["seq"][stop])
 
+    def _telling(self, start_row: int) -> NDArray[np.int64]:
+        """Return the flushes up to `stop`; of those after `start_row` in a row, the last.
+
+        With no write between them, what is durable is the same, and the last has promised most; but
+        a flush that writes with FUA has promised that, too, once it is done.
+        """
+        rows, flushes = self.source.rows, self._flushes[self._flushes < self._stop_row]
+        writes = rows["length"] > 0
+        before = np.append(0, np.cumsum(writes))
+        parted = (np.diff(before[flushes]) > 0) | (writes & rows["fua"])[flushes[1:]]
+        return flushes[np.append(parted, True)[: flushes.size] | (flushes < start_row)]
+
     def epoch(self, stretch: Stretch, *, torn: bool) -> Epoch:
         """Return the epoch of a stretch, without what changes no bytes."""
         rows = self.source.rows[stretch.first : stretch.stop]
         rows = rows[rows["length"] > 0]
         return Epoch(self.source, rows, stretch.base, stretch.acked, torn=torn)
 
-    def steps(self, epoch: Epoch, *, first: bool, prefixes: bool) -> list[Step]:
+    def steps(self, epoch: Epoch, *, first: bool) -> list[Step]:
         """Return the moments of an epoch: at `start` in the first one, then after each entry."""
         rows = epoch.rows
         seqs = rows["seq"].tolist()
         before = sum(seq <= self.start for seq in seqs) if first else 0
-        steps = [Step(self.start, before, True, before == len(seqs))] if first else []
+        steps = [Step(self.start, before, True, before == len(seqs), False)] if first else []
         for done in range(before, len(seqs)):
             # Once the entry of a flush has written, too, the state before it may still be there.
-            opens = not (done or prefixes) and bool(rows["flush"][0] and not rows["fua"][0])
-            steps.append(Step(seqs[done], done + 1, opens, done + 1 == len(seqs)))
+            opens = not done and bool(rows["flush"][0] and not rows["fua"][0])
+            steps.append(Step(seqs[done], done + 1, opens, done + 1 == len(seqs), opens))
         return steps
 
     def place(self, seq: int) -> tuple[Stretch, int]:

@@ -25,8 +25,9 @@ if TYPE_CHECKING:
 
 REDUCE: Final = (None, "pattern")
 
-# seq, entries made, last flush seen; then for each state which units are there, and its sum.
-Batch = tuple[int, int, int, list[int], list[int]]
+Promise = tuple[int, int]  # the last flush seen, and how many writes with FUA since
+# seq, entries made, what was promised; then for each state which units are there, and its sum.
+Batch = tuple[int, int, Promise, list[int], list[int]]
 
 
 class Coverage(NamedTuple):
@@ -37,15 +38,17 @@ class Coverage(NamedTuple):
     looked : int
         States that were given.
     same : int
-        States that were passed over since their content had been given before.
+        States that were passed over since their content had been given before, and no more was
+        promised since.
     legal : int
-        Choices of what is lost, over all moments so far: states that there may be, those of the
-        same content counted apart.
+        Choices of what is lost, over all moments up to the next flush: states that there may be,
+        those of the same content counted apart.
     exact : bool
-        Whether each of these was looked at, so that `looked` is the number of all states.
+        Whether it has come to the end, and looked at each of these: `looked` is the number of all
+        states.
     at_least : int
-        How many states of different content there are, as far as is known: `looked` where that is
-        exact, else a lower bound.
+        How many different states there are, as far as is known: `looked` where that is exact, else
+        a lower bound.
     patterns : int
         With ``reduce="pattern"``, the patterns seen.
     reduced : int
@@ -113,7 +116,7 @@ class States(Iterator[CrashState]):
         self._run = Run(history, source, tag)
         self._patterns = Patterns(source, self._run, tagged=tag is not None) if reduce else None
         self._looked = self._same = self._legal = self._reduced = 0
-        self._exact, self._most = True, 0
+        self._exact, self._most, self._ended = True, 0, False
         self._states = self._chosen()
 
     def __next__(self) -> CrashState:
@@ -130,12 +133,13 @@ class States(Iterator[CrashState]):
         """What has been looked at so far, of how many."""
         if self._by_others is not None:
             return self._by_others
+        exact = self._exact and self._ended
         return Coverage(
             looked=self._looked,
             same=self._same,
             legal=self._legal,
-            exact=self._exact,
-            at_least=self._looked if self._exact else max(self._looked, self._most),
+            exact=exact,
+            at_least=self._looked if exact else max(self._looked, self._most),
             patterns=0 if self._patterns is None else len(self._patterns.seen),
             reduced=self._reduced,
         )
@@ -152,20 +156,22 @@ class States(Iterator[CrashState]):
         """Yield what is to be looked at: all, or as many as wanted, spread over the history."""
         if self._patterns is not None:
             yield from self._representatives(self._patterns)
+            self._ended = True
             return
         picker = _Picker(None)
         if self._limit is not None:
             there = sum(walk.size for walk in self._epochs())
             if there > self._limit:
                 picker, self._exact = _Picker(_spread(there, self._limit, self._seed)), False
-        for state, _ in self._found(picker):
+        for state in self._found(picker):
             self._looked += 1
             yield state
+        self._ended = True
 
     def _representatives(self, patterns: Patterns) -> Iterator[CrashState]:
         """Yield a state of each pattern; then others, where more are wanted."""
         given = set()
-        for state, total in self._found(_Picker(None)):
+        for place, state in enumerate(self._found(_Picker(None))):
             if self._looked == self._limit:
                 self._exact = False
                 return
@@ -173,16 +179,16 @@ class States(Iterator[CrashState]):
                 self._reduced += 1
                 self._exact = False
                 continue
-            given.add(total)
+            given.add(place)
             self._looked += 1
             yield state
         if self._limit is None or self._exact:
             return
         said = self._same, self._legal
-        for state, total in self._found(_Picker(None)):
+        for place, state in enumerate(self._found(_Picker(None))):
             if self._looked == self._limit:
                 break
-            if total not in given:
+            if place not in given:
                 self._looked += 1
                 self._reduced -= 1
                 yield state
@@ -195,25 +201,30 @@ class States(Iterator[CrashState]):
                 self._timeline, stretch, self._mode, self._seed, self._damage, first=not first
             )
 
-    def _found(self, picker: _Picker) -> Iterator[tuple[CrashState, int]]:
-        """Yield states, each content once, and their sums."""
-        seen: set[int] = set()
+    def _found(self, picker: _Picker) -> Iterator[CrashState]:
+        """Yield states, each content once for what was promised by then.
+
+        What a disk held before a promise may be all that is left of it after: another state.
+        """
+        seen: dict[Promise, set[int]] = {}
         ground = 0
         for walk in self._epochs():
             epoch, sums = walk.epoch, Sums(walk.epoch)
-            self._run.enter(epoch)
             run = self._run
-            for seq, done, acked, kept, totals in walk.batches(sums, picker):
+            run.enter(epoch)
+            self._legal += walk.legal
+            seen = {promise: found for promise, found in seen.items() if promise[0] == epoch.acked}
+            for seq, done, promise, kept, totals in walk.batches(sums, picker):
+                contents = seen.setdefault(promise, set())
                 for units, relative in zip(kept, totals, strict=True):
                     total = relative + ground
-                    if total in seen:
+                    if total in contents:
                         self._same += 1
                     else:
-                        seen.add(total)
-                        yield CrashState(run, epoch, seq, done, units, acked), total
+                        contents.add(total)
+                        yield CrashState(run, epoch, seq, done, units, promise[0])
                 for unit in walk.damaged(seq, done, picker):
-                    yield DamagedState(run, epoch, seq, done, unit, walk.damage), -1
-            self._legal += walk.legal
+                    yield DamagedState(run, epoch, seq, done, unit, walk.damage)
             self._exact &= walk.is_counted
             self._most = max(self._most, sums.different())
             ground += sums.sum_of(epoch.whole)
@@ -267,7 +278,7 @@ class _EpochWalk:
         self.epoch = timeline.epoch(stretch, torn=mode == "torn")
         self._stretch, self._prefixes, self._seed = stretch, mode == "prefix", seed
         self.damage = damage or ""
-        steps = timeline.steps(self.epoch, first=first, prefixes=self._prefixes)
+        steps = timeline.steps(self.epoch, first=first)
         self._choices = [Choice(self.epoch, step) for step in steps]
 
     def damaged(self, seq: int, done: int, picker: _Picker) -> list[int]:
@@ -286,7 +297,7 @@ class _EpochWalk:
     def legal(self) -> int:
         """How many choices there are of what is lost."""
         if self._prefixes:
-            return len(self._choices)
+            return self.size
         return sum(choice.legal + self._damages(choice) for choice in self._choices)
 
     def _damages(self, choice: Choice) -> int:
@@ -304,25 +315,26 @@ class _EpochWalk:
 
     def _size(self, choice: Choice) -> int:
         if self._prefixes:
-            return 1
+            return 1 + choice.step.opens
         return choice.legal if choice.is_counted else sum(1 for _ in choice.sampled(self._seed))
 
     def batches(self, sums: Sums, picker: _Picker) -> Iterator[Batch]:
         """Yield the states by the moment: what all have in common, which units are there, sums."""
         present = total = 0
         stretch = self._stretch
+        fuas = [0, *self.epoch.rows["fua"].cumsum().tolist()]
         for choice in self._choices:
             step = choice.step
             total = sums.moved(present, total, present ^ choice.present)
             present = choice.present
             kept, totals = self._of(choice, sums, total, picker)
-            if kept and kept[0] == present == self.epoch.whole != 0 and stretch.end is not None:
+            if kept and kept[0] == present == self.epoch.whole and stretch.end is not None:
                 # All that a flush covers: told as of that flush, the most that was promised.
                 if not stretch.end_writes:
-                    yield stretch.end, step.done, stretch.end, kept[:1], totals[:1]
-                if not stretch.end_writes or not (stretch.end_is_kept or self._prefixes):
+                    yield stretch.end, step.done, (stretch.end, 0), kept[:1], totals[:1]
+                if not stretch.end_writes or not stretch.end_is_kept:
                     kept, totals = kept[1:], totals[1:]  # or the next epoch begins with it
-            yield step.seq, step.done, stretch.acked, kept, totals
+            yield step.seq, step.done, (stretch.acked, fuas[step.done]), kept, totals
 
     def _of(
         self, choice: Choice, sums: Sums, total: int, picker: _Picker
@@ -332,7 +344,9 @@ class _EpochWalk:
         if wanted == []:
             return [], []
         if self._prefixes:
-            kept, totals = [choice.present], [total]
+            losts = [0, choice.free] if choice.step.opens else [0]
+            kept = [choice.present ^ lost for lost in losts]
+            totals = [choice.sum_without(sums, total, lost) for lost in losts]
         elif choice.is_counted:
             kept, totals = choice.every(sums)
         else:
