@@ -40,7 +40,7 @@ PYTEST = $(RUN) -m pytest --capture=sys
 endif
 
 # A change, a new file or a removed one (a folder's time) means a new build.
-SOURCES := pyproject.toml setup.py MANIFEST.in \
+SOURCES := pyproject.toml setup.py MANIFEST.in src/_jrnl_pytest.py \
 	$(shell find src/jrnl -name __pycache__ -prune -o \( -type f -o -type d \) -print)
 
 .DELETE_ON_ERROR:
@@ -110,7 +110,7 @@ bench-smoke: $(VENV)/.built $(VENV)/.bench  ## run each benchmark once, small: d
 lint: $(VENV)/.built $(VENV)/.lint  ## check style and types
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
-	$(RUN) -m mypy src/jrnl
+	$(RUN) -m mypy src/jrnl src/_jrnl_pytest.py
 	$(RUN) -m mypy --strict examples/*.py
 	$(RUN) -m mypy.stubtest jrnl._core --ignore-unused-allowlist \
 		--allowlist ci/stubtest-allowlist.txt
