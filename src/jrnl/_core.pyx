@@ -1,7 +1,7 @@
 # cython: language_level=3
 """The engine: the journal's ring, the write path, the kernels of recovery. Table of contents:
 
-    rules            file stores: rules that tests take away
+    sabotage         file stores: rules that tests take away
     hash             XXH3 without the GIL
     kernels          which vectors move the bytes
     lock             who has the engine's lock
@@ -9,9 +9,9 @@
     signals          what a signal must not break off
     device           files, and Python objects in their place
     errors           from status codes to exceptions
-    look             long calls hear signals
+    signal_poll      long calls hear signals
     ring             where entries lie, how they enter and leave
-    first_lap        a new journal's memory, faulted in ahead of the writer
+    prefault         a new journal's memory, faulted in ahead of the writer
     log              file stores: groups of entries, on disk and in memory
     pieces           file stores: parts of large images
     overlay          file stores: what their volumes have not got yet
@@ -20,10 +20,10 @@
     live             earlier states that follow production
     preserve         what they need of what leaves the journal
     changed_blocks   what has changed since a copy was made
-    asking           the Python layer is asked to bring a snapshot on
+    fold_hook        the Python layer is asked to bring a snapshot on
     reclaim          what may leave the journal, and what has to
     commit           file stores: the open group is sealed, written and synced
-    stored           file stores: snapshots with their checksums
+    snapshot_files   file stores: snapshots with their checksums
     preserved        file stores: states that recoveries preserve
     image            one read path: production, snapshots, patches, the bridge, differences
     recorded         recorded logs: which entry wrote a byte last, at any state
@@ -49,25 +49,26 @@
     storage          the door for what enters: in memory, or on disk
     scan             file stores: what an opening finds
     fold             snapshots go on over what leaves the journal
-    scratch          images that are written to: copy on write
+    copy_on_write    images that are written to
     copy             copies that are made behind the writer's back
     lifetime         making a core, and taking it down
     reentry          calls from inside another one on the same thread
     arguments        from Python's arguments to C's
     engine           the engine as the Python layer sees it
-    hold             pins as the Python layer sees them
+    pinned_state     pins as the Python layer sees them
     volume_io        a volume's reads and writes
     chains           from an entry to the next one that touches the same block
     maps             maps as the Python layer sees them
-    long             images a part at a time, so that signals are heard
+    image_parts      images a part at a time, so that signals are heard
     preserved_state  preserved states as the Python layer sees them
-    states           images as the Python layer sees them
-    state_io         what views and recoveries are read by
+    images           images as the Python layer sees them
+    image_reader     what views and recoveries are read by
     history          who wrote where, what it cost, where two states differ
     recorded_log     a recorded log as Python sees it
-    control          file stores: opening and closing their log
+    log_opening      file stores: their log as an opening finds it
+    log_control      file stores: their log committed, recorded and closed
     capi             the table of functions for C callers
-    describe         the numbers of the format, for Python to read
+    format_numbers   the numbers of the format, for Python to read
 
 All bytes are moved by functions that touch no Python object and run under the core's lock, which is
 re-entrant. Whoever holds the GIL waits for that lock only after letting go of the GIL.
@@ -139,7 +140,7 @@ from posix.time cimport CLOCK_REALTIME, clock_gettime, timespec
 from jrnl.kernel.format cimport *
 from jrnl.kernel.structs cimport *
 
-include "kernel/rules.pxi"
+include "kernel/sabotage.pxi"
 include "kernel/hash.pxi"
 include "kernel/kernels.pxi"
 include "kernel/lock.pxi"
@@ -147,9 +148,9 @@ include "kernel/memory.pxi"
 include "kernel/signals.pxi"
 include "kernel/device.pxi"
 include "kernel/errors.pxi"
-include "kernel/look.pxi"
+include "kernel/signal_poll.pxi"
 include "kernel/ring.pxi"
-include "kernel/first_lap.pxi"
+include "kernel/prefault.pxi"
 include "kernel/log.pxi"
 include "kernel/pieces.pxi"
 include "kernel/overlay.pxi"
@@ -158,10 +159,10 @@ include "kernel/extent_map.pxi"
 include "kernel/live.pxi"
 include "kernel/preserve.pxi"
 include "kernel/changed_blocks.pxi"
-include "kernel/asking.pxi"
+include "kernel/fold_hook.pxi"
 include "kernel/reclaim.pxi"
 include "kernel/commit.pxi"
-include "kernel/stored.pxi"
+include "kernel/snapshot_files.pxi"
 include "kernel/preserved.pxi"
 include "kernel/image.pxi"
 include "kernel/recorded.pxi"
@@ -187,25 +188,26 @@ include "kernel/disk_restore.pxi"
 include "kernel/storage.pxi"
 include "kernel/scan.pxi"
 include "kernel/fold.pxi"
-include "kernel/scratch.pxi"
+include "kernel/copy_on_write.pxi"
 include "kernel/copy.pxi"
 include "kernel/lifetime.pxi"
 include "bind/reentry.pxi"
 include "bind/arguments.pxi"
 include "bind/engine.pxi"
-include "bind/hold.pxi"
+include "bind/pinned_state.pxi"
 include "bind/volume_io.pxi"
 include "bind/chains.pxi"
 include "bind/maps.pxi"
-include "bind/long.pxi"
+include "bind/image_parts.pxi"
 include "bind/preserved_state.pxi"
-include "bind/states.pxi"
-include "bind/state_io.pxi"
+include "bind/images.pxi"
+include "bind/image_reader.pxi"
 include "bind/history.pxi"
 include "bind/recorded_log.pxi"
-include "bind/control.pxi"
+include "bind/log_opening.pxi"
+include "bind/log_control.pxi"
 include "bind/capi.pxi"
-include "bind/describe.pxi"
+include "bind/format_numbers.pxi"
 
 hash_in_use = _resolve_hash(_xxhash.__file__)
 kernel_in_use = _choose_kernels(os.environ.get("JRNL_KERNEL") or None)

@@ -6,7 +6,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 from weakref import WeakValueDictionary, ref
 
-from jrnl._core import Engine, Hold, to_the_end
+from jrnl._core import Engine, PinnedState, to_the_end
 from jrnl.closeable import ClosesItself
 from jrnl.errors import PinnedPoint, PointExpired, UnknownPoint
 from jrnl.plan import BEFORE
@@ -30,21 +30,21 @@ class Pin(ClosesItself):
         The mark whose state it is.
     """
 
-    def __init__(self, hold: Hold, session: Session | None = None) -> None:
-        self._hold = hold
+    def __init__(self, pinned: PinnedState, session: Session | None = None) -> None:
+        self._pinned = pinned
         self._session = None if session is None else ref(session)  # where it is a mark's
-        self._last_seq = hold.seq
-        self.name: str | None = hold.name
+        self._last_seq = pinned.seq
+        self.name: str | None = pinned.name
 
     def __repr__(self) -> str:
         name = f" {self.name!r}" if self.name is not None else ""
-        ended = "" if self._hold.seq is not None else ", released"
+        ended = "" if self._pinned.seq is not None else ", released"
         return f"<jrnl.Pin{name} at {self.seq}{ended}>"
 
     @property
     def seq(self) -> int:
         """The state; where a rewind to it has replaced its entry, by the seq it has now."""
-        now = self._hold.seq
+        now = self._pinned.seq
         if now is not None:
             self._last_seq = now
         assert self._last_seq is not None
@@ -56,21 +56,21 @@ class Pin(ClosesItself):
 
         None once it is released.
         """
-        return self._hold.needs
+        return self._pinned.needs
 
     @property
     def held(self) -> bool:
         """Whether it still keeps the state."""
-        return self._hold.seq is not None
+        return self._pinned.seq is not None
 
     def _is_of(self, engine: Engine) -> bool:
         """Whether it is a pin of the store with this engine."""
-        return self._hold.engine is engine
+        return self._pinned.engine is engine
 
     def release(self) -> None:
         """Let the state go; a mark's pin as ``store.unpin`` does. Doing so twice is fine."""
         session = None if self._session is None else self._session()
-        engine = self._hold.engine
+        engine = self._pinned.engine
         if session is None or self.name is None:
             self._let_go()
             return
@@ -82,7 +82,7 @@ class Pin(ClosesItself):
 
     def _let_go(self) -> None:
         self._last_seq = self.seq
-        self._hold.release()
+        self._pinned.release()
 
     def close(self) -> None:
         """Do the same."""
@@ -106,7 +106,7 @@ class Pins:
         PointExpired
             With after-images alone, no snapshot leads to it.
         """
-        pin = Pin(Hold(self._engine, seq, self._needs(seq)))
+        pin = Pin(PinnedState(self._engine, seq, self._needs(seq)))
         self._open[id(pin)] = pin
         return pin
 
@@ -154,7 +154,7 @@ class Pins:
 
     # Marks.
 
-    def hold_for_mark(self, name: str) -> Hold:
+    def pin_mark_state(self, name: str) -> PinnedState:
         """Keep what a new mark's state is rebuilt from, while its entry is made.
 
         A fold keeps a snapshot that leads to it anyway. Raises PointExpired where the state could
@@ -162,12 +162,12 @@ class Pins:
         """
         seq = self._engine.seq
         needs = self._needs(seq)
-        return Hold(self._engine, seq, seq if self._engine.folds else needs, name)
+        return PinnedState(self._engine, seq, seq if self._engine.folds else needs, name)
 
     def pin_mark(self, mark: Mark, session: Session) -> None:
         """Keep a mark's state until it is unpinned; on disk durably so."""
         assert mark.name is not None
-        pin = Pin(Hold(self._engine, mark.seq, self._needs(mark.seq), mark.name), session)
+        pin = Pin(PinnedState(self._engine, mark.seq, self._needs(mark.seq), mark.name), session)
         self._open[id(pin)] = pin
         self._marks[mark.name] = pin
         session.pin_mark(mark)
@@ -184,8 +184,8 @@ class Pins:
         self._marks[name]._let_go()
         del self._marks[name]
 
-    def load(self, pinned: dict[str, Hold], session: Session) -> None:
+    def load(self, pinned: dict[str, PinnedState], session: Session) -> None:
         """Take over what an opening has found."""
-        for name, hold in pinned.items():
-            pin = self._marks[name] = Pin(hold, session)
+        for name, state in pinned.items():
+            pin = self._marks[name] = Pin(state, session)
             self._open[id(pin)] = pin

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from jrnl._core import Chains, ExtentMap, Image, Moved, StateIO, to_the_end
+from jrnl._core import Chains, ExtentMap, Image, ImageReader, Moved, to_the_end
 from jrnl.catalog import chosen
 from jrnl.closeable import ClosesItself
 from jrnl.compare import bytes_to_compare, differences
@@ -72,7 +72,7 @@ class Restore(NamedTuple):
     bytes: int
 
 
-class Recovery(StateIO, ImageState, ClosesItself):
+class Recovery(ImageReader, ImageState, ClosesItself):
     """A recovered state, beside production; made by ``store.recover(to)``.
 
     The image shares what is unchanged with its base, which is kept as it was: a snapshot, or
@@ -232,12 +232,12 @@ class Recovery(StateIO, ImageState, ClosesItself):
             way = choose(engine, bases, seq, self._source.only, advice=_ANEW)
         listed = self._session.catalog.listed
         base, image, plan = make(self._session, way, seq, self._source, progress)
-        with engine.sealing():  # until it says that it needs the new copy's files
+        with engine.exclusive():  # until it says that it needs the new copy's files
             engine.check_stamp(stamp)
             self._session.check_listed(listed)
             before = self._show(image)
             assert before is not None
-            before.let_go()
+            before.release()
             assert base.image is not None
             self._moves += 1
             self._base, self.base, self.seq = base, base.name, seq
@@ -328,9 +328,9 @@ class Recovery(StateIO, ImageState, ClosesItself):
         self._session.check_recovery(self.base, self._only)
         if to is None or self._is_own(to):
             if self.undoable:  # its own blocks stay its own
-                image, seq = Image.scratch(self._preserved), image.seq
+                image, seq = Image.writable(self._preserved), image.seq
                 image.apply(self._as_extents(), seq)
-            image.hold()
+            image.acquire()
             return self._base, image, self.plan
         seq = self._session.resolver.resolve(to)
         base = self._base._replace(seq=present_seq(engine, self._base.seq))
@@ -358,7 +358,7 @@ class Recovery(StateIO, ImageState, ClosesItself):
                 self._session.recovery_closed(self)
         image = self._show(None)
         if image is not None:
-            image.let_go()
+            image.release()
             self.plan = replace(self.plan, _outcome=_closed, _compared=_closed)
         self._base = self._base._replace(image=None)
         self._close_files()
@@ -445,7 +445,7 @@ def over_present(
                 image.write(offset, shown.read(offset, length, index), index)
         return Recovery(image, indices, session, source, made[0], made[2])
     except BaseException:
-        image.let_go()
+        image.release()
         raise
 
 
@@ -454,19 +454,19 @@ def make(session: Session, way: Way, seq: int, source: Source, progress: Progres
     preserved = way.base.image or _preserve_production(session, source.only)
     base = way.base._replace(image=preserved)
     plan = Plan(way.route, base.name, way.entries, way.bytes, _closed, _closed)
-    preserved.hold()
+    preserved.acquire()
     try:
         way.extents.check(preserved)
         _settle(way, progress)
         if source.undoable:
-            image = Image.scratch(preserved)
+            image = Image.writable(preserved)
             image.apply(way.extents, seq)
         else:
             image = Image.patched(preserved, way.extents, seq, True)  # takes the map over
-        image.hold()
+        image.acquire()
         return base, image, plan
     finally:
-        preserved.let_go()  # where that failed it pins nothing
+        preserved.release()  # where that failed it pins nothing
 
 
 def _settle(way: Way, progress: Progress) -> None:

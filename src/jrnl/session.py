@@ -90,7 +90,7 @@ class Session:
 
     def fold(self, image: Image, extents: ExtentMap, seq: int, stamp: Stamp) -> Image:
         """Bring a snapshot's copy on to state `seq`; who holds the copy keeps the old one."""
-        own = Image.frozen_of(image) if image.held else image
+        own = Image.frozen_of(image) if image.is_shared else image
         own.advance(extents, seq, stamp=stamp)
         return own
 

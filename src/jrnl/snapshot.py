@@ -114,7 +114,7 @@ class Snapshot(ImageState):
         self._session = ref(session)  # weakly: its catalogue holds the snapshot
         self._content: Image | None = image
         self._copy = copy
-        image.hold()
+        image.acquire()
         self._name = name
         self._seq = image.seq
         self._time_ns = time_ns
@@ -160,9 +160,9 @@ class Snapshot(ImageState):
         """Be what a fold has made of its copy. The engine is locked."""
         before = self._image
         if image is not before:
-            image.hold()
+            image.acquire()
             self._content = image
-            before.let_go()
+            before.release()
 
     def read(
         self, offset: SupportsIndex, length: SupportsIndex, volume: str | None = None
@@ -289,7 +289,7 @@ class Snapshot(ImageState):
         self._seq = self.seq
         self._close_files()
         session, image, self._content = self._session(), self._image, None
-        image.let_go()
+        image.release()
         if session is not None and not image.is_needed:
             session.copier.give_up(image)
 

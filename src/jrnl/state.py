@@ -492,9 +492,9 @@ def still(engines: tuple[Engine, ...], look: Callable[[], _T]) -> _T:
     others = tuple(engine for engine in engines if engine is not first)
 
     def unscratched() -> _T:
-        before = first.scratched
+        before = first.cow_changes
         found = still(others, look)
-        if first.scratched != before:
+        if first.cow_changes != before:
             raise Moved("a view was written to meanwhile")
         return found
 

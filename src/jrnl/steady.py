@@ -49,6 +49,6 @@ def until_steady(engine: Engine, attempt: Callable[[Stamp], _T]) -> _T:
         except Moved:
             pass
         until = until or time.monotonic() + _TRIES_SECONDS
-    with engine.sealing():
+    with engine.exclusive():
         found = attempt(engine.stamp)
     return found

@@ -241,14 +241,14 @@ class Store(Past, ClosesItself):
             self._catalog.check_free(name)
             if pinned or meant:
                 self._session.check_mark([name, engine.seq, engine.time_ns, *meant])
-            hold = self._session.pins.hold_for_mark(name) if pinned else None
+            pinned_state = self._session.pins.pin_mark_state(name) if pinned else None
             try:
                 mark = self._catalog.make_mark(name, *meant)
                 if pinned:
                     self._session.pins.pin_mark(mark, self._session)
             finally:
-                if hold is not None:
-                    hold.release()
+                if pinned_state is not None:
+                    pinned_state.release()
         return mark
 
     def _bookmark(self, *meant: str) -> Mark:

@@ -11,7 +11,7 @@ from weakref import ref
 import numpy as np
 from numpy.typing import NDArray
 
-from jrnl._core import Image, Moved, StateIO, compare_images
+from jrnl._core import Image, ImageReader, Moved, compare_images
 from jrnl.closeable import ClosesItself
 from jrnl.compare import (
     EXTENT,
@@ -46,7 +46,7 @@ _SHOWN = 8
 _PRUNE_EVERY = 64
 
 
-class View(StateIO, ImageState, ClosesItself):
+class View(ImageReader, ImageState, ClosesItself):
     """One state, read through the journal; ``store.view(at)``.
 
     It is exact while production goes on being written, and raises `PointExpired` once the journal
@@ -76,8 +76,8 @@ class View(StateIO, ImageState, ClosesItself):
         pin: Pin | None = None,
     ) -> None:
         super().__init__()  # the core took image and indices already
-        shown = Image.scratch(image) if writable else image
-        shown.hold()
+        shown = Image.writable(image) if writable else image
+        shown.acquire()
         self._show(shown)
         self._session = ref(session)
         self._pin = pin
@@ -164,12 +164,12 @@ class View(StateIO, ImageState, ClosesItself):
 
     @property
     def _journal_seq(self) -> int | None:
-        return None if self._image.is_scratch else self.seq
+        return None if self._image.is_writable else self.seq
 
     def _layers(self) -> Iterator[Image]:
         """Yield what holds what was written to it, and to the views that it is a view of."""
         image: Image | None = self._image
-        while image is not None and image.is_scratch:
+        while image is not None and image.is_writable:
             yield image
             image = image.base
 
@@ -269,7 +269,7 @@ class View(StateIO, ImageState, ClosesItself):
 
     def _promote(self, session: Session, force: bool, stamp: Stamp) -> Restore:
         image, engine = self._image, self._image.engine
-        scratched, moved = engine.scratched, self._production_moved()
+        scratched, moved = engine.cow_changes, self._production_moved()
         if moved and not force:
             raise ProductionChanged(
                 f"production has been written to since state {self._stands_at}, which this view "
@@ -279,9 +279,9 @@ class View(StateIO, ImageState, ClosesItself):
         ranges = self._to_promote(moved)
         total = sum(int(lengths.sum()) for _, lengths in ranges.values())
         oldest = oldest_after_writing(engine, ranges)
-        with engine.sealing():  # from here on nothing may come that would have it refused
+        with engine.exclusive():  # from here on nothing may come that would have it refused
             engine.check_stamp(stamp)
-            if engine.scratched != scratched:
+            if engine.cow_changes != scratched:
                 raise Moved("a view was written to meanwhile")
             stamp = fold_first(engine, oldest, stamp)
             first_seq, last_seq = engine.seq + 1, engine.seq
@@ -344,7 +344,7 @@ class View(StateIO, ImageState, ClosesItself):
     def _close(self) -> None:
         image, session = self._show(None), self._session()
         if image is not None:
-            image.let_go()
+            image.release()
         pin, self._pin = self._pin, None
         if pin is not None:
             pin.release()
@@ -365,7 +365,7 @@ class View(StateIO, ImageState, ClosesItself):
         """Let a rewind pass, which closes it then; or stand in its way again."""
         self._set_aside(aside)
         if self._pin is not None:
-            self._pin._hold.set_aside(aside)
+            self._pin._pinned.set_aside(aside)
 
 
 def _read(image: Image, index: int, offset: int, buffer: memoryview) -> None:

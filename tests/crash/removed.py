@@ -123,7 +123,7 @@ def groups_joined() -> Removed:
 # In the core.
 
 
-RULES_FILE = ROOT / "src" / "jrnl" / "kernel" / "rules.pxi"
+RULES_FILE = ROOT / "src" / "jrnl" / "kernel" / "sabotage.pxi"
 RULES = {
     name.lower(): int(number)
     for name, number in re.findall(r"^    RULE_(\w+) = (\d+)$", RULES_FILE.read_text(), re.M)

@@ -587,7 +587,7 @@ PYTHON = {
         Script("write_sectors pin flush"), r"pinned \[\], expected \['p-1'\]"),
     "pin_held": Switch(
         "R10", "opening does not take the pins up",
-        lambda: replaced(KEEPER, "_hold_pins", lambda _: {}),
+        lambda: replaced(KEEPER, "_pin_states", lambda _: {}),
         Script("write_sectors pin reopen fill*3", states=4), r"pinned \[\], expected \['p-1'\]"),
     "lock": Switch(
         "R12", "the folder is not locked",

@@ -55,7 +55,7 @@ def test_each_rule_of_the_core_is_asked_for_and_in_no_way_but_one():
     asked = set()
     for path in [*SOURCE.rglob("*.pyx"), *SOURCE.rglob("*.px[di]")]:
         text = path.read_text() if path != RULES_FILE else ""
-        rules = re.findall(r"\bholds\(RULE_(\w+)\)", text)
+        rules = re.findall(r"\bin_force\(RULE_(\w+)\)", text)
         assert text.count("RULE_") == len(rules), path.name
         asked.update(rule.lower() for rule in rules)
     assert asked == set(RULES)

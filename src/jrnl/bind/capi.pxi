@@ -39,7 +39,7 @@ cdef void capi_close(jrnl_engine* engine) noexcept nogil:
 
 cdef inline int capi_leave(Core* core, int status, uint64_t* seq) noexcept nogil:
     if status == OK and seq is not NULL:
-        seq[0] = core.seq
+        seq[0] = core.ring.seq
     core_unlock(core)
     return status
 
@@ -90,8 +90,8 @@ cdef int capi_rewind(jrnl_engine* engine, uint64_t to, jrnl_rewound* result) noe
 cdef void capi_window(jrnl_engine* engine, uint64_t* oldest, uint64_t* newest) noexcept nogil:
     cdef Core* core = <Core*>engine
     core_lock(core)
-    oldest[0] = core.base_seq
-    newest[0] = core.seq
+    oldest[0] = core.ring.base_seq
+    newest[0] = core.ring.seq
     core_unlock(core)
 
 

@@ -122,9 +122,9 @@ cdef class Chains:
                 or self.next_slot - self.first_slot > 2 * core.ring.slots):
             self._clear()
         for slot in range(self.next_slot, core.ring.slot_head):
-            status = header_check(core, header_at(core, slot), slot)
+            status = header_check(&core.ring, &core.fault, header_at(&core.ring, slot), slot)
             if status == OK:
-                status = self._add(header_at(core, slot), slot)
+                status = self._add(header_at(&core.ring, slot), slot)
             if status != OK:
                 return status
             self.next_slot = slot + 1
@@ -140,7 +140,7 @@ cdef class Chains:
         for slot in range(first, last):
             if status != OK:
                 return status
-            header = header_at(core, slot)
+            header = header_at(&core.ring, slot)
             if not changes_bytes(header) or map.only is not NULL and not map.only[header.volume]:
                 continue
             block = header.offset >> BLOCK_SHIFT
@@ -164,7 +164,8 @@ cdef int chain_insert(Core* core, ExtentMapData* map, uint64_t slot,
     """Insert what an entry overwrote of one block: in another one it need not be the first."""
     cdef uint64_t start = block << BLOCK_SHIFT, stop = start + BLOCK_BYTES
     cdef Fragment piece
-    if not fragment_of(core, map, header_at(core, slot), slot, False, &piece):
+    if not fragment_of(core.volumes, core.disk, map, header_at(&core.ring, slot), slot, False,
+                       &piece):
         return OK
     if piece.offset < start:
         piece.source += start - piece.offset

@@ -1,6 +1,7 @@
 # The engine as the Python layer sees it.
 #
-# Takes: lock, memory, device, errors, ring, reading, asking, reclaim, storage, lifetime, reentry
+# Takes: lock, memory, device, errors, ring, reading, fold_hook, reclaim, storage, lifetime,
+# reentry
 
 cdef class Trying:
     """``with Trying(lock, seconds) as taken``: a lock, where it can be had in time.
@@ -75,7 +76,7 @@ cdef class Gate:
 
     def check_not_here(self):
         """Raise StoreBusy where this thread has it: what is waited for would never come."""
-        if has_gate(self.engine.core):
+        if has_gate(&self.engine.core.calls):
             raise StoreBusy(INSIDE)
 
     def __enter__(self):
@@ -149,7 +150,7 @@ cdef class Engine:
                                   f"{type(now).__name__}; time.time_ns does")
             if now.bit_length() > 63:
                 raise InvalidArgument("clock must give nanoseconds since 1970 within 64 bits")
-            self.core.clock.now_ns = self.core.clock.created_ns = self.core.base_time_ns = now
+            self.core.clock.now_ns = self.core.clock.created_ns = self.core.ring.base_time_ns = now
 
     def __dealloc__(self):
         if self.core is not NULL:
@@ -158,7 +159,7 @@ cdef class Engine:
     def __enter__(self):
         enter(self.core)
         self.core.calls.entered += 1
-        if self.core.calls.entered == 1 and self.core.rules.guarded:
+        if self.core.calls.entered == 1 and self.core.settings.guarded:
             self._settle()
         return self
 
@@ -174,8 +175,8 @@ cdef class Engine:
         """Read the clock and let go what is too old, before an operation looks at anything."""
         if (self.core.edits.open is NULL
                 and (self.core.reclaim.least_ns or self.core.reclaim.most_ns)):
-            ask_clock(self.core)
-            core_tick(self.core)
+            ask_clock(&self.core.clock)
+            core_tick(&self.core.clock)
         if self.core.reclaim.most_ns and self.core.edits.open is NULL:
             with nogil:
                 core_expire(self.core)
@@ -190,7 +191,7 @@ cdef class Engine:
         """Call `callback` once more header slots or bytes of images than these are in use."""
         self.core.reclaim.low_slots = slots
         self.core.reclaim.low_bytes = byte_count
-        self.core.rules.watched = True
+        self.core.settings.watched = True
         self.on_low = callback
 
     def set_thresholds(self, starts, stops):
@@ -218,8 +219,8 @@ cdef class Engine:
     def state_time(self, uint64_t seq):
         """int: when a retained state began, in ns. Raises as `resolve`."""
         cdef uint64_t state = self.resolve(seq)
-        if state == self.core.base_seq:
-            return self.core.base_time_ns
+        if state == self.core.ring.base_seq:
+            return self.core.ring.base_time_ns
         return self._entry(state).time_ns
 
     def enter_soon(self):
@@ -307,13 +308,14 @@ cdef class Engine:
     @property
     def stamp(self):
         """tuple: another one after any change."""
-        return (self.core.seq, self.core.base_seq, self.core.generation, self.core.calls.turns,
+        return (self.core.ring.seq, self.core.ring.base_seq, self.core.generation,
+                self.core.calls.changes,
                 self.core.closed)
 
     @property
-    def scratched(self):
+    def cow_changes(self):
         """int: another number after any write to a view."""
-        return self.core.scratched
+        return self.core.cow_changes
 
     def check_stamp(self, stamp):
         """Raise Moved where anything has changed since the stamp was taken."""
@@ -322,15 +324,15 @@ cdef class Engine:
 
     def turn(self):
         """Names or snapshots have changed."""
-        self.core.calls.turns += 1
+        self.core.calls.changes += 1
 
     def changing(self):
         """Changing: a block in which this call changes more than bytes."""
         return Changing(self)
 
-    def sealing(self):
-        """Sealing: a block in which no other call of this thread may come in."""
-        return Sealing(self)
+    def exclusive(self):
+        """Exclusive: a block in which no other call of this thread may come in."""
+        return Exclusive(self)
 
     def check_alone(self):
         """Raise StoreBusy where a call that comes from inside another one may not come in."""
@@ -340,7 +342,7 @@ cdef class Engine:
         """Raise StoreClosed."""
         if self.core.closed:
             raise_status(E_CLOSED, self.core)
-        if is_forked(self.core):
+        if is_forked(self.core.disk):
             raise_status(E_FORKED, self.core)
 
     def check_open(self):
@@ -361,30 +363,30 @@ cdef class Engine:
     @property
     def seq(self):
         """int: the newest entry's seq."""
-        return self.core.seq
+        return self.core.ring.seq
 
     @property
     def newest_state(self):
         """int: the newest seq, or where that is a REWIND's, the state that it stands for."""
         cdef const EntryHeader* header
         if self.core.ring.slot_head > self.core.ring.slot_tail:
-            header = header_at(self.core, self.core.ring.slot_head - 1)
-            if header.kind == KIND_REWIND and header.seq == self.core.seq:
+            header = header_at(&self.core.ring, self.core.ring.slot_head - 1)
+            if header.kind == KIND_REWIND and header.seq == self.core.ring.seq:
                 return header.offset
-        return self.core.seq
+        return self.core.ring.seq
 
     @property
     def base_seq(self):
         """int: the state before the oldest retained entry."""
-        return self.core.base_seq
+        return self.core.ring.base_seq
 
     @property
     def images(self):
-        return self.core.rules.images
+        return self.core.settings.images
 
     @property
     def on_disk(self):
-        return on_disk(self.core)
+        return on_disk(self.core.disk)
 
     @property
     def write_max(self):
@@ -399,7 +401,7 @@ cdef class Engine:
     @property
     def used(self):
         """int: bytes of the journal that retained entries take, headers and images."""
-        return journal_used(self.core)
+        return journal_used(self.core.disk, &self.core.ring)
 
     @property
     def time_ns(self):
@@ -412,8 +414,8 @@ cdef class Engine:
 
     def tick(self):
         """int: read the clock, in nanoseconds; never less than the newest entry's time."""
-        ask_clock(self.core)
-        core_tick(self.core)
+        ask_clock(&self.core.clock)
+        core_tick(&self.core.clock)
         return self.core.clock.now_ns
 
     def resolve(self, number):
@@ -425,19 +427,19 @@ cdef class Engine:
         cdef int status
         if number < 0:
             raise UnknownPoint(f"there is no state {shown(number)}; states are numbered from 0, "
-                               f"and the newest is {self.core.seq}")
+                               f"and the newest is {self.core.ring.seq}")
         seq = min(number, 0xFFFFFFFFFFFFFFFF)
         status = core_resolve(self.core, seq, &state)
         if status == E_UNKNOWN:
             raise UnknownPoint(f"state {shown(number)} does not exist yet; the newest is "
-                               f"{self.core.seq}")
-        if status == E_EXPIRED and seq < self.core.base_seq:
-            raise PointExpired(f"state {seq} has left the window, which is {self.core.base_seq}.."
-                               f"{self.core.seq}; a larger journal or a snapshot keeps states "
-                               "for longer")
+                               f"{self.core.ring.seq}")
+        if status == E_EXPIRED and seq < self.core.ring.base_seq:
+            raise PointExpired(f"state {seq} has left the window, which is "
+                               f"{self.core.ring.base_seq}..{self.core.ring.seq}; a larger journal "
+                               "or a snapshot keeps states for longer")
         if status == E_EXPIRED:
             raise PointExpired(f"state {seq} was dropped by a rewind; the window is "
-                               f"{self.core.base_seq}..{self.core.seq}")
+                               f"{self.core.ring.base_seq}..{self.core.ring.seq}")
         raise_status(status, self.core)
         return state
 
@@ -447,16 +449,16 @@ cdef class Engine:
         if time_ns < self.core.clock.created_ns:
             raise UnknownPoint(f"the store did not exist at {_as_text(time_ns)}; its first state "
                                f"is of {_as_text(self.core.clock.created_ns)}")
-        if time_ns < self.core.base_time_ns:
+        if time_ns < self.core.ring.base_time_ns:
             raise PointExpired(f"the state of {_as_text(time_ns)} has left the window, which is "
-                               f"{self.core.base_seq}..{self.core.seq} and begins at "
-                               f"{_as_text(self.core.base_time_ns)}; a larger journal or a "
+                               f"{self.core.ring.base_seq}..{self.core.ring.seq} and begins at "
+                               f"{_as_text(self.core.ring.base_time_ns)}; a larger journal or a "
                                "snapshot keeps states for longer")
         time_ns = min(time_ns, 0x7FFFFFFFFFFFFFFF)    # an entry's has no more
         raise_status(find_slot_after(self.core, <uint64_t><int64_t>time_ns, True, &slot), self.core)
         if slot == self.core.ring.slot_tail:
-            return self.core.base_seq
-        return header_at(self.core, slot - 1).seq
+            return self.core.ring.base_seq
+        return header_at(&self.core.ring, slot - 1).seq
 
     def note(self, int kind, const uint8_t[::1] text=None, list made=None):
         """int: the seq of a new MARK (with its name) or FLUSH entry.
@@ -464,7 +466,7 @@ cdef class Engine:
         `made` then has its seq and time, even where a handler breaks the caller off right after.
         """
         cdef int status
-        ask_clock(self.core)
+        ask_clock(&self.core.clock)
         if self.core.closed:
             raise_status(E_CLOSED, self.core)
         if text is None or text.shape[0] == 0:
@@ -473,10 +475,10 @@ cdef class Engine:
             status = core_note(self.core, kind, 0, &text[0], text.shape[0])
         raise_status(status, self.core)
         if made is not None:
-            made.append((self.core.seq, self.core.clock.now_ns))
+            made.append((self.core.ring.seq, self.core.clock.now_ns))
         if kind != KIND_FLUSH:
             raise_status(entry_made(self.core), self.core)
-        return self.core.seq
+        return self.core.ring.seq
 
     def flush(self):
         """int: the newest seq, after a FLUSH entry if any entry was added since the last one.
@@ -484,9 +486,9 @@ cdef class Engine:
         In a file store, `commit` makes it durable.
         """
         if self.core.unflushed:
-            ask_clock(self.core)
+            ask_clock(&self.core.clock)
             raise_status(E_CLOSED if self.core.closed else core_note_flush(self.core), self.core)
-        return self.core.seq
+        return self.core.ring.seq
 
     def commit(self, uint64_t seq):
         """Make the entries up to `seq` durable, without the lock where the caller has not got it.
@@ -535,23 +537,25 @@ cdef class Engine:
         if count:
             with nogil:
                 for k in range(count):
-                    status = header_check(core, header_at(core, first + k), first + k)
+                    status = header_check(&core.ring, &core.fault, header_at(&core.ring, first + k),
+                                          first + k)
                     if status != OK:
                         break
-                    row_fill(&rows[k], header_at(core, first + k))
+                    row_fill(&rows[k], header_at(&core.ring, first + k))
         raise_status(status, core)
         return table
 
     cdef const EntryHeader* _entry(self, uint64_t seq) except NULL:
         """The header of the retained entry `seq`. Raises UnknownPoint, PointExpired."""
         cdef uint64_t slot = 0
-        if seq == 0 or seq > self.core.seq:
-            raise UnknownPoint(f"there is no entry {seq}; the newest is {self.core.seq}")
+        if seq == 0 or seq > self.core.ring.seq:
+            raise UnknownPoint(f"there is no entry {seq}; the newest is {self.core.ring.seq}")
         raise_status(find_slot_after(self.core, seq - 1, False, &slot), self.core)
-        raise_status(header_check(self.core, header_at(self.core, slot), slot), self.core)
-        if header_at(self.core, slot).seq != seq:
+        raise_status(header_check(&self.core.ring, &self.core.fault,
+                                  header_at(&self.core.ring, slot), slot), self.core)
+        if header_at(&self.core.ring, slot).seq != seq:
             raise PointExpired(f"entry {seq} is no longer in the journal")
-        return header_at(self.core, slot)
+        return header_at(&self.core.ring, slot)
 
     def image_bytes(self, uint64_t seq, bint after):
         """bytes: one image of the entry `seq`, or None where it keeps no such image."""
@@ -577,13 +581,13 @@ cdef class Engine:
         """Flip bits in the header of the retained entry at `index` from the oldest; for tests."""
         if index >= self.entry_count or byte >= HEADER_BYTES:
             raise IndexError(index, byte)
-        (<uint8_t*>header_at(self.core, self.core.ring.slot_tail + index))[byte] ^= mask
+        (<uint8_t*>header_at(&self.core.ring, self.core.ring.slot_tail + index))[byte] ^= mask
 
     def _damage_image(self, uint64_t position, int mask):
         """Flip bits in a byte of the image area; for tests."""
-        if self.core.closed or self.core.images is NULL or position >= self.core.ring.area:
+        if self.core.closed or self.core.ring.images is NULL or position >= self.core.ring.area:
             raise IndexError(position)
-        self.core.images[position] ^= mask
+        self.core.ring.images[position] ^= mask
 
     def changes_bytes(self, uint64_t seq):
         """bool: whether the retained entry `seq` is a write, a discard or zeroes."""
@@ -597,9 +601,9 @@ cdef class Engine:
         self.check_not_closed()
         if slot >= self.core.ring.slot_head:
             raise IndexError(index)
-        header = header_at(self.core, slot)
+        header = header_at(&self.core.ring, slot)
         with nogil:
-            status = header_check(self.core, header, slot)
+            status = header_check(&self.core.ring, &self.core.fault, header, slot)
             if status == OK:
                 status = images_check(self.core, header, FLAG_BEFORE | FLAG_AFTER)
         if status == OK:
@@ -708,8 +712,8 @@ cdef class Changing:
             self.engine.__exit__()
 
 
-cdef class Sealing:
-    """``with engine.sealing()``: the lock, and nothing comes in; wherever it is."""
+cdef class Exclusive:
+    """``with engine.exclusive()``: the lock, and nothing comes in; wherever it is."""
 
     cdef Engine engine
     cdef bint entered
@@ -719,12 +723,12 @@ cdef class Sealing:
 
     def __enter__(self):
         self.engine.__enter__()
-        self.engine.core.calls.sealed += 1
+        self.engine.core.calls.exclusive += 1
         self.entered = True
         return self.engine
 
     def __exit__(self, *exc):
         if self.entered:
             self.entered = False
-            self.engine.core.calls.sealed -= 1
+            self.engine.core.calls.exclusive -= 1
             self.engine.__exit__()

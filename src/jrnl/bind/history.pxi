@@ -1,6 +1,6 @@
 # History: which entries wrote where, what they cost, and where two states differ.
 #
-# Takes: errors, look, ring, image, storage, arguments, engine, maps, long, states
+# Takes: errors, signal_poll, ring, image, storage, arguments, engine, maps, image_parts, images
 
 cdef struct Tally:
     uint64_t[KIND_COUNT] counts  # entries of each kind
@@ -78,7 +78,7 @@ cdef int tally_slots(Core* core, uint64_t first, uint64_t last, int64_t volume,
     cdef uint64_t slot
     cdef int status
     memset(tally, 0, sizeof(Tally))
-    tally.since_ns = core.base_time_ns
+    tally.since_ns = core.ring.base_time_ns
     if first > core.ring.slot_tail:
         status = sound_header(core, first - 1, &header)
         if status != OK:
@@ -124,7 +124,7 @@ cdef int compare_ranges(ImageData* one, ImageData* other, uint32_t volume,
     """Compare two images in the given ranges, which rise and do not overlap; some blocks more."""
     cdef uint64_t offset, end, length, blocks = 0
     cdef int status
-    while cursor.range < count and blocks < HEARD_ENTRIES:
+    while cursor.range < count and blocks < POLL_ENTRIES:
         offset = <uint64_t>offsets[cursor.range] + cursor.done
         end = <uint64_t>offsets[cursor.range] + <uint64_t>lengths[cursor.range]
         if offset == end:
@@ -177,7 +177,7 @@ def entries_over(Engine engine not None, offset, length, uint32_t volume):
         if found.count:
             with nogil:
                 for k in range(found.count):
-                    row_fill(&rows[k], header_at(core, found.slots[k]))
+                    row_fill(&rows[k], header_at(&core.ring, found.slots[k]))
         return table
     finally:
         free(found.slots)
@@ -242,19 +242,19 @@ def compare_images(Image one not None, Image other not None, uint32_t volume,
     cdef uint64_t count = offsets.shape[0]
     cdef RangeList ranges
     cdef RangeCursor cursor
-    cdef Look look
+    cdef Poll poll
     cdef int status = OK
     memset(&ranges, 0, sizeof(RangeList))
     memset(&cursor, 0, sizeof(RangeCursor))
-    look_begin(&look, core)
+    poll_begin(&poll, core)
     try:
-        image_follow(&one.data, &look)
-        image_follow(&other.data, &look)
+        image_follow(&one.data, &poll)
+        image_follow(&other.data, &poll)
         while cursor.range < count and status == OK:
             with nogil:
                 status = compare_ranges(&one.data, &other.data, volume, &offsets[0], &lengths[0],
                                         count, &cursor, &ranges)
-            look_still(&look, core)
+            poll_unmoved(&poll, core)
         raise_status(status, core)
         return (_copy_of_int64(ranges.offsets, ranges.count),
                 _copy_of_int64(ranges.lengths, ranges.count))

@@ -1,6 +1,7 @@
 # Maps as the Python layer sees them: where a state's bytes come from.
 #
-# Takes: errors, look, ring, extent_map, preserve, image, storage, fold, lifetime, engine, chains
+# Takes: errors, signal_poll, ring, extent_map, preserve, image, storage, fold, lifetime, engine,
+# chains
 
 # What reads as one state of all volumes, as far as maps and preserved states know it; see Image.
 @cython.no_gc_clear
@@ -86,11 +87,11 @@ cdef class ExtentMap:
         result.bridged = True
         result._scan(&result.written, base, target, False)
         if chains is None:
-            result._scan(&result.later, target, core.seq, False)
+            result._scan(&result.later, target, core.ring.seq, False)
         else:
             result._scan_along(chains, base, target)
         with nogil:
-            status = map_bridge(core, &result.data, &result.written, &result.later)
+            status = map_bridge(core.disk, &result.data, &result.written, &result.later)
         raise_status(status, core)
         return result
 
@@ -112,7 +113,7 @@ cdef class ExtentMap:
             status = map_scan_within(core, &result.later, &result.written, first,
                                      core.ring.slot_head)
             if status == OK:
-                status = map_bridge(core, &result.data, &result.written, &result.later)
+                status = map_bridge(core.disk, &result.data, &result.written, &result.later)
         raise_status(status, core)
         return result
 
@@ -130,7 +131,7 @@ cdef class ExtentMap:
             whole.offset = offset
             whole.length = length
             raise_status(range_check(core, whole.volume, whole.offset, whole.length), core)
-            own = arena_take(&result.data, align_up(whole.length), ARENA_MIN_BYTES)
+            own = arena_alloc(&result.data, align_up(whole.length), ARENA_MIN_BYTES)
             if own is NULL:
                 raise_status(E_NO_MEMORY, core)
             memcpy(own, &data[start], whole.length)
@@ -157,14 +158,14 @@ cdef class ExtentMap:
         cdef uint64_t first = 0, last = 0
         cdef int status
         cdef uint64_t part
-        cdef Look look
+        cdef Poll poll
         raise_status(find_slot_after(core, low, False, &first), core)
         raise_status(find_slot_after(core, high, False, &last), core)
-        look_begin(&look, core)
+        poll_begin(&poll, core)
         if first < last:
-            spare_take_tables(map, last - first)
+            spare_reuse_tables(map, last - first)
         while first < last:
-            part = min(last - first, <uint64_t>HEARD_ENTRIES)
+            part = min(last - first, <uint64_t>POLL_ENTRIES)
             with nogil:
                 status = map_scan(core, map, last - part if after else first,
                                   last if after else first + part, after)
@@ -174,7 +175,7 @@ cdef class ExtentMap:
             else:
                 first += part
             if first < last:
-                look_still(&look, core)
+                poll_unmoved(&poll, core)
         return 0
 
     def check(self, _State base not None):
@@ -182,19 +183,19 @@ cdef class ExtentMap:
         cdef Core* core = self.engine.core
         cdef int status = E_CLOSED if core.closed else OK
         cdef uint64_t first = 0, last
-        cdef Look look
+        cdef Poll poll
         raise_status(status, core)
         if not self.bridged:
             return
-        look_begin(&look, core)
+        poll_begin(&poll, core)
         while first < self.later.count:
-            last = min(first + HEARD_ENTRIES, self.later.count)
+            last = min(first + POLL_ENTRIES, self.later.count)
             with nogil:
                 status = bridge_check(core, &base.data, &self.written, &self.later, first, last)
             raise_status(status, core)
             first = last
             if first < self.later.count:
-                look_still(&look, core)
+                poll_unmoved(&poll, core)
         map_flag_verified(&self.data)
         self.bridged = False
 
@@ -203,13 +204,13 @@ cdef class ExtentMap:
         cdef Core* core = self.engine.core
         cdef uint64_t last = min(first + count, self.data.count), k, total = 0, stop, room
         cdef int status = E_CLOSED if core.closed else OK
-        cdef Look look
-        look_begin(&look, core)
+        cdef Poll poll
+        poll_begin(&poll, core)
         raise_status(status, core)
         with nogil:
             room = settled_room(&self.data)
         while first < last:
-            stop = min(first + HEARD_ENTRIES, last)
+            stop = min(first + POLL_ENTRIES, last)
             with nogil:
                 status = map_settle(core, &self.data, first, stop, room)
                 for k in range(first, stop):
@@ -217,7 +218,7 @@ cdef class ExtentMap:
             raise_status(status, core)
             first = stop
             if first < last:
-                look_still(&look, core)
+                poll_unmoved(&poll, core)
         return total
 
     def ranges(self):
@@ -266,7 +267,7 @@ def restore_outcome(Engine engine not None, const int64_t[::1] offsets,
     What they push out and an open state needs, there is memory for then.
     """
     cdef uint64_t k, bytes = 0
-    cdef uint64_t oldest = engine.core.base_seq
+    cdef uint64_t oldest = engine.core.ring.base_seq
     cdef uint64_t count = lengths.shape[0]
     cdef int status = OK
     if count:

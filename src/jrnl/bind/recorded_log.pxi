@@ -1,6 +1,6 @@
 # A recorded log of writes as Python sees it: what each of its states holds.
 #
-# Takes: device, errors, look, image, recorded, arguments, volume_io, maps
+# Takes: device, errors, signal_poll, image, recorded, arguments, volume_io, maps
 
 cdef class RecordedLog:
     """A log's states, read in place; state k is that after its first k entries.
@@ -169,7 +169,7 @@ cdef class RecordedLog:
         self._enter()
         try:
             while count and status == OK:
-                part = min(count, <uint64_t>HEARD_BYTES)
+                part = min(count, <uint64_t>POLL_BYTES)
                 if part < NOGIL_MIN_BYTES:
                     status = recorded_read(&self.data, state, start, target, part, &fault)
                 else:
@@ -255,7 +255,7 @@ cdef class RecordedLog:
             for k in range(offsets.shape[0]):
                 start, stop = <uint64_t>offsets[k], <uint64_t>(offsets[k] + lengths[k])
                 while start < stop and status == OK:
-                    part = min(stop - start, <uint64_t>HEARD_BYTES)
+                    part = min(stop - start, <uint64_t>POLL_BYTES)
                     with nogil:
                         status = recorded_compare(&self.data, first, second, start, part, &ranges,
                                                   &fault)

@@ -3,13 +3,13 @@
 #
 # What only reads looks again where anything has moved meanwhile (Engine.stamp), so whatever came in
 # between came before it. What changes more than bytes bears reads and writes to a volume in between
-# (`changing`); what is half done bears nothing (`sealed`). Who may not come in gets StoreBusy.
+# (`changing`); what is half done bears nothing (`exclusive`). Who may not come in gets StoreBusy.
 #
 # Takes: lock, device, errors
 
 cdef inline int call_check(const Core* core) noexcept nogil:
     """Whether a call may come in now. The lock is held."""
-    if core.calls.sealed or jrnl_inside == <void*>core:
+    if core.calls.exclusive or jrnl_inside == <void*>core:
         return E_BUSY
     return OK
 

@@ -1,6 +1,7 @@
 # A volume's reads and writes: Python's arguments in, one core call, the seq out.
 #
-# Takes: lock, memory, errors, look, ring, reading, reclaim, storage, reentry, arguments, engine
+# Takes: lock, memory, errors, signal_poll, ring, reading, reclaim, storage, reentry, arguments,
+# engine
 
 cdef enum:
     NOGIL_MIN_BYTES = 65536      # copies at least this long let other Python threads run
@@ -79,7 +80,8 @@ cdef class VolumeIO:
             source = <const uint8_t*>PyBytes_AS_STRING(data)
             length = PyBytes_GET_SIZE(data)
         if start < self.size:
-            production_ahead(self.core, self.index, start)    # on its way while the lock is taken
+            # It is on its way while the lock is taken.
+            production_ahead(self.core.disk, self.core.volumes, self.index, start)
         if not may_enter(self.core):
             if exported:
                 PyBuffer_Release(&view)
@@ -92,7 +94,7 @@ cdef class VolumeIO:
         else:
             with nogil:
                 status = core_write(self.core, self.index, start, source, length)
-        seq = self.core.seq
+        seq = self.core.ring.seq
         low = take_low(self.core)
         core_unlock(self.core)
         if exported:
@@ -135,14 +137,14 @@ cdef class VolumeIO:
             try:
                 length = block_length(&view, count)
                 enter(self.core)
-                before = self.core.seq
+                before = self.core.ring.seq
                 status = call_check(self.core)
                 if status == OK:
                     with nogil:
                         status = core_write_many(self.core, self.index,
                                                  <const int64_t*>places.buf, count,
                                                  <const uint8_t*>view.buf, length)
-                seq = self.core.seq
+                seq = self.core.ring.seq
                 low = take_low(self.core)
                 core_unlock(self.core)
             finally:
@@ -200,7 +202,7 @@ cdef class VolumeIO:
             pass
         elif length < NOGIL_MIN_BYTES:
             status = core_read(self.core, self.index, offset, target, length)
-        elif length <= HEARD_BYTES:
+        elif length <= POLL_BYTES:
             with nogil:
                 status = core_read(self.core, self.index, offset, target, length)
         else:
@@ -217,20 +219,20 @@ cdef class VolumeIO:
     cdef int _read_on(self, uint64_t offset, uint8_t* target, uint64_t length) except? -1000:
         """A part at a time; all of it is of one state."""
         cdef uint64_t done = 0, part
-        cdef Look look
+        cdef Poll poll
         cdef int status = OK
-        look_begin(&look, self.core)
+        poll_begin(&poll, self.core)
         try:
             while status == OK and done < length:
-                part = min(length - done, <uint64_t>HEARD_BYTES)
+                part = min(length - done, <uint64_t>POLL_BYTES)
                 with nogil:
                     status = core_read(self.core, self.index, offset + done, target + done, part)
                 done += part
-                if done < length and look_up(&look, self.core):
+                if done < length and poll_signals(&poll, self.core):
                     done = 0
             return status
         finally:
-            look_end(&look, self.core)
+            poll_end(&poll, self.core)
 
     def discard(self, offset, length):
         """Declare a range unused: it reads as zeroes from now on, and can be brought back.
@@ -263,7 +265,7 @@ cdef class VolumeIO:
         if status == OK:
             with nogil:
                 status = core_fill_zero(self.core, kind, self.index, start, count)
-        seq = self.core.seq
+        seq = self.core.ring.seq
         low = take_low(self.core)
         core_unlock(self.core)
         if low:
@@ -321,7 +323,7 @@ cdef class Edit:
         self.locked = count != 0
         self.thread = PyThread_get_thread_ident()
         try:
-            if edit_lends_copy(volume.core):
+            if edit_lends_copy(volume.core.disk):
                 self.lent = MemoryDevice(count)
                 volume.readinto(start, self.lent)
                 memory = memoryview(self.lent)
@@ -329,7 +331,7 @@ cdef class Edit:
                 memory = memoryview(volume.engine.devices[volume.index])[start:start + count]
             self.array = numpy.frombuffer(memory, numpy.uint8)
         except BaseException:
-            self._leave(False)
+            self._close(True)
             raise
         return self.array
 
@@ -341,7 +343,7 @@ cdef class Edit:
             raise InvalidArgument("an edit must be left on the thread that opened it")
         self.array.flags.writeable = False
         self.array = None
-        status = self._leave(kind is None)
+        status = self._close(kind is not None)
         if self.low:
             self.low = False
             self.volume.engine._tell_low()
@@ -349,14 +351,14 @@ cdef class Edit:
 
     def __dealloc__(self):
         if self.locked and self.thread == PyThread_get_thread_ident():
-            self._leave(False)
+            self._close(True)
 
-    cdef int _leave(self, bint keep) noexcept:
+    cdef int _close(self, bint undo) noexcept:
         cdef Core* core = self.volume.core
         cdef int status = OK
         if self.locked:
             self.locked = False
-            status = edit_end(core, self.volume.index, self.start, keep,
+            status = edit_end(core, self.volume.index, self.start, undo,
                               NULL if self.lent is None else self.lent.data)
             self.low = take_low(core)
             core_unlock(core)

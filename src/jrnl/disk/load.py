@@ -60,7 +60,7 @@ class Loader:
                 catalog.save_recovery(self._load_recovery(row))
             except (JrnlError, OSError) as error:
                 session.found.append(f"recovery {row.id}: {error}")
-        session.pins.load(session.held_pins(), session)
+        session.pins.load(session.pinned_states(), session)
         catalog.snapshots_changed()
 
     def _enter(self, rows: list[SnapshotRow]) -> None:
@@ -206,14 +206,14 @@ class Loader:
         only = None if row.volumes is None else frozenset(row.volumes)
         source = Source(only, row.undoable)
         if source.undoable:
-            image = Image.scratch(base)
+            image = Image.writable(base)
             image.apply(extents, row.seq)
         else:
             image = Image.patched(base, extents, row.seq, True)
         plan = Plan(cast(Route, row.route), row.base, row.entries, row.bytes, int, int)
         start = Base(row.base, base.seq, base)
         volumes = self._catalog.covered(only)
-        image.hold()
+        image.acquire()
         return Recovery(image, volumes, self._session, source, start, plan, number=row.id)
 
     def _loaded_copy(self, number: int, seq: int, volumes: list[int] | None) -> Image:

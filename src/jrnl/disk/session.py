@@ -9,7 +9,7 @@ from copy import deepcopy
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from jrnl._core import ExtentMap, Hold, Image, Log, Moved, to_the_end
+from jrnl._core import ExtentMap, Image, Log, Moved, PinnedState, to_the_end
 from jrnl.compare import ranges_to_write
 from jrnl.disk import recovery_files, snapshot_files
 from jrnl.disk.file_copy import FileCopy
@@ -112,7 +112,7 @@ class DiskSession(Session):
         self._early_marks: list[list[Any]] | None = record.marks
         self.found: list[str] = []  # what opening has found wrong
         self.damaged = False  # ... in the log, so that something cannot be read
-        self._held = self._hold_pins()
+        self._held = self._pin_states()
 
     # The document.
 
@@ -253,7 +253,7 @@ class DiskSession(Session):
         self.state.retain = [least_ns, most_ns]
         self.log.record()
 
-    def _hold_pins(self) -> dict[str, Hold]:
+    def _pin_states(self) -> dict[str, PinnedState]:
         """Keep what is pinned, before anything is read or written."""
         engine, held = self.engine, {}
         states = [row.seq for row in self.state.snapshots if row.volumes is None]
@@ -261,16 +261,16 @@ class DiskSession(Session):
             needs = seq if engine.images & BEFORE else max(
                 (state for state in states if state <= seq), default=seq
             )  # fmt: skip
-            held[name] = Hold(engine, seq, needs, name)
+            held[name] = PinnedState(engine, seq, needs, name)
         return held
 
-    def held_pins(self) -> dict[str, Hold]:
+    def pinned_states(self) -> dict[str, PinnedState]:
         """Return what is pinned and there; what damage has taken becomes a problem."""
         held, self._held = self._held, {}
-        for name, hold in list(held.items()):
+        for name, state in list(held.items()):
             mark = self.catalog.find_mark(name)
-            if mark is None or mark.seq != hold.seq:
-                self.found.append(f"the pinned mark {name!r}: its state {hold.seq} is lost")
+            if mark is None or mark.seq != state.seq:
+                self.found.append(f"the pinned mark {name!r}: its state {state.seq} is lost")
                 held.pop(name).release()
                 self.state.pins = [pin for pin in self.state.pins if pin[0] != name]
         return held
@@ -298,7 +298,7 @@ class DiskSession(Session):
         With `begun` it counts as used from its first file on, until it has a name.
         """
         log = self.log
-        with log.engine.sealing() as engine:
+        with log.engine.exclusive() as engine:
             log.write_back()
             files = self._volume_files()
             copy = self._copy(Image.production(engine), files, covered, begun=begun)
@@ -433,7 +433,7 @@ class DiskSession(Session):
         log.commit_to(seq)  # an intent names only what is durable (R13)
         image.advance_check(extents)
         row = next(row for row in self.state.snapshots if row.id == old)
-        held = image.held or any(kept.copy == old for kept in self.state.recoveries)
+        held = image.is_shared or any(kept.copy == old for kept in self.state.recoveries)
         if held:
             image = self._copy_again(image)
         self.fold_begins(row, image, seq)
@@ -623,7 +623,7 @@ class DiskSession(Session):
         self, recovery: Recovery, ranges: Ranges, everything: bool, stamp: Stamp
     ) -> tuple[int, int]:
         """Write these ranges onto production, so that a crash leaves all of them or none."""
-        with self.engine.sealing() as engine:
+        with self.engine.exclusive() as engine:
             engine.check_stamp(stamp)
             first_seq, indices = engine.seq + 1, list(ranges)
             write = partial(self._write_back, recovery, ranges, indices, everything)

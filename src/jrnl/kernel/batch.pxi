@@ -1,6 +1,6 @@
 # File stores: what undoes the entries of one call, so that all of them are made or none.
 #
-# Takes: rules, ring, overlay
+# Takes: sabotage, ring, overlay
 
 cdef struct Batch:
     uint64_t slot                # of its first entry
@@ -16,7 +16,7 @@ cdef int batch_begin(Core* core, Batch* batch, uint64_t blocks) noexcept nogil:
     """Be able to take entries back that touch up to so many blocks; 0: they are too many for it."""
     memset(batch, 0, sizeof(Batch))
     batch.slot = core.ring.slot_head
-    batch.seq = core.seq
+    batch.seq = core.ring.seq
     batch.since_rewind = core.since_rewind
     batch.unflushed = core.unflushed
     if blocks == 0:
@@ -26,7 +26,7 @@ cdef int batch_begin(Core* core, Batch* batch, uint64_t blocks) noexcept nogil:
     return OK if batch.saved is not NULL else E_NO_MEMORY
 
 
-cdef void batch_save(Core* core, Batch* batch, uint32_t volume, uint64_t first,
+cdef void batch_save(Disk* disk, Batch* batch, uint32_t volume, uint64_t first,
                      uint64_t span) noexcept nogil:
     """An entry is about to change these sectors in the overlay."""
     cdef uint64_t block, last = (first + span - 1) >> BLOCK_SHIFT
@@ -35,7 +35,7 @@ cdef void batch_save(Core* core, Batch* batch, uint32_t volume, uint64_t first,
         return
     for block in range(first >> BLOCK_SHIFT, last + 1):
         saved = &batch.saved[batch.saved_count]
-        saved[0] = overlay_bucket(&core.disk.back.active, overlay_key(volume, block))[0]
+        saved[0] = overlay_bucket(&disk.back.active, overlay_key(volume, block))[0]
         if saved.key == 0:
             memset(saved, 0, sizeof(OverlayBlock))
             saved.key = overlay_key(volume, block)
@@ -46,17 +46,17 @@ cdef int batch_end(Core* core, Batch* batch, int status) noexcept nogil:
     """All entries were made, or one could not be: then none of them was."""
     cdef uint64_t made = core.ring.slot_head - batch.slot, k
     cdef OverlayBlock* saved
-    if status != OK and made and holds(RULE_BATCH):
+    if status != OK and made and in_force(RULE_BATCH):
         if (batch.saved is not NULL and core.disk.groups.first_slot <= batch.slot
-                and core.seq - batch.seq == made):
+                and core.ring.seq - batch.seq == made):
             k = batch.saved_count
             while k:
                 k -= 1
                 saved = &batch.saved[k]
                 overlay_bucket(&core.disk.back.active, saved.key)[0] = saved[0]
-            core.disk.groups.cursor = header_at(core, batch.slot).position
+            core.disk.groups.cursor = header_at(&core.ring, batch.slot).position
             core.ring.slot_head = batch.slot
-            core.seq = batch.seq
+            core.ring.seq = batch.seq
             core.since_rewind = batch.since_rewind
             core.unflushed = batch.unflushed
             core.generation += 1    # whoever has followed up to here goes back

@@ -52,11 +52,11 @@ cdef void changed_moved(Core* core, CopyNote* note, uint64_t seq) noexcept nogil
     changed_count(&core.changed)
 
 
-cdef void changed_unregister(Core* core, CopyNote* note) noexcept nogil:
+cdef void changed_unregister(ChangedBlocks* changed, CopyNote* note) noexcept nogil:
     """The copy is gone. Needs no lock: whoever has it next frees the note."""
     if note is not NULL:
         note.dead = True
-        core.changed.any_dead = True
+        changed.any_dead = True
 
 
 cdef void changed_free(ChangedBlocks* changed) noexcept nogil:
@@ -152,19 +152,20 @@ cdef void changed_evict(Core* core, uint64_t last, uint64_t base_seq) noexcept n
             return
 
 
-cdef void changed_rewound(Core* core, uint64_t state, const ExtentMapData* map) noexcept nogil:
+cdef void changed_rewound(ChangedBlocks* changed, uint64_t seq, uint64_t state,
+                          const ExtentMapData* map) noexcept nogil:
     """The entries after `state` are about to be dropped; `map` has what they wrote."""
     cdef const Fragment* fragment
     cdef uint64_t k
-    if core.changed.any_dead:
-        changed_count(&core.changed)
-    if state >= core.changed.high:
+    if changed.any_dead:
+        changed_count(changed)
+    if state >= changed.high:
         return    # no copy is of a state that is dropped
     for k in range(map.count):
         fragment = &map.fragments[k]
-        if changed_put(&core.changed, fragment.volume, fragment.offset, fragment.length,
-                       core.seq + 1) != OK:
-            changed_gap(&core.changed, core.seq + 1)
+        if changed_put(changed, fragment.volume, fragment.offset, fragment.length,
+                       seq + 1) != OK:
+            changed_gap(changed, seq + 1)
             return
 
 

@@ -1,11 +1,11 @@
 # A flush seals the open group: one write, one sync. What a failure poisons; what is recorded.
 #
-# Takes: rules, hash, lock, signals, device, ring, log
+# Takes: sabotage, hash, lock, signals, device, ring, log
 
-cdef int poison(Core* core, int status) noexcept nogil:
+cdef int poison(Fault* fault, int status) noexcept nogil:
     """What was to become durable may not be: nothing is written any more until it is reopened."""
-    if holds(RULE_POISON):
-        core.fault.poisoned = core.fault.error if core.fault.error else EIO
+    if in_force(RULE_POISON):
+        fault.poisoned = fault.error if fault.error else EIO
     return status
 
 
@@ -16,7 +16,7 @@ cdef int disk_record(Core* core) noexcept nogil:
         return E_POISONED
     status = _call_record(core, core.disk.hooks.record)
     if status != OK:
-        return poison(core, status)
+        return poison(&core.fault, status)
     core.disk.commit.recorded_number = core.disk.commit.durable_number
     core.disk.tail_named = core.ring.tail
     return OK
@@ -36,24 +36,23 @@ cdef int _call_record(Core* core, void* record) noexcept nogil:
             jrnl_inside = before
 
 
-cdef int log_seal(Core* core, uint64_t* start, uint64_t* end) noexcept nogil:
+cdef int log_seal(Disk* disk, Ring* ring, uint64_t* start, uint64_t* end) noexcept nogil:
     """Close the open group in memory, and open the next one behind it."""
-    cdef Disk* disk = core.disk
-    cdef uint64_t count = open_count(core), k, rest
+    cdef uint64_t count = open_count(ring, disk), k, rest
     cdef GroupHeader* head = <GroupHeader*>ram_at(disk, disk.groups.start)
     cdef EntryHeader* headers = <EntryHeader*>(<uint8_t*>head + sizeof(GroupHeader))
     cdef EntryHeader* others = <EntryHeader*>ram_at(disk, align_up(disk.groups.cursor))
     if group_push(disk, disk.groups.start, disk.groups.first_slot) != OK:
         return E_NO_MEMORY
-    header_at(core, disk.groups.first_slot).flags |= FLAG_GROUP
-    header_at(core, disk.groups.first_slot).header_sum = header_hash(
-        core, header_at(core, disk.groups.first_slot), disk.groups.first_slot)
+    header_at(ring, disk.groups.first_slot).flags |= FLAG_GROUP
+    header_at(ring, disk.groups.first_slot).header_sum = header_hash(
+        ring, header_at(ring, disk.groups.first_slot), disk.groups.first_slot)
     memset(head, 0, GROUP_HEAD_BYTES)
     for k in range(count):
         if k < GROUP_HEADERS:
-            headers[k] = header_at(core, disk.groups.first_slot + k)[0]
+            headers[k] = header_at(ring, disk.groups.first_slot + k)[0]
         else:
-            others[k - GROUP_HEADERS] = header_at(core, disk.groups.first_slot + k)[0]
+            others[k - GROUP_HEADERS] = header_at(ring, disk.groups.first_slot + k)[0]
     rest = count - GROUP_HEADERS if count > GROUP_HEADERS else 0
     start[0] = disk.groups.start
     end[0] = group_end(disk.groups.cursor, count)
@@ -65,19 +64,19 @@ cdef int log_seal(Core* core, uint64_t* start, uint64_t* end) noexcept nogil:
     head.length = end[0] - disk.groups.start
     head.headers_at = align_up(disk.groups.cursor) - disk.groups.start
     head.first_slot = disk.groups.first_slot
-    head.first_seq = header_at(core, disk.groups.first_slot).seq
-    head.last_seq = core.seq
+    head.first_seq = header_at(ring, disk.groups.first_slot).seq
+    head.last_seq = ring.seq
     head.durable_seq = disk.commit.durable_seq
     # A rewind to a later state needs no intent.
-    head.synced_seq = disk.back.named_seq if holds(RULE_NAMED_SEQ) else disk.back.synced_seq
-    head.base_seq = core.base_seq
+    head.synced_seq = disk.back.named_seq if in_force(RULE_NAMED_SEQ) else disk.back.synced_seq
+    head.base_seq = ring.base_seq
     head.count = count
     head.headers_sum = group_headers_sum(headers, others, count)
     head.header_sum = seeded_hash64(head, GROUP_SUMMED_BYTES, group_seed(
         disk, disk.epoch, disk.groups.next, disk.groups.start))
     disk.groups.next += 1
     disk.groups.start = disk.groups.cursor = end[0]
-    disk.groups.first_slot = core.ring.slot_head
+    disk.groups.first_slot = ring.slot_head
     return OK
 
 
@@ -101,19 +100,18 @@ cdef int log_put(Core* core, uint64_t start, uint64_t end) noexcept nogil:
     return status
 
 
-cdef int log_wait(Core* core) noexcept nogil:
+cdef int log_wait(Disk* disk, Fault* fault) noexcept nogil:
     """Wait for the group that is on its way. The core's lock is held, so no other one follows."""
-    cdef Disk* disk = core.disk
     pthread_mutex_lock(disk.commit.mutex)
     while disk.commit.writing:
         pthread_cond_wait(disk.commit.done, disk.commit.mutex)
     pthread_mutex_unlock(disk.commit.mutex)
-    return E_POISONED if core.fault.poisoned else OK
+    return E_POISONED if fault.poisoned else OK
 
 
-cdef void log_landed(Core* core, uint64_t seq, uint64_t number, int status) noexcept nogil:
+cdef void log_landed(Disk* disk, Fault* fault, uint64_t seq, uint64_t number,
+                     int status) noexcept nogil:
     """The group `number` is durable, up to `seq`; or it could not be made so."""
-    cdef Disk* disk = core.disk
     if status == OK:
         disk.commit.durable_seq = seq
         disk.commit.recorded_number = number
@@ -122,20 +120,20 @@ cdef void log_landed(Core* core, uint64_t seq, uint64_t number, int status) noex
             disk.rewind.seq = 0
         disk.commit.count += 1
     else:
-        poison(core, status)
+        poison(fault, status)
 
 
 cdef int log_commit(Core* core) noexcept nogil:
     """Make all entries durable. The lock is held throughout."""
     cdef uint64_t start = 0, end = 0
-    cdef int status = log_wait(core)
-    if status != OK or open_count(core) == 0:
+    cdef int status = log_wait(core.disk, &core.fault)
+    if status != OK or open_count(&core.ring, core.disk) == 0:
         return status
-    status = log_seal(core, &start, &end)
+    status = log_seal(core.disk, &core.ring, &start, &end)
     if status != OK:
         return status
     status = log_put(core, start, end)
-    log_landed(core, core.seq, core.disk.groups.next - 1, status)
+    log_landed(core.disk, &core.fault, core.ring.seq, core.disk.groups.next - 1, status)
     return status
 
 
@@ -158,14 +156,14 @@ cdef int log_flush(Core* core, uint64_t target) noexcept nogil:
             pthread_mutex_unlock(disk.commit.mutex)
             continue
         if (disk.commit.durable_seq >= target or core.fault.poisoned or core.closed
-                or open_count(core) == 0):
+                or open_count(&core.ring, core.disk) == 0):
             status = E_POISONED if core.fault.poisoned and disk.commit.durable_seq < target else OK
             pthread_mutex_unlock(disk.commit.mutex)
             core_unlock(core)
             return status
-        status = log_seal(core, &start, &end)
+        status = log_seal(core.disk, &core.ring, &start, &end)
         disk.commit.writing = status == OK
-        seq = core.seq
+        seq = core.ring.seq
         number = disk.groups.next - 1
         pthread_mutex_unlock(disk.commit.mutex)
         core_unlock(core)
@@ -173,7 +171,7 @@ cdef int log_flush(Core* core, uint64_t target) noexcept nogil:
             return status
         status = log_put(core, start, end)
         pthread_mutex_lock(disk.commit.mutex)
-        log_landed(core, seq, number, status)
+        log_landed(core.disk, &core.fault, seq, number, status)
         disk.commit.writing = False
         pthread_cond_broadcast(disk.commit.done)
         pthread_mutex_unlock(disk.commit.mutex)

@@ -5,7 +5,7 @@
 # One thread at a time makes the pieces of a copy (snapshot_copier.py), and never waits for the lock
 # for long: whoever has the lock may be waiting for that thread to be done with its piece.
 #
-# Takes: hash, lock, memory, device, look, preserve, stored, image
+# Takes: hash, lock, memory, device, signal_poll, preserve, snapshot_files, image
 
 cdef extern from *:
     """

@@ -5,7 +5,7 @@
 # was closed stays: then the store is poisoned, and what an opening finds is a state in the middle,
 # as after a crash (docs/durability.md).
 #
-# Takes: ring, log, overlay, preserve, asking, commit, write_back, log_evict, log_forecast,
+# Takes: ring, log, overlay, preserve, fold_hook, commit, write_back, log_evict, log_forecast,
 # disk_room, batch, disk_write
 
 # Before a batch that closes groups, and can't be taken back.
@@ -15,7 +15,7 @@ cdef bint writes_cross(const Core* core, const int64_t* offsets, uint64_t count,
     """Whether the open group is closed on the way."""
     cdef OpenGroup open
     cdef uint64_t k
-    open_group_begin(core, &open)
+    open_group_begin(core.disk, &core.ring, &open)
     for k in range(count):
         open_group_add(core, &open, disk_room(core, <uint64_t>offsets[k], length))
         if open.start != core.disk.groups.start:
@@ -26,7 +26,7 @@ cdef bint writes_cross(const Core* core, const int64_t* offsets, uint64_t count,
 cdef bint zeroes_cross(const Core* core, uint64_t offset, uint64_t length) noexcept nogil:
     cdef OpenGroup open
     cdef uint64_t piece
-    open_group_begin(core, &open)
+    open_group_begin(core.disk, &core.ring, &open)
     while length:
         piece = length if length < core.limits.piece_max else core.limits.piece_max
         open_group_add(core, &open, 2 * sector_span(offset, piece))
@@ -44,20 +44,20 @@ cdef int ahead_of(Core* core, LogForecast* ahead, bint ends) noexcept nogil:
     that, and for entries of the batch itself, is asked on the way. Where it does not come to its
     end, all that there is may have to leave.
     """
-    cdef uint64_t seq = core.seq
+    cdef uint64_t seq = core.ring.seq
     cdef int status
     if ends and ahead.slot_tail <= core.ring.slot_tail:
         return OK
     if ends and ahead.slot_tail <= core.ring.slot_head:
-        seq = seq_before_slot(core, ahead.slot_tail)
-    status = log_wait(core)
+        seq = seq_before_slot(&core.ring, ahead.slot_tail)
+    status = log_wait(core.disk, &core.fault)
     if status == OK:    # all that are under way: later ones may be asked for, too
-        status = finish_copies(core, core.seq)
+        status = finish_copies(core, core.ring.seq)
     return fold_ask(core, seq) if status == OK else status
 
 
-cdef inline bint asks_ahead(const Core* core) noexcept nogil:
-    return core.folds.on or core.disk.hooks.copy_floor != NO_SLOT
+cdef inline bint asks_ahead(const Folds* folds, const Disk* disk) noexcept nogil:
+    return folds.on or disk.hooks.copy_floor != NO_SLOT
 
 
 cdef int writes_ahead(Core* core, const int64_t* offsets, uint64_t count,
@@ -66,7 +66,7 @@ cdef int writes_ahead(Core* core, const int64_t* offsets, uint64_t count,
     cdef uint64_t k
     cdef bint ends = True
     cdef int status
-    if not asks_ahead(core):
+    if not asks_ahead(&core.folds, core.disk):
         return OK
     status = forecast_begin(core, &ahead, count)
     ahead.guess = False
@@ -85,7 +85,7 @@ cdef int zeroes_ahead(Core* core, uint64_t length) noexcept nogil:
     cdef uint64_t k
     cdef bint ends = True
     cdef int status
-    if not asks_ahead(core):
+    if not asks_ahead(&core.folds, core.disk):
         return OK
     status = forecast_begin(core, &ahead, length // core.limits.piece_max + 1)
     ahead.guess = False
@@ -145,12 +145,12 @@ cdef int disk_write_many(Core* core, uint32_t volume, const int64_t* offsets, ui
     cdef OpenGroup open
     cdef Batch batch
     cdef uint64_t k, blocks = 0
-    cdef int status = disk_check(core)
-    core_tick(core)
-    if status == OK and core.rules.guarded:
+    cdef int status = disk_check(core.disk, &core.fault)
+    core_tick(&core.clock)
+    if status == OK and core.settings.guarded:
         status = guarded_room_check(core, offsets, NULL, length, count)
-    elif status == OK and core.rules.refuse:
-        open_group_begin(core, &open)
+    elif status == OK and core.settings.refuse:
+        open_group_begin(core.disk, &core.ring, &open)
         for k in range(count):    # each write's place in it matters
             if not open_group_add(core, &open, disk_room(core, <uint64_t>offsets[k], length)):
                 return E_FULL
@@ -182,8 +182,8 @@ cdef int disk_fill_zero(Core* core, int kind, uint32_t volume, uint64_t offset,
     """DISCARD or ZEROES over any length; the range is checked."""
     cdef Batch batch
     cdef uint64_t piece = min(length, 4 * core.limits.capacity), blocks = 0, pieces
-    cdef int status = disk_check(core)
-    core_tick(core)
+    cdef int status = disk_check(core.disk, &core.fault)
+    core_tick(&core.clock)
     if status == OK:
         status = disk_zero_room_check(core, offset, length)
     if status == OK and core.lives.newest is not NULL:

@@ -7,8 +7,8 @@ cdef int disk_edit_begin(Core* core, uint32_t volume, uint64_t offset,
     """Lend a copy of the range, whose content is journaled and written when the edit ends."""
     cdef int64_t wanted = <int64_t>length
     cdef OpenEdit* edit
-    cdef int status = disk_check(core)
-    core_tick(core)
+    cdef int status = disk_check(core.disk, &core.fault)
+    core_tick(&core.clock)
     if status == OK:
         status = disk_room_check(core, &wanted, 0, 1)
     if status != OK:
@@ -27,7 +27,7 @@ cdef int disk_edit_begin(Core* core, uint32_t volume, uint64_t offset,
 cdef int disk_edit_end(Core* core, uint32_t volume, uint64_t offset,
                        const uint8_t* content) noexcept nogil:
     """Close an edit, and write `content`, unless that is NULL."""
-    cdef OpenEdit** link = edit_find(core, volume, offset)
+    cdef OpenEdit** link = edit_find(&core.edits, volume, offset)
     cdef OpenEdit* edit = link[0]
     cdef uint64_t length = edit.length
     cdef int status

@@ -2,8 +2,8 @@
 #
 # Takes: ring, image, disk_write
 
-cdef int image_write_back(ImageData* image, uint32_t volume, const int64_t* offsets,
-                          const int64_t* lengths, uint64_t count) noexcept nogil:
+cdef int disk_image_restore(ImageData* image, uint32_t volume, const int64_t* offsets,
+                            const int64_t* lengths, uint64_t count) noexcept nogil:
     """Journal and write the image's content over the given ranges of production."""
     cdef uint8_t* content
     cdef uint64_t k, longest = 0

@@ -3,8 +3,8 @@
 # back. Until then an opening after a crash redoes what the files may lack; where something
 # durable says that they have got entries that are to go, a durable intent has to say so first.
 #
-# Takes: rules, device, ring, log, overlay, extent_map, preserve, changed_blocks, reclaim, commit,
-# preserved_save, index, write_back, disk_room
+# Takes: sabotage, device, ring, log, overlay, extent_map, preserve, changed_blocks, reclaim,
+# commit, preserved_save, index, write_back, disk_room
 
 cdef int rewind_settle(Core* core, uint64_t state, uint64_t first) noexcept nogil:
     """Have the state that is to stay durable, whose newest entry is before slot `first`.
@@ -14,7 +14,7 @@ cdef int rewind_settle(Core* core, uint64_t state, uint64_t first) noexcept nogi
     cdef int status
     if core.fault.lost or core.fault.lost_sectors:
         return write_back_all(core)    # what is lost stays in the overlay
-    status = log_wait(core)
+    status = log_wait(core.disk, &core.fault)
     if status == OK and (first > core.disk.groups.first_slot or state < core.disk.back.named_seq):
         status = log_commit(core)
     return status
@@ -28,7 +28,7 @@ cdef int overlay_until(Core* core, Overlay* overlay, uint64_t stop) noexcept nog
     if status == OK:
         status = find_slot_after(core, core.disk.back.synced_seq, False, &k)
     while status == OK and k < stop:
-        header = header_at(core, k)
+        header = header_at(&core.ring, k)
         k += 1
         if not changes_bytes(header):
             continue
@@ -42,13 +42,12 @@ cdef int overlay_until(Core* core, Overlay* overlay, uint64_t stop) noexcept nog
     return status
 
 
-cdef void overlay_replace(Core* core, Overlay* overlay) noexcept nogil:
+cdef void overlay_replace(Disk* disk, Fault* fault, Overlay* overlay) noexcept nogil:
     """Readers see `overlay` from now on; where it is empty, the files have all there is."""
-    cdef Disk* disk = core.disk
     if overlay.count == 0:
         disk.back.synced_seq = disk.rewind.follows
     disk.back.tried_seq = min(disk.back.tried_seq, disk.rewind.follows)
-    if not core.fault.lost_sectors:    # all has been written back then, but what is lost
+    if not fault.lost_sectors:    # all has been written back then, but what is lost
         overlay_swap(&disk.back.active, overlay)
     free(overlay.blocks)
     overlay_clear(&disk.back.draining)
@@ -57,67 +56,67 @@ cdef void overlay_replace(Core* core, Overlay* overlay) noexcept nogil:
 cdef int disk_rewind(Core* core, uint64_t state, RewindResult* result) noexcept nogil:
     cdef uint64_t first = 0, slot
     cdef Overlay overlay
-    cdef int status = disk_check(core)
+    cdef int status = disk_check(core.disk, &core.fault)
     memset(&overlay, 0, sizeof(Overlay))
     if status == OK:
         status = find_slot_after(core, state, False, &first)
     if status == OK:
         status = rewind_settle(core, state, first)
     if status == OK:
-        status = map_scan(core, &core.scratch, first, core.ring.slot_head, False)
+        status = map_scan(core, &core.rewind_map, first, core.ring.slot_head, False)
     if status == OK:
-        status = map_check(core, &core.scratch)    # all of it can be read, before anything changes
-    if status == OK and core.rules.guarded:
+        status = map_check(core, &core.rewind_map)    # all can be read, before anything changes
+    if status == OK and core.settings.guarded:
         status = rewind_room(core, first)
     if status == OK:
         status = overlay_until(core, &overlay, first)
     if status == OK:
-        status = preserved_rewound(core, state, &core.scratch)
+        status = preserved_rewound(core.disk, &core.fault, state, &core.rewind_map)
     if status == OK:
-        changed_rewound(core, state, &core.scratch)
+        changed_rewound(&core.changed, core.ring.seq, state, &core.rewind_map)
         status = disk_undo(core, state)
     if status == OK:
         result.entries = core.ring.slot_head - first
-        result.bytes = core.scratch.bytes
-    map_clear(&core.scratch)
+        result.bytes = core.rewind_map.bytes
+    map_clear(&core.rewind_map)
     if status != OK:
         free(overlay.blocks)
         return status
     slot = rewind_slot(core, state, first)
     core.ring.slot_head = slot
-    core.disk.rewind.follows = last_live_seq(core, state)
-    overlay_replace(core, &overlay)
-    disk_cut(core, slot)
-    preserve_rewound(core, slot)
+    core.disk.rewind.follows = last_live_seq(&core.ring, state)
+    overlay_replace(core.disk, &core.fault, &overlay)
+    disk_cut(core.disk, &core.ring, slot)
+    preserve_rewound(&core.lives, slot)
     core.disk.rewind.undo = False
     core.disk.epoch += 1
     core.disk.rewind.to = state
-    core.disk.rewind.seq = core.seq + 1
-    core_tick(core)
+    core.disk.rewind.seq = core.ring.seq + 1
+    core_tick(&core.clock)
     core.disk.rewind.time_ns = core.clock.now_ns
     core.generation += 1
     fold_forget(core)
-    core.disk.commit.durable_seq = core.seq + 1
+    core.disk.commit.durable_seq = core.ring.seq + 1
     status = disk_record(core)
     if status == OK:
         status = note_rewind(core, state)
     if status == OK:
         pins_follow(core, state)
     core.since_rewind = 0
-    result.seq = core.seq
+    result.seq = core.ring.seq
     return status
 
 
 cdef int disk_undo(Core* core, uint64_t state) noexcept nogil:
-    """Put the volumes' files back where they may have got what the scratch map undoes."""
+    """Put the volumes' files back where they may have got what the map undoes."""
     cdef Disk* disk = core.disk
     cdef int status = OK
     if state < disk.back.named_seq or disk.rewind.undo:
         disk.rewind.undo = True
         disk.rewind.undo_to = state
-        if holds(RULE_UNDO_INTENT):
+        if in_force(RULE_UNDO_INTENT):
             status = disk_record(core)
-    if status == OK and (state < disk.back.tried_seq or not holds(RULE_TRIED_SEQ)):
+    if status == OK and (state < disk.back.tried_seq or not in_force(RULE_TRIED_SEQ)):
         status = undo_volumes(core)
     return status
 
@@ -131,14 +130,14 @@ cdef int note_rewind(Core* core, uint64_t state) noexcept nogil:
     cdef int status = log_place(core, 0, 0, &entry.position)
     if status != OK:
         return status
-    note_fill(core, &entry, KIND_REWIND, state, NULL, 0, NULL)
-    entry.before_sum = last_live_seq(core, state)
+    note_fill(&core.ring, &entry, KIND_REWIND, state, NULL, 0, NULL)
+    entry.before_sum = last_live_seq(&core.ring, state)
     disk_append(core, &entry, 0)
     return OK
 
 
 cdef int undo_volumes(Core* core) noexcept nogil:
-    """Write the scratch map, whole sectors of before-images, into the volumes' files.
+    """Write the map, whole sectors of before-images, into the volumes' files.
 
     What entries after `tried_seq` overwrote is there still. It must not be written again: torn by a
     crash that takes these entries, too, nothing would make it whole.
@@ -147,25 +146,24 @@ cdef int undo_volumes(Core* core) noexcept nogil:
     cdef const Fragment* fragment
     cdef uint64_t k
     cdef int status
-    for k in range(core.scratch.count):
-        fragment = &core.scratch.fragments[k]
-        if fragment.seq > core.disk.back.tried_seq and holds(RULE_TRIED_SEQ):
+    for k in range(core.rewind_map.count):
+        fragment = &core.rewind_map.fragments[k]
+        if fragment.seq > core.disk.back.tried_seq and in_force(RULE_TRIED_SEQ):
             continue
         status = fragment_copy(core, fragment, 0, content, fragment.length)
         if status == OK:
             core.disk.back.dirty[fragment.volume] = True
-            fill_hole(core, fragment.volume, fragment.offset, fragment.length)
+            fill_hole(core.disk, fragment.volume, fragment.offset, fragment.length)
             status = device_write(&core.disk.volumes[fragment.volume], content, fragment.length,
                                   fragment.offset, &core.fault.error)
         if status != OK:
-            return poison(core, status)
-    return volumes_sync(core) if holds(RULE_UNDO_SYNC) else OK
+            return poison(&core.fault, status)
+    return volumes_sync(core) if in_force(RULE_UNDO_SYNC) else OK
 
 
-cdef void disk_cut(Core* core, uint64_t slot) noexcept nogil:
+cdef void disk_cut(Disk* disk, Ring* ring, uint64_t slot) noexcept nogil:
     """Forget the entries from `slot` on, and the groups that hold nothing else."""
-    cdef Disk* disk = core.disk
-    core.ring.slot_head = slot
+    ring.slot_head = slot
     while disk.groups.next > disk.groups.first:
         if group_at(disk, disk.groups.next - 1).slot < slot:
             break
@@ -183,7 +181,7 @@ cdef void disk_cut(Core* core, uint64_t slot) noexcept nogil:
     disk.commit.recorded_number = disk.groups.next
     disk.bounce.length = 0
     if disk.index.slot > slot:
-        disk.index.total -= index_sums(core, slot, disk.index.slot)
+        disk.index.total -= index_sums(ring, slot, disk.index.slot)
         disk.index.slot = slot
         disk.index.number = disk.groups.next
         disk.index.position = disk.groups.start

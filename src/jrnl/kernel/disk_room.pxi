@@ -1,6 +1,6 @@
 # File stores: what fits, what leaves for it, and a forecast of both.
 #
-# Takes: rules, ring, log, reclaim, commit, write_back, log_evict, log_forecast, log_retention
+# Takes: sabotage, ring, log, reclaim, commit, write_back, log_evict, log_forecast, log_retention
 
 cdef int forecast_evict(LogForecast* ahead, uint64_t end) noexcept nogil:
     """What disk_evict does."""
@@ -8,9 +8,9 @@ cdef int forecast_evict(LogForecast* ahead, uint64_t end) noexcept nogil:
     cdef uint64_t tail = ahead.tail + area // 16, slot = ahead.slot_tail
     cdef uint64_t number = ahead.group_first
     cdef GroupRecord group
-    if ahead.core.rules.refuse:
+    if ahead.core.settings.refuse:
         return E_FULL
-    if ahead.core.rules.guarded:
+    if ahead.core.settings.guarded:
         return forecast_guarded_evict(ahead, end)
     if end + rewind_reserve(ahead.core) > area + tail:
         tail = end + rewind_reserve(ahead.core) - area
@@ -34,7 +34,7 @@ cdef int forecast_reserve(LogForecast* ahead, uint64_t room) noexcept nogil:
     """What disk_reserve and disk_append do."""
     cdef uint64_t cursor, end
     cdef int status
-    if ahead.core.rules.guarded:
+    if ahead.core.settings.guarded:
         forecast_reclaim(ahead, room)
     while True:
         cursor = open_group_cursor(&ahead.open)
@@ -79,7 +79,7 @@ cdef int guarded_room_check(Core* core, const int64_t* offsets, const int64_t* l
     cdef LogForecast ahead
     cdef uint64_t k, offset
     cdef int status
-    if not core.rules.refuse and not retains_some(core):
+    if not core.settings.refuse and not retains_some(core):
         return OK
     status = forecast_begin(core, &ahead, count)
     for k in range(count):
@@ -97,7 +97,7 @@ cdef int guarded_zero_check(Core* core, uint64_t offset, uint64_t length) noexce
     cdef LogForecast ahead
     cdef uint64_t piece
     cdef int status
-    if not core.rules.refuse and not retains_some(core):
+    if not core.settings.refuse and not retains_some(core):
         return OK
     status = forecast_begin(core, &ahead, length // core.limits.piece_max + 1)
     while length and status == OK:
@@ -121,7 +121,7 @@ cdef int rewind_room(Core* core, uint64_t first) noexcept nogil:
     end = group_end(ahead.open.start + GROUP_HEAD_BYTES, 1)
     if end <= core.disk.tail_named + core.ring.area:
         return OK
-    if core.rules.refuse:
+    if core.settings.refuse:
         return E_FULL
     ahead.slot_head = first
     ahead.open.count = 0
@@ -135,11 +135,11 @@ cdef int disk_room_check(Core* core, const int64_t* lengths, uint64_t length,
     cdef uint64_t k
     if not may_not_evict(core):
         return OK
-    if core.rules.guarded:
+    if core.settings.guarded:
         return guarded_room_check(core, NULL, lengths, length, count)
-    if not core.rules.refuse:
+    if not core.settings.refuse:
         return OK
-    open_group_begin(core, &open)
+    open_group_begin(core.disk, &core.ring, &open)
     for k in range(count):
         if not open_group_add(core, &open, disk_room(core, SECTOR_BYTES - 1, <uint64_t>lengths[k]
                                                      if lengths is not NULL else length)):
@@ -153,11 +153,11 @@ cdef int disk_zero_room_check(Core* core, uint64_t offset, uint64_t length) noex
     cdef uint64_t piece
     if not may_not_evict(core):
         return OK
-    if core.rules.guarded:
+    if core.settings.guarded:
         return guarded_zero_check(core, offset, length)
-    if not core.rules.refuse:
+    if not core.settings.refuse:
         return OK
-    open_group_begin(core, &open)
+    open_group_begin(core.disk, &core.ring, &open)
     while length:
         piece = length if length < core.limits.piece_max else core.limits.piece_max
         if not open_group_add(core, &open, 2 * sector_span(offset, piece)):
@@ -190,11 +190,11 @@ cdef int disk_restore_outcome(Core* core, const int64_t* offsets, const int64_t*
             if core.disk.commit.always:
                 forecast_commit(&ahead)
                 forecast_tidy(&ahead)
-    oldest[0] = core.base_seq
+    oldest[0] = core.ring.base_seq
     if ahead.slot_tail > core.ring.slot_head:
-        oldest[0] = core.seq + (ahead.slot_tail - core.ring.slot_head)
+        oldest[0] = core.ring.seq + (ahead.slot_tail - core.ring.slot_head)
     elif ahead.slot_tail > core.ring.slot_tail:
-        oldest[0] = seq_before_slot(core, ahead.slot_tail)
+        oldest[0] = seq_before_slot(&core.ring, ahead.slot_tail)
     free(ahead.groups)
     return status
 
@@ -222,16 +222,16 @@ cdef int disk_evict(Core* core, uint64_t end) noexcept nogil:
     Before their blocks are used again, every superblock durably names the new tail (R6).
     """
     cdef uint64_t number
-    cdef int status = log_wait(core)
+    cdef int status = log_wait(core.disk, &core.fault)
     if status != OK:
         return status
-    if core.rules.refuse:
+    if core.settings.refuse:
         core.reclaim.full_by = FULL_OTHERWISE
         return E_FULL
-    if core.rules.guarded:
+    if core.settings.guarded:
         return guarded_evict(core, end)
     number = evict_target(core, end)
-    if number == core.disk.groups.next and open_count(core):
+    if number == core.disk.groups.next and open_count(&core.ring, core.disk):
         return log_commit(core)    # all closed groups would have to go: the open one is closed
     if number == core.disk.groups.first and core.disk.tail_named == core.ring.tail:
         return E_TOO_LARGE
@@ -244,16 +244,16 @@ cdef int log_place(Core* core, uint64_t room, uint64_t reserve, uint64_t* positi
     cdef uint64_t count, cursor, end
     cdef int status
     while True:
-        count = open_count(core)
+        count = open_count(&core.ring, core.disk)
         cursor = disk.groups.cursor if count else disk.groups.start + GROUP_HEAD_BYTES
         end = group_end(cursor + room, count + 1)
         if count and end - disk.groups.start > disk.groups.max:
             status = log_commit(core)
             if status == OK:
                 status = disk_tidy(core)
-        elif end > disk.ram.tail + disk.ram.size and holds(RULE_RAM_BOUND):
+        elif end > disk.ram.tail + disk.ram.size and in_force(RULE_RAM_BOUND):
             status = ram_make_room(core)
-        elif (end > disk.tail_named + core.ring.area - reserve and holds(RULE_LOG_BOUND)
+        elif (end > disk.tail_named + core.ring.area - reserve and in_force(RULE_LOG_BOUND)
                 or core.ring.slot_head - core.ring.slot_tail >= core.ring.slots):
             status = disk_evict(core, end)
         else:
@@ -269,7 +269,7 @@ cdef int disk_reserve(Core* core, uint64_t room, uint64_t* position) noexcept no
     cdef int status = OK
     if room > core.disk.ram.size // 2 - 2 * LOG_BLOCK_BYTES:
         return E_TOO_LARGE
-    if core.rules.guarded:
+    if core.settings.guarded:
         status = disk_reclaim(core, room)
     return log_place(core, room, rewind_reserve(core), position) if status == OK else status
 
@@ -280,5 +280,5 @@ cdef void disk_append(Core* core, EntryHeader* entry, uint64_t room) noexcept no
     core.ring.slot_head += 1
     core.disk.groups.cursor = entry.position + room
     core.since_rewind += room
-    if core.rules.watched:
-        watch_room(core, core.disk.groups.cursor - core.ring.tail)
+    if core.settings.watched:
+        watch_room(&core.ring, &core.reclaim, core.disk.groups.cursor - core.ring.tail)

@@ -29,7 +29,7 @@ cdef int disk_write_one(Core* core, uint32_t volume, uint64_t offset, const uint
     cdef uint64_t room = disk_room(core, offset, length), behind = span - lead - length
     cdef bint whole = span == length or (lead == 0 and offset + length
                                          == core.volumes[volume].size)
-    cdef bint fresh = (core.rules.images & IMAGES_BEFORE and whole and not known_room
+    cdef bint fresh = (core.settings.images & IMAGES_BEFORE and whole and not known_room
                        and unwritten(core, volume, first, span))
     cdef uint8_t* image
     cdef uint8_t* before
@@ -50,7 +50,7 @@ cdef int disk_write_one(Core* core, uint32_t volume, uint64_t offset, const uint
     before = image = ram_at(disk, entry.position)
     if fresh:
         entry.flags |= FLAG_BEFORE | FLAG_BEFORE_ZERO
-    elif core.rules.images & IMAGES_BEFORE:
+    elif core.settings.images & IMAGES_BEFORE:
         entry.flags |= FLAG_BEFORE
         status = before_fetch(core, &entry, first, span, whole, image)
         image += span
@@ -65,7 +65,7 @@ cdef int disk_write_one(Core* core, uint32_t volume, uint64_t offset, const uint
     if whole and behind:
         memset(image + length, 0, behind)    # behind the volume's end
     entry.after_sum = hash64(image, span)
-    batch_save(core, batch, volume, first, span)
+    batch_save(core.disk, batch, volume, first, span)
     overlay_put(&disk.back.active, volume, first, span, entry.position + (image - before))
     touch(&core.volumes[volume], offset, length)
     disk_append(core, &entry, room)
@@ -98,7 +98,7 @@ cdef int disk_zero_one(Core* core, int kind, uint32_t volume, uint64_t offset,
     entry.after_sum = 0
     if fresh:
         entry.flags |= FLAG_AFTER_ZERO
-        if core.rules.images & IMAGES_BEFORE:
+        if core.settings.images & IMAGES_BEFORE:
             entry.flags |= FLAG_BEFORE | FLAG_BEFORE_ZERO
         disk_append(core, &entry, 0)
         return OK
@@ -106,7 +106,7 @@ cdef int disk_zero_one(Core* core, int kind, uint32_t volume, uint64_t offset,
     status = before_fetch(core, &entry, first, span, aligned, before)
     if status != OK:
         return status
-    if core.rules.images & IMAGES_BEFORE:
+    if core.settings.images & IMAGES_BEFORE:
         entry.flags |= FLAG_BEFORE
         if is_zero(before, span) and entry.before_sum == hash64(before, span):
             entry.flags |= FLAG_BEFORE_ZERO
@@ -127,7 +127,7 @@ cdef int disk_zero_one(Core* core, int kind, uint32_t volume, uint64_t offset,
         after = entry.position + (image - before)
         room += span
     if not entry.flags & FLAG_BEFORE_ZERO or not entry.flags & FLAG_AFTER_ZERO:
-        batch_save(core, batch, volume, first, span)
+        batch_save(core.disk, batch, volume, first, span)
         overlay_put(&disk.back.active, volume, first, span, after)
         touch(&core.volumes[volume], offset, length)
     disk_append(core, &entry, room)
@@ -146,12 +146,13 @@ cdef int disk_written(Core* core) noexcept nogil:
 cdef int disk_write(Core* core, uint32_t volume, uint64_t offset, const uint8_t* data,
                     uint64_t length, bint known_room) noexcept nogil:
     """One WRITE entry; range and length are checked."""
-    cdef int status = disk_check(core)
-    if status == OK and core.edits.open is not NULL and edit_overlaps(core, volume, offset, length):
+    cdef int status = disk_check(core.disk, &core.fault)
+    if status == OK and core.edits.open is not NULL and edit_overlaps(&core.edits, volume, offset,
+                                                                      length):
         return E_EDIT
     if status != OK:
         return status
-    core_tick(core)
+    core_tick(&core.clock)
     status = disk_write_one(core, volume, offset, data, length, NULL, known_room)
     return disk_written(core) if status == OK else status
 
@@ -161,11 +162,11 @@ cdef int disk_note(Core* core, int kind, uint64_t offset, const uint8_t* text,
     """A MARK or FLUSH entry. The clock is read."""
     cdef EntryHeader entry
     cdef uint64_t room = align_up(length)
-    cdef int status = disk_check(core)
+    cdef int status = disk_check(core.disk, &core.fault)
     if status == OK:
         status = disk_reserve(core, room, &entry.position)
     if status != OK:
         return status
-    note_fill(core, &entry, kind, offset, text, length, ram_at(core.disk, entry.position))
+    note_fill(&core.ring, &entry, kind, offset, text, length, ram_at(core.disk, entry.position))
     disk_append(core, &entry, room)
     return OK

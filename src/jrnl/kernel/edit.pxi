@@ -12,18 +12,18 @@ cdef int memory_edit_begin(Core* core, uint32_t volume, uint64_t offset,
     cdef EntryHeader entry
     cdef OpenEdit* edit
     cdef uint8_t* target
-    cdef uint64_t room = write_room(core, length)
+    cdef uint64_t room = write_room(&core.settings, length)
     cdef int status
     target = core.volumes[volume].data + offset
     edit = <OpenEdit*>calloc(1, sizeof(OpenEdit))
     if edit is NULL:
         return E_NO_MEMORY
-    if not core.rules.images & IMAGES_BEFORE:
+    if not core.settings.images & IMAGES_BEFORE:
         edit.old = <uint8_t*>malloc(length)
         if edit.old is NULL:
             free(edit)
             return E_NO_MEMORY
-    core_tick(core)
+    core_tick(&core.clock)
     status = memory_reserve(core, room, &entry.position)
     if status != OK:
         free(edit.old)
@@ -33,14 +33,14 @@ cdef int memory_edit_begin(Core* core, uint32_t volume, uint64_t offset,
     entry.length = <uint32_t>length
     entry.volume = <uint16_t>volume
     entry.kind = KIND_WRITE
-    entry.flags = <uint8_t>core.rules.images    # IMAGES_* and FLAG_* share their bits
+    entry.flags = <uint8_t>core.settings.images    # IMAGES_* and FLAG_* share their bits
     entry.before_sum = 0
     entry.after_sum = 0
     if edit.old is not NULL:
         memcpy(edit.old, target, length)
-    if core.rules.images & IMAGES_BEFORE:
-        memcpy(core.images + entry.position, target, length)
-        if core.rules.checksum:
+    if core.settings.images & IMAGES_BEFORE:
+        memcpy(core.ring.images + entry.position, target, length)
+        if core.ring.checksum:
             entry.before_sum = hash64(target, length)
     edit.slot = core.ring.slot_head
     edit.volume = volume
@@ -57,28 +57,28 @@ cdef int memory_edit_begin(Core* core, uint32_t volume, uint64_t offset,
 
 
 cdef int memory_edit_end(Core* core, uint32_t volume, uint64_t offset,
-                         bint keep) noexcept nogil:
-    """Close an edit; unless `keep`, put the old bytes back first. Its entry stays.
+                         bint undo) noexcept nogil:
+    """Close an edit; to `undo` it, put the old bytes back first. Its entry stays.
 
     Where the before-image is damaged the bytes stay as the edit left them.
     """
-    cdef OpenEdit** link = edit_find(core, volume, offset)
+    cdef OpenEdit** link = edit_find(&core.edits, volume, offset)
     cdef OpenEdit* edit = link[0]
     cdef EntryHeader* header = &edit.entry
     cdef uint8_t* target = core.volumes[volume].data + offset
     cdef int status = OK
-    if not keep and edit.old is not NULL:
+    if undo and edit.old is not NULL:
         memcpy(target, edit.old, edit.length)
-    elif not keep:
+    elif undo:
         status = images_check(core, header, FLAG_BEFORE)
         if status == OK:
-            memcpy(target, before_image(core, header), edit.length)
-    if core.rules.images & IMAGES_AFTER:
-        memcpy(<uint8_t*>after_image(core, header), target, edit.length)
-        if core.rules.checksum:
-            header.after_sum = hash64(after_image(core, header), edit.length)
-            header.header_sum = header_hash(core, header, edit.slot)
-        header_at(core, edit.slot)[0] = header[0]
+            memcpy(target, before_image(&core.ring, header), edit.length)
+    if core.settings.images & IMAGES_AFTER:
+        memcpy(<uint8_t*>after_image(&core.ring, header), target, edit.length)
+        if core.ring.checksum:
+            header.after_sum = hash64(after_image(&core.ring, header), edit.length)
+            header.header_sum = header_hash(&core.ring, header, edit.slot)
+        header_at(&core.ring, edit.slot)[0] = header[0]
     link[0] = edit.next
     free(edit.old)
     free(edit)

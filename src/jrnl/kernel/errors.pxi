@@ -75,7 +75,7 @@ cdef dict STATUS_ERRORS = {
 
 cdef str _case_of(int status, const Core* core):
     """Which of the cases of a status it is."""
-    if status == E_CLOSED and core.rules.lasts:
+    if status == E_CLOSED and core.settings.lasts:
         return "lasts"
     if status == E_LOST and core.fault.lost:
         return "log"
@@ -89,7 +89,7 @@ cdef str _case_of(int status, const Core* core):
 cdef dict _facts(const Core* core):
     """What messages tell of a core."""
     return {
-        "seq": core.seq, "base_seq": core.base_seq, "entry": core.fault.entry,
+        "seq": core.ring.seq, "base_seq": core.ring.base_seq, "entry": core.fault.entry,
         "offset": core.fault.offset, "pinned": core.fault.pinned,
         "write_max": core.limits.write_max, "capacity": core.limits.capacity,
         "poisoned": os.strerror(core.fault.poisoned),
@@ -133,10 +133,10 @@ cdef int raise_full(Core* core) except -1:
         way = "or write again once that one has returned"
     elif core.edits.open is not NULL:
         way = "or end the open edit"
-    elif core.rules.refuse:
+    elif core.settings.refuse:
         why = "overflow='refuse' lets none of its oldest entries leave"
         way = "or create the store with overflow='evict' or 'fold'"
-        if core.rules.images & FLAG_BEFORE:
+        if core.settings.images & FLAG_BEFORE:
             way = f"rewind to an earlier state, which drops the entries after it, {way}"
     raise JournalFull(
         f"the journal ({core.limits.capacity} bytes, {core.ring.slot_head - core.ring.slot_tail} "

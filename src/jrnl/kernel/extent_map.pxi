@@ -99,15 +99,15 @@ cdef void spare_put(Core* core, uint8_t* data, uint64_t size) noexcept nogil:
     core.spare.arena_size = size
 
 
-cdef uint8_t* spare_take(Core* core, uint64_t wanted, uint64_t* size) noexcept nogil:
+cdef uint8_t* spare_reuse(Spare* spare, uint64_t wanted, uint64_t* size) noexcept nogil:
     """The spare arena if it is large enough, and not far too large, else new memory."""
-    cdef uint8_t* data = core.spare.arena
-    if data is NULL or core.spare.arena_size < wanted or core.spare.arena_size // 4 > wanted:
+    cdef uint8_t* data = spare.arena
+    if data is NULL or spare.arena_size < wanted or spare.arena_size // 4 > wanted:
         size[0] = wanted
         return map_memory(wanted, True)
-    size[0] = core.spare.arena_size
-    core.spare.arena = NULL
-    core.spare.arena_size = 0
+    size[0] = spare.arena_size
+    spare.arena = NULL
+    spare.arena_size = 0
     return data
 
 
@@ -126,7 +126,7 @@ cdef void spare_put_tables(ExtentMapData* map) noexcept nogil:
     core.spare.mask = map.mask
 
 
-cdef void spare_take_tables(ExtentMapData* map, uint64_t entries) noexcept nogil:
+cdef void spare_reuse_tables(ExtentMapData* map, uint64_t entries) noexcept nogil:
     """Give an empty map the spare tables where so many entries may need them."""
     cdef Core* core = map.core
     if map.count or core.spare.fragments is NULL or entries * 8 < core.spare.capacity:
@@ -144,7 +144,7 @@ cdef void spare_take_tables(ExtentMapData* map, uint64_t entries) noexcept nogil
     core.spare.mask = 0
 
 
-cdef uint8_t* arena_take(ExtentMapData* map, uint64_t length, uint64_t reserve) noexcept nogil:
+cdef uint8_t* arena_alloc(ExtentMapData* map, uint64_t length, uint64_t reserve) noexcept nogil:
     """`length` bytes of the map's own memory, aligned for streaming stores.
 
     A new arena is made `reserve` bytes large.
@@ -156,7 +156,8 @@ cdef uint8_t* arena_take(ExtentMapData* map, uint64_t length, uint64_t reserve) 
         if arena is NULL:
             return NULL
         arena.used = 0
-        arena.data = spare_take(map.core, reserve if reserve > length else length, &arena.size)
+        arena.data = spare_reuse(&map.core.spare, reserve if reserve > length else length,
+                                 &arena.size)
         if arena.data is NULL:
             free(arena)
             return NULL
@@ -172,7 +173,7 @@ cdef int arena_reserve(ExtentMapData* map, uint64_t length) noexcept nogil:
     cdef const uint8_t* data
     if length == 0 or (map.arena is not NULL and map.arena.size - map.arena.used >= length):
         return OK
-    data = arena_take(map, length, 2 * length if length > ARENA_MIN_BYTES else ARENA_MIN_BYTES)
+    data = arena_alloc(map, length, 2 * length if length > ARENA_MIN_BYTES else ARENA_MIN_BYTES)
     if data is NULL:
         return E_NO_MEMORY
     map.arena.used = 0
@@ -389,7 +390,8 @@ cdef inline void bucket_prefetch(const ExtentMapData* map,
                                                            header.offset >> BLOCK_SHIFT)], 1)
 
 
-cdef inline bint fragment_of(Core* core, const ExtentMapData* map, const EntryHeader* header,
+cdef inline bint fragment_of(VolumeMemory* volumes, Disk* disk, const ExtentMapData* map,
+                             const EntryHeader* header,
                              uint64_t slot, bint after, Fragment* whole) noexcept nogil:
     """One image of an entry as a fragment; False where a map has no use for it."""
     if not changes_bytes(header) or (header.flags & FLAG_BEFORE_ZERO
@@ -405,18 +407,18 @@ cdef inline bint fragment_of(Core* core, const ExtentMapData* map, const EntryHe
     if header.flags & FLAG_SECTORS:
         whole.offset = sector_start(header.offset)
         whole.length = <uint32_t>image_length(header)
-        if whole.offset + whole.length > core.volumes[whole.volume].size:
-            whole.length = <uint32_t>(core.volumes[whole.volume].size - whole.offset)
+        if whole.offset + whole.length > volumes[whole.volume].size:
+            whole.length = <uint32_t>(volumes[whole.volume].size - whole.offset)
     if after:
         whole.source = header.position + before_room(header)
         whole.sum = header.after_sum
-        whole.flags = FRAGMENT_AFTER | FRAGMENT_WHOLE | fragments_from(core)
+        whole.flags = FRAGMENT_AFTER | FRAGMENT_WHOLE | fragments_from(disk)
         if header.flags & FLAG_AFTER_ZERO:
             whole.flags |= FRAGMENT_ZERO | FRAGMENT_VERIFIED
     else:
         whole.source = header.position
         whole.sum = header.before_sum
-        whole.flags = FRAGMENT_WHOLE | fragments_from(core)
+        whole.flags = FRAGMENT_WHOLE | fragments_from(disk)
         if header.flags & FLAG_BEFORE_ZERO:
             whole.flags |= FRAGMENT_ZERO | FRAGMENT_VERIFIED
     return True
@@ -431,16 +433,17 @@ cdef int map_scan(Core* core, ExtentMapData* map, uint64_t first, uint64_t last,
     cdef int status
     if core.closed:
         return E_CLOSED
-    spare_take_tables(map, last - first)
+    spare_reuse_tables(map, last - first)
     for k in range(last - first):
         slot = last - 1 - k if after else first + k
-        header = header_at(core, slot)
+        header = header_at(&core.ring, slot)
         if k + SCAN_AHEAD < last - first:
-            bucket_prefetch(map, header_at(core, slot - SCAN_AHEAD if after else slot + SCAN_AHEAD))
-        status = header_check(core, header, slot)
+            bucket_prefetch(map, header_at(&core.ring,
+                                           slot - SCAN_AHEAD if after else slot + SCAN_AHEAD))
+        status = header_check(&core.ring, &core.fault, header, slot)
         if status != OK:
             return status
-        if not fragment_of(core, map, header, slot, after, &whole):
+        if not fragment_of(core.volumes, core.disk, map, header, slot, after, &whole):
             continue
         status = map_insert(map, &whole)
         if status != OK:
@@ -459,7 +462,7 @@ cdef int fragment_verify_before(Core* core, ExtentMapData* map, Fragment* fragme
     cdef Fragment* first = map.fragments
     cdef Fragment* last = map.fragments + map.count - 1
     cdef Fragment* other = fragment
-    cdef const uint8_t* image = core.images + fragment.source
+    cdef const uint8_t* image = core.ring.images + fragment.source
     cdef int status
     if fragment.flags & FRAGMENT_BAD:
         core.fault.entry = fragment.seq
@@ -467,14 +470,15 @@ cdef int fragment_verify_before(Core* core, ExtentMapData* map, Fragment* fragme
     if fragment.flags & (FRAGMENT_VERIFIED | FRAGMENT_OWN | FRAGMENT_PRODUCTION | FRAGMENT_FETCHED):
         return OK    # what is fetched is verified whenever it is read
     if fragment.flags & FRAGMENT_WHOLE:
-        if core.rules.checksum and sum_before(image, fragment.length, next) != fragment.sum:
+        if core.ring.checksum and sum_before(image, fragment.length, next) != fragment.sum:
             core.fault.entry = fragment.seq
             return E_CORRUPT
         fragment.flags |= FRAGMENT_VERIFIED
         return OK
-    status = header_check(core, header_at(core, fragment.slot), fragment.slot)
+    status = header_check(&core.ring, &core.fault, header_at(&core.ring, fragment.slot),
+                          fragment.slot)
     if status == OK:
-        status = images_check(core, header_at(core, fragment.slot),
+        status = images_check(core, header_at(&core.ring, fragment.slot),
                               FLAG_AFTER if fragment.flags & FRAGMENT_AFTER else FLAG_BEFORE)
     if status != OK:
         return status
@@ -488,32 +492,33 @@ cdef int fragment_verify_before(Core* core, ExtentMapData* map, Fragment* fragme
     return OK
 
 
-cdef inline const uint8_t* fragment_image(const Core* core,
+cdef inline const uint8_t* fragment_image(const Ring* ring,
                                           const Fragment* fragment) noexcept nogil:
     """Where the fragment's bytes lie in the ring, or NULL where they do not."""
     if fragment.flags & (FRAGMENT_ZERO | FRAGMENT_OWN | FRAGMENT_PRODUCTION | FRAGMENT_FETCHED):
         return NULL
-    return core.images + fragment.source
+    return ring.images + fragment.source
 
 
-cdef inline void fragment_prefetch(const Core* core, const Fragment* fragment) noexcept nogil:
+cdef inline void fragment_prefetch(const Ring* ring, const Fragment* fragment) noexcept nogil:
     """Have its bytes on their way while the fragment before is worked on."""
-    cdef const uint8_t* image = fragment_image(core, fragment)
+    cdef const uint8_t* image = fragment_image(ring, fragment)
     if image is not NULL:
         jrnl_prefetch_far(image, fragment.length)
 
 
-cdef void fragments_fetch_group(const Core* core, const ExtentMapData* map, uint64_t first,
+cdef void fragments_fetch_group(const Ring* ring, const VolumeMemory* volumes,
+                                const ExtentMapData* map, uint64_t first,
                                 uint64_t last, bint targets) noexcept nogil:
     """Have the pages of the next few fragments looked up, and of where they go to; see GROUP."""
     cdef uint64_t k, end = first + GROUP if first + GROUP < last else last
     cdef const Fragment* fragment
     for k in range(first, end):
         fragment = &map.fragments[k]
-        if fragment_image(core, fragment) is not NULL:
-            jrnl_prefetch_page(core.images + fragment.source)
+        if fragment_image(ring, fragment) is not NULL:
+            jrnl_prefetch_page(ring.images + fragment.source)
         if targets:
-            jrnl_prefetch(core.volumes[fragment.volume].data + fragment.offset, 1)
+            jrnl_prefetch(volumes[fragment.volume].data + fragment.offset, 1)
 
 
 cdef int map_verify(Core* core, ExtentMapData* map) noexcept nogil:
@@ -522,23 +527,23 @@ cdef int map_verify(Core* core, ExtentMapData* map) noexcept nogil:
     cdef int status
     for k in range(map.count):
         if k % GROUP == 0:
-            fragments_fetch_group(core, map, k + GROUP, map.count, False)
+            fragments_fetch_group(&core.ring, core.volumes, map, k + GROUP, map.count, False)
         status = fragment_verify_before(
             core, map, &map.fragments[k],
-            fragment_image(core, &map.fragments[k + 1]) if k + 1 < map.count else NULL)
+            fragment_image(&core.ring, &map.fragments[k + 1]) if k + 1 < map.count else NULL)
         if status != OK:
             return status
     return OK
 
 
-cdef inline const uint8_t* fragment_bytes(const Core* core,
+cdef inline const uint8_t* fragment_bytes(const VolumeMemory* volumes, const Ring* ring,
                                           const Fragment* fragment) noexcept nogil:
     """Where the fragment's bytes lie in memory; not for FRAGMENT_ZERO, nor in file stores."""
     if fragment.flags & FRAGMENT_OWN:
         return <const uint8_t*>fragment.source
     if fragment.flags & FRAGMENT_PRODUCTION:
-        return core.volumes[fragment.volume].data + fragment.offset
-    return core.images + fragment.source
+        return volumes[fragment.volume].data + fragment.offset
+    return ring.images + fragment.source
 
 
 cdef inline int fragment_copy(Core* core, const Fragment* fragment, uint64_t skip,
@@ -548,7 +553,7 @@ cdef inline int fragment_copy(Core* core, const Fragment* fragment, uint64_t ski
     elif fragment.flags & FRAGMENT_FETCHED and not fragment.flags & FRAGMENT_OWN:
         return fragment_read(core, fragment, skip, target, length)
     else:
-        copy_block(target, fragment_bytes(core, fragment) + skip, length)
+        copy_block(target, fragment_bytes(core.volumes, &core.ring, fragment) + skip, length)
     return OK
 
 
@@ -561,8 +566,8 @@ cdef int fragment_read(Core* core, const Fragment* fragment, uint64_t skip, uint
     cdef int status
     if fragment.flags & FRAGMENT_PRODUCTION:
         return volume_fetch(core, fragment.volume, fragment.offset + skip, target, length)
-    header = header_at(core, fragment.slot)
-    status = header_check(core, header, fragment.slot)
+    header = header_at(&core.ring, fragment.slot)
+    status = header_check(&core.ring, &core.fault, header, fragment.slot)
     if status != OK:
         return status
     start = header.position
@@ -580,9 +585,10 @@ cdef uint64_t settled_room(const ExtentMapData* map) noexcept nogil:
     return room
 
 
-cdef inline bint settles_at_once(const Core* core, const Fragment* fragment) noexcept nogil:
+cdef inline bint settles_at_once(const Ring* ring,
+                                 const Fragment* fragment) noexcept nogil:
     """Whether it is all of an image that has yet to be verified: copied and summed in one pass."""
-    return (core.rules.checksum and fragment_image(core, fragment) is not NULL
+    return (ring.checksum and fragment_image(ring, fragment) is not NULL
             and (fragment.flags & (FRAGMENT_WHOLE | FRAGMENT_VERIFIED | FRAGMENT_BAD))
             == FRAGMENT_WHOLE)
 
@@ -590,17 +596,17 @@ cdef inline bint settles_at_once(const Core* core, const Fragment* fragment) noe
 cdef int fragment_settle(Core* core, ExtentMapData* map, Fragment* fragment, uint8_t* own,
                          const Fragment* next) noexcept nogil:
     """Copy a fragment's bytes to `own`, verified on the way; `next` comes after it, or is NULL."""
-    cdef const uint8_t* image = core.images + fragment.source
-    cdef const uint8_t* then = fragment_image(core, next) if next is not NULL else NULL
+    cdef const uint8_t* image = core.ring.images + fragment.source
+    cdef const uint8_t* then = fragment_image(&core.ring, next) if next is not NULL else NULL
     cdef int status
-    if settles_at_once(core, fragment):
+    if settles_at_once(&core.ring, fragment):
         if copy_and_sum(own, image, fragment.length, then, True) == fragment.sum:
             fragment.flags |= FRAGMENT_VERIFIED
             return OK
         core.fault.entry = fragment.seq
         return E_CORRUPT
     if next is not NULL:
-        fragment_prefetch(core, next)
+        fragment_prefetch(&core.ring, next)
     status = fragment_copy(core, fragment, 0, own, fragment.length)
     if status == OK:
         status = fragment_verify(core, map, fragment)    # it is in the cache now
@@ -617,10 +623,10 @@ cdef int map_settle(Core* core, ExtentMapData* map, uint64_t first, uint64_t las
     for k in range(first, last):
         fragment = &map.fragments[k]
         if (k - first) % GROUP == 0:
-            fragments_fetch_group(core, map, k + GROUP, last, False)
+            fragments_fetch_group(&core.ring, core.volumes, map, k + GROUP, last, False)
         if fragment.flags & (FRAGMENT_ZERO | FRAGMENT_OWN):
             continue
-        own = arena_take(map, align_up(fragment.length), reserve)
+        own = arena_alloc(map, align_up(fragment.length), reserve)
         if own is NULL:
             return E_NO_MEMORY
         status = fragment_settle(core, map, fragment, own, fragment + 1 if k + 1 < last else NULL)
@@ -653,9 +659,9 @@ cdef inline uint64_t fragment_room(const Fragment* fragment) noexcept nogil:
     return 0 if fragment.flags & FRAGMENT_ZERO else align_up(fragment.length)
 
 
-cdef int map_hold(Core* core, ExtentMapData* map) noexcept nogil:
+cdef int map_load(Core* core, ExtentMapData* map) noexcept nogil:
     """Verify every image, and have in memory what would be fetched: it is read only once."""
     cdef int status = map_verify(core, map)
-    if status == OK and fragments_from(core) & FRAGMENT_FETCHED:
+    if status == OK and fragments_from(core.disk) & FRAGMENT_FETCHED:
         return map_settle(core, map, 0, map.count, settled_room(map))
     return status

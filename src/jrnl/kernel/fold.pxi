@@ -1,7 +1,8 @@
 # Folding: before entries leave a journal, the oldest snapshot is brought on over them. Python
 # chooses the snapshot and makes the map (fold.py); this asks it, and writes into the snapshot.
 #
-# Takes: rules, hash, kernels, memory, device, ring, overlay, reading, extent_map, stored, image
+# Takes: sabotage, hash, kernels, memory, device, ring, overlay, reading, extent_map,
+# snapshot_files, image
 
 # The map, and the snapshot that it is laid over.
 
@@ -16,10 +17,10 @@ cdef int map_scan_within(Core* core, ExtentMapData* map, const ExtentMapData* wa
     for slot in range(first, last):
         if map.bytes == wanted.bytes:
             break    # all of it has a source
-        header = header_at(core, slot)
+        header = header_at(&core.ring, slot)
         if slot + SCAN_AHEAD < last:
-            bucket_prefetch(wanted, header_at(core, slot + SCAN_AHEAD))
-        status = header_check(core, header, slot)
+            bucket_prefetch(wanted, header_at(&core.ring, slot + SCAN_AHEAD))
+        status = header_check(&core.ring, &core.fault, header, slot)
         if status != OK:
             return status
         if not changes_bytes(header) or (header.flags & FLAG_BEFORE_ZERO
@@ -41,7 +42,7 @@ cdef int map_scan_within(Core* core, ExtentMapData* map, const ExtentMapData* wa
             covered = map_find(wanted, header.volume, start, end, &stop) is not NULL
             piece.offset = start
             piece.length = <uint32_t>(stop - start)
-            piece.flags = fragments_from(core)
+            piece.flags = fragments_from(core.disk)
             if piece.length == header.length:
                 piece.flags |= FRAGMENT_WHOLE
             if header.flags & FLAG_BEFORE_ZERO:
@@ -120,13 +121,15 @@ cdef int frozen_advance(ImageData* image, ExtentMapData* map) noexcept nogil:
         if not image.touched[block.volume][start >> CHUNK_SHIFT]:
             frozen_touch(image, block.volume, start >> CHUNK_SHIFT)
         if k + 1 < count:
-            fragment_prefetch(core, &map.fragments[(blocks[k + 1].head & ~BLOCK_FULL) - 1])
+            fragment_prefetch(&core.ring, &map.fragments[(blocks[k + 1].head & ~BLOCK_FULL) - 1])
         fragment = &map.fragments[(block.head & ~BLOCK_FULL) - 1]
         length = block_bytes(image, block.volume, block.block)
-        if core.rules.checksum and fragment.length == length and fragment.flags & FRAGMENT_WHOLE \
-                and not fragment.flags & (FRAGMENT_ZERO | FRAGMENT_OWN | FRAGMENT_PRODUCTION):
+        if (core.ring.checksum and fragment.length == length
+                and fragment.flags & FRAGMENT_WHOLE
+                and not fragment.flags & (FRAGMENT_ZERO | FRAGMENT_OWN | FRAGMENT_PRODUCTION)):
             # All of the block is one image, whose sum is known.
-            stream_copy(image.data[block.volume] + start, core.images + fragment.source, length)
+            stream_copy(image.data[block.volume] + start, core.ring.images + fragment.source,
+                        length)
             image.sums[block.volume][block.block] = fragment.sum
             continue
         block_fill(core, map, block, image.data[block.volume] + start)
@@ -348,7 +351,7 @@ cdef int stored_advance(ImageData* image, ExtentMapData* map, bint again) noexce
 
 cdef int stored_sync(ImageData* image, uint32_t volume) noexcept nogil:
     cdef int status
-    if not holds(RULE_FOLD_SYNC):
+    if not in_force(RULE_FOLD_SYNC):
         return OK
     status = device_sync(&image.copies[volume], &image.core.fault.error)
     if status == OK:
@@ -381,7 +384,7 @@ cdef int show_block(ImageData* image, const ExtentMapData* map, const Bucket* fo
     whole.flags = FRAGMENT_ZERO | FRAGMENT_VERIFIED
     whole.slot = NO_SLOT
     if not is_zero(content, length):
-        own = arena_take(out, SNAPSHOT_BLOCK_BYTES, ARENA_MIN_BYTES)
+        own = arena_alloc(out, SNAPSHOT_BLOCK_BYTES, ARENA_MIN_BYTES)
         if own is NULL:
             return E_NO_MEMORY
         memcpy(own, content, length)

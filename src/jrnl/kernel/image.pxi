@@ -1,7 +1,7 @@
 # Images: a base, and a map of where the image differs from it. One read path serves them all.
 #
-# Takes: hash, kernels, memory, errors, look, ring, reading, extent_map, live, preserve, stored,
-# preserved
+# Takes: hash, kernels, memory, errors, signal_poll, ring, reading, extent_map, live, preserve,
+# snapshot_files, preserved
 
 cdef ImageOps[IMAGE_KINDS] image_ops
 
@@ -49,13 +49,13 @@ cdef int live_fetch(ImageData* image, uint32_t volume, uint64_t offset, uint8_t*
         return status
     image.core.lives.busy += 1
     status = map_fetch(image, NULL, volume, offset, target, length)
-    live_idle(image.core)
+    live_idle(&image.core.lives)
     return status
 
 
 cdef int patched_fetch(ImageData* image, uint32_t volume, uint64_t offset, uint8_t* target,
                        uint64_t length) noexcept nogil:
-    if image.passes and image.core.base_seq > image.needs:
+    if image.passes and image.core.ring.base_seq > image.needs:
         return E_EXPIRED
     return map_fetch(image, &image.map, volume, offset, target, length)
 
@@ -166,30 +166,30 @@ cdef int frozen_begin(ImageData* image, const uint8_t* covered) noexcept nogil:
     return OK
 
 
-cdef int frozen_take(ImageData* image, const uint8_t* covered) except -1:
+cdef int frozen_create(ImageData* image, const uint8_t* covered) except -1:
     """Copy the volumes of image.core as they are now, with a checksum for each block.
 
     There may be no past to read from, so that nothing may come in meanwhile.
     """
     cdef Core* core = image.core
     cdef uint64_t first, last
-    cdef Look look
+    cdef Poll poll
     cdef uint32_t k
     raise_status(frozen_begin(image, covered), core)
-    core.calls.sealed += 1
-    look_begin(&look, core)
+    core.calls.exclusive += 1
+    poll_begin(&poll, core)
     try:
         for k in range(core.volume_count):
             first = 0
             while covered[k] and first < core.volumes[k].chunks:
-                last = min(first + (HEARD_BYTES >> CHUNK_SHIFT), core.volumes[k].chunks)
+                last = min(first + (POLL_BYTES >> CHUNK_SHIFT), core.volumes[k].chunks)
                 with nogil:
                     frozen_copy(&core.volumes[k], first, last, image.data[k], image.sums[k],
                                 image.touched[k])
                 first = last
-                look_up(&look, core)
+                poll_signals(&poll, core)
     finally:
-        core.calls.sealed -= 1
+        core.calls.exclusive -= 1
     return 0
 
 
@@ -252,7 +252,7 @@ cdef int frozen_check_on(const ImageData* image, uint32_t volume, uint64_t* bloc
     """The same of some blocks from `block` on, which is then the next one; up to a bad one."""
     cdef uint64_t checked = 0, chunk, next
     cdef const uint8_t* found
-    while block[0] < blocks and checked < HEARD_ENTRIES:
+    while block[0] < blocks and checked < POLL_ENTRIES:
         chunk = block[0] * SNAPSHOT_BLOCK_BYTES >> CHUNK_SHIFT
         if not image.touched[volume][chunk]:
             next = min(chunk + COPY_LOOK * 16, image.core.volumes[volume].chunks)
@@ -312,7 +312,7 @@ cdef int frozen_materialise(ImageData* image, uint32_t volume, uint64_t begin, u
 
 # The bridge (I2): from a snapshot forward, by before-images alone.
 
-cdef int map_bridge(Core* core, ExtentMapData* out, const ExtentMapData* written,
+cdef int map_bridge(Disk* disk, ExtentMapData* out, const ExtentMapData* written,
                     const ExtentMapData* later) noexcept nogil:
     """Map the bytes of `written` to the first later before-image, else to production."""
     cdef uint64_t k, offset, end, stop = 0
@@ -328,7 +328,7 @@ cdef int map_bridge(Core* core, ExtentMapData* out, const ExtentMapData* written
             found = map_find(later, fragment.volume, offset, end, &stop)
             if found is NULL:
                 piece = fragment[0]
-                piece.flags = FRAGMENT_PRODUCTION | fragments_from(core)
+                piece.flags = FRAGMENT_PRODUCTION | fragments_from(disk)
                 piece.slot = NO_SLOT
                 piece.source = 0
             else:

@@ -1,6 +1,6 @@
 # The index of headers beside the log, and the one bounds check for a header, wherever it is from.
 #
-# Takes: rules, device, ring, log
+# Takes: sabotage, device, ring, log
 
 cdef enum:
     FLAGS_KNOWN = (FLAG_BEFORE | FLAG_AFTER | FLAG_BEFORE_ZERO | FLAG_AFTER_ZERO | FLAG_SUMMED
@@ -18,7 +18,8 @@ cdef struct Bounds:
     uint64_t end                 # ... and end here or before
 
 
-cdef bint range_fits(const Core* core, const EntryHeader* header) noexcept nogil:
+cdef bint range_fits(uint32_t volume_count, const VolumeMemory* volumes,
+                     const EntryHeader* header) noexcept nogil:
     """Whether what an entry covers is there to be covered."""
     cdef uint64_t size
     if header.kind == KIND_MARK:
@@ -28,13 +29,13 @@ cdef bint range_fits(const Core* core, const EntryHeader* header) noexcept nogil
     if header.kind == KIND_REWIND:
         return (header.length == 0 and header.offset < header.seq
                 and header.before_sum < header.seq)
-    if header.volume >= core.volume_count or header.length == 0:
+    if header.volume >= volume_count or header.length == 0:
         return False
-    size = core.volumes[header.volume].size
+    size = volumes[header.volume].size
     return header.offset <= size and header.length <= size - header.offset
 
 
-cdef bint flags_fit(const Core* core, const EntryHeader* header) noexcept nogil:
+cdef bint flags_fit(const Settings* settings, const EntryHeader* header) noexcept nogil:
     """Whether an entry holds the images that its kind has in this store."""
     cdef int images = header.flags & (FLAG_BEFORE | FLAG_AFTER)
     cdef int zero = header.flags & (FLAG_BEFORE_ZERO | FLAG_AFTER_ZERO)
@@ -45,7 +46,7 @@ cdef bint flags_fit(const Core* core, const EntryHeader* header) noexcept nogil:
     if header.kind > KIND_ZEROES:
         return (header.flags & FLAG_SECTORS == 0 and zero == 0
                 and images == (FLAG_AFTER if header.kind == KIND_MARK else 0))
-    if not header.flags & FLAG_SECTORS or images != core.rules.images:
+    if not header.flags & FLAG_SECTORS or images != settings.images:
         return False
     return zero & ~(images << 2) == 0    # FLAG_*_ZERO stand two bits beside FLAG_BEFORE, _AFTER
 
@@ -56,18 +57,18 @@ cdef bint entry_fits(const Core* core, Bounds* bounds, const EntryHeader* header
     Every header that is read from a file comes by here before it is believed; `bounds` go on.
     """
     cdef uint64_t room
-    if not holds(RULE_ENTRY_FITS):
+    if not in_force(RULE_ENTRY_FITS):
         return True
     if header.seq <= bounds.after or header.seq > bounds.last or header.seq >= SEQ_LIMIT:
         return False
     if header.position < bounds.cursor or header.position > bounds.end:
         return False
-    if header.position % IMAGE_ALIGN or not flags_fit(core, header):
+    if header.position % IMAGE_ALIGN or not flags_fit(&core.settings, header):
         return False
     room = image_room(header)
     if room > bounds.end - header.position:
         return False
-    if not range_fits(core, header):
+    if not range_fits(core.volume_count, core.volumes, header):
         return False
     bounds.after = header.seq
     bounds.cursor = header.position + room
@@ -91,7 +92,7 @@ cdef int index_read(Core* core, uint64_t head) noexcept nogil:
         count = core.ring.slots - place
         if count > head - slot:
             count = head - slot
-        status = device_read(&core.disk.index.device, <uint8_t*>&core.headers[place],
+        status = device_read(&core.disk.index.device, <uint8_t*>&core.ring.headers[place],
                              count * HEADER_BYTES, LOG_HEAD_BYTES + place * HEADER_BYTES,
                              &core.fault.error)
         if status != OK:
@@ -102,7 +103,7 @@ cdef int index_read(Core* core, uint64_t head) noexcept nogil:
 
 cdef int index_take(Core* core, uint64_t slot, Bounds* bounds) noexcept nogil:
     """Enter the group that the header in `slot`, of the index, begins; then it has to fit."""
-    cdef const EntryHeader* header = header_at(core, slot)
+    cdef const EntryHeader* header = header_at(&core.ring, slot)
     cdef Disk* disk = core.disk
     cdef uint64_t start = header.position - GROUP_HEAD_BYTES
     cdef bint begins = slot == core.ring.slot_tail
@@ -138,7 +139,7 @@ cdef int index_load(Core* core, uint64_t head, uint64_t position, uint64_t durab
         return E_CORRUPT
     if position < core.ring.tail or position - core.ring.tail > core.ring.area:
         return E_CORRUPT
-    bounds.after = core.base_seq
+    bounds.after = core.ring.base_seq
     bounds.last = durable_seq
     bounds.cursor = core.ring.tail
     bounds.end = position
@@ -146,28 +147,28 @@ cdef int index_load(Core* core, uint64_t head, uint64_t position, uint64_t durab
     if status != OK:
         return status
     for slot in range(core.ring.slot_head, head):
-        header = header_at(core, slot)
-        if holds(RULE_INDEX_SUM) and header.header_sum != header_hash(core, header, slot):
+        header = header_at(&core.ring, slot)
+        if in_force(RULE_INDEX_SUM) and header.header_sum != header_hash(&core.ring, header, slot):
             return E_CORRUPT
         status = index_take(core, slot, &bounds)
         if status != OK:
             return status
         sum += header.header_sum
-    if sum != total and holds(RULE_INDEX_TOTAL):
+    if sum != total and in_force(RULE_INDEX_TOTAL):
         return E_CORRUPT
     if head > core.ring.slot_head:
-        core.seq = header_at(core, head - 1).seq
-        core.clock.now_ns = max(core.clock.now_ns, header_at(core, head - 1).time_ns)
-        core.unflushed = header_at(core, head - 1).kind != KIND_FLUSH
+        core.ring.seq = header_at(&core.ring, head - 1).seq
+        core.clock.now_ns = max(core.clock.now_ns, header_at(&core.ring, head - 1).time_ns)
+        core.unflushed = header_at(&core.ring, head - 1).kind != KIND_FLUSH
     core.ring.slot_head = head
     return OK
 
 
-cdef uint64_t index_sums(const Core* core, uint64_t start, uint64_t stop) noexcept nogil:
+cdef uint64_t index_sums(const Ring* ring, uint64_t start, uint64_t stop) noexcept nogil:
     """What the sums of the headers in slots [start, stop) add up to."""
     cdef uint64_t slot, sum = 0
     for slot in range(start, stop):
-        sum += header_at(core, slot).header_sum
+        sum += header_at(ring, slot).header_sum
     return sum
 
 
@@ -182,13 +183,13 @@ cdef uint64_t index_step_back(Core* core) noexcept nogil:
     while disk.groups.next > disk.groups.first and core.ring.slot_head >= safe:
         disk.groups.next -= 1
         core.ring.slot_head = group_at(disk, disk.groups.next).slot
-    core.seq = core.base_seq
-    core.clock.now_ns = core.base_time_ns
+    core.ring.seq = core.ring.base_seq
+    core.clock.now_ns = core.ring.base_time_ns
     core.unflushed = False
     if core.ring.slot_head > core.ring.slot_tail:
-        core.seq = header_at(core, core.ring.slot_head - 1).seq
-        core.clock.now_ns = header_at(core, core.ring.slot_head - 1).time_ns
-        core.unflushed = header_at(core, core.ring.slot_head - 1).kind != KIND_FLUSH
+        core.ring.seq = header_at(&core.ring, core.ring.slot_head - 1).seq
+        core.clock.now_ns = header_at(&core.ring, core.ring.slot_head - 1).time_ns
+        core.unflushed = header_at(&core.ring, core.ring.slot_head - 1).kind != KIND_FLUSH
     if disk.groups.next == disk.groups.first:
         return core.ring.tail
     return group_at(disk, disk.groups.next).position
@@ -207,7 +208,7 @@ cdef int index_save(Core* core) noexcept nogil:
         count = core.ring.slots - place
         if count > head - slot:
             count = head - slot
-        status = device_write(&disk.index.device, <const uint8_t*>&core.headers[place],
+        status = device_write(&disk.index.device, <const uint8_t*>&core.ring.headers[place],
                               count * HEADER_BYTES, LOG_HEAD_BYTES + place * HEADER_BYTES,
                               &core.fault.error)
         if status != OK:
@@ -215,7 +216,7 @@ cdef int index_save(Core* core) noexcept nogil:
         slot += count
     status = device_sync(&disk.index.device, &core.fault.error)
     if status == OK:
-        disk.index.total += index_sums(core, first, head)
+        disk.index.total += index_sums(&core.ring, first, head)
         disk.index.slot = head
         disk.index.number = disk.groups.next
         disk.index.position = disk.groups.start

@@ -1,10 +1,10 @@
 # Making a core, and taking it down.
 #
-# Takes: lock, memory, ring, first_lap, log, pieces, overlay, extent_map, preserve,
-# changed_blocks, reclaim, preserved
+# Takes: lock, memory, ring, prefault, log, pieces, overlay, extent_map, preserve, changed_blocks,
+# reclaim, preserved
 
 cdef void free_dropped(Core* core) noexcept nogil:
-    cdef Dropped* dropped = <Dropped*>jrnl_take_all(<void**>&core.dropped)
+    cdef Dropped* dropped = <Dropped*>jrnl_pop_all(<void**>&core.dropped)
     cdef Dropped* next
     while dropped is not NULL:
         next = dropped.next
@@ -60,9 +60,9 @@ cdef int core_make(Core** out, uint32_t volume_count, const uint64_t* sizes, uin
     if core is NULL:
         return E_NO_MEMORY
     core.volume_count = volume_count
-    core.rules.images = images_mode
-    core.rules.checksum = checksum
-    core.rules.refuse = refuse
+    core.settings.images = images_mode
+    core.ring.checksum = checksum
+    core.settings.refuse = refuse
     core.owns_volumes = memory is NULL
     core.limits.capacity = journal
     core.ring.slots = header_slots(journal)
@@ -83,18 +83,18 @@ cdef int core_make(Core** out, uint32_t volume_count, const uint64_t* sizes, uin
     core.reclaim.low_bytes = NO_SLOT
     core.mutex = jrnl_mutex_new()
     core.reap = free_dropped
-    core.headers = <EntryHeader*>map_memory(core.ring.slots * HEADER_BYTES, True)
-    core.lap_next = NO_SLOT
+    core.ring.headers = <EntryHeader*>map_memory(core.ring.slots * HEADER_BYTES, True)
+    core.prefault_next = NO_SLOT
     if overlay == 0:
-        core.images = map_memory(core.ring.area, True)
-        first_lap_prepare(core)
+        core.ring.images = map_memory(core.ring.area, True)
+        prefault_prepare(core)
     elif disk_create(core, overlay) != OK:
         core_destroy(core)
         return E_NO_MEMORY
     core.volumes = <VolumeMemory*>calloc(volume_count, sizeof(VolumeMemory))
     core.aliases.runs = <AliasRun*>calloc(ALIAS_RUNS_MAX, sizeof(AliasRun))
-    if (core.mutex is NULL or core.headers is NULL or core.volumes is NULL
-            or core.images is NULL and core.disk is NULL or core.aliases.runs is NULL):
+    if (core.mutex is NULL or core.ring.headers is NULL or core.volumes is NULL
+            or core.ring.images is NULL and core.disk is NULL or core.aliases.runs is NULL):
         core_destroy(core)
         return E_NO_MEMORY
     for k in range(volume_count):
@@ -112,12 +112,12 @@ cdef int core_make(Core** out, uint32_t volume_count, const uint64_t* sizes, uin
         if core.volumes[k].touched is NULL or core.volumes[k].data is NULL and overlay == 0:
             core_destroy(core)
             return E_NO_MEMORY
-    if map_create(&core.scratch, core) != OK:
+    if map_create(&core.rewind_map, core) != OK:
         core_destroy(core)
         return E_NO_MEMORY
-    core_tick(core)
+    core_tick(&core.clock)
     core.clock.created_ns = core.clock.now_ns
-    core.base_time_ns = core.clock.now_ns
+    core.ring.base_time_ns = core.clock.now_ns
     out[0] = core
     return OK
 
@@ -125,16 +125,16 @@ cdef int core_make(Core** out, uint32_t volume_count, const uint64_t* sizes, uin
 cdef void core_release_journal(Core* core) noexcept nogil:
     """Give the journal's memory back; what is open can no longer be read."""
     core.closed = True
-    first_lap_end(core)
-    unmap_memory(<uint8_t*>core.headers, core.ring.slots * HEADER_BYTES)
-    unmap_memory(core.images, core.ring.area)
+    prefault_end(core)
+    unmap_memory(<uint8_t*>core.ring.headers, core.ring.slots * HEADER_BYTES)
+    unmap_memory(core.ring.images, core.ring.area)
     unmap_memory(core.spare.arena, core.spare.arena_size)
     free(core.spare.fragments)
     free(core.spare.buckets)
     core.spare.fragments = NULL
     core.spare.buckets = NULL
-    core.headers = NULL
-    core.images = NULL
+    core.ring.headers = NULL
+    core.ring.images = NULL
     core.spare.arena = NULL
     core.spare.arena_size = 0
 
@@ -146,10 +146,10 @@ cdef int disk_create(Core* core, uint64_t overlay) noexcept nogil:
     if disk is NULL:
         return E_NO_MEMORY
     core.disk = disk
-    core.rules.lasts = True
+    core.settings.lasts = True
     core.ring.area = core.limits.capacity - core.limits.capacity % LOG_BLOCK_BYTES
     half = overlay // 2 - 2 * LOG_BLOCK_BYTES - 4 * SECTOR_BYTES    # see disk_reserve
-    if core.rules.images == IMAGES_BOTH:
+    if core.settings.images == IMAGES_BOTH:
         half //= 2
     if core.limits.write_max > half:
         core.limits.write_max = half
@@ -193,7 +193,7 @@ cdef void disk_destroy(Core* core) noexcept nogil:
         for k in range(core.volume_count):
             unmap_memory(disk.chunks[k], core.volumes[k].chunks)
     free(disk.chunks)
-    preserved_free_all(core)
+    preserved_free_all(core.disk)
     unmap_memory(disk.ram.data, 2 * disk.ram.size)
     free(disk.ram.ready)
     free(disk.volumes)
@@ -216,7 +216,7 @@ cdef void core_destroy(Core* core) noexcept nogil:
     cdef uint32_t k
     free_dropped(core)
     core_release_journal(core)
-    map_destroy(&core.scratch)
+    map_destroy(&core.rewind_map)
     changed_free(&core.changed)
     if core.volumes is not NULL:
         for k in range(core.volume_count):

@@ -42,7 +42,7 @@ cdef int live_follow_rewind(Live* live) noexcept nogil:
     while live.map.count:
         fragment = &live.map.fragments[live.map.count - 1]
         if fragment.slot < core.ring.slot_head:
-            if header_at(core, fragment.slot).seq == fragment.seq:
+            if header_at(&core.ring, fragment.slot).seq == fragment.seq:
                 break
         map_unlink_last(&live.map)
     live.next_slot = slot

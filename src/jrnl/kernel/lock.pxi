@@ -51,7 +51,7 @@ cdef extern from *:
                                             __ATOMIC_RELAXED));
     }
 
-    static void *jrnl_take_all(void **list)
+    static void *jrnl_pop_all(void **list)
     {
         return __atomic_exchange_n(list, NULL, __ATOMIC_ACQUIRE);
     }
@@ -98,7 +98,7 @@ cdef extern from *:
     void jrnl_mutex_init(pthread_mutex_t* mutex) noexcept nogil
     pthread_mutex_t* jrnl_mutex_new() noexcept nogil
     void jrnl_push(void** list, void* item) noexcept nogil
-    void* jrnl_take_all(void** list) noexcept nogil
+    void* jrnl_pop_all(void** list) noexcept nogil
     int jrnl_lock_soon(pthread_mutex_t* mutex, int64_t ns) noexcept nogil
     pthread_cond_t* jrnl_cond_new() noexcept nogil
     pthread_mutex_t* jrnl_plain_mutex_new() noexcept nogil
@@ -161,15 +161,15 @@ cdef inline void enter_anyway(Core* core) noexcept:
     reap_dropped(core)
 
 
-cdef inline bint has_gate(const Core* core) noexcept:
+cdef inline bint has_gate(const Calls* calls) noexcept:
     """Whether this thread makes a piece of a copy (snapshot_copier.py)."""
-    return core.calls.gate_owner == PyThread_get_thread_ident()
+    return calls.gate_owner == PyThread_get_thread_ident()
 
 
 cdef bint _enter_soon(Core* core) noexcept:
     """Lock as `may_enter` does where somebody has the lock."""
     cdef bint taken
-    if not has_gate(core):
+    if not has_gate(&core.calls):
         enter_anyway(core)
         return True
     with nogil:

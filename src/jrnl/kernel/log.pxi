@@ -11,7 +11,7 @@
 # a time, so a valid group proves that all before it were synced. Locks are taken in this order: the
 # core's, then commit_mutex; a group that is on its way needs only the second one to be finished.
 #
-# Takes: rules, hash, lock, memory, device
+# Takes: sabotage, hash, lock, memory, device
 
 cdef extern from *:
     """
@@ -58,9 +58,9 @@ cdef inline uint8_t* ram_at(const Disk* disk, uint64_t position) noexcept nogil:
     return disk.ram.data + (position & (disk.ram.size - 1))
 
 
-cdef inline uint64_t open_count(const Core* core) noexcept nogil:
+cdef inline uint64_t open_count(const Ring* ring, const Disk* disk) noexcept nogil:
     """Entries in the open group."""
-    return core.ring.slot_head - core.disk.groups.first_slot
+    return ring.slot_head - disk.groups.first_slot
 
 
 cdef inline uint64_t group_end(uint64_t cursor, uint64_t count) noexcept nogil:
@@ -94,10 +94,10 @@ cdef int group_push(Disk* disk, uint64_t position, uint64_t slot) noexcept nogil
 cdef uint64_t group_seed(const Disk* disk, uint64_t epoch, uint64_t number,
                          uint64_t position) noexcept nogil:
     cdef uint64_t[4] parts
-    parts[0] = disk.key if holds(RULE_SEED_KEY) else 0
-    parts[1] = epoch if holds(RULE_SEED_EPOCH) else 0
-    parts[2] = number if holds(RULE_SEED_NUMBER) else 0
-    parts[3] = position if holds(RULE_SEED_POSITION) else 0
+    parts[0] = disk.key if in_force(RULE_SEED_KEY) else 0
+    parts[1] = epoch if in_force(RULE_SEED_EPOCH) else 0
+    parts[2] = number if in_force(RULE_SEED_NUMBER) else 0
+    parts[3] = position if in_force(RULE_SEED_POSITION) else 0
     return hash64(parts, sizeof(parts))
 
 
@@ -156,7 +156,7 @@ cdef const uint8_t* disk_image(Core* core, const EntryHeader* header, int which,
     else:
         image = ram_at(disk, position)
     disk.summed_bytes += length
-    if hash64(image, length) != sum and holds(RULE_IMAGE_SUM):
+    if hash64(image, length) != sum and in_force(RULE_IMAGE_SUM):
         core.fault.entry = header.seq
         status[0] = E_CORRUPT
         return NULL
@@ -189,10 +189,10 @@ cdef inline void ram_prepare(Disk* disk, uint64_t start, uint64_t end) noexcept 
         chunk += 1
 
 
-cdef inline int disk_check(const Core* core) noexcept nogil:
+cdef inline int disk_check(const Disk* disk, const Fault* fault) noexcept nogil:
     """Whether the store takes writes."""
-    if core.disk.forks != jrnl_forks and holds(RULE_FORK):
+    if disk.forks != jrnl_forks and in_force(RULE_FORK):
         return E_FORKED
-    if core.fault.poisoned:
+    if fault.poisoned:
         return E_POISONED
-    return E_READ_ONLY if core.disk.read_only else OK
+    return E_READ_ONLY if disk.read_only else OK

@@ -4,7 +4,7 @@
 
 cdef inline uint64_t rewind_reserve(const Core* core) noexcept nogil:
     """Bytes of the log that only a REWIND's group may take: a full one can be rewound, too."""
-    return LOG_BLOCK_BYTES if core.rules.refuse or core.folds.on or retains_some(core) else 0
+    return LOG_BLOCK_BYTES if core.settings.refuse or core.folds.on or retains_some(core) else 0
 
 
 # Where the open group will have got to.
@@ -15,11 +15,11 @@ cdef struct OpenGroup:
     uint64_t slots               # in use, retained entries and the group's own
 
 
-cdef void open_group_begin(const Core* core, OpenGroup* open) noexcept nogil:
-    open.start = core.disk.groups.start
-    open.cursor = core.disk.groups.cursor
-    open.count = open_count(core)
-    open.slots = core.ring.slot_head - core.ring.slot_tail
+cdef void open_group_begin(const Disk* disk, const Ring* ring, OpenGroup* open) noexcept nogil:
+    open.start = disk.groups.start
+    open.cursor = disk.groups.cursor
+    open.count = open_count(ring, disk)
+    open.slots = ring.slot_head - ring.slot_tail
 
 
 cdef inline uint64_t open_group_cursor(const OpenGroup* open) noexcept nogil:
@@ -70,10 +70,10 @@ cdef void forecast_here(Core* core, LogForecast* ahead) noexcept nogil:
     """A forecast that begins with the log as it is."""
     memset(ahead, 0, sizeof(LogForecast))
     ahead.core = core
-    open_group_begin(core, &ahead.open)
+    open_group_begin(core.disk, &core.ring, &ahead.open)
     ahead.open_ns = core.clock.now_ns
     if ahead.open.count:
-        ahead.open_ns = header_at(core, core.disk.groups.first_slot).time_ns
+        ahead.open_ns = header_at(&core.ring, core.disk.groups.first_slot).time_ns
     ahead.group_first = core.disk.groups.first
     ahead.group_next = core.disk.groups.next
     ahead.tail = core.ring.tail
@@ -153,4 +153,4 @@ cdef void forecast_evict_to(LogForecast* ahead, uint64_t number) noexcept nogil:
 cdef inline uint64_t disk_room(const Core* core, uint64_t offset, uint64_t length) noexcept nogil:
     """Bytes of the images of one WRITE."""
     cdef uint64_t span = sector_span(offset, length)
-    return 2 * span if core.rules.images == IMAGES_BOTH else span
+    return 2 * span if core.settings.images == IMAGES_BOTH else span

@@ -24,14 +24,14 @@ cdef void group_last(const LogForecast* ahead, uint64_t number, uint64_t* seq,
     """The newest entry of a closed group."""
     cdef uint64_t slot = forecast_slot(ahead, number + 1)
     if slot > ahead.core.ring.slot_head:
-        seq[0] = ahead.core.seq + (slot - ahead.core.ring.slot_head)    # one that is to come
+        seq[0] = ahead.core.ring.seq + (slot - ahead.core.ring.slot_head)    # one that is to come
         time_ns[0] = ahead.core.clock.now_ns
     elif slot > ahead.core.ring.slot_tail:
-        seq[0] = seq_before_slot(ahead.core, slot)
-        time_ns[0] = time_before_slot(ahead.core, slot)
+        seq[0] = seq_before_slot(&ahead.core.ring, slot)
+        time_ns[0] = time_before_slot(&ahead.core.ring, &ahead.core.clock, slot)
     else:
-        seq[0] = ahead.core.base_seq    # groups without an entry, behind damage
-        time_ns[0] = ahead.core.base_time_ns
+        seq[0] = ahead.core.ring.base_seq    # groups without an entry, behind damage
+        time_ns[0] = ahead.core.ring.base_time_ns
 
 
 cdef uint64_t forecast_retained(const LogForecast* ahead) noexcept nogil:
@@ -137,9 +137,10 @@ cdef uint64_t forecast_expired(const LogForecast* ahead) noexcept nogil:
     cdef int64_t time_ns = 0
     while most and number < ahead.group_next:
         group_last(ahead, number, &seq, &time_ns)
-        if not is_overdue(ahead.core, time_ns) or not is_evictable(ahead.core, seq, time_ns):
+        if not is_overdue(&ahead.core.reclaim, &ahead.core.clock,
+                          time_ns) or not is_evictable(ahead.core, seq, time_ns):
             break
-        if number == ahead.group_first and age_of(ahead.core, time_ns) <= (
+        if number == ahead.group_first and age_of(&ahead.core.clock, time_ns) <= (
                 <uint64_t>most + <uint64_t>most // STEPS):
             break
         number += 1
@@ -169,7 +170,7 @@ cdef bint forecast_closes(const LogForecast* ahead) noexcept nogil:
     """Whether the open group is closed, so that it can leave in time."""
     cdef int64_t most = ahead.core.reclaim.most_ns
     return (most != 0 and ahead.open.count != 0
-            and age_of(ahead.core, ahead.open_ns) > <uint64_t>most // STEPS)
+            and age_of(&ahead.core.clock, ahead.open_ns) > <uint64_t>most // STEPS)
 
 
 cdef int disk_expire(Core* core) noexcept nogil:
@@ -183,7 +184,7 @@ cdef int disk_expire(Core* core) noexcept nogil:
         forecast_here(core, &ahead)
     number = forecast_expired(&ahead)
     if status == OK and number > ahead.group_first:
-        status = log_wait(core)
+        status = log_wait(core.disk, &core.fault)
         if status == OK:
             status = disk_evict_to(core, number)
     return status
@@ -200,7 +201,7 @@ cdef int disk_reclaim(Core* core, uint64_t room) noexcept nogil:
         forecast_here(core, &ahead)
         number = forecast_surplus(&ahead, room)
         if number > ahead.group_first:
-            status = log_wait(core)
+            status = log_wait(core.disk, &core.fault)
             if status == OK:
                 status = disk_evict_to(core, number)
     return status

@@ -107,12 +107,12 @@ cdef bint all_zero(const VolumeMemory* volume, uint64_t offset, uint64_t length)
     return True
 
 
-cdef uint64_t touched_bytes(const Core* core, uint32_t volume, uint64_t offset,
+cdef uint64_t touched_bytes(const VolumeMemory* volumes, uint32_t volume, uint64_t offset,
                             uint64_t length) noexcept nogil:
     """Bytes of a range that may be anything but zeroes, in whole chunks."""
     cdef uint64_t chunk, total = 0
     for chunk in range(offset >> CHUNK_SHIFT, ((offset + length - 1) >> CHUNK_SHIFT) + 1):
-        total += <uint64_t>core.volumes[volume].touched[chunk] << CHUNK_SHIFT
+        total += <uint64_t>volumes[volume].touched[chunk] << CHUNK_SHIFT
     return total
 
 

@@ -3,7 +3,7 @@
 # on its way into the files. Readers look at active, draining, file. All images together are bounded
 # by disk.ram.size, after an opening also by what the log's tail held.
 #
-# Takes: rules, lock, memory, device, log
+# Takes: sabotage, lock, memory, device, log
 
 cdef enum:
     AT_NONE = 0
@@ -18,7 +18,7 @@ cdef enum:
     OVERLAY_MIN = 256            # buckets
     ZERO_BYTES = 65536
     GATHER_BYTES = 16384         # one write to a volume's file: larger ones make larger folios
-    SCRATCH_BYTES = 1048576      # images that a write-back reads from the log, for one call
+    BUFFER_BYTES = 1048576       # images that a write-back reads from the log, for one call
     NAMED_SHARE = 4              # superblocks lag behind write-back by at most this part of the log
 
 cdef uint8_t* zero_bytes = <uint8_t*>map_memory(ZERO_BYTES, False)
@@ -134,7 +134,7 @@ cdef int volume_fetch(Core* core, uint32_t volume, uint64_t offset, uint8_t* tar
     cdef OverlayBlock* draining = NULL
     cdef bint running = False
     cdef int status
-    if disk.forks != jrnl_forks and holds(RULE_FORK):
+    if disk.forks != jrnl_forks and in_force(RULE_FORK):
         return E_FORKED
     if core.fault.lost:
         return E_LOST

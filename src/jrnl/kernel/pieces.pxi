@@ -2,7 +2,7 @@
 # each of its blocks gets a sum of its own, kept in memory, so that a piece that is read again costs
 # its own blocks, and damage that arises meanwhile is seen as before.
 #
-# Takes: rules, hash, log
+# Takes: sabotage, hash, log
 
 cdef enum:
     PIECE_BYTES = 4096
@@ -11,14 +11,14 @@ cdef enum:
     PIECES_WAYS = 4              # sums of at most so many images that share a set are kept
 
 
-cdef uint64_t image_sums(Core* core, const uint8_t* image, uint64_t length,
+cdef uint64_t image_sums(Disk* disk, const uint8_t* image, uint64_t length,
                          uint64_t* sums) noexcept nogil:
     """Sum each block of an image; return how many there are."""
     cdef uint64_t k, start, count = (length + PIECE_BYTES - 1) // PIECE_BYTES
     for k in range(count):
         start = k * PIECE_BYTES
         sums[k] = hash64(image + start, min(<uint64_t>PIECE_BYTES, length - start))
-    core.disk.summed_bytes += length
+    disk.summed_bytes += length
     return count
 
 
@@ -40,10 +40,9 @@ cdef PieceSums* pieces_find(Disk* disk, uint64_t position, uint64_t length,
     return NULL
 
 
-cdef void pieces_keep(Core* core, uint64_t position, uint64_t length, uint64_t sum,
+cdef void pieces_keep(Disk* disk, uint64_t position, uint64_t length, uint64_t sum,
                       const uint8_t* image) noexcept nogil:
     """Remember the sums of an image that has been verified; without memory for it, don't."""
-    cdef Disk* disk = core.disk
     cdef PieceSums* place
     cdef uint64_t* sums
     if disk.pieces is NULL:
@@ -52,7 +51,7 @@ cdef void pieces_keep(Core* core, uint64_t position, uint64_t length, uint64_t s
     if disk.pieces is NULL or sums is NULL:
         free(sums)
         return
-    image_sums(core, image, length, sums)
+    image_sums(disk, image, length, sums)
     place = disk.pieces + position // SECTOR_BYTES % PIECES_SETS * PIECES_WAYS
     free(place[PIECES_WAYS - 1].sums)
     memmove(place + 1, place, (PIECES_WAYS - 1) * sizeof(PieceSums))    # the oldest one leaves
@@ -71,12 +70,12 @@ cdef void pieces_free(Disk* disk) noexcept nogil:
     disk.pieces = NULL
 
 
-cdef int piece_check(Core* core, const PieceSums* known, const uint8_t* block,
+cdef int piece_check(Disk* disk, const PieceSums* known, const uint8_t* block,
                      uint64_t number) noexcept nogil:
     cdef uint64_t start = number * PIECE_BYTES
     cdef uint64_t length = min(<uint64_t>PIECE_BYTES, known.length - start)
-    core.disk.summed_bytes += length
-    if hash64(block, length) != known.sums[number] and holds(RULE_IMAGE_SUM):
+    disk.summed_bytes += length
+    if hash64(block, length) != known.sums[number] and in_force(RULE_IMAGE_SUM):
         return E_CORRUPT
     return OK
 
@@ -100,7 +99,7 @@ cdef int pieces_read(Core* core, const PieceSums* known, uint64_t skip, uint8_t*
             status = log_read(core, known.position + start, buffer,
                               min(<uint64_t>PIECE_BYTES, known.length - start))
         if status == OK:
-            status = piece_check(core, known, block, number)
+            status = piece_check(core.disk, known, block, number)
         if status == OK:
             memcpy(target, block + begin, part)
         target += part
@@ -135,5 +134,5 @@ cdef int disk_piece(Core* core, const EntryHeader* header, int which, uint64_t s
         return status
     memcpy(target, image + skip, length)
     if whole >= PIECES_MIN_BYTES and pieces_find(disk, position, whole, sum) is NULL:
-        pieces_keep(core, position, whole, sum, image)
+        pieces_keep(core.disk, position, whole, sum, image)
     return OK

@@ -51,24 +51,24 @@ cdef void preserve_enter(Live* live) noexcept nogil:
         newer = newer.newer
     if core.lives.filling is NULL or core.lives.filling.first_slot >= live.first_slot:
         core.lives.filling = live
-    preserve_volumes(core)
-    preserve_changed(core)
+    preserve_volumes(&core.lives, core.volume_count)
+    preserve_changed(&core.lives)
 
 
-cdef void preserve_changed(Core* core) noexcept nogil:
+cdef void preserve_changed(Lives* lives) noexcept nogil:
     """Indexes are no longer right, and not all maps may be ready."""
-    core.lives.changes += 1
-    core.lives.slot = 0
+    lives.changes += 1
+    lives.slot = 0
 
 
-cdef void preserve_volumes(Core* core) noexcept nogil:
+cdef void preserve_volumes(Lives* lives, uint32_t volume_count) noexcept nogil:
     """A map has the volumes that its own state or an older one is asked for."""
-    cdef Live* live = core.lives.oldest
+    cdef Live* live = lives.oldest
     cdef uint8_t* only
     cdef uint32_t k
     while live is not NULL:
         only = live.map.only
-        for k in range(core.volume_count):
+        for k in range(volume_count):
             only[k] = (live.older is not NULL and live.older.map.only[k]
                        or not live.closed and (live.only is NULL or live.only[k]))
         live = live.newer
@@ -90,7 +90,7 @@ cdef void preserve_remove(Live* live) noexcept nogil:
     else:
         core.lives.newest = live.older
     live_free(live)
-    preserve_changed(core)
+    preserve_changed(&core.lives)
 
 
 cdef void preserve_close(Live* live) noexcept nogil:
@@ -109,7 +109,7 @@ cdef void preserve_close(Live* live) noexcept nogil:
         if live.closed and (live.copied == 0 or live.older.failed != OK):
             preserve_join(live)
         live = next
-    preserve_volumes(core)
+    preserve_volumes(&core.lives, core.volume_count)
 
 
 cdef void preserve_join(Live* live) noexcept nogil:
@@ -131,7 +131,7 @@ cdef int preserve_move(Live* older, Live* live) noexcept nogil:
     cdef uint8_t* own
     cdef int status
     if copied:
-        own = arena_take(&older.map, room, ARENA_MIN_BYTES)
+        own = arena_alloc(&older.map, room, ARENA_MIN_BYTES)
         if own is NULL:
             return E_NO_MEMORY
         memcpy(own, <const uint8_t*>whole.source, whole.length)
@@ -226,28 +226,28 @@ cdef void live_close(Live* live) noexcept nogil:
     live_free(live)
 
 
-cdef void live_reap(Core* core) noexcept nogil:
+cdef void live_reap(Lives* lives) noexcept nogil:
     """Free what was closed while it may have been in use."""
     cdef Live* live
     cdef Live* older
     cdef int k
-    core.lives.dead = False
+    lives.dead = False
     for k in range(2):
-        live = core.lives.newest if k else core.lives.view
+        live = lives.newest if k else lives.view
         while live is not NULL:
             older = live.older
             if live.dead and not live.closed:
                 live_close(live)
                 # The chain may have lost others, too.
-                older = core.lives.newest if k else core.lives.view
+                older = lives.newest if k else lives.view
             live = older
 
 
-cdef inline void live_idle(Core* core) noexcept nogil:
+cdef inline void live_idle(Lives* lives) noexcept nogil:
     """The end of what began with core.lives.busy += 1."""
-    core.lives.busy -= 1
-    if core.lives.dead and core.lives.busy == 0:
-        live_reap(core)
+    lives.busy -= 1
+    if lives.dead and lives.busy == 0:
+        live_reap(lives)
 
 
 cdef int preserve_until(Core* core, uint64_t slot) noexcept nogil:
@@ -269,7 +269,7 @@ cdef int preserve_until(Core* core, uint64_t slot) noexcept nogil:
         if status != OK or end > slot:
             break
         core.lives.filling = live.newer
-    live_idle(core)
+    live_idle(&core.lives)
     return status
 
 
@@ -307,17 +307,17 @@ cdef int preserve_reserve(Core* core, uint64_t count, uint64_t changes,
 
 # Rewinds, reading.
 
-cdef void preserve_rewound(Core* core, uint64_t slot) noexcept nogil:
+cdef void preserve_rewound(Lives* lives, uint64_t slot) noexcept nogil:
     """A rewind has dropped the entries from `slot` on, all of them after every open state."""
-    cdef Live* live = core.lives.newest
+    cdef Live* live = lives.newest
     while live is not NULL:
         live_cut(live, slot)
         if live.first_slot <= slot:
             break
         live.first_slot = slot
         live = live.older
-    if core.lives.newest is not NULL:
-        preserve_changed(core)
+    if lives.newest is not NULL:
+        preserve_changed(lives)
 
 
 cdef int preserve_ready(Live* live) noexcept nogil:
@@ -429,7 +429,7 @@ cdef int live_ready(Live* live) noexcept nogil:
         return E_CLOSED    # NULL: let go of, but somebody still has the image
     if live.preserves:
         return preserve_ready(live)
-    if live.seq < live.core.base_seq:
+    if live.seq < live.core.ring.base_seq:
         return E_EXPIRED
     if live.generation != live.core.generation:
         status = live_follow_rewind(live)

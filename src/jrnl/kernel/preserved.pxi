@@ -9,7 +9,7 @@
 # written before the log's tail moves, and what they say of it is durable by then. Nothing in it is
 # ever written over.
 #
-# Takes: rules, hash, device, ring, extent_map
+# Takes: sabotage, hash, device, ring, extent_map
 
 cdef enum:
     PRESERVED_BLOCKS = 254       # in one batch: its header and table take one block
@@ -122,9 +122,9 @@ cdef void preserved_close(Preserved* state) noexcept nogil:
     state.count = 0
 
 
-cdef void preserved_reap(Core* core) noexcept nogil:
+cdef void preserved_reap(Disk* disk) noexcept nogil:
     """Free those that were dropped, not closed; nobody refers to them."""
-    cdef Preserved* state = core.disk.preserved
+    cdef Preserved* state = disk.preserved
     cdef Preserved* next
     while state is not NULL:
         next = state.next
@@ -134,11 +134,11 @@ cdef void preserved_reap(Core* core) noexcept nogil:
         state = next
 
 
-cdef void preserved_free_all(Core* core) noexcept nogil:
+cdef void preserved_free_all(Disk* disk) noexcept nogil:
     """The engine goes, and with it all of them; nobody refers to one."""
     cdef Preserved* state
-    while core.disk.preserved is not NULL:
-        state = core.disk.preserved
+    while disk.preserved is not NULL:
+        state = disk.preserved
         preserved_close(state)
         free(state)
 
@@ -175,7 +175,7 @@ cdef int preserved_read(Preserved* state, const PreservedBlock* place,
     """Read a block from the file."""
     cdef int status = device_read(&state.file, content, BLOCK_BYTES, place.position,
                                   &state.core.fault.error)
-    if status != OK or not holds(RULE_PRESERVED_SUM):
+    if status != OK or not in_force(RULE_PRESERVED_SUM):
         return status
     if hash64(content, BLOCK_BYTES) != place.sum:
         state.core.fault.entry = 0

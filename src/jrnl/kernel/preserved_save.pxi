@@ -1,6 +1,6 @@
 # File stores: what leaves the log, and preserved states need, goes to their files.
 #
-# Takes: rules, hash, device, ring, commit, stored, preserved, image
+# Takes: sabotage, hash, device, ring, commit, snapshot_files, preserved, image
 
 cdef struct KeyList:
     uint64_t* keys
@@ -105,7 +105,7 @@ cdef int preserved_put(Preserved* state, ImageData* source, KeyList* keys) noexc
                                   &state.core.fault.error)
         position += (part + 1) * BLOCK_BYTES
         k += part
-    if status == OK and holds(RULE_PRESERVED_SYNC):
+    if status == OK and in_force(RULE_PRESERVED_SYNC):
         status = device_sync(&state.file, &state.core.fault.error)
     free(buffer)
     return preserved_load(state, position) if status == OK else status
@@ -136,22 +136,23 @@ cdef int preserved_save(Preserved* state, uint64_t last) noexcept nogil:
     return status
 
 
-cdef int preserved_evict(Core* core, uint64_t last, uint64_t base_seq) noexcept nogil:
+cdef int preserved_evict(Disk* disk, Fault* fault, uint64_t last, uint64_t base_seq) noexcept nogil:
     """Before the entries before slot `last` leave: save for each state what it lacks then."""
     cdef Preserved* state
     cdef int status = OK
-    if core.disk.preserved is NULL or not holds(RULE_PRESERVED_FIRST):
+    if disk.preserved is NULL or not in_force(RULE_PRESERVED_FIRST):
         return OK
-    preserved_reap(core)
-    state = core.disk.preserved
+    preserved_reap(disk)
+    state = disk.preserved
     while state is not NULL and status == OK:
         if state.failed == OK and state.after < base_seq:
             status = preserved_save(state, last)
         state = state.next
-    return poison(core, status) if status == E_IO else status
+    return poison(fault, status) if status == E_IO else status
 
 
-cdef int preserved_rewound(Core* core, uint64_t to, const ExtentMapData* map) noexcept nogil:
+cdef int preserved_rewound(Disk* disk, Fault* fault, uint64_t to,
+                           const ExtentMapData* map) noexcept nogil:
     """Before the entries after state `to` are dropped, whose ranges `map` has.
 
     They are saved for the preserved states that are dropped with them, all else of which is as in
@@ -161,10 +162,10 @@ cdef int preserved_rewound(Core* core, uint64_t to, const ExtentMapData* map) no
     cdef KeyList keys
     cdef uint64_t k
     cdef int status = OK
-    preserved_reap(core)
-    state = core.disk.preserved
+    preserved_reap(disk)
+    state = disk.preserved
     while state is not NULL and status == OK:
-        if state.failed == OK and state.after > to and holds(RULE_PRESERVED_REWIND):
+        if state.failed == OK and state.after > to and in_force(RULE_PRESERVED_REWIND):
             memset(&keys, 0, sizeof(KeyList))
             for k in range(map.count):
                 if status == OK:
@@ -176,4 +177,4 @@ cdef int preserved_rewound(Core* core, uint64_t to, const ExtentMapData* map) no
         if status == OK and state.after > to:
             state.after = to
         state = state.next
-    return poison(core, status) if status == E_IO else status
+    return poison(fault, status) if status == E_IO else status

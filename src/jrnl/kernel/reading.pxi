@@ -9,25 +9,25 @@ cdef enum:
     FRAGMENT_FETCHED = 128       # the bytes are read from a file, and verified whenever they are
 
 
-cdef inline bint on_disk(const Core* core) noexcept nogil:
-    return core.disk is not NULL
+cdef inline bint on_disk(const Disk* disk) noexcept nogil:
+    return disk is not NULL
 
 
 cdef int images_check(Core* core, const EntryHeader* header, int which) noexcept nogil:
     """Hold the stored images (`which`: FLAG_BEFORE, FLAG_AFTER or both) against their checksums."""
     cdef int status = OK
-    if not core.rules.checksum:
+    if not core.ring.checksum:
         return OK
     if which & header.flags & FLAG_BEFORE and not header.flags & FLAG_BEFORE_ZERO:
-        if on_disk(core):
+        if on_disk(core.disk):
             disk_image(core, header, FLAG_BEFORE, &status)
-        elif hash64(before_image(core, header), header.length) != header.before_sum:
+        elif hash64(before_image(&core.ring, header), header.length) != header.before_sum:
             core.fault.entry = header.seq
             return E_CORRUPT
     if status == OK and which & header.flags & FLAG_AFTER and not header.flags & FLAG_AFTER_ZERO:
-        if on_disk(core):
+        if on_disk(core.disk):
             disk_image(core, header, FLAG_AFTER, &status)
-        elif hash64(after_image(core, header), header.length) != header.after_sum:
+        elif hash64(after_image(&core.ring, header), header.length) != header.after_sum:
             core.fault.entry = header.seq
             return E_CORRUPT
     return status
@@ -37,8 +37,9 @@ cdef const uint8_t* image_at(Core* core, const EntryHeader* header, int which,
                              int* status) noexcept nogil:
     """The header.length bytes of an image that is kept and not zero, good until the next call."""
     cdef const uint8_t* image
-    if not on_disk(core):
-        return after_image(core, header) if which == FLAG_AFTER else before_image(core, header)
+    if not on_disk(core.disk):
+        return after_image(&core.ring, header) if which == FLAG_AFTER else before_image(&core.ring,
+                                                                                        header)
     image = disk_image(core, header, which, status)
     if image is not NULL and header.flags & FLAG_SECTORS:
         image += header.offset % SECTOR_BYTES
@@ -53,7 +54,7 @@ cdef int production_read(Core* core, uint32_t volume, uint64_t offset, uint8_t* 
                          uint64_t length) noexcept nogil:
     """Read a range that lies inside the volume."""
     cdef const uint8_t* source
-    if on_disk(core):
+    if on_disk(core.disk):
         return volume_fetch(core, volume, offset, target, length)
     source = core.volumes[volume].data + offset
     if is_apart(target, source, length):
@@ -66,7 +67,7 @@ cdef int production_read(Core* core, uint32_t volume, uint64_t offset, uint8_t* 
 cdef const uint8_t* production_at(Core* core, uint32_t volume, uint64_t offset, uint8_t* room,
                                   uint64_t length, int* status) noexcept nogil:
     """A range of production: where it lies, or read into `room`."""
-    if not on_disk(core):
+    if not on_disk(core.disk):
         return core.volumes[volume].data + offset
     status[0] = volume_fetch(core, volume, offset, room, length)
     return room
@@ -75,7 +76,7 @@ cdef const uint8_t* production_at(Core* core, uint32_t volume, uint64_t offset, 
 cdef int production_lay(Core* core, uint32_t volume, uint64_t start, uint64_t stop,
                         uint8_t* target) noexcept nogil:
     """Lay a range of production, which begins with a chunk, out in zeroed memory of its size."""
-    if on_disk(core):
+    if on_disk(core.disk):
         return volume_fetch(core, volume, start, target + start, stop - start)
     copy_touched(&core.volumes[volume], start, stop, target)
     return OK
@@ -90,18 +91,18 @@ cdef int core_read(Core* core, uint32_t volume, uint64_t offset, uint8_t* data,
     return status
 
 
-cdef inline uint8_t fragments_from(const Core* core) noexcept nogil:
+cdef inline uint8_t fragments_from(const Disk* disk) noexcept nogil:
     """What is said of all fragments whose bytes are production's or an entry's, as these are."""
-    return FRAGMENT_FETCHED if on_disk(core) else 0
+    return FRAGMENT_FETCHED if on_disk(disk) else 0
 
 
-cdef inline void production_ahead(const Core* core, uint32_t volume,
+cdef inline void production_ahead(const Disk* disk, const VolumeMemory* volumes, uint32_t volume,
                                   uint64_t offset) noexcept nogil:
     """Have a place in production, inside the volume, on its way to the cache."""
-    if not on_disk(core):
-        jrnl_prefetch(core.volumes[volume].data + offset, 1)
+    if not on_disk(disk):
+        jrnl_prefetch(volumes[volume].data + offset, 1)
 
 
-cdef inline bint fold_bears_calls(const Core* core) noexcept nogil:
+cdef inline bint fold_bears_calls(const Disk* disk) noexcept nogil:
     """Whether a call may come in where a fold is asked for: a log is between two of its steps."""
-    return not on_disk(core)
+    return not on_disk(disk)

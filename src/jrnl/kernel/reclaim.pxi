@@ -5,7 +5,7 @@
 # only when that is known to be enough does the first entry go. The same forecast answers whether a
 # batch fits, and what a restore pushes out.
 #
-# Takes: memory, ring, preserve, changed_blocks, asking
+# Takes: memory, ring, preserve, changed_blocks, fold_hook
 
 cdef uint64_t NO_PIN = <uint64_t>0xFFFFFFFFFFFFFFFF
 
@@ -13,19 +13,19 @@ cdef enum:
     STEPS = 16               # on disk, retention by time goes in sixteenths of its duration
 
 
-cdef inline uint64_t age_of(const Core* core, int64_t time_ns) noexcept nogil:
+cdef inline uint64_t age_of(const Clock* clock, int64_t time_ns) noexcept nogil:
     """Nanoseconds; time never runs backwards, but the two may be far apart."""
-    return <uint64_t>core.clock.now_ns - <uint64_t>time_ns
+    return <uint64_t>clock.now_ns - <uint64_t>time_ns
 
 
 cdef inline bint retains_some(const Core* core) noexcept nogil:
     """Whether some entries may not leave."""
-    return core.rules.guarded and (core.reclaim.pin_needs != NO_PIN or core.reclaim.least_ns != 0
-                                   or core.folds.pin_seq != NO_PIN)
+    return core.settings.guarded and (core.reclaim.pin_needs != NO_PIN or core.reclaim.least_ns != 0
+                                      or core.folds.pin_seq != NO_PIN)
 
 
 cdef inline bint may_not_evict(const Core* core) noexcept nogil:
-    return core.rules.refuse or core.edits.open is not NULL or retains_some(core)
+    return core.settings.refuse or core.edits.open is not NULL or retains_some(core)
 
 
 cdef inline bint is_evictable(Core* core, uint64_t seq, int64_t time_ns) noexcept nogil:
@@ -33,16 +33,17 @@ cdef inline bint is_evictable(Core* core, uint64_t seq, int64_t time_ns) noexcep
     if seq > core.reclaim.pin_needs or seq > core.folds.pin_seq:
         core.reclaim.full_by = FULL_PINNED
         return False
-    if core.reclaim.least_ns and age_of(core, time_ns) < <uint64_t>core.reclaim.least_ns:
+    if core.reclaim.least_ns and age_of(&core.clock, time_ns) < <uint64_t>core.reclaim.least_ns:
         core.reclaim.full_by = FULL_YOUNG
         return False
     return True
 
 
-cdef inline bint is_overdue(const Core* core, int64_t time_ns) noexcept nogil:
+cdef inline bint is_overdue(const Reclaim* reclaim, const Clock* clock,
+                            int64_t time_ns) noexcept nogil:
     """Whether an entry is older than anything may be."""
-    return (core.reclaim.most_ns != 0
-            and age_of(core, time_ns) > <uint64_t>core.reclaim.most_ns)
+    return (reclaim.most_ns != 0
+            and age_of(clock, time_ns) > <uint64_t>reclaim.most_ns)
 
 
 cdef inline bint is_beyond(uint64_t slots, uint64_t used, uint64_t slots_max,
@@ -50,13 +51,13 @@ cdef inline bint is_beyond(uint64_t slots, uint64_t used, uint64_t slots_max,
     return slots > slots_max or used > bytes_max
 
 
-cdef void watch_room(Core* core, uint64_t used) noexcept nogil:
+cdef void watch_room(Ring* ring, Reclaim* reclaim, uint64_t used) noexcept nogil:
     """Note when the free room has become low; `used` bytes of images are taken."""
-    cdef bint low = is_beyond(core.ring.slot_head - core.ring.slot_tail, used,
-                              core.reclaim.low_slots, core.reclaim.low_bytes)
-    if low and not core.reclaim.is_low:
-        core.reclaim.low_due = True
-    core.reclaim.is_low = low
+    cdef bint low = is_beyond(ring.slot_head - ring.slot_tail, used,
+                              reclaim.low_slots, reclaim.low_bytes)
+    if low and not reclaim.is_low:
+        reclaim.low_due = True
+    reclaim.is_low = low
 
 
 cdef inline bint take_low(Core* core) noexcept nogil:
@@ -71,16 +72,12 @@ cdef inline bint take_low(Core* core) noexcept nogil:
 
 cdef struct RingForecast:
     Ring ring
-    uint64_t oldest              # the oldest state then, and its time
-    int64_t oldest_ns
     uint64_t* positions          # of entries that it adds itself; NULL where none may leave
     const int64_t* lengths
 
 
-cdef void ring_forecast_begin(const Core* core, RingForecast* ahead) noexcept nogil:
-    ahead.ring = core.ring
-    ahead.oldest = core.base_seq
-    ahead.oldest_ns = core.base_time_ns
+cdef void ring_forecast_begin(const Ring* ring, RingForecast* ahead) noexcept nogil:
+    ahead.ring = ring[0]
     ahead.positions = NULL
     ahead.lengths = NULL
 
@@ -88,30 +85,28 @@ cdef void ring_forecast_begin(const Core* core, RingForecast* ahead) noexcept no
 cdef int ring_forecast_evict(Core* core, RingForecast* ahead) noexcept nogil:
     """Let the oldest entry go; where it may not, E_FULL, and nothing has gone."""
     cdef Ring before = ahead.ring
-    cdef uint64_t seq = 0, own
-    cdef int64_t time_ns = core.clock.now_ns
+    cdef uint64_t own
     cdef int status
     if ahead.ring.slot_tail < core.ring.slot_head:
-        status = ring_evict(core, &ahead.ring, &seq, &time_ns)
+        status = ring_evict(core, &ahead.ring)
         if status == OK and ahead.ring.slot_tail > core.edits.floor:
             core.reclaim.full_by = FULL_OTHERWISE
             status = E_FULL
     else:
         own = ahead.ring.slot_tail - core.ring.slot_head
-        seq = core.seq + 1 + own
+        ahead.ring.base_seq = core.ring.seq + 1 + own
+        ahead.ring.base_time_ns = core.clock.now_ns
         status = E_TOO_LARGE
         if ahead.positions is not NULL:
             ring_drop_oldest(&ahead.ring, ahead.positions[own],
-                             write_room(core, <uint64_t>ahead.lengths[own]))
+                             write_room(&core.settings, <uint64_t>ahead.lengths[own]))
             status = OK
-    if (status == OK or status == E_TOO_LARGE) and not is_evictable(core, seq, time_ns):
+    if ((status == OK or status == E_TOO_LARGE)
+            and not is_evictable(core, ahead.ring.base_seq, ahead.ring.base_time_ns)):
         status = E_FULL
     if status != OK:
         ahead.ring = before
-        return status
-    ahead.oldest = seq
-    ahead.oldest_ns = time_ns
-    return OK
+    return status
 
 
 cdef void ring_forecast_expire(Core* core, RingForecast* ahead) noexcept nogil:
@@ -119,7 +114,8 @@ cdef void ring_forecast_expire(Core* core, RingForecast* ahead) noexcept nogil:
     cdef RingForecast before
     while core.reclaim.most_ns and ahead.ring.slot_tail < core.ring.slot_head:
         before = ahead[0]
-        if ring_forecast_evict(core, ahead) != OK or not is_overdue(core, ahead.oldest_ns):
+        if ring_forecast_evict(core, ahead) != OK or not is_overdue(&core.reclaim, &core.clock,
+                                                                    ahead.ring.base_time_ns):
             ahead[0] = before
             return
 
@@ -127,11 +123,13 @@ cdef void ring_forecast_expire(Core* core, RingForecast* ahead) noexcept nogil:
 cdef void ring_forecast_fold(Core* core, RingForecast* ahead, const Ring* before) noexcept nogil:
     """After an entry has left, let others follow, up to a sixteenth of the ring since `before`."""
     cdef RingForecast shorter
+    cdef uint64_t slot
     while (ahead.ring.slot_tail < ahead.ring.slot_head
            and ahead.ring.slot_tail - before.slot_tail < ahead.ring.slots // 16):
         shorter = ahead[0]
-        if (ahead.ring.slot_tail < core.ring.slot_head and header_check(
-                core, header_at(core, ahead.ring.slot_tail), ahead.ring.slot_tail) != OK):
+        slot = ahead.ring.slot_tail
+        if slot < core.ring.slot_head and header_check(
+                &core.ring, &core.fault, header_at(&core.ring, slot), slot) != OK:
             return
         if (ring_forecast_evict(core, ahead) != OK
                 or before.used - ahead.ring.used > ahead.ring.area // 16):
@@ -159,7 +157,7 @@ cdef int ring_forecast_place(Core* core, RingForecast* ahead, uint64_t room,
     while not ring_place(ring, room, position):
         if ring.slot_tail == ring.slot_head:
             return E_TOO_LARGE
-        if core.rules.refuse:
+        if core.settings.refuse:
             reclaim.full_by = FULL_OTHERWISE
             return E_FULL
         before = ahead.ring
@@ -179,7 +177,7 @@ cdef int ring_forecast_add(Core* core, RingForecast* ahead, uint64_t room) noexc
         return status
     if ahead.positions is not NULL:
         ahead.positions[ahead.ring.slot_head - core.ring.slot_head] = position
-    ring_take(&ahead.ring, position, room)
+    ring_claim(&ahead.ring, position, room)
     return OK
 
 
@@ -192,11 +190,9 @@ cdef int ring_forecast_commit(Core* core, const RingForecast* ahead) noexcept no
         status = preserve_until(core, ahead.ring.slot_tail)
     if status != OK:
         return status
-    changed_evict(core, ahead.ring.slot_tail, ahead.oldest)
+    changed_evict(core, ahead.ring.slot_tail, ahead.ring.base_seq)
     core.evictions += ahead.ring.slot_tail - core.ring.slot_tail
     core.ring = ahead.ring
-    core.base_seq = ahead.oldest
-    core.base_time_ns = ahead.oldest_ns
     return OK
 
 
@@ -206,12 +202,12 @@ cdef int guarded_reserve(Core* core, uint64_t room, uint64_t* position) noexcept
     cdef uint64_t seq, generation
     cdef int status
     while True:
-        ring_forecast_begin(core, &ahead)
+        ring_forecast_begin(&core.ring, &ahead)
         status = ring_forecast_place(core, &ahead, room, position)
         if status == OK and ahead.ring.slot_tail != core.ring.slot_tail:
-            seq, generation = core.seq, core.generation
-            status = fold_ask(core, ahead.oldest)
-            if status == OK and (seq != core.seq or generation != core.generation):
+            seq, generation = core.ring.seq, core.generation
+            status = fold_ask(core, ahead.ring.base_seq)
+            if status == OK and (seq != core.ring.seq or generation != core.generation):
                 continue    # whatever ran in there has used this journal
         return ring_forecast_commit(core, &ahead) if status == OK else status
 
@@ -230,8 +226,9 @@ cdef void pins_count(Core* core) noexcept nogil:
         if pin.seq > reclaim.pin_high and not pin.aside:
             reclaim.pin_high = pin.seq
         pin = pin.next
-    core.rules.guarded = (reclaim.pins is not NULL or reclaim.least_ns != 0 or reclaim.most_ns != 0
-                          or reclaim.start_slots != NO_SLOT or core.folds.pin_seq != NO_PIN)
+    core.settings.guarded = (
+        reclaim.pins is not NULL or reclaim.least_ns != 0 or reclaim.most_ns != 0
+        or reclaim.start_slots != NO_SLOT or core.folds.pin_seq != NO_PIN)
 
 
 cdef void pin_close(PinData* pin) noexcept nogil:
@@ -284,20 +281,20 @@ cdef int fold_ahead(Core* core, uint32_t volume, uint64_t offset, uint64_t lengt
     it takes to fold may fail; then none of them is made.
     """
     cdef RingForecast ahead
-    cdef uint64_t end = offset + length, room = write_room(core, length), k = 0, piece
-    ring_forecast_begin(core, &ahead)
+    cdef uint64_t end = offset + length, room = write_room(&core.settings, length), k = 0, piece
+    ring_forecast_begin(&core.ring, &ahead)
     while k < count or count == 0 and offset < end:
         if count == 0:
             piece = end - offset if end - offset < core.limits.piece_max else core.limits.piece_max
             room = 0
-            if (core.rules.images & IMAGES_BEFORE
+            if (core.settings.images & IMAGES_BEFORE
                     and not all_zero(&core.volumes[volume], offset, piece)):
                 room = align_up(piece)
             offset += piece
         if ring_forecast_add(core, &ahead, room) != OK:
             break    # from here on the batch's own entries leave, or what is in the way is told
         k += 1
-    return fold_ask(core, ahead.oldest) if ahead.oldest > core.base_seq else OK
+    return fold_ask(core, ahead.ring.base_seq) if ahead.ring.base_seq > core.ring.base_seq else OK
 
 
 # What goes with entries that a rewind drops.
@@ -305,15 +302,15 @@ cdef int fold_ahead(Core* core, uint32_t volume, uint64_t offset, uint64_t lengt
 cdef int rewind_check(Core* core, uint64_t to, uint64_t* state) noexcept nogil:
     cdef Live* live
     cdef int status, k
-    ask_clock(core)
+    ask_clock(&core.clock)
     if core.closed:
         return E_CLOSED
-    if not core.rules.images & IMAGES_BEFORE:
+    if not core.settings.images & IMAGES_BEFORE:
         return E_NO_BEFORE
     if core.edits.open is not NULL:
         return E_EDIT
     status = core_resolve(core, to, state)
-    if status != OK or state[0] == core.seq:
+    if status != OK or state[0] == core.ring.seq:
         return status
     for k in range(2):
         live = core.lives.newest if k else core.lives.view
@@ -331,10 +328,11 @@ cdef int rewind_check(Core* core, uint64_t to, uint64_t* state) noexcept nogil:
 cdef uint64_t rewind_slot(Core* core, uint64_t state, uint64_t first) noexcept nogil:
     """The slot from which on entries go; a REWIND entry at the end goes too, as an alias."""
     cdef const EntryHeader* header
-    alias_drop_after(core, state)
+    alias_drop_after(&core.aliases, state)
     if first > core.ring.slot_tail:
-        header = header_at(core, first - 1)
-        if header.kind == KIND_REWIND and header_check(core, header, first - 1) == OK:
-            alias_push(core, header.seq)
+        header = header_at(&core.ring, first - 1)
+        if header.kind == KIND_REWIND and header_check(&core.ring, &core.fault, header,
+                                                       first - 1) == OK:
+            alias_push(&core.aliases, header.seq)
             return first - 1
     return first

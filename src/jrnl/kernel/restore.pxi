@@ -13,11 +13,11 @@ cdef void restore_undo(Core* core, uint64_t first, uint64_t seq) noexcept nogil:
     """Take back the newest entries, from slot `first` on, as if they had never been made."""
     cdef const EntryHeader* header
     while core.ring.slot_head > first:
-        header = header_at(core, core.ring.slot_head - 1)
-        memcpy(core.volumes[header.volume].data + header.offset, before_image(core, header),
+        header = header_at(&core.ring, core.ring.slot_head - 1)
+        memcpy(core.volumes[header.volume].data + header.offset, before_image(&core.ring, header),
                header.length)
         ring_drop_newest(&core.ring, header.position, image_room(header))
-    core.seq = seq
+    core.ring.seq = seq
     core.generation += 1
 
 
@@ -31,14 +31,15 @@ cdef int memory_restore_outcome(Core* core, const int64_t* lengths, uint64_t cou
     if positions is NULL:
         return E_NO_MEMORY
     if status == OK:
-        ring_forecast_begin(core, &ahead)
+        ring_forecast_begin(&core.ring, &ahead)
         ahead.positions = positions
         ahead.lengths = lengths
         for k in range(count):
-            status = ring_forecast_add(core, &ahead, write_room(core, <uint64_t>lengths[k]))
+            status = ring_forecast_add(core, &ahead,
+                                       write_room(&core.settings, <uint64_t>lengths[k]))
             if status != OK:
                 break
-        oldest[0] = ahead.oldest
+        oldest[0] = ahead.ring.base_seq
     free(positions)
     return status
 
@@ -51,14 +52,14 @@ cdef int image_restore(ImageData* image, const Restoring* what) noexcept nogil:
     """
     cdef Core* core = image.core
     cdef uint64_t k, longest = 0, total = 0, length, oldest = 0
-    cdef uint64_t first = core.ring.slot_head, seq = core.seq
+    cdef uint64_t first = core.ring.slot_head, seq = core.ring.seq
     cdef uint8_t* content
     cdef uint8_t* here
     cdef bint ahead
     cdef int status = memory_restore_outcome(core, what.lengths, what.count, &oldest)
     if status != OK:
         return status
-    ahead = oldest > seq or not core.rules.images & IMAGES_BEFORE
+    ahead = oldest > seq or not core.settings.images & IMAGES_BEFORE
     for k in range(what.count):
         longest = max(longest, <uint64_t>what.lengths[k])
         total += <uint64_t>what.lengths[k]
@@ -71,7 +72,7 @@ cdef int image_restore(ImageData* image, const Restoring* what) noexcept nogil:
                                  <uint64_t>what.lengths[k])
         here += what.lengths[k]
     here = content
-    core.calls.sealed += 1    # a Python clock is asked by each write
+    core.calls.exclusive += 1    # a Python clock is asked by each write
     for k in range(what.count if status == OK else 0):
         length = <uint64_t>what.lengths[k]
         if not ahead:
@@ -86,7 +87,7 @@ cdef int image_restore(ImageData* image, const Restoring* what) noexcept nogil:
         if status != OK:
             break
         here += length if ahead else 0
-    core.calls.sealed -= 1
+    core.calls.exclusive -= 1
     if status != OK and not ahead:
         restore_undo(core, first, seq)
     free(content)

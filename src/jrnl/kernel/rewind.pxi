@@ -3,9 +3,10 @@
 #
 # Takes: kernels, memory, ring, extent_map, preserve, changed_blocks, reclaim, write
 
-cdef inline void target_prefetch(const Core* core, const Fragment* fragment) noexcept nogil:
+cdef inline void target_prefetch(const VolumeMemory* volumes,
+                                 const Fragment* fragment) noexcept nogil:
     """Have the bytes that a fragment is about to overwrite on their way."""
-    jrnl_prefetch_far(core.volumes[fragment.volume].data + fragment.offset,
+    jrnl_prefetch_far(volumes[fragment.volume].data + fragment.offset,
                       min(fragment.length, <uint32_t>JRNL_AHEAD_BYTES))
 
 
@@ -21,7 +22,7 @@ cdef void rewind_copy(Core* core, const ExtentMapData* map) noexcept nogil:
     cdef uint8_t* target
     while k < map.count:
         while fetched < map.count and fetched < k + GROUP:
-            fragments_fetch_group(core, map, fetched, map.count, True)
+            fragments_fetch_group(&core.ring, core.volumes, map, fetched, map.count, True)
             fetched += GROUP
         fragment = &map.fragments[k]
         length = fragment.length
@@ -34,9 +35,9 @@ cdef void rewind_copy(Core* core, const ExtentMapData* map) noexcept nogil:
             k += 1
         target = core.volumes[fragment.volume].data + fragment.offset
         if k < map.count and not past:
-            target_prefetch(core, &map.fragments[k])
+            target_prefetch(core.volumes, &map.fragments[k])
         if past and not fragment.flags & FRAGMENT_ZERO:
-            stream_copy(target, fragment_bytes(core, fragment), length)
+            stream_copy(target, fragment_bytes(core.volumes, &core.ring, fragment), length)
         else:
             fragment_copy(core, fragment, 0, target, length)
         touch(&core.volumes[fragment.volume], fragment.offset, length)
@@ -49,27 +50,27 @@ cdef int memory_rewind(Core* core, uint64_t state, RewindResult* result) noexcep
     cdef const EntryHeader* header
     cdef int status = find_slot_after(core, state, False, &first)
     if status == OK:
-        status = map_scan(core, &core.scratch, first, core.ring.slot_head, False)
+        status = map_scan(core, &core.rewind_map, first, core.ring.slot_head, False)
     if status == OK:
-        status = map_verify(core, &core.scratch)
+        status = map_verify(core, &core.rewind_map)
     if status == OK:
-        changed_rewound(core, state, &core.scratch)
-        rewind_copy(core, &core.scratch)
+        changed_rewound(&core.changed, core.ring.seq, state, &core.rewind_map)
+        rewind_copy(core, &core.rewind_map)
         result.entries = core.ring.slot_head - first
-        result.bytes = core.scratch.bytes
-    map_clear(&core.scratch)
+        result.bytes = core.rewind_map.bytes
+    map_clear(&core.rewind_map)
     if status != OK:
         return status
     slot = rewind_slot(core, state, first)
     while core.ring.slot_head > slot:
-        header = header_at(core, core.ring.slot_head - 1)
+        header = header_at(&core.ring, core.ring.slot_head - 1)
         ring_drop_newest(&core.ring, header.position, image_room(header))
-    preserve_rewound(core, slot)
+    preserve_rewound(&core.lives, slot)
     core.generation += 1
     fold_forget(core)
-    core_tick(core)
+    core_tick(&core.clock)
     memory_note(core, KIND_REWIND, state, NULL, 0)   # cannot fail: a slot has just become free
     pins_follow(core, state)
     core.since_rewind = 0
-    result.seq = core.seq
+    result.seq = core.ring.seq
     return OK

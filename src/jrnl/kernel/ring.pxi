@@ -40,7 +40,7 @@ cdef inline bint ring_place(const Ring* ring, uint64_t room, uint64_t* position)
     return ring.tail >= room
 
 
-cdef inline void ring_take(Ring* ring, uint64_t position, uint64_t room) noexcept nogil:
+cdef inline void ring_claim(Ring* ring, uint64_t position, uint64_t room) noexcept nogil:
     """Claim what ring_place found."""
     ring.slot_head += 1
     if room:
@@ -79,7 +79,7 @@ cdef void ring_begin_at(Ring* ring, uint64_t tail) noexcept nogil:
 
 
 cdef inline void ring_drop_newest(Ring* ring, uint64_t position, uint64_t room) noexcept nogil:
-    """The newest entry leaves: the exact opposite of ring_take."""
+    """The newest entry leaves: the exact opposite of ring_claim."""
     ring.slot_head -= 1
     if room:
         ring.used -= room
@@ -91,67 +91,68 @@ cdef inline void ring_drop_newest(Ring* ring, uint64_t position, uint64_t room) 
         ring_reset_images(ring)
 
 
-cdef inline EntryHeader* header_at(const Core* core, uint64_t slot) noexcept nogil:
-    return &core.headers[slot % core.ring.slots]
+cdef inline EntryHeader* header_at(const Ring* ring, uint64_t slot) noexcept nogil:
+    return &ring.headers[slot % ring.slots]
 
 
-cdef inline uint64_t header_hash(const Core* core, const EntryHeader* header,
+cdef inline uint64_t header_hash(const Ring* ring, const EntryHeader* header,
                                  uint64_t slot) noexcept nogil:
-    return seeded_hash64(header, HEADER_SUMMED_BYTES, core.key + slot)
+    return seeded_hash64(header, HEADER_SUMMED_BYTES, ring.key + slot)
 
 
-cdef inline int header_check(Core* core, const EntryHeader* header, uint64_t slot) noexcept nogil:
-    if core.rules.checksum and header.header_sum != header_hash(core, header, slot):
-        core.fault.entry = damaged_seq(core, slot)
+cdef inline int header_check(Ring* ring, Fault* fault, const EntryHeader* header,
+                             uint64_t slot) noexcept nogil:
+    if ring.checksum and header.header_sum != header_hash(ring, header, slot):
+        fault.entry = damaged_seq(ring, slot)
         return E_CORRUPT
     return OK
 
 
-cdef uint64_t damaged_seq(const Core* core, uint64_t slot) noexcept nogil:
+cdef uint64_t damaged_seq(const Ring* ring, uint64_t slot) noexcept nogil:
     """The seq of an entry whose own word for it cannot be taken: what follows its neighbours."""
     cdef uint64_t k = slot
-    while k > core.ring.slot_tail and header_at(core, k - 1).seq == 0:
+    while k > ring.slot_tail and header_at(ring, k - 1).seq == 0:
         k -= 1    # a hole in a file store's log, too
-    return ((core.base_seq if k == core.ring.slot_tail else header_at(core, k - 1).seq)
+    return ((ring.base_seq if k == ring.slot_tail else header_at(ring, k - 1).seq)
             + 1 + (slot - k))
 
 
-cdef inline const uint8_t* before_image(const Core* core, const EntryHeader* header) noexcept nogil:
-    return core.images + header.position
+cdef inline const uint8_t* before_image(const Ring* ring, const EntryHeader* header) noexcept nogil:
+    return ring.images + header.position
 
 
-cdef inline const uint8_t* after_image(const Core* core, const EntryHeader* header) noexcept nogil:
-    return core.images + header.position + before_room(header)
+cdef inline const uint8_t* after_image(const Ring* ring, const EntryHeader* header) noexcept nogil:
+    return ring.images + header.position + before_room(header)
 
 
-cdef int ring_evict(Core* core, Ring* ring, uint64_t* seq, int64_t* time_ns) noexcept nogil:
-    """Let the oldest entry leave `ring`, the core's or a copy; `seq` is the oldest state then.
+cdef int ring_evict(Core* core, Ring* ring) noexcept nogil:
+    """Let the oldest entry leave `ring`, the core's or a copy.
 
     Where its header is damaged nobody knows which state that is, nor where the next image begins:
     what follows leaves with it, up to the first entry that says both.
     """
-    cdef const EntryHeader* header = header_at(core, ring.slot_tail)
+    cdef const EntryHeader* header = header_at(&core.ring, ring.slot_tail)
     cdef uint64_t room
-    if header_check(core, header, ring.slot_tail) == OK:
-        seq[0] = header.seq
-        time_ns[0] = header.time_ns
+    if header_check(&core.ring, &core.fault, header, ring.slot_tail) == OK:
+        ring.base_seq = header.seq
+        ring.base_time_ns = header.time_ns
         ring_drop_oldest(ring, header.position, image_room(header))
         return OK
     while ring.slot_tail < core.ring.slot_head:
-        header = header_at(core, ring.slot_tail)
+        header = header_at(&core.ring, ring.slot_tail)
         room = 0
-        if header_check(core, header, ring.slot_tail) == OK:
+        if header_check(&core.ring, &core.fault, header, ring.slot_tail) == OK:
             room = image_room(header)
         ring.slot_tail += 1
         if room:
-            seq[0] = header.seq
-            time_ns[0] = header.time_ns
+            ring.base_seq = header.seq
+            ring.base_time_ns = header.time_ns
             ring_begin_at(ring, header.position + room)
             return OK
     if ring.slot_head > core.ring.slot_head:
         return E_CORRUPT    # a simulation, whose own entries follow: it cannot tell where
-    seq[0] = core.seq
-    time_ns[0] = core.clock.now_ns
+    ring.base_seq = core.ring.seq
+    ring.base_time_ns = core.clock.now_ns
     ring.used = 0
     ring_reset_images(ring)
     return OK
@@ -161,22 +162,22 @@ cdef int ring_evict(Core* core, Ring* ring, uint64_t* seq, int64_t* time_ns) noe
 # looks at anything else (ask_clock); the system's clock is read while a block is on its way to the
 # cache (core_tick). Time never runs backwards in the journal.
 
-cdef inline void ask_clock(Core* core) noexcept nogil:
+cdef inline void ask_clock(Clock* clock) noexcept nogil:
     cdef int64_t now_ns
-    if core.clock.ask is not NULL:
-        now_ns = _call_clock(core.clock.ask)
-        if now_ns > core.clock.now_ns:
-            core.clock.now_ns = now_ns
+    if clock.ask is not NULL:
+        now_ns = _call_clock(clock.ask)
+        if now_ns > clock.now_ns:
+            clock.now_ns = now_ns
 
 
-cdef inline void core_tick(Core* core) noexcept nogil:
+cdef inline void core_tick(Clock* clock) noexcept nogil:
     cdef timespec now
     cdef int64_t now_ns
-    if core.clock.ask is NULL:
+    if clock.ask is NULL:
         clock_gettime(CLOCK_REALTIME, &now)
         now_ns = <int64_t>now.tv_sec * 1000000000 + now.tv_nsec
-        if now_ns > core.clock.now_ns:
-            core.clock.now_ns = now_ns
+        if now_ns > clock.now_ns:
+            clock.now_ns = now_ns
 
 
 cdef int64_t _call_clock(void* clock) noexcept nogil:
@@ -190,31 +191,33 @@ cdef inline bint comes_after(const EntryHeader* header, uint64_t bound,
     return header.time_ns > <int64_t>bound if by_time else header.seq > bound
 
 
-cdef uint64_t guess_slot_after(const Core* core, uint64_t bound, bint by_time) noexcept nogil:
+cdef uint64_t guess_slot_after(const Ring* ring, uint64_t bound,
+                               bint by_time) noexcept nogil:
     """The oldest retained slot whose seq, or time, is greater; if all headers are as they were."""
-    cdef uint64_t low = core.ring.slot_tail, high = core.ring.slot_head, middle
-    if not by_time and core.seq - bound <= high - low:
-        middle = high - (core.seq - bound)   # the place if no rewind left a gap behind it
-        if header_at(core, middle).seq == bound + 1:
+    cdef uint64_t low = ring.slot_tail, high = ring.slot_head, middle
+    if not by_time and ring.seq - bound <= high - low:
+        middle = high - (ring.seq - bound)   # the place if no rewind left a gap behind it
+        if header_at(ring, middle).seq == bound + 1:
             return middle
     while low < high:
         middle = low + (high - low) // 2
-        if comes_after(header_at(core, middle), bound, by_time):
+        if comes_after(header_at(ring, middle), bound, by_time):
             high = middle
         else:
             low = middle + 1
     return low
 
 
-cdef bint is_slot_after(Core* core, uint64_t slot, uint64_t bound, bint by_time) noexcept nogil:
+cdef bint is_slot_after(Ring* ring, Fault* fault, uint64_t slot, uint64_t bound,
+                        bint by_time) noexcept nogil:
     """Whether the headers on both sides prove that `slot` is the first after `bound`."""
-    if slot > core.ring.slot_tail:
-        if (comes_after(header_at(core, slot - 1), bound, by_time)
-                or header_check(core, header_at(core, slot - 1), slot - 1) != OK):
+    if slot > ring.slot_tail:
+        if (comes_after(header_at(ring, slot - 1), bound, by_time)
+                or header_check(ring, fault, header_at(ring, slot - 1), slot - 1) != OK):
             return False
-    if slot < core.ring.slot_head:
-        return (comes_after(header_at(core, slot), bound, by_time)
-                and header_check(core, header_at(core, slot), slot) == OK)
+    if slot < ring.slot_head:
+        return (comes_after(header_at(ring, slot), bound, by_time)
+                and header_check(ring, fault, header_at(ring, slot), slot) == OK)
     return True
 
 
@@ -226,19 +229,19 @@ cdef int find_slot_after(Core* core, uint64_t bound, bint by_time, uint64_t* slo
     cdef uint64_t k, low = core.ring.slot_tail
     if core.closed:
         return E_CLOSED
-    if not by_time and bound >= core.seq:
+    if not by_time and bound >= core.ring.seq:
         slot[0] = core.ring.slot_head
         return OK
-    if not by_time and bound <= core.base_seq:
+    if not by_time and bound <= core.ring.base_seq:
         slot[0] = core.ring.slot_tail
         return OK
-    slot[0] = guess_slot_after(core, bound, by_time)
-    if is_slot_after(core, slot[0], bound, by_time):
+    slot[0] = guess_slot_after(&core.ring, bound, by_time)
+    if is_slot_after(&core.ring, &core.fault, slot[0], bound, by_time):
         return OK
     slot[0] = core.ring.slot_head
     for k in range(core.ring.slot_tail, core.ring.slot_head):
-        if header_check(core, header_at(core, k), k) == OK:
-            if comes_after(header_at(core, k), bound, by_time):
+        if header_check(&core.ring, &core.fault, header_at(&core.ring, k), k) == OK:
+            if comes_after(header_at(&core.ring, k), bound, by_time):
                 slot[0] = k
                 break
             low = k + 1
@@ -246,12 +249,12 @@ cdef int find_slot_after(Core* core, uint64_t bound, bint by_time, uint64_t* slo
         return OK
     # What lies between is damaged, but a seq is greater than all before it.
     if not by_time:
-        if slot[0] < core.ring.slot_head and header_at(core, slot[0]).seq == bound + 1:
+        if slot[0] < core.ring.slot_head and header_at(&core.ring, slot[0]).seq == bound + 1:
             return OK
-        if low > core.ring.slot_tail and header_at(core, low - 1).seq == bound:
+        if low > core.ring.slot_tail and header_at(&core.ring, low - 1).seq == bound:
             slot[0] = low
             return OK
-    return header_check(core, header_at(core, low), low)
+    return header_check(&core.ring, &core.fault, header_at(&core.ring, low), low)
 
 
 cdef int core_resolve(Core* core, uint64_t seq, uint64_t* state) noexcept nogil:
@@ -263,26 +266,26 @@ cdef int core_resolve(Core* core, uint64_t seq, uint64_t* state) noexcept nogil:
     cdef int status
     if core.closed:
         return E_CLOSED
-    if seq > core.seq:
+    if seq > core.ring.seq:
         return E_UNKNOWN
-    if seq < core.base_seq:
+    if seq < core.ring.base_seq:
         return E_EXPIRED
     state[0] = seq
-    if seq == core.base_seq or seq == core.seq:
+    if seq == core.ring.base_seq or seq == core.ring.seq:
         return OK
     status = find_slot_after(core, seq - 1, False, &slot)
     if status != OK:
         return status
-    status = header_check(core, header_at(core, slot), slot)
+    status = header_check(&core.ring, &core.fault, header_at(&core.ring, slot), slot)
     if status != OK:
         # Its own header is damaged; the next one may still prove that it was there.
         slot += 1
-        if (slot < core.ring.slot_head and header_at(core, slot).seq == seq + 1
-                and header_check(core, header_at(core, slot), slot) == OK):
+        if (slot < core.ring.slot_head and header_at(&core.ring, slot).seq == seq + 1
+                and header_check(&core.ring, &core.fault, header_at(&core.ring, slot), slot) == OK):
             return OK
         return status
-    state[0] = header_at(core, slot).seq
-    if state[0] == seq or alias_known(core, seq):
+    state[0] = header_at(&core.ring, slot).seq
+    if state[0] == seq or alias_known(&core.aliases, seq):
         return OK
     return E_EXPIRED
 
@@ -294,60 +297,60 @@ cdef enum:
     ALIAS_RUNS_MAX = 4096
 
 
-cdef inline AliasRun* alias_run(const Core* core, uint64_t k) noexcept nogil:
-    return &core.aliases.runs[(core.aliases.first + k) % ALIAS_RUNS_MAX]
+cdef inline AliasRun* alias_run(const Aliases* aliases, uint64_t k) noexcept nogil:
+    return &aliases.runs[(aliases.first + k) % ALIAS_RUNS_MAX]
 
 
 cdef inline uint64_t alias_last(const AliasRun* run) noexcept nogil:
     return run.first + run.step * (run.count - 1)
 
 
-cdef bint alias_known(const Core* core, uint64_t seq) noexcept nogil:
-    cdef uint64_t low = 0, high = core.aliases.count, middle
+cdef bint alias_known(const Aliases* aliases, uint64_t seq) noexcept nogil:
+    cdef uint64_t low = 0, high = aliases.count, middle
     cdef const AliasRun* run
     while low < high:
         middle = (low + high) // 2
-        if alias_last(alias_run(core, middle)) < seq:
+        if alias_last(alias_run(aliases, middle)) < seq:
             low = middle + 1
         else:
             high = middle
-    if low == core.aliases.count:
+    if low == aliases.count:
         return False
-    run = alias_run(core, low)
+    run = alias_run(aliases, low)
     if seq <= run.first or run.step == 0:
         return seq == run.first
     return (seq - run.first) % run.step == 0
 
 
-cdef void alias_push(Core* core, uint64_t seq) noexcept nogil:
+cdef void alias_push(Aliases* aliases, uint64_t seq) noexcept nogil:
     """Remember `seq`, greater than all before it; the table has a fixed size, its oldest leave."""
     cdef AliasRun* run
-    if core.aliases.count:
-        run = alias_run(core, core.aliases.count - 1)
+    if aliases.count:
+        run = alias_run(aliases, aliases.count - 1)
         if run.count == 1:
             run.step = seq - run.first
         if seq == alias_last(run) + run.step:
             run.count += 1
             return
-    if core.aliases.count == ALIAS_RUNS_MAX:
-        core.aliases.first = (core.aliases.first + 1) % ALIAS_RUNS_MAX
-        core.aliases.count -= 1
-    run = alias_run(core, core.aliases.count)
+    if aliases.count == ALIAS_RUNS_MAX:
+        aliases.first = (aliases.first + 1) % ALIAS_RUNS_MAX
+        aliases.count -= 1
+    run = alias_run(aliases, aliases.count)
     run.first = seq
     run.step = 0
     run.count = 1
-    core.aliases.count += 1
+    aliases.count += 1
 
 
-cdef void alias_drop_after(Core* core, uint64_t seq) noexcept nogil:
+cdef void alias_drop_after(Aliases* aliases, uint64_t seq) noexcept nogil:
     cdef AliasRun* run
-    while core.aliases.count:
-        run = alias_run(core, core.aliases.count - 1)
+    while aliases.count:
+        run = alias_run(aliases, aliases.count - 1)
         if run.first <= seq:
             if alias_last(run) > seq:
                 run.count = (seq - run.first) // run.step + 1
             return
-        core.aliases.count -= 1
+        aliases.count -= 1
 
 
 cdef inline int range_check(const Core* core, uint32_t volume, uint64_t offset,
@@ -361,16 +364,16 @@ cdef inline int range_check(const Core* core, uint32_t volume, uint64_t offset,
     return OK
 
 
-cdef inline uint64_t write_room(const Core* core, uint64_t length) noexcept nogil:
+cdef inline uint64_t write_room(const Settings* settings, uint64_t length) noexcept nogil:
     """Bytes in the image area that one WRITE of `length` bytes takes."""
     cdef uint64_t room = align_up(length)
-    return room + room if core.rules.images == IMAGES_BOTH else room
+    return room + room if settings.images == IMAGES_BOTH else room
 
 
 cdef inline int sound_header(Core* core, uint64_t slot, const EntryHeader** out) noexcept nogil:
     """The header in a slot, if it can be believed."""
-    cdef const EntryHeader* header = header_at(core, slot)
-    cdef int status = header_check(core, header, slot)
+    cdef const EntryHeader* header = header_at(&core.ring, slot)
+    cdef int status = header_check(&core.ring, &core.fault, header, slot)
     out[0] = header
     if status == OK and (header.volume >= core.volume_count or header.kind >= KIND_COUNT):
         core.fault.entry = header.seq    # without checksums, this much can be seen
@@ -383,45 +386,45 @@ cdef inline bint changes_nothing(const EntryHeader* header) noexcept nogil:
     return header.flags & FLAG_BEFORE_ZERO and header.kind != KIND_WRITE
 
 
-cdef uint64_t seq_before_slot(const Core* core, uint64_t slot) noexcept nogil:
+cdef uint64_t seq_before_slot(const Ring* ring, uint64_t slot) noexcept nogil:
     """The seq of the entry before `slot`, or where that is damaged, the state it must have made."""
-    cdef const EntryHeader* header = header_at(core, slot - 1)
-    if header.header_sum == header_hash(core, header, slot - 1):
+    cdef const EntryHeader* header = header_at(ring, slot - 1)
+    if header.header_sum == header_hash(ring, header, slot - 1):
         return header.seq
-    if slot < core.ring.slot_head:
-        header = header_at(core, slot)
-        if header.header_sum == header_hash(core, header, slot):
+    if slot < ring.slot_head:
+        header = header_at(ring, slot)
+        if header.header_sum == header_hash(ring, header, slot):
             return header.seq - 1
-    return core.seq
+    return ring.seq
 
 
-cdef int64_t time_before_slot(const Core* core, uint64_t slot) noexcept nogil:
+cdef int64_t time_before_slot(const Ring* ring, const Clock* clock, uint64_t slot) noexcept nogil:
     """The time of the entry before `slot`, or where that is damaged, no earlier one than it had."""
     cdef uint64_t k = slot - 1
-    while k < core.ring.slot_head:
-        if header_at(core, k).header_sum == header_hash(core, header_at(core, k), k):
-            return header_at(core, k).time_ns
+    while k < ring.slot_head:
+        if header_at(ring, k).header_sum == header_hash(ring, header_at(ring, k), k):
+            return header_at(ring, k).time_ns
         k += 1
-    return core.clock.now_ns
+    return clock.now_ns
 
 
-cdef uint64_t last_live_seq(const Core* core, uint64_t state) noexcept nogil:
+cdef uint64_t last_live_seq(const Ring* ring, uint64_t state) noexcept nogil:
     """The seq of the newest entry that there is; REWIND entries that were replaced are not.
 
     Where that is damaged, the state to which a rewind went: no entry that it has dropped is older.
     """
-    cdef uint64_t slot = core.ring.slot_head
-    if slot == core.ring.slot_tail:
-        return core.base_seq
-    if header_at(core, slot - 1).header_sum != header_hash(core, header_at(core, slot - 1),
+    cdef uint64_t slot = ring.slot_head
+    if slot == ring.slot_tail:
+        return ring.base_seq
+    if header_at(ring, slot - 1).header_sum != header_hash(ring, header_at(ring, slot - 1),
                                                            slot - 1):
         return state
-    return header_at(core, slot - 1).seq
+    return header_at(ring, slot - 1).seq
 
 
-cdef bint edit_overlaps(const Core* core, uint32_t volume, uint64_t offset,
+cdef bint edit_overlaps(const Edits* edits, uint32_t volume, uint64_t offset,
                         uint64_t length) noexcept nogil:
-    cdef const OpenEdit* edit = core.edits.open
+    cdef const OpenEdit* edit = edits.open
     while edit is not NULL:
         if edit.volume == volume and offset < edit.offset + edit.length:
             if edit.offset < offset + length:
@@ -433,20 +436,21 @@ cdef bint edit_overlaps(const Core* core, uint32_t volume, uint64_t offset,
 cdef inline void entry_publish(Core* core, EntryHeader* entry) noexcept nogil:
     """Put `entry`, whose images are filled, behind the newest one; its place is taken next."""
     cdef uint64_t slot = core.ring.slot_head
-    entry.seq = core.seq + 1
+    entry.seq = core.ring.seq + 1
     entry.time_ns = core.clock.now_ns
-    if core.rules.checksum:
+    if core.ring.checksum:
         entry.flags |= FLAG_SUMMED
-        entry.header_sum = header_hash(core, entry, slot)
+        entry.header_sum = header_hash(&core.ring, entry, slot)
     else:
         entry.header_sum = 0
-    header_at(core, slot)[0] = entry[0]
-    jrnl_prefetch(<const uint8_t*>(header_at(core, slot) + HEADERS_AHEAD), 1)
+    header_at(&core.ring, slot)[0] = entry[0]
+    jrnl_prefetch(<const uint8_t*>(header_at(&core.ring, slot) + HEADERS_AHEAD), 1)
     core.unflushed = entry.kind != KIND_FLUSH
-    core.seq += 1
+    core.ring.seq += 1
 
 
-cdef void note_fill(Core* core, EntryHeader* entry, int kind, uint64_t offset, const uint8_t* text,
+cdef void note_fill(const Ring* ring, EntryHeader* entry, int kind, uint64_t offset,
+                    const uint8_t* text,
                     uint64_t length, uint8_t* image) noexcept nogil:
     """An entry that changes no byte of a volume; `image` is where its text goes."""
     entry.offset = offset
@@ -459,7 +463,7 @@ cdef void note_fill(Core* core, EntryHeader* entry, int kind, uint64_t offset, c
     if length:
         entry.flags = FLAG_AFTER
         memcpy(image, text, length)
-        if core.rules.checksum:
+        if ring.checksum:
             entry.after_sum = hash64(text, length)
 
 
@@ -474,13 +478,13 @@ cdef inline int write_check(const Core* core, uint32_t volume, uint64_t offset,
 cdef inline int write_ready(Core* core, uint32_t volume, uint64_t offset,
                             uint64_t length) noexcept nogil:
     """Ask the clock, and then whether a write may go there: a clock may close the store."""
-    ask_clock(core)
+    ask_clock(&core.clock)
     return write_check(core, volume, offset, length)
 
 
-cdef OpenEdit** edit_find(Core* core, uint32_t volume, uint64_t offset) noexcept nogil:
+cdef OpenEdit** edit_find(Edits* edits, uint32_t volume, uint64_t offset) noexcept nogil:
     """Where the edit that begins there hangs: open edits do not overlap."""
-    cdef OpenEdit** link = &core.edits.open
+    cdef OpenEdit** link = &edits.open
     while link[0].volume != volume or link[0].offset != offset:
         link = &link[0].next
     return link

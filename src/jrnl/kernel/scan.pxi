@@ -1,6 +1,6 @@
 # Opening a file store: what the index and the groups of its log say, checked before it is believed.
 #
-# Takes: rules, hash, memory, ring, log, overlay, reading, index
+# Takes: sabotage, hash, memory, ring, log, overlay, reading, index
 
 cdef enum:
     SCAN_WHOLE = 1
@@ -23,13 +23,13 @@ cdef int scan_head(Core* core, uint64_t epoch, uint64_t number, uint64_t positio
     memcpy(head, block, sizeof(GroupHeader))
     if head.magic != GROUP_MAGIC:
         return E_CORRUPT
-    if holds(RULE_GROUP_SUM) and head.header_sum != seeded_hash64(
+    if in_force(RULE_GROUP_SUM) and head.header_sum != seeded_hash64(
             head, GROUP_SUMMED_BYTES, group_seed(core.disk, epoch, number, position)):
         return E_CORRUPT
     others = head.count - GROUP_HEADERS if head.count > GROUP_HEADERS else 0
-    if (head.epoch != epoch and holds(RULE_SEED_EPOCH)
-            or head.number != number and holds(RULE_SEED_NUMBER)
-            or head.position != position and holds(RULE_SEED_POSITION)):
+    if (head.epoch != epoch and in_force(RULE_SEED_EPOCH)
+            or head.number != number and in_force(RULE_SEED_NUMBER)
+            or head.position != position and in_force(RULE_SEED_POSITION)):
         return E_CORRUPT
     if (head.first_seq == 0 or head.last_seq < head.first_seq or head.last_seq >= SEQ_LIMIT
             or head.durable_seq > head.last_seq or head.synced_seq > head.last_seq):
@@ -58,7 +58,7 @@ cdef int scan_headers(Core* core, Scanned* group) noexcept nogil:
     if status != OK:
         return status
     if (group_headers_sum(group.headers, group.headers + first, count) != group.head.headers_sum
-            and holds(RULE_HEADERS_SUM)):
+            and in_force(RULE_HEADERS_SUM)):
         return SCAN_HEADERS
     return SCAN_WHOLE
 
@@ -84,68 +84,71 @@ cdef int adopt_entry(Core* core, const EntryHeader* header) noexcept nogil:
     """The next entry of the log, as the core would have appended it."""
     cdef uint64_t slot
     if header.kind == KIND_REWIND:
-        drop_after(core, header.before_sum)    # which a group may hold that has older ones, too
+        drop_after(&core.ring, header.before_sum)    # a group may hold that and older ones, too
     slot = core.ring.slot_head
     if slot - core.ring.slot_tail >= core.ring.slots:
         return E_CORRUPT
-    header_at(core, slot)[0] = header[0]
-    header_at(core, slot).header_sum = header_hash(core, header_at(core, slot), slot)
+    header_at(&core.ring, slot)[0] = header[0]
+    header_at(&core.ring, slot).header_sum = header_hash(&core.ring, header_at(&core.ring, slot),
+                                                         slot)
     core.ring.slot_head += 1
-    core.seq = header.seq
+    core.ring.seq = header.seq
     if header.time_ns > core.clock.now_ns:
         core.clock.now_ns = header.time_ns
     core.unflushed = header.kind != KIND_FLUSH
     return OK
 
 
-cdef void drop_after(Core* core, uint64_t seq) noexcept nogil:
+cdef void drop_after(Ring* ring, uint64_t seq) noexcept nogil:
     """Entries after `seq` go, at the end; a damaged one stays, for nobody knows which it is.
 
     Where a rewind has dropped them, cut_to has been here first: it goes by slots.
     """
     cdef const EntryHeader* header
-    while core.ring.slot_head > core.ring.slot_tail:
-        header = header_at(core, core.ring.slot_head - 1)
+    while ring.slot_head > ring.slot_tail:
+        header = header_at(ring, ring.slot_head - 1)
         if header.seq <= seq:
             break
-        core.ring.slot_head -= 1
+        ring.slot_head -= 1
 
 
-cdef void cut_to(Core* core, uint64_t slot) noexcept nogil:
+cdef void cut_to(Ring* ring, Disk* disk, uint64_t slot) noexcept nogil:
     """A rewind has dropped the entries from `slot` on, whatever their headers look like by now.
 
     It ended in the last group that there is, for it took away those that it emptied.
     """
-    cdef uint64_t least = core.ring.slot_tail
-    if core.disk.groups.next > core.disk.groups.first:
-        least = max(least, group_at(core.disk, core.disk.groups.next - 1).slot)
+    cdef uint64_t least = ring.slot_tail
+    if disk.groups.next > disk.groups.first:
+        least = max(least, group_at(disk, disk.groups.next - 1).slot)
     slot = max(slot, least)
-    if slot < core.ring.slot_head and holds(RULE_CUT_SLOT):
-        core.ring.slot_head = slot
-        core.disk.groups.first_slot = slot
+    if slot < ring.slot_head and in_force(RULE_CUT_SLOT):
+        ring.slot_head = slot
+        disk.groups.first_slot = slot
 
 
-cdef int adopt_damaged(Core* core, uint64_t seq) noexcept nogil:
+cdef int adopt_damaged(Ring* ring, uint64_t seq) noexcept nogil:
     """An entry whose header nobody can read stands there, and matches no checksum."""
-    cdef uint64_t slot = core.ring.slot_head
-    if slot - core.ring.slot_tail >= core.ring.slots:
+    cdef uint64_t slot = ring.slot_head
+    if slot - ring.slot_tail >= ring.slots:
         return E_CORRUPT
-    memset(header_at(core, slot), 0, HEADER_BYTES)
-    header_at(core, slot).header_sum = ~header_hash(core, header_at(core, slot), slot)
-    core.ring.slot_head += 1
-    if seq > core.seq:
-        core.seq = seq
+    memset(header_at(ring, slot), 0, HEADER_BYTES)
+    header_at(ring, slot).header_sum = ~header_hash(ring, header_at(ring, slot),
+                                                    slot)
+    ring.slot_head += 1
+    if seq > ring.seq:
+        ring.seq = seq
     return OK
 
 
 cdef int adopt_group(Core* core, Scanned* group) noexcept nogil:
     """Enter the group group_next with all its entries."""
-    cdef uint64_t k, slot, before = core.seq
+    cdef uint64_t k, slot, before = core.ring.seq
     cdef const EntryHeader* header
     cdef Bounds bounds
     cdef bint first = True, good
     cdef int status
-    cut_to(core, group.head.first_slot)    # lower than what there is: a REWIND stands there
+    # Lower than what there is: a REWIND stands there.
+    cut_to(&core.ring, core.disk, group.head.first_slot)
     group_bounds(&group.head, &bounds)
     slot = core.ring.slot_head
     status = group_push(core.disk, group.head.position, slot)
@@ -153,25 +156,25 @@ cdef int adopt_group(Core* core, Scanned* group) noexcept nogil:
         if status != OK:
             return status
         header = &group.headers[k]
-        good = (header.header_sum == header_hash(core, header, group.head.first_slot + k)
-                or not holds(RULE_ENTRY_SUM))
-        if (good and first and header.seq <= core.base_seq
+        good = (header.header_sum == header_hash(&core.ring, header, group.head.first_slot + k)
+                or not in_force(RULE_ENTRY_SUM))
+        if (good and first and header.seq <= core.ring.base_seq
                 and core.ring.slot_head == core.ring.slot_tail):
             continue    # the tail lies inside the group
-        if good and entry_fits(core, &bounds, header) and header.seq > core.seq:
+        if good and entry_fits(core, &bounds, header) and header.seq > core.ring.seq:
             status = adopt_entry(core, header)
         else:
-            status = adopt_damaged(core, core.seq + 1)
+            status = adopt_damaged(&core.ring, core.ring.seq + 1)
         if first:
             slot = core.ring.slot_head - 1    # a REWIND takes the place of what it dropped
             first = False
     if status != OK:
         return status
-    if core.seq == before:
+    if core.ring.seq == before:
         return E_CORRUPT
     group_at(core.disk, core.disk.groups.next).slot = slot
-    header_at(core, slot).flags |= FLAG_GROUP
-    resum(core, slot)
+    header_at(&core.ring, slot).flags |= FLAG_GROUP
+    resum(&core.ring, slot)
     core.disk.groups.next += 1
     # On it goes, whatever the header calls its position.
     core.disk.groups.start += group.head.length
@@ -180,11 +183,11 @@ cdef int adopt_group(Core* core, Scanned* group) noexcept nogil:
     return OK
 
 
-cdef void resum(Core* core, uint64_t slot) noexcept nogil:
+cdef void resum(Ring* ring, uint64_t slot) noexcept nogil:
     """The header in a slot has got a flag: unless it is a damaged one, sum it again."""
-    cdef EntryHeader* header = header_at(core, slot)
+    cdef EntryHeader* header = header_at(ring, slot)
     if header.seq:
-        header.header_sum = header_hash(core, header, slot)
+        header.header_sum = header_hash(ring, header, slot)
 
 
 cdef int overlay_fill(Core* core, uint64_t after, uint64_t last) noexcept nogil:
@@ -196,9 +199,9 @@ cdef int overlay_fill(Core* core, uint64_t after, uint64_t last) noexcept nogil:
     cdef const EntryHeader* header
     cdef int status = OK
     for k in range(core.ring.slot_tail, core.ring.slot_head):
-        header = header_at(core, k)
+        header = header_at(&core.ring, k)
         if header.seq == 0:
-            if after < seq_before_slot(core, k + 1) <= last:
+            if after < seq_before_slot(&core.ring, k + 1) <= last:
                 core.fault.lost = True
             continue
         if header.seq <= after or header.seq > last or not changes_bytes(header):
@@ -230,7 +233,7 @@ cdef int overlay_undo(Core* core, uint64_t to) noexcept nogil:
     cdef int status
     while k > core.ring.slot_tail:
         k -= 1
-        header = header_at(core, k)
+        header = header_at(&core.ring, k)
         if header.seq <= to:
             return OK if header.seq else E_CORRUPT
         if not changes_bytes(header):

@@ -48,8 +48,15 @@ cdef struct Core
 cdef struct Live
 cdef struct Preserved
 
-# Positions of the ring. Small and plain, so that a simulation can run on a copy.
+# The ring: its memory and its positions. Small and plain, so that a forecast can go on with a copy.
 cdef struct Ring:
+    EntryHeader* headers
+    uint8_t* images          # NULL on disk
+    uint64_t key             # seeds the header checksums
+    bint checksum            # headers and images have one
+    uint64_t seq             # newest
+    uint64_t base_seq        # the state before the oldest retained entry
+    int64_t base_time_ns
     uint64_t slots           # header slots
     uint64_t area            # bytes of the image area
     uint64_t slot_tail       # oldest retained entry; slot indexes only grow, modulo slots
@@ -273,7 +280,7 @@ cdef struct PinData:
     PinData* next
     PinData* previous
     Core* core
-    void* name               # a mark's, a Python str that its Hold keeps; NULL where it has none
+    void* name               # a mark's, a Python str that its owner keeps; NULL where it has none
     uint64_t seq             # the state; a rewind that replaces its entry is followed
     uint64_t needs           # the same, but with after-images alone a snapshot's that leads to it
     bint aside               # a view's: a rewind may drop the state, which closes it
@@ -329,14 +336,13 @@ cdef struct Calls:
     unsigned long gate_owner  # the thread that makes a piece of a copy, or 0
     uint64_t locked          # how often the thread that has the lock has locked it
     uint64_t entered         # how often it has entered the engine
-    uint64_t sealed          # calls under way that no other one may come in between of
+    uint64_t exclusive       # calls under way that no other one may come in between of
     uint64_t changing        # ... but one that only reads, or writes to a volume
-    uint64_t turns           # changes beside entries: names, holds, folds
+    uint64_t changes         # changes beside entries: names, pins, folds
 
 # What the store was made with.
-cdef struct Rules:
+cdef struct Settings:
     int images               # Images
-    bint checksum
     bint refuse              # a full journal refuses writes instead of evicting
     bint lasts               # once closed, the store can be opened again
     bint guarded             # `reclaim` says more than that about what leaves
@@ -352,7 +358,7 @@ cdef struct Clock:
     int64_t now_ns           # of the newest entry
     int64_t created_ns
 
-# A snapshot is brought on over what leaves; see asking.pxi.
+# A snapshot is brought on over what leaves; see fold_hook.pxi.
 cdef struct Folds:
     bint on
     bint folding             # the hook is running
@@ -407,35 +413,29 @@ cdef struct Core:
     Calls calls
     Dropped* dropped
     Ring ring
-    EntryHeader* headers
-    uint8_t* images
-    void* lap                # a thread that faults the images' memory in, the first time round
-    uint64_t lap_next        # where the images' head has it go on; NO_SLOT: nowhere
+    void* prefault           # a thread that faults the images' memory in, the first time round
+    uint64_t prefault_next   # where the images' head has it go on; NO_SLOT: nowhere
     VolumeMemory* volumes
     uint32_t volume_count
     bint owns_volumes        # made from C: the volumes' memory is freed with the core
     bint closed
     bint unflushed           # an entry was added since the last FLUSH
-    Rules rules
+    Settings settings
     Limits limits
     Clock clock
     Folds folds
     Reclaim reclaim
-    uint64_t key             # seeds the header checksums
-    uint64_t seq             # newest
-    uint64_t base_seq        # the state before the oldest retained entry
-    int64_t base_time_ns
     uint64_t generation      # rewinds so far
     uint64_t evictions
     uint64_t since_rewind    # image bytes written since the last rewind or savepoint
-    uint64_t scratched       # changes of images that are written to
+    uint64_t cow_changes     # changes of images that are written to
     uint64_t compared        # bytes of images that were compared with production, so far
     Edits edits
     Lives lives
     ChangedBlocks changed
     Spare spare
     Aliases aliases
-    ExtentMapData scratch    # rewind's map, kept so that a rewind allocates nothing
+    ExtentMapData rewind_map  # rewind's map, kept so that a rewind allocates nothing
     Fault fault
     Disk* disk               # NULL in memory stores
 

@@ -59,7 +59,8 @@ cdef int map_add_ranges(ExtentMapData* out, const ExtentMapData* map) noexcept n
     return status
 
 
-cdef int lost_ranges(Core* core, const Overlay* overlay, ExtentMapData* out) noexcept nogil:
+cdef int lost_ranges(VolumeMemory* volumes, const Overlay* overlay,
+                     ExtentMapData* out) noexcept nogil:
     """Add the sectors of production that damage has taken: a restore puts them right."""
     cdef uint64_t k, place, offset, length
     cdef int sector
@@ -70,8 +71,8 @@ cdef int lost_ranges(Core* core, const Overlay* overlay, ExtentMapData* out) noe
                 continue
             place = overlay.blocks[k].key - 1
             offset = (place & <uint64_t>0xFFFFFFFFFFFF) * BLOCK_BYTES + sector * SECTOR_BYTES
-            length = core.volumes[place >> 48].size - offset
-            if status == OK and offset < core.volumes[place >> 48].size:
+            length = volumes[place >> 48].size - offset
+            if status == OK and offset < volumes[place >> 48].size:
                 status = range_insert(out, <uint32_t>(place >> 48), offset,
                                       length if length < SECTOR_BYTES else SECTOR_BYTES)
     return status
@@ -97,9 +98,9 @@ cdef int lost_production(Core* core, ExtentMapData* out) noexcept nogil:
     if core.fault.lost:
         return UNKNOWN_RANGES
     if core.fault.lost_sectors:
-        status = lost_ranges(core, &core.disk.back.active, out)
+        status = lost_ranges(core.volumes, &core.disk.back.active, out)
         if status == OK:
-            status = lost_ranges(core, &core.disk.back.draining, out)
+            status = lost_ranges(core.volumes, &core.disk.back.draining, out)
     return status
 
 

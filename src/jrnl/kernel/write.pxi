@@ -8,16 +8,17 @@ cdef enum:
     CALL_AHEAD_BYTES = 2048      # how far a single write fetches ahead of itself
 
 
-cdef inline bint goes_past(const Core* core) noexcept nogil:
+cdef inline bint goes_past(uint64_t since_rewind) noexcept nogil:
     """Whether images go past the cache: what a rewind is likely to read back soon does not."""
-    return core.since_rewind >= CACHED_BYTES
+    return since_rewind >= CACHED_BYTES
 
 
-cdef inline void write_in_one_pass(Core* core, EntryHeader* entry, uint8_t* target,
+cdef inline void write_in_one_pass(Ring* ring, uint64_t since_rewind, EntryHeader* entry,
+                                   uint8_t* target,
                                    const uint8_t* data, uint64_t ahead) noexcept nogil:
     """The images of entry.flags, their sums, and the data in place."""
     cdef KernelWrite write
-    cdef uint8_t* image = core.images + entry.position
+    cdef uint8_t* image = ring.images + entry.position
     write.before = NULL
     write.after = NULL
     if entry.flags & FLAG_BEFORE:
@@ -31,25 +32,25 @@ cdef inline void write_in_one_pass(Core* core, EntryHeader* entry, uint8_t* targ
     write.ahead = ahead
     write.before_sum = &entry.before_sum
     write.after_sum = &entry.after_sum
-    kernels.write(&write, goes_past(core))
-    if not core.rules.checksum:
+    kernels.write(&write, goes_past(since_rewind))
+    if not ring.checksum:
         entry.before_sum = entry.after_sum = 0
 
 
-cdef inline void write_in_steps(Core* core, EntryHeader* entry, uint8_t* target,
+cdef inline void write_in_steps(const Ring* ring, EntryHeader* entry, uint8_t* target,
                                 const uint8_t* data) noexcept nogil:
     cdef uint64_t length = entry.length
-    cdef uint8_t* image = core.images + entry.position
+    cdef uint8_t* image = ring.images + entry.position
     if entry.flags & FLAG_BEFORE:
         memcpy(image, target, length)
-        if core.rules.checksum:
+        if ring.checksum:
             entry.before_sum = hash64(target, length)   # in the cache now, unlike the image
         image += align_up(length)
     if entry.flags & FLAG_AFTER:
         # The caller's buffer may change under us: only the journal's copy is summed and applied.
         memcpy(image, data, length)
         data = image
-        if core.rules.checksum:
+        if ring.checksum:
             entry.after_sum = hash64(image, length)
     memmove(target, data, length)    # the caller's buffer may be a part of production itself
 
@@ -62,7 +63,7 @@ cdef inline int write_one(Core* core, uint32_t volume, uint64_t offset, const ui
     """
     cdef EntryHeader entry
     cdef uint8_t* target = core.volumes[volume].data + offset
-    cdef uint64_t room = write_room(core, length)
+    cdef uint64_t room = write_room(&core.settings, length)
     cdef int status = memory_reserve(core, room, &entry.position)
     if status != OK:
         return status
@@ -70,17 +71,17 @@ cdef inline int write_one(Core* core, uint32_t volume, uint64_t offset, const ui
     entry.length = <uint32_t>length
     entry.volume = <uint16_t>volume
     entry.kind = KIND_WRITE
-    entry.flags = <uint8_t>core.rules.images    # IMAGES_* and FLAG_* share their bits
+    entry.flags = <uint8_t>core.settings.images    # IMAGES_* and FLAG_* share their bits
     entry.before_sum = 0
     entry.after_sum = 0
     if next is not NULL:
         jrnl_prefetch_far(next, length if length < JRNL_AHEAD_BYTES else JRNL_AHEAD_BYTES)
     if (length >= (ONE_PASS_MIN_BYTES if next is NULL else BATCH_PASS_MIN_BYTES)
             and kernels is not NULL and is_apart(target, data, length)):
-        write_in_one_pass(core, &entry, target, data,
+        write_in_one_pass(&core.ring, core.since_rewind, &entry, target, data,
                           CALL_AHEAD_BYTES if next is NULL else JRNL_AHEAD_BYTES)
     else:
-        write_in_steps(core, &entry, target, data)
+        write_in_steps(&core.ring, &entry, target, data)
     touch(&core.volumes[volume], offset, length)
     memory_append(core, &entry, room)
     return OK
@@ -93,9 +94,9 @@ cdef int memory_write(Core* core, uint32_t volume, uint64_t offset, const uint8_
     jrnl_prefetch_far(core.volumes[volume].data + offset,
                       length if length < JRNL_AHEAD_BYTES else JRNL_AHEAD_BYTES)
     jrnl_prefetch(&core.volumes[volume].touched[offset >> CHUNK_SHIFT], 1)
-    if core.edits.open is not NULL and edit_overlaps(core, volume, offset, length):
+    if core.edits.open is not NULL and edit_overlaps(&core.edits, volume, offset, length):
         return E_EDIT
-    core_tick(core)
+    core_tick(&core.clock)
     return write_one(core, volume, offset, data, length, NULL)
 
 
@@ -104,7 +105,7 @@ cdef int memory_write_many(Core* core, uint32_t volume, const int64_t* offsets, 
     """`count` WRITE entries, all or none; ranges and length are checked."""
     cdef uint64_t k
     cdef int status
-    core_tick(core)
+    core_tick(&core.clock)
     status = memory_room_check(core, length, count)
     if status == OK:
         status = preserve_reserve(core, count, count, count * length)
@@ -148,13 +149,13 @@ cdef int zero_one(Core* core, int kind, uint32_t volume, uint64_t offset,
     while True:
         was_zero = all_zero(memory, offset, length)
         room = 0
-        if core.rules.images & IMAGES_BEFORE and not was_zero:
+        if core.settings.images & IMAGES_BEFORE and not was_zero:
             room = align_up(length)
-        seq = core.seq
+        seq = core.ring.seq
         status = memory_reserve(core, room, &entry.position)
         if status != OK:
             return status
-        if seq == core.seq:
+        if seq == core.ring.seq:
             break    # else a call from inside the fold has written, perhaps here
     entry.offset = offset
     entry.length = <uint32_t>length
@@ -163,15 +164,15 @@ cdef int zero_one(Core* core, int kind, uint32_t volume, uint64_t offset,
     entry.flags = 0
     entry.before_sum = 0
     entry.after_sum = 0
-    if core.rules.images & IMAGES_BEFORE:
+    if core.settings.images & IMAGES_BEFORE:
         entry.flags |= FLAG_BEFORE
         if was_zero:
             entry.flags |= FLAG_BEFORE_ZERO
         else:
-            sum = copy_and_sum(core.images + entry.position, target, length, target,
-                               goes_past(core))
-            entry.before_sum = sum if core.rules.checksum else 0
-    if core.rules.images & IMAGES_AFTER:
+            sum = copy_and_sum(core.ring.images + entry.position, target, length, target,
+                               goes_past(core.since_rewind))
+            entry.before_sum = sum if core.ring.checksum else 0
+    if core.settings.images & IMAGES_AFTER:
         entry.flags |= FLAG_AFTER | FLAG_AFTER_ZERO
     if not was_zero:
         memset(target, 0, length)
@@ -192,9 +193,10 @@ cdef uint64_t zeroes_pass_by(Core* core, uint32_t volume, uint64_t offset,
     looked[0] = end
     if length // core.limits.piece_max <= 2 * core.ring.slots:
         return 0
-    if (may_not_evict(core) or core.rules.guarded or core.folds.on or core.lives.newest is not NULL
-            or core.rules.watched or not (core.rules.images & IMAGES_BEFORE
-                                          or core.changed.low == NO_SLOT)):
+    if (may_not_evict(core) or core.settings.guarded or core.folds.on
+            or core.lives.newest is not NULL
+            or core.settings.watched or not (core.settings.images & IMAGES_BEFORE
+                                             or core.changed.low == NO_SLOT)):
         return 0    # somebody looks at each entry that leaves
     found = <const uint8_t*>memchr(memory.touched + first, 1,
                                    ((end - 1) >> CHUNK_SHIFT) + 1 - first)
@@ -212,12 +214,12 @@ cdef uint64_t zeroes_pass_by(Core* core, uint32_t volume, uint64_t offset,
             return 0
     core.ring.slot_tail += count
     core.ring.slot_head += count
-    core.seq += count
+    core.ring.seq += count
     core.evictions += count
-    core.base_seq = core.seq
-    core.base_time_ns = core.clock.now_ns
-    if core.base_seq <= core.changed.low:
-        core.changed.complete_from = core.base_seq
+    core.ring.base_seq = core.ring.seq
+    core.ring.base_time_ns = core.clock.now_ns
+    if core.ring.base_seq <= core.changed.low:
+        core.changed.complete_from = core.ring.base_seq
     return count * core.limits.piece_max
 
 
@@ -226,10 +228,10 @@ cdef int memory_fill_zero(Core* core, int kind, uint32_t volume, uint64_t offset
     """DISCARD or ZEROES over any length, in pieces, all or none; the range is checked."""
     cdef uint64_t pieces, piece, looked = 0
     cdef int status
-    core_tick(core)
+    core_tick(&core.clock)
     status = memory_zero_check(core, volume, offset, length)
     if status == OK and core.lives.newest is not NULL:
-        piece = touched_bytes(core, volume, offset, length)
+        piece = touched_bytes(core.volumes, volume, offset, length)
         pieces = length // core.limits.piece_max
         status = preserve_reserve(core, pieces + 1, min(piece >> CHUNK_SHIFT, pieces) + 1, piece)
     if status == OK and core.folds.on:
@@ -262,6 +264,6 @@ cdef int memory_note(Core* core, int kind, uint64_t offset, const uint8_t* text,
         status = memory_reserve(core, room, &entry.position)
         if status != OK:
             return status
-    note_fill(core, &entry, kind, offset, text, length, core.images + entry.position)
+    note_fill(&core.ring, &entry, kind, offset, text, length, core.ring.images + entry.position)
     memory_append(core, &entry, room)
     return OK

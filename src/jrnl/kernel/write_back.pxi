@@ -2,17 +2,18 @@
 #
 # Write-back: sorted, joined, then synced; only then are the bytes known to be in the files.
 #
-# Takes: rules, lock, device, log, overlay, commit
+# Takes: sabotage, lock, device, log, overlay, commit
 
-cdef bint in_hole(Core* core, uint32_t volume, uint64_t offset, uint64_t length) noexcept nogil:
+cdef bint in_hole(Disk* disk, VolumeMemory* volumes, uint32_t volume, uint64_t offset,
+                  uint64_t length) noexcept nogil:
     """Whether the volume's file has a hole there. Only this process writes to it."""
-    cdef uint8_t* chunks = core.disk.chunks[volume]
-    cdef uint64_t size = core.volumes[volume].size, chunk = offset >> CHUNK_SHIFT, k, end
+    cdef uint8_t* chunks = disk.chunks[volume]
+    cdef uint64_t size = volumes[volume].size, chunk = offset >> CHUNK_SHIFT, k, end
     cdef uint64_t last = (offset + length - 1) >> CHUNK_SHIFT
     while chunk <= last:
         if chunks[chunk] == CHUNK_UNKNOWN:
-            end = device_next_data(&core.disk.volumes[volume], chunk << CHUNK_SHIFT, size)
-            end = core.volumes[volume].chunks if end == size else end >> CHUNK_SHIFT
+            end = device_next_data(&disk.volumes[volume], chunk << CHUNK_SHIFT, size)
+            end = volumes[volume].chunks if end == size else end >> CHUNK_SHIFT
             if end > chunk + CHUNKS_MARKED:
                 end = chunk + CHUNKS_MARKED
             chunks[chunk] = CHUNK_DATA
@@ -25,11 +26,11 @@ cdef bint in_hole(Core* core, uint32_t volume, uint64_t offset, uint64_t length)
     return True
 
 
-cdef void fill_hole(Core* core, uint32_t volume, uint64_t offset, uint64_t length) noexcept nogil:
+cdef void fill_hole(Disk* disk, uint32_t volume, uint64_t offset, uint64_t length) noexcept nogil:
     """Bytes are about to be written to the volume's file."""
     cdef uint64_t chunk
     for chunk in range(offset >> CHUNK_SHIFT, ((offset + length - 1) >> CHUNK_SHIFT) + 1):
-        core.disk.chunks[volume][chunk] = CHUNK_DATA
+        disk.chunks[volume][chunk] = CHUNK_DATA
 
 
 cdef bint unwritten(Core* core, uint32_t volume, uint64_t first, uint64_t span) noexcept nogil:
@@ -51,7 +52,7 @@ cdef bint unwritten(Core* core, uint32_t volume, uint64_t first, uint64_t span) 
         block += 1
     if first + span > core.volumes[volume].size:
         span = core.volumes[volume].size - first
-    return in_hole(core, volume, first, span)
+    return in_hole(core.disk, core.volumes, volume, first, span)
 
 
 cdef struct Gather:
@@ -60,8 +61,8 @@ cdef struct Gather:
     uint64_t offset              # of the first byte
     uint64_t length
     int count
-    uint8_t* scratch
-    uint64_t scratch_used
+    uint8_t* buffer
+    uint64_t buffer_used
     iovec[PARTS_MAX] parts
 
 
@@ -74,13 +75,13 @@ cdef int gather_write(Gather* gather) noexcept nogil:
     if gather.offset + gather.length > size:
         gather.parts[gather.count - 1].iov_len -= gather.offset + gather.length - size
     gather.core.disk.back.dirty[gather.volume] = True
-    fill_hole(gather.core, gather.volume, gather.offset, gather.length
+    fill_hole(gather.core.disk, gather.volume, gather.offset, gather.length
               if gather.offset + gather.length <= size else size - gather.offset)
     status = device_write_parts(&gather.core.disk.volumes[gather.volume], gather.parts,
                                 gather.count, gather.offset, &gather.core.fault.error)
     gather.count = 0
     gather.length = 0
-    gather.scratch_used = 0
+    gather.buffer_used = 0
     return status
 
 
@@ -92,7 +93,7 @@ cdef int gather_sector(Gather* gather, uint32_t volume, uint64_t offset,
     cdef uint8_t* source
     cdef int status
     if (gather.count and (gather.volume != volume or gather.offset + gather.length != offset)
-            or gather.count == PARTS_MAX or gather.scratch_used == SCRATCH_BYTES
+            or gather.count == PARTS_MAX or gather.buffer_used == BUFFER_BYTES
             or gather.length >= GATHER_BYTES):
         status = gather_write(gather)
         if status != OK:
@@ -105,8 +106,8 @@ cdef int gather_sector(Gather* gather, uint32_t volume, uint64_t offset,
     elif at >= disk.ram.tail:
         source = ram_at(disk, at)
     else:
-        source = gather.scratch + gather.scratch_used
-        gather.scratch_used += SECTOR_BYTES
+        source = gather.buffer + gather.buffer_used
+        gather.buffer_used += SECTOR_BYTES
         status = log_read(gather.core, at, source, SECTOR_BYTES)
         if status != OK:
             return status
@@ -143,8 +144,8 @@ cdef int drain_write(Core* core) noexcept nogil:
     order = <OverlayBlock**>malloc(draining.count * sizeof(OverlayBlock*))
     gather = <Gather*>calloc(1, sizeof(Gather))
     if gather is not NULL:
-        gather.scratch = <uint8_t*>malloc(SCRATCH_BYTES)
-    if order is NULL or gather is NULL or gather.scratch is NULL:
+        gather.buffer = <uint8_t*>malloc(BUFFER_BYTES)
+    if order is NULL or gather is NULL or gather.buffer is NULL:
         status = E_NO_MEMORY
     else:
         gather.core = core
@@ -164,7 +165,7 @@ cdef int drain_write(Core* core) noexcept nogil:
         if status == OK:
             status = gather_write(gather)
     if gather is not NULL:
-        free(gather.scratch)
+        free(gather.buffer)
     free(gather)
     free(order)
     return status
@@ -177,7 +178,7 @@ cdef int volumes_sync(Core* core) noexcept nogil:
         if core.disk.back.dirty[k]:
             status = device_sync(&core.disk.volumes[k], &core.fault.error)
             if status != OK:
-                return poison(core, status)
+                return poison(&core.fault, status)
             core.disk.back.dirty[k] = False
     return OK
 
@@ -186,22 +187,20 @@ cdef bint is_draining(const Disk* disk) noexcept nogil:
     return disk.back.draining.count > 0 or disk.back.draining_end > disk.ram.tail
 
 
-cdef void drain_begin(Core* core) noexcept nogil:
+cdef void drain_begin(Disk* disk, uint64_t seq) noexcept nogil:
     """What is active now is written back next. The open group is empty."""
-    cdef Disk* disk = core.disk
     overlay_swap(&disk.back.active, &disk.back.draining)
     disk.back.draining_end = disk.groups.start
-    disk.back.draining_seq = core.seq
+    disk.back.draining_seq = seq
     disk.back.draining_number = disk.groups.next
 
 
-cdef void carry_lost(Core* core) noexcept nogil:
+cdef void carry_lost(Disk* disk, Fault* fault) noexcept nogil:
     """What is lost stays so until it is written over."""
-    cdef Disk* disk = core.disk
     cdef OverlayBlock* block
     cdef uint64_t k
     cdef int sector
-    if not core.fault.lost_sectors:
+    if not fault.lost_sectors:
         return
     for k in range(disk.back.draining.mask + 1):
         for sector in range(BLOCK_SECTORS):
@@ -223,25 +222,26 @@ cdef int write_back(Core* core) noexcept nogil:
     before long: opening redoes what they do not name, and needs all of that unharmed.
     """
     cdef Disk* disk = core.disk
-    cdef int status = log_commit(core) if holds(RULE_COMMIT_FIRST) else log_wait(core)
+    cdef int status = log_commit(core) if in_force(RULE_COMMIT_FIRST) else log_wait(core.disk,
+                                                                                    &core.fault)
     if status != OK:
         return status
     if not is_draining(disk):
-        drain_begin(core)
-    if disk.commit.recorded_number < disk.back.draining_number and holds(RULE_RECORD_FIRST):
+        drain_begin(core.disk, core.ring.seq)
+    if disk.commit.recorded_number < disk.back.draining_number and in_force(RULE_RECORD_FIRST):
         status = disk_record(core)
         if status != OK:
             return status
     disk.back.tried_seq = disk.back.draining_seq
     status = drain_write(core)
     if status == E_IO:
-        return poison(core, status)
+        return poison(&core.fault, status)
     if status != OK:
         return status
     status = volumes_sync(core)
     if status != OK:
         return status
-    carry_lost(core)
+    carry_lost(core.disk, &core.fault)
     overlay_clear(&disk.back.draining)
     disk.back.synced_seq = disk.back.draining_seq
     disk.ram.tail = disk.back.draining_end
@@ -264,13 +264,13 @@ cdef int write_back_all(Core* core) noexcept nogil:
 cdef int disk_tidy(Core* core) noexcept nogil:
     """Write back lazily: from half of the memory on, and what a later group has recorded."""
     cdef Disk* disk = core.disk
-    if core.fault.poisoned or open_count(core):
+    if core.fault.poisoned or open_count(&core.ring, core.disk):
         return OK
     if is_draining(disk):
         if disk.commit.recorded_number >= disk.back.draining_number:
             return write_back(core)
     elif disk.groups.start - disk.ram.tail > disk.ram.size // 2:
-        drain_begin(core)
+        drain_begin(core.disk, core.ring.seq)
     return OK
 
 

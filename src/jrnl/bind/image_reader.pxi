@@ -1,8 +1,8 @@
 # What views and recoveries are read by: one call from Python's arguments to the image.
 #
-# Takes: errors, scratch, arguments, reentry, states
+# Takes: errors, copy_on_write, reentry, arguments, images
 
-cdef class StateIO:
+cdef class ImageReader:
     """The part of a view or a recovery that reads; the Python layer adds the rest.
 
     Parameters
@@ -12,12 +12,12 @@ cdef class StateIO:
         The index of each volume that it shows, by name.
     """
 
-    cdef Image shown             # None once it is closed
+    cdef Image image             # None once it is closed
     cdef readonly dict _indices
     cdef object only             # the index of its only volume; None where it shows several
 
     def __cinit__(self, Image image, dict volumes, *args, **keywords):
-        self.shown = image
+        self.image = image
         self._indices = volumes
         if len(volumes) == 1:
             [self.only] = volumes.values()
@@ -28,17 +28,17 @@ cdef class StateIO:
         return self._open()
 
     cdef Image _open(self):
-        if self.shown is None:
+        if self.image is None:
             raise StoreClosed(f"the {type(self).__name__.lower()} is closed")
-        return self.shown
+        return self.image
 
     def _show(self, Image image):
         """Show another image, or none: it is closed. Return the one before."""
-        before, self.shown = self.shown, image
+        before, self.image = self.image, image
         return before
 
     def _ground(self):
-        """Image: what a scratch image shows now, for others too; it goes on over that.
+        """Image: what a writable image shows now, for others too; it goes on over that.
 
         In one step: a finalizer that wrote to it meanwhile would write to what is given up.
         """
@@ -49,11 +49,11 @@ cdef class StateIO:
                 if shown.data.map.count == 0:
                     return shown.base
                 ground = shown._layer()
-                top = Image.scratch(ground)
+                top = Image.writable(ground)
                 top.seq = shown.seq
-                top.hold()
-                self.shown = top
-                shown.let_go()
+                top.acquire()
+                self.image = top
+                shown.release()
                 return ground
         finally:
             if collected:
@@ -72,16 +72,16 @@ cdef class StateIO:
             with image.engine:
                 if offsets.shape[0]:
                     with nogil:
-                        status = scratch_write_many(&image.data, volume, &offsets[0],
-                                                    offsets.shape[0], <const uint8_t*>view.buf,
-                                                    length)
+                        status = cow_write_many(&image.data, volume, &offsets[0],
+                                                offsets.shape[0], <const uint8_t*>view.buf,
+                                                length)
                     raise_status(status, image.data.core)
         finally:
             PyBuffer_Release(&view)
 
     cdef Live* _followed(self):
         """What it is read through of the journal, where that expires: a view's; NULL: nothing."""
-        cdef Image image = self.shown
+        cdef Image image = self.image
         while image is not None:
             if image.data.live is not NULL:
                 return NULL if image.data.live.preserves else image.data.live

@@ -22,7 +22,7 @@ cdef int fold_ask(Core* core, uint64_t seq) noexcept nogil:
     return OK if seq <= core.folds.seq else E_FULL
 
 
-cdef class _Asking:
+cdef class _FoldCall:
     cdef object hook
     cdef uint64_t seq
 
@@ -38,11 +38,11 @@ cdef int _call_fold(Core* core, uint64_t seq) noexcept nogil:
     global jrnl_inside
     cdef void* before = jrnl_inside
     with gil:
-        if not fold_bears_calls(core):
+        if not fold_bears_calls(core.disk):
             jrnl_inside = <void*>core
         try:
             # A batch may ask in its middle: what a handler raises waits until all of it is made.
-            _to_the_end(_Asking(<object>core.folds.hook, seq))
+            _to_the_end(_FoldCall(<object>core.folds.hook, seq))
             return OK
         except BaseException as error:
             _fold_errors.setdefault(PyThread_get_thread_ident(), []).append(error)

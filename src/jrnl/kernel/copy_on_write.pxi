@@ -1,10 +1,10 @@
-# Scratch images: copy-on-write over a base, in whole blocks of their own. What an undoable recovery
-# moves about in, and what a writable view is written to. Its map holds one fragment a block.
+# Writable images: copy-on-write over a base, in whole blocks of their own. What an undoable
+# recovery moves about in, and what a writable view is written to. Its map has one fragment a block.
 #
 # Takes: ring, extent_map, image
 
-cdef uint8_t* scratch_block(ImageData* image, uint32_t volume, uint64_t block, bint fill,
-                            int* status) noexcept nogil:
+cdef uint8_t* cow_block(ImageData* image, uint32_t volume, uint64_t block, bint fill,
+                        int* status) noexcept nogil:
     """The image's own copy of a block, made from its base where there is none yet.
 
     Without `fill` a new one has any content: all of it is about to be written.
@@ -20,7 +20,7 @@ cdef uint8_t* scratch_block(ImageData* image, uint32_t volume, uint64_t block, b
     whole.offset = block << BLOCK_SHIFT
     whole.length = <uint32_t>min(image.core.volumes[volume].size - whole.offset,
                                  <uint64_t>BLOCK_BYTES)
-    own = arena_take(map, BLOCK_BYTES, ARENA_MIN_BYTES)
+    own = arena_alloc(map, BLOCK_BYTES, ARENA_MIN_BYTES)
     if own is NULL:
         status[0] = E_NO_MEMORY
         return NULL
@@ -35,8 +35,8 @@ cdef uint8_t* scratch_block(ImageData* image, uint32_t volume, uint64_t block, b
     return own if status[0] == OK else NULL
 
 
-cdef int scratch_ready(ImageData* image, uint32_t volume, uint64_t offset,
-                       uint64_t length) noexcept nogil:
+cdef int cow_ready(ImageData* image, uint32_t volume, uint64_t offset,
+                   uint64_t length) noexcept nogil:
     """Have blocks for a range that is about to be written."""
     cdef uint64_t end = offset + length, start, stop, size = image.core.volumes[volume].size
     cdef uint64_t block = offset >> BLOCK_SHIFT
@@ -44,27 +44,27 @@ cdef int scratch_ready(ImageData* image, uint32_t volume, uint64_t offset,
     while block << BLOCK_SHIFT < end:
         start = block << BLOCK_SHIFT
         stop = start + BLOCK_BYTES if start + BLOCK_BYTES < size else size
-        if scratch_block(image, volume, block, offset > start or end < stop, &status) is NULL:
+        if cow_block(image, volume, block, offset > start or end < stop, &status) is NULL:
             return status
         block += 1
     return OK
 
 
-cdef int scratch_undone(ImageData* image, uint64_t count, int status) noexcept nogil:
+cdef int cow_undone(ImageData* image, uint64_t count, int status) noexcept nogil:
     """Take blocks out again that were made for nothing; they need not hold what they show."""
     while image.map.count > count:
         map_unlink_last(&image.map)
     return status
 
 
-cdef void scratch_put(ImageData* image, uint32_t volume, uint64_t offset, const uint8_t* data,
-                      uint64_t length) noexcept nogil:
+cdef void cow_put(ImageData* image, uint32_t volume, uint64_t offset, const uint8_t* data,
+                  uint64_t length) noexcept nogil:
     """Write to blocks that are there; without `data`, zeroes."""
     cdef uint64_t end = offset + length, stop
     cdef uint8_t* own
     cdef int status = OK
     while offset < end:
-        own = scratch_block(image, volume, offset >> BLOCK_SHIFT, False, &status)
+        own = cow_block(image, volume, offset >> BLOCK_SHIFT, False, &status)
         stop = ((offset >> BLOCK_SHIFT) + 1) << BLOCK_SHIFT
         if stop > end:
             stop = end
@@ -77,40 +77,40 @@ cdef void scratch_put(ImageData* image, uint32_t volume, uint64_t offset, const 
         offset = stop
 
 
-cdef int scratch_write(ImageData* image, uint32_t volume, uint64_t offset, const uint8_t* data,
-                       uint64_t length) noexcept nogil:
+cdef int cow_write(ImageData* image, uint32_t volume, uint64_t offset, const uint8_t* data,
+                   uint64_t length) noexcept nogil:
     """Write a range that lies inside the volume: all of it, or nothing."""
     cdef uint64_t count = image.map.count
     cdef int status = E_CLOSED
     if not image.core.closed and length:
-        status = scratch_ready(image, volume, offset, length)
+        status = cow_ready(image, volume, offset, length)
     elif not image.core.closed:
         return OK
     if status != OK:
-        return scratch_undone(image, count, status)
-    image.core.scratched += 1
-    scratch_put(image, volume, offset, data, length)
+        return cow_undone(image, count, status)
+    image.core.cow_changes += 1
+    cow_put(image, volume, offset, data, length)
     return OK
 
 
-cdef int scratch_write_many(ImageData* image, uint32_t volume, const int64_t* offsets,
-                            uint64_t blocks, const uint8_t* data,
-                            uint64_t length) noexcept nogil:
+cdef int cow_write_many(ImageData* image, uint32_t volume, const int64_t* offsets,
+                        uint64_t blocks, const uint8_t* data,
+                        uint64_t length) noexcept nogil:
     """Write blocks of `length` at offsets that lie inside the volume: all of them, or none."""
     cdef uint64_t k, count = image.map.count
     cdef int status = E_CLOSED if image.core.closed else OK
     for k in range(blocks if length else 0):
         if status == OK:
-            status = scratch_ready(image, volume, <uint64_t>offsets[k], length)
+            status = cow_ready(image, volume, <uint64_t>offsets[k], length)
     if status != OK:
-        return scratch_undone(image, count, status)
-    image.core.scratched += 1
+        return cow_undone(image, count, status)
+    image.core.cow_changes += 1
     for k in range(blocks):
-        scratch_put(image, volume, <uint64_t>offsets[k], data + k * length, length)
+        cow_put(image, volume, <uint64_t>offsets[k], data + k * length, length)
     return OK
 
 
-cdef int scratch_take(ExtentMapData* out, const ExtentMapData* layer) noexcept nogil:
+cdef int cow_merge(ExtentMapData* out, const ExtentMapData* layer) noexcept nogil:
     """Put a copy of a layer's blocks into a map, but for those that are there already."""
     cdef const Fragment* fragment
     cdef Fragment whole
@@ -120,7 +120,7 @@ cdef int scratch_take(ExtentMapData* out, const ExtentMapData* layer) noexcept n
         fragment = &layer.fragments[k]
         if map_first(out, fragment.volume, fragment.offset >> BLOCK_SHIFT):
             continue
-        own = arena_take(out, BLOCK_BYTES, ARENA_MIN_BYTES)
+        own = arena_alloc(out, BLOCK_BYTES, ARENA_MIN_BYTES)
         if own is NULL:
             return E_NO_MEMORY
         memcpy(own, <const uint8_t*>fragment.source, fragment.length)
@@ -132,21 +132,21 @@ cdef int scratch_take(ExtentMapData* out, const ExtentMapData* layer) noexcept n
     return OK
 
 
-cdef int scratch_apply(ImageData* image, ExtentMapData* changes) noexcept nogil:
+cdef int cow_apply(ImageData* image, ExtentMapData* changes) noexcept nogil:
     """Lay a map over the image: all of it, or nothing."""
     cdef Core* core = image.core
     cdef Fragment* fragment
     cdef uint64_t k, count = image.map.count
-    cdef int status = map_hold(core, changes)
+    cdef int status = map_load(core, changes)
     for k in range(changes.count):
         fragment = &changes.fragments[k]
         if status == OK:
-            status = scratch_ready(image, fragment.volume, fragment.offset, fragment.length)
+            status = cow_ready(image, fragment.volume, fragment.offset, fragment.length)
     if status != OK:
-        return scratch_undone(image, count, status)
-    core.scratched += 1
+        return cow_undone(image, count, status)
+    core.cow_changes += 1
     for k in range(changes.count):
         fragment = &changes.fragments[k]
-        scratch_put(image, fragment.volume, fragment.offset, NULL if fragment.flags & FRAGMENT_ZERO
-                    else <uint8_t*>fragment_bytes(core, fragment), fragment.length)
+        cow_put(image, fragment.volume, fragment.offset, NULL if fragment.flags & FRAGMENT_ZERO
+                else <uint8_t*>fragment_bytes(core.volumes, &core.ring, fragment), fragment.length)
     return OK

@@ -3,7 +3,7 @@
 # with the image's seed, the volume and the block's number. A block of checksums that was never
 # written says that all of the copy that it covers is zeroes.
 #
-# Takes: rules, hash, memory, device
+# Takes: sabotage, hash, memory, device
 
 cdef enum:
     SUM_BLOCK_BYTES = 4096       # (SUM_BLOCK_SUMS + 1) * 8
@@ -48,7 +48,7 @@ cdef int sums_load(ImageData* image, uint32_t volume, uint64_t number) noexcept 
                          number * SUM_BLOCK_BYTES, &image.core.fault.error)
     if status != OK:
         return status
-    if not is_zero(<uint8_t*>image.sum_block, SUM_BLOCK_BYTES) and holds(RULE_SUMS_SUM):
+    if not is_zero(<uint8_t*>image.sum_block, SUM_BLOCK_BYTES) and in_force(RULE_SUMS_SUM):
         if image.sum_block[SUM_BLOCK_SUMS] != sums_own(image, image.sum_block, volume, number):
             image.core.fault.entry = 0
             image.core.fault.offset = number * SUM_BLOCK_SUMS * SNAPSHOT_BLOCK_BYTES
@@ -77,7 +77,7 @@ cdef int stored_check(ImageData* image, uint32_t volume, uint64_t block,
         good = is_zero(content, length)
     else:
         good = hash64(content, length) == image.sum_block[block % SUM_BLOCK_SUMS]
-    if not good and holds(RULE_COPY_SUM):
+    if not good and in_force(RULE_COPY_SUM):
         image.core.fault.entry = 0
         image.core.fault.offset = block * SNAPSHOT_BLOCK_BYTES
         return E_CORRUPT

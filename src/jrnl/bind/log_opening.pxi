@@ -1,23 +1,9 @@
-# A file store's log, as the Python layer opens, records and closes it.
+# A file store's log, as the Python layer opens it: what was there, and what is gone.
 #
-# Takes: rules, lock, memory, device, errors, ring, log, overlay, reclaim, commit, suspects,
-# index, write_back, log_evict, log_retention, disk_rewind, scan, engine
+# Takes: memory, device, errors, ring, log, overlay, reclaim, index, disk_rewind, scan, engine
 
-cdef list _lost_in(const Overlay* overlay):
-    cdef uint64_t k, place
-    cdef int sector
-    found = []
-    for k in range(overlay.mask + 1):
-        for sector in range(BLOCK_SECTORS):
-            if overlay.blocks[k].key and overlay.blocks[k].at[sector] == AT_LOST:
-                place = overlay.blocks[k].key - 1
-                found.append([place >> 48, (place & <uint64_t>0xFFFFFFFFFFFF) * BLOCK_BYTES
-                              + sector * SECTOR_BYTES, SECTOR_BYTES])
-    return found
-
-
-cdef class Log:
-    """What a file store's engine keeps on disk beside its volumes.
+cdef class OpeningLog:
+    """A file store's log, while an opening finds out what it holds.
 
     Parameters
     ----------
@@ -49,7 +35,7 @@ cdef class Log:
         self.disk.index.device = as_device(index, self.core)
         for k in range(self.core.volume_count):
             self.disk.volumes[k] = as_device(engine.devices[k], self.core)
-        self.disk.key = self.core.key = key
+        self.disk.key = self.core.ring.key = key
         self.disk.commit.always = always
         self.disk.read_only = read_only
         self.disk.epoch = 1
@@ -67,8 +53,8 @@ cdef class Log:
         disk.index.number = number
         disk.index.position = position
         disk.index.total = 0
-        self.core.seq = self.core.base_seq = seq
-        self.core.clock.now_ns = self.core.base_time_ns = time_ns
+        self.core.ring.seq = self.core.ring.base_seq = seq
+        self.core.clock.now_ns = self.core.ring.base_time_ns = time_ns
         self.core.clock.created_ns = created_ns
         self.core.unflushed = False
 
@@ -84,15 +70,16 @@ cdef class Log:
         cdef int status
         with nogil:
             status = index_load(self.core, slot, position, durable_seq, total)
-        if status == OK and (disk.groups.next != number or clean and self.core.seq != durable_seq):
+        if status == OK and (disk.groups.next != number
+                             or clean and self.core.ring.seq != durable_seq):
             status = E_CORRUPT
         if status == E_CORRUPT:
-            self.begin_at(first, self.core.ring.tail, tail, self.core.base_seq,
-                          self.core.base_time_ns, self.core.clock.created_ns)
+            self.begin_at(first, self.core.ring.tail, tail, self.core.ring.base_seq,
+                          self.core.ring.base_time_ns, self.core.clock.created_ns)
             return False
         if status == E_IO and self.core.fault.error == ENDED_EARLY:
-            self.begin_at(first, self.core.ring.tail, tail, self.core.base_seq,
-                          self.core.base_time_ns, self.core.clock.created_ns)
+            self.begin_at(first, self.core.ring.tail, tail, self.core.ring.base_seq,
+                          self.core.ring.base_time_ns, self.core.clock.created_ns)
             return False
         raise_status(status, self.core)
         if not clean:
@@ -104,7 +91,7 @@ cdef class Log:
         disk.index.slot = slot
         disk.index.number = number
         disk.index.position = position
-        disk.index.total = index_sums(self.core, self.core.ring.slot_tail, slot)
+        disk.index.total = index_sums(&self.core.ring, self.core.ring.slot_tail, slot)
         return True
 
     def scan(self, uint64_t epoch, uint64_t position, uint64_t number, bint images):
@@ -155,24 +142,24 @@ cdef class Log:
         Holes stand for their entries. Where one of them may hold a REWIND that nobody knows of, it
         is `doubtful` which of the entries before them are still there.
         """
-        cdef uint64_t most = seq - self.core.seq if seq > self.core.seq else 0
+        cdef uint64_t most = seq - self.core.ring.seq if seq > self.core.ring.seq else 0
         cdef int status = OK
         if number - self.disk.groups.next > self.core.ring.area // LOG_BLOCK_BYTES:
             raise CorruptionError(f"the log cannot hold a group {number}")
         if doubtful or slot < self.core.ring.slot_head:
             # No more entries than seqs were skipped: what stands where theirs may have stood goes.
-            cut_to(self.core, slot - most if slot > most else 0)
+            cut_to(&self.core.ring, self.core.disk, slot - most if slot > most else 0)
         if (slot < self.core.ring.slot_head
                 or slot - self.core.ring.slot_tail > self.core.ring.slots):
             slot = self.core.ring.slot_head    # slots were lost count of: one hole is enough
         while status == OK and self.disk.groups.next < number:
             status = group_push(self.disk, self.disk.groups.start, self.core.ring.slot_head)
             self.disk.groups.next += 1
-        if status == OK and seq > self.core.seq:
-            status = adopt_damaged(self.core, seq)
+        if status == OK and seq > self.core.ring.seq:
+            status = adopt_damaged(&self.core.ring, seq)
         raise_status(status, self.core)
         while self.core.ring.slot_head < slot:    # slots keep their numbers: they seed checksums
-            raise_status(adopt_damaged(self.core, seq), self.core)
+            raise_status(adopt_damaged(&self.core.ring, seq), self.core)
         self.disk.groups.start = self.disk.groups.cursor = position
         self.disk.groups.first_slot = self.core.ring.slot_head
 
@@ -209,7 +196,7 @@ cdef class Log:
         raise_status(status, self.core)
         disk.epoch = epoch
         disk.back.synced_seq = disk.back.named_seq = synced_seq
-        disk.commit.durable_seq = disk.back.tried_seq = self.core.seq
+        disk.commit.durable_seq = disk.back.tried_seq = self.core.ring.seq
         disk.commit.durable_number = disk.commit.recorded_number = disk.groups.next
         disk.ram.tail = disk.back.draining_end = disk.back.named_end = disk.groups.start
         disk.back.draining_number = disk.groups.next
@@ -221,9 +208,9 @@ cdef class Log:
         Its entry is yet to come: `put_rewound`. Until then the newest state is the one before it.
         """
         cdef Disk* disk = self.disk
-        drop_after(self.core, follows)
+        drop_after(&self.core.ring, follows)
         disk.groups.first_slot = self.core.ring.slot_head
-        self.core.seq = last_live_seq(self.core, follows)
+        self.core.ring.seq = last_live_seq(&self.core.ring, follows)
         disk.rewind.to = to
         disk.rewind.seq = seq
         disk.rewind.time_ns = time_ns
@@ -237,7 +224,7 @@ cdef class Log:
         """Enter the REWIND; in a full log others leave for it. For reading, in memory alone."""
         cdef Disk* disk = self.disk
         cdef int status
-        self.core.seq = disk.rewind.seq - 1
+        self.core.ring.seq = disk.rewind.seq - 1
         with nogil:
             if disk.read_only:
                 status = self._stand_in(disk.rewind.to)
@@ -249,10 +236,10 @@ cdef class Log:
         """Read-only: the entry stands in memory alone."""
         cdef EntryHeader entry
         memset(&entry, 0, sizeof(EntryHeader))
-        entry.seq = self.core.seq + 1
+        entry.seq = self.core.ring.seq + 1
         entry.time_ns = self.core.clock.now_ns
         entry.offset = to
-        entry.before_sum = last_live_seq(self.core, to)
+        entry.before_sum = last_live_seq(&self.core.ring, to)
         entry.kind = KIND_REWIND
         entry.position = self.disk.groups.start + GROUP_HEAD_BYTES
         return adopt_entry(self.core, &entry)
@@ -264,16 +251,16 @@ cdef class Log:
         found = []
         for number in range(self.disk.groups.first, self.disk.groups.next):
             slot = group_at(self.disk, number).slot
-            header = header_at(self.core, slot)
+            header = header_at(&self.core.ring, slot)
             if (self.core.ring.slot_tail <= slot < self.core.ring.slot_head
                     and header.kind == KIND_REWIND
-                    and header_check(self.core, header, slot) == OK):
+                    and header_check(&self.core.ring, &self.core.fault, header, slot) == OK):
                 found.append([number, slot, header.before_sum, header.seq])
         return found
 
     def cut(self, uint64_t slot):
         """The entries from `slot` on were dropped by a rewind, readable or not."""
-        cut_to(self.core, slot)
+        cut_to(&self.core.ring, self.core.disk, slot)
 
     def set_undo(self, uint64_t to):
         """A rewind to state `to` was interrupted."""
@@ -292,19 +279,6 @@ cdef class Log:
         self.core.ring.slot_head = rewind_slot(self.core, to, first)
         raise_status(self._stand_in(to), self.core)
 
-    def evict_to(self, uint64_t number):
-        """Let the groups before `number` go, as far as they may."""
-        cdef int status
-        with nogil:
-            status = disk_check(self.core)
-            if status == OK:
-                status = log_commit(self.core)
-            if status == OK:
-                number = min(number, retained_group(self.core))
-            if status == OK and number > self.disk.groups.first:
-                status = disk_evict_to(self.core, min(number, self.disk.groups.next))
-        raise_status(status, self.core)
-
     def marks(self):
         """list of (name, seq, time_ns, *volumes): the retained MARK entries that can be read."""
         cdef uint64_t slot
@@ -312,8 +286,9 @@ cdef class Log:
         cdef int status
         found = []
         for slot in range(self.core.ring.slot_tail, self.core.ring.slot_head):
-            header = header_at(self.core, slot)
-            if header.kind == KIND_MARK and header_check(self.core, header, slot) == OK:
+            header = header_at(&self.core.ring, slot)
+            if header.kind == KIND_MARK and header_check(&self.core.ring, &self.core.fault, header,
+                                                         slot) == OK:
                 status = OK
                 image = disk_image(self.core, header, FLAG_AFTER, &status)
                 if image is not NULL:
@@ -329,17 +304,9 @@ cdef class Log:
         cdef AliasRun* run
         self.core.aliases.first = self.core.aliases.count = 0
         for first, step, count in runs[-ALIAS_RUNS_MAX:]:
-            run = alias_run(self.core, self.core.aliases.count)
+            run = alias_run(&self.core.aliases, self.core.aliases.count)
             run.first, run.step, run.count = first, step, count
             self.core.aliases.count += 1
-
-    def aliases(self, uint64_t most):
-        """list of [first, step, count]: the newest runs of such seqs."""
-        cdef uint64_t k, skip = 0
-        if self.core.aliases.count > most:
-            skip = self.core.aliases.count - most
-        return [[alias_run(self.core, k).first, alias_run(self.core, k).step,
-                 alias_run(self.core, k).count] for k in range(skip, self.core.aliases.count)]
 
     def put_lost(self, uint32_t volume, uint64_t offset, uint64_t length):
         """These sectors of production are lost, as an earlier opening has found."""
@@ -351,104 +318,6 @@ cdef class Log:
                 length, self.core.volumes[volume].size - offset))
         self.core.fault.lost_sectors = True
 
-    def lost(self):
-        """list of [volume, offset, length]: sectors of production that are lost."""
-        if not self.core.fault.lost_sectors:
-            return []
-        return sorted(_lost_in(&self.disk.back.active) + _lost_in(&self.disk.back.draining))
-
-    def state(self):
-        """dict of int: what the superblock says of the log. The caller holds the lock."""
-        cdef Disk* disk = self.disk
-        cdef Core* core = self.core
-        disk.back.named_seq = disk.back.synced_seq    # whoever asks may write it down
-        disk.back.named_end = disk.ram.tail
-        return {
-            "epoch": disk.epoch,
-            "tail": [disk.groups.first, core.ring.tail, core.ring.slot_tail, core.base_seq,
-                     core.base_time_ns],
-            "lost_production": self.core.fault.lost,
-            "durable_number": disk.commit.durable_number,
-            "durable_seq": disk.commit.durable_seq,
-            "synced_seq": disk.back.synced_seq,
-            "head": [disk.groups.next, disk.groups.start, disk.groups.first_slot],
-            "index": [disk.index.slot, disk.index.number, disk.index.position],
-            "index_sum": disk.index.total,
-            "undo": disk.rewind.undo_to if disk.rewind.undo else None,
-            "rewound": ([disk.rewind.to, disk.rewind.seq, disk.rewind.time_ns,
-                         disk.rewind.follows] if disk.rewind.seq else None),
-        }
-
-    def wait(self):
-        """Wait until no group is on its way. The caller holds the lock."""
-        with nogil:
-            log_wait(self.core)
-
-    def check(self):
-        """Raise what a write would raise: StorePoisoned, ReadOnlyStore, StoreLocked."""
-        raise_status(disk_check(self.core), self.core)
-
-    def commit(self):
-        """Make all entries durable, with the lock held."""
-        cdef int status
-        with nogil:
-            status = disk_check(self.core)
-            if status == OK:
-                status = log_commit(self.core)
-        raise_status(status, self.core)
-
-    def commit_to(self, uint64_t seq):
-        """Have groups hold the entries up to `seq`, durably, with the lock held.
-
-        A REWIND that the superblocks speak for is in none before that.
-        """
-        cdef int status
-        with nogil:
-            status = disk_check(self.core)
-            if status == OK:
-                status = log_wait(self.core)
-            if status == OK and open_count(self.core) and holds(RULE_INTENT_DURABLE):
-                if header_at(self.core, self.disk.groups.first_slot).seq <= seq:
-                    status = log_commit(self.core)
-        raise_status(status, self.core)
-
-    def record(self):
-        """Write the superblocks; a failure poisons the store."""
-        cdef int status
-        with nogil:
-            status = disk_check(self.core)
-            if status == OK:
-                status = log_wait(self.core)
-            if status == OK:
-                status = disk_record(self.core)
-        raise_status(status, self.core)
-
-    def write_back(self):
-        """Bring the volumes' files to the newest state, durably."""
-        cdef int status
-        with nogil:
-            status = disk_check(self.core)
-            if status == OK:
-                status = write_back_all(self.core)
-        raise_status(status, self.core)
-
-    def poison(self, int error):
-        """A write or sync of another of the store's files has failed.
-
-        Too many open files are no such failure: nothing was written then, nor will it be.
-        """
-        if not self.core.fault.poisoned and error != EMFILE and error != ENFILE:
-            self.core.fault.poisoned = error if error else EIO
-
-    def save_index(self):
-        """Write the headers of all closed groups to the index, durably."""
-        cdef int status
-        with nogil:
-            status = index_save(self.core)
-            if status != OK:
-                poison(self.core, status)
-        raise_status(status, self.core)
-
     def undo(self, uint64_t to):
         """An interrupted rewind to state `to`: put the volumes back, cut, and enter the REWIND."""
         cdef RewindResult result
@@ -457,98 +326,3 @@ cdef class Log:
         with nogil:
             status = disk_rewind(self.core, to, &result)
         raise_status(status, self.core)
-
-    def finish_copies(self, finish):
-        """Before entries after `copy_floor` leave the log, `finish()` is called to move it on."""
-        self.engine.finish_copy = finish
-        self.disk.hooks.finish_copy = <void*>finish
-
-    @property
-    def poisoned(self):
-        """int: the errno of what poisoned the store, or 0."""
-        return self.core.fault.poisoned
-
-    @property
-    def read_only(self):
-        return self.disk.read_only
-
-    @property
-    def forked(self):
-        """bool: whether this is a child of the process that opened the store."""
-        return self.disk.forks != jrnl_forks
-
-    @property
-    def durable_seq(self):
-        return self.disk.commit.durable_seq
-
-    @property
-    def synced_seq(self):
-        return self.disk.back.synced_seq
-
-    @property
-    def position(self):
-        """tuple of int: number, position and first slot of the open group."""
-        return self.disk.groups.next, self.disk.groups.start, self.disk.groups.first_slot
-
-    @property
-    def group_max(self):
-        return self.disk.groups.max
-
-    @property
-    def entry_max(self):
-        """int: bytes, the longest images of one entry."""
-        return 2 * self.core.limits.write_max + 4 * SECTOR_BYTES
-
-    @property
-    def area(self):
-        return self.core.ring.area
-
-    @property
-    def tail(self):
-        return self.core.ring.tail
-
-    @property
-    def lost_production(self):
-        """bool: whether nobody knows what production holds now."""
-        return self.core.fault.lost
-
-    @lost_production.setter
-    def lost_production(self, bint lost):
-        self.core.fault.lost = lost
-
-    @property
-    def in_memory(self):
-        """int: bytes of images that the volumes' files have not got yet."""
-        return group_end(self.disk.groups.cursor, open_count(self.core)) - self.disk.ram.tail
-
-    @property
-    def counts(self):
-        """tuple of int: groups committed, write-backs."""
-        return self.disk.commit.count, self.disk.back.count
-
-    @property
-    def summed_bytes(self):
-        """int: bytes of images that were held against a checksum since the opening."""
-        return self.disk.summed_bytes
-
-
-def change_copies(copier not None, add=None, remove=None):
-    """Add a copy to those under way, by its state, or take one out; in one step.
-
-    Neither a handler nor another thread comes in between: the log keeps what the oldest one needs.
-    """
-    cdef list after = []
-    cdef Py_ssize_t k
-    cdef uint64_t floor
-    for other in <list>copier._copies:
-        if other is not remove:
-            after.append(other)
-    if add is not None:
-        k = len(after)
-        while k and <uint64_t>after[k - 1].image.seq > <uint64_t>add.image.seq:
-            k -= 1
-        after.insert(k, add)
-    floor = after[0].image.seq if after else NO_SLOT
-    copier._copies = after
-    if copier.log is not None:
-        (<Log>copier.log).disk.hooks.copy_floor = floor

@@ -18,7 +18,7 @@ cdef void drop_pin(Core* core, PinData* pin) noexcept:
 
 
 @cython.no_gc_clear
-cdef class Hold:
+cdef class PinnedState:
     """Keeps state `seq`, and every later one, in the journal until it is released or dropped.
 
     Parameters

@@ -94,7 +94,7 @@ def ends_before_the_store() -> None:
 )
 def test_the_thread(what: Callable[[], None]):
     """In a process of its own: threads of other tests may just be ending here."""
-    command = f"from tests.core.test_first_lap import {what.__name__} as what; what()"
+    command = f"from tests.core.test_prefault import {what.__name__} as what; what()"
     paths = [str(ROOT), *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, paths))}
     subprocess.run([sys.executable, "-c", command], cwd=ROOT, env=environment, check=True)

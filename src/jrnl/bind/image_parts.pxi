@@ -1,20 +1,20 @@
-# Images a part at a time: what may take long lets handlers run in between (see Look).
+# Images a part at a time: what may take long lets handlers run in between (see Poll).
 #
-# Takes: errors, look, extent_map, live, preserve, image, maps
+# Takes: errors, signal_poll, extent_map, live, preserve, image, maps
 
 cdef bint map_lay_out(ExtentMapData* map, uint32_t volume, uint8_t* target,
-                      Look* look) except -1:
+                      Poll* poll) except -1:
     """The same of all of a map; False where something has changed meanwhile."""
     cdef Core* core = map.core
     cdef uint64_t first = 0, last
     cdef int status
     while first < map.count:
-        last = min(first + HEARD_ENTRIES, map.count)
+        last = min(first + POLL_ENTRIES, map.count)
         with nogil:
             status = map_lay(core, map, volume, first, last, target)
         raise_status(status, core)
         first = last
-        if first < map.count and look_up(look, core):
+        if first < map.count and poll_signals(poll, core):
             return False
     return True
 
@@ -34,7 +34,7 @@ cdef uint64_t image_behind(const ImageData* image) noexcept nogil:
     return image.core.ring.slot_head - live.next_slot
 
 
-cdef int image_follow(ImageData* image, Look* look) except -1:
+cdef int image_follow(ImageData* image, Poll* poll) except -1:
     """Bring a live image up to production, a part at a time. It says itself where that fails."""
     cdef Core* core = image.core
     cdef bint more = True
@@ -44,7 +44,7 @@ cdef int image_follow(ImageData* image, Look* look) except -1:
         with nogil:
             more = live_follow(image.live)
         if more:
-            look_up(look, core)
+            poll_signals(poll, core)
     return 0
 
 
@@ -53,7 +53,7 @@ cdef bint live_follow(Live* live) noexcept nogil:
     cdef Core* core = live.core
     cdef Live* other = live
     cdef uint64_t end = core.ring.slot_head
-    if core.closed or live.failed != OK or not live.preserves and live.seq < core.base_seq:
+    if core.closed or live.failed != OK or not live.preserves and live.seq < core.ring.base_seq:
         return False
     if live.preserves:
         if core.lives.slot == end:
@@ -69,18 +69,18 @@ cdef bint live_follow(Live* live) noexcept nogil:
         return False
     if other.next_slot >= end:
         return False
-    spare_take_tables(&other.map, end - other.next_slot)
-    return live_advance(other, min(other.next_slot + HEARD_ENTRIES, end)) == OK
+    spare_reuse_tables(&other.map, end - other.next_slot)
+    return live_advance(other, min(other.next_slot + POLL_ENTRIES, end)) == OK
 
 
 cdef int image_catch_up(ImageData* image) except -1:
     """The same for who begins again further out, where anything has moved."""
-    cdef Look look
-    look_begin(&look, image.core)
+    cdef Poll poll
+    poll_begin(&poll, image.core)
     try:
-        image_follow(image, &look)
+        image_follow(image, &poll)
     finally:
-        look_end(&look, image.core)
+        poll_end(&poll, image.core)
     return 0
 
 
@@ -98,24 +98,24 @@ cdef int fetch_on(ImageData* image, uint32_t volume, uint64_t start, uint8_t* ta
     """Read a long range, or through many new entries; all of it is of one state."""
     cdef Core* core = image.core
     cdef uint64_t done = 0, part
-    cdef Look look
+    cdef Poll poll
     cdef int status = OK
-    look_begin(&look, core)
+    poll_begin(&poll, core)
     try:
-        image_follow(image, &look)
+        image_follow(image, &poll)
         while status == OK and done < count:
-            part = min(count - done, <uint64_t>HEARD_BYTES)
+            part = min(count - done, <uint64_t>POLL_BYTES)
             with nogil:
                 status = image_fetch(image, volume, start + done, target + done, part)
             done += part
-            if done < count and look_up(&look, core):
+            if done < count and poll_signals(&poll, core):
                 done = 0
         return status
     finally:
-        look_end(&look, core)
+        poll_end(&poll, core)
 
 
-cdef bint lay_out(_State image, uint32_t volume, uint8_t* target, Look* look) except -1:
+cdef bint lay_out(_State image, uint32_t volume, uint8_t* target, Poll* poll) except -1:
     """Lay a whole volume out in zeroed memory; False where it has changed meanwhile."""
     cdef Core* core = image.data.core
     cdef uint64_t size = core.volumes[volume].size, start = 0, stop
@@ -126,18 +126,18 @@ cdef bint lay_out(_State image, uint32_t volume, uint8_t* target, Look* look) ex
     cdef int status = OK
     if kind != IMAGE_LIVE and kind != IMAGE_PATCHED:
         while start < size:
-            stop = min(start + HEARD_BYTES, size)
+            stop = min(start + POLL_BYTES, size)
             with nogil:
                 status = image_materialise(&image.data, volume, start, stop, target)
             raise_status(status, core)
             start = stop
-            if start < size and look_up(look, core):
+            if start < size and poll_signals(poll, core):
                 return False
         return True
-    if not lay_out(base, volume, target, look):
+    if not lay_out(base, volume, target, poll):
         return False
     if kind == IMAGE_PATCHED:
-        return map_lay_out(&image.data.map, volume, target, look)
+        return map_lay_out(&image.data.map, volume, target, poll)
     if image.data.kind != kind:
         return False
     with nogil:
@@ -150,7 +150,7 @@ cdef bint lay_out(_State image, uint32_t volume, uint8_t* target, Look* look) ex
     core.lives.busy += 1
     try:
         while True:
-            if not map_lay_out(&live.map, volume, target, look) or image.data.kind != kind:
+            if not map_lay_out(&live.map, volume, target, poll) or image.data.kind != kind:
                 return False
             if image.data.live != own:
                 raise_status(E_CLOSED, core)
@@ -158,4 +158,4 @@ cdef bint lay_out(_State image, uint32_t volume, uint8_t* target, Look* look) ex
                 return True
             live = live.older
     finally:
-        live_idle(core)
+        live_idle(&core.lives)

@@ -1,8 +1,8 @@
 # Images as the Python layer sees them: states.
 #
-# Takes: lock, memory, device, errors, look, ring, extent_map, live, preserve, changed_blocks,
-# stored, image, suspects, write_back, restore, disk_restore, fold, scratch, copy, lifetime,
-# arguments, engine, volume_io, maps, long, preserved_state
+# Takes: lock, memory, device, errors, signal_poll, ring, extent_map, live, preserve,
+# changed_blocks, snapshot_files, image, suspects, write_back, restore, disk_restore, fold,
+# copy_on_write, copy, lifetime, arguments, engine, volume_io, maps, image_parts, preserved_state
 
 @cython.no_gc_clear
 cdef class Image(_State):
@@ -18,29 +18,29 @@ cdef class Image(_State):
     cdef PreservedState preserved_by    # preserved: what holds it
     cdef public object preserved_as    # live: the number of what preserves it durably, or None
     cdef list copied_to            # the same, while it is being copied
-    cdef uint64_t holders
-    cdef readonly bint is_scratch
+    cdef uint64_t users
+    cdef readonly bint is_writable
 
     def __cinit__(self, Engine engine not None):
         self.engine = engine
         self.data.core = engine.core
 
-    def hold(self):
+    def acquire(self):
         """Count one more who needs this image and its bases."""
         cdef Image image = self
         with self.engine:
             while image is not None:
-                image.holders += 1
+                image.users += 1
                 image = image.base
 
-    def let_go(self):
+    def release(self):
         """Count one less; what nobody needs pins nothing, even where a traceback still has it."""
         cdef Image image = self
         cdef Live* live
         with self.engine:
             while image is not None:
-                image.holders -= 1
-                if image.holders == 0 and image.data.live is not NULL:
+                image.users -= 1
+                if image.users == 0 and image.data.live is not NULL:
                     image._forget_note()
                     live = image.data.live
                     image.data.live = NULL
@@ -63,7 +63,7 @@ cdef class Image(_State):
     cdef void _forget_note(self) noexcept:
         cdef CopyNote* note = self.data.note
         self.data.note = NULL
-        changed_unregister(self.data.core, note)
+        changed_unregister(&self.data.core.changed, note)
 
     @staticmethod
     def stored(Engine engine not None, uint64_t seq, uint64_t seed, list copies, list sums):
@@ -113,7 +113,7 @@ cdef class Image(_State):
             self._check()
             if stamp is not None:
                 self.engine.check_stamp(stamp)
-                if self.holders > 1:
+                if self.users > 1:
                     raise Moved("somebody has taken hold of the image meanwhile")
             with nogil:
                 if self.data.kind == IMAGE_STORED:
@@ -137,9 +137,9 @@ cdef class Image(_State):
             return Image.patched(self, blocks, seq, True)
 
     @property
-    def held(self):
+    def is_shared(self):
         """bool: whether a recovery or a view needs this image as it is, beside its snapshot."""
-        return self.holders > 1
+        return self.users > 1
 
     cdef void _drop(self) noexcept:
         cdef Live* live = self.data.live
@@ -156,7 +156,7 @@ cdef class Image(_State):
         """Production as it is whenever it is read."""
         cdef Image image = Image(engine)
         image.data.kind = IMAGE_PRODUCTION
-        image.seq = engine.core.seq
+        image.seq = engine.core.ring.seq
         return image
 
     @staticmethod
@@ -193,8 +193,8 @@ cdef class Image(_State):
         cdef Image image = Image(engine)
         cdef const uint8_t[::1] flags = _covered_flags(engine, covered)
         image.data.kind = IMAGE_FROZEN
-        image.seq = engine.core.seq
-        frozen_take(&image.data, &flags[0])
+        image.seq = engine.core.ring.seq
+        frozen_create(&image.data, &flags[0])
         image._take_note()
         return image
 
@@ -350,7 +350,7 @@ cdef class Image(_State):
         return image
 
     @staticmethod
-    def scratch(Image base not None):
+    def writable(Image base not None):
         """What `base` shows, to be written to: copy on write."""
         cdef Image image = Image(base.engine)
         raise_status(map_create(&image.data.map, base.engine.core), base.engine.core)
@@ -358,31 +358,31 @@ cdef class Image(_State):
         image.base = base
         image.data.base = &base.data
         image.seq = base.seq
-        image.is_scratch = True
+        image.is_writable = True
         return image
 
     cdef Image _layer(self):
-        """What a scratch image has become, as ground for others: a few layers over its base.
+        """What a writable image has become, as ground for others: a few layers over its base.
 
         A layer is merged with the one below unless that is more than twice as large. So there are
         no more layers than a volume's blocks have binary digits, and a block is copied as often.
         """
         cdef Image ground = self, merged
         cdef int status = OK
-        while ((<Image>ground.base).is_scratch
+        while ((<Image>ground.base).is_writable
                and ground.base.data.map.count <= 2 * ground.data.map.count):
-            merged = Image.scratch(ground.base.base)
+            merged = Image.writable(ground.base.base)
             with nogil:
-                status = scratch_take(&merged.data.map, &ground.data.map)
+                status = cow_merge(&merged.data.map, &ground.data.map)
                 if status == OK:
-                    status = scratch_take(&merged.data.map, &ground.base.data.map)
+                    status = cow_merge(&merged.data.map, &ground.base.data.map)
             raise_status(status, self.data.core)
             merged.seq = ground.seq
             ground = merged
         return ground
 
     def apply(self, ExtentMap changes not None, uint64_t seq, stamp=None):
-        """A scratch image becomes state `seq`, which differs from its own by `changes`.
+        """A writable image becomes state `seq`, which differs from its own by `changes`.
 
         What a bridge starts from must have been checked. All of it is applied, or nothing. Raises
         Moved where anything has changed since the `stamp` was taken.
@@ -393,12 +393,12 @@ cdef class Image(_State):
             if stamp is not None:
                 self.engine.check_stamp(stamp)
             with nogil:
-                status = scratch_apply(&self.data, &changes.data)
+                status = cow_apply(&self.data, &changes.data)
             raise_status(status, self.data.core)
             self.seq = seq
 
     def write(self, offset, data, uint32_t volume=0):
-        """Write to a scratch image. Raises OutOfBounds, MemoryError, what `read` raises."""
+        """Write to a writable image. Raises OutOfBounds, MemoryError, what `read` raises."""
         cdef uint64_t size = self.data.core.volumes[volume].size
         cdef uint64_t start = as_unsigned(offset, "offset", size)
         cdef Py_buffer view
@@ -409,14 +409,14 @@ cdef class Image(_State):
                 raise_bounds(offset, view.len, size)
             with self.engine:
                 with nogil:
-                    status = scratch_write(&self.data, volume, start, <const uint8_t*>view.buf,
-                                           view.len)
+                    status = cow_write(&self.data, volume, start, <const uint8_t*>view.buf,
+                                       view.len)
                 raise_status(status, self.data.core)
         finally:
             PyBuffer_Release(&view)
 
     def write_zeroes(self, offset, length, uint32_t volume=0):
-        """Zero a range of a scratch image. Raises as `write`."""
+        """Zero a range of a writable image. Raises as `write`."""
         cdef uint64_t size = self.data.core.volumes[volume].size
         cdef uint64_t start = as_unsigned(offset, "offset", size)
         cdef uint64_t count = as_unsigned(length, "length", size)
@@ -425,7 +425,7 @@ cdef class Image(_State):
             raise_bounds(offset, length, size)
         with self.engine:
             with nogil:
-                status = scratch_write(&self.data, volume, start, NULL, count)
+                status = cow_write(&self.data, volume, start, NULL, count)
             raise_status(status, self.data.core)
 
     def expires_after(self, uint64_t seq):
@@ -478,11 +478,11 @@ cdef class Image(_State):
         cdef int status = OK
         enter(core)
         try:
-            if core.rules.guarded and core.calls.entered == 0:
+            if core.settings.guarded and core.calls.entered == 0:
                 self.engine._settle()
             if core.closed:
                 status = E_CLOSED
-            elif count > HEARD_BYTES or image_behind(&self.data) > FOLLOWED_AT_ONCE:
+            elif count > POLL_BYTES or image_behind(&self.data) > FOLLOWED_AT_ONCE:
                 status = fetch_on(&self.data, volume, start, target, count)
             elif count < NOGIL_MIN_BYTES:
                 status = image_fetch(&self.data, volume, start, target, count)
@@ -491,8 +491,8 @@ cdef class Image(_State):
                     status = image_fetch(&self.data, volume, start, target, count)
             if status == E_EXPIRED:
                 raise PointExpired(f"state {self.seq} can no longer be seen: the journal has let "
-                                   f"go of entry {core.base_seq}; pin it, recover it, or use a "
-                                   "larger journal")
+                                   f"go of entry {core.ring.base_seq}; pin it, recover it, or use "
+                                   "a larger journal")
             raise_status(status, core)
         finally:
             core_unlock(core)
@@ -502,17 +502,17 @@ cdef class Image(_State):
         """MemoryDevice: a copy of one whole volume at this state."""
         cdef MemoryDevice device
         cdef Core* core = self.data.core
-        cdef Look look
+        cdef Poll poll
         with self.engine:
             self._check()
             device = MemoryDevice(core.volumes[volume].size)
-            look_begin(&look, core)
+            poll_begin(&poll, core)
             try:
-                image_follow(&self.data, &look)
-                while not lay_out(self, volume, device.data, &look):
+                image_follow(&self.data, &poll)
+                while not lay_out(self, volume, device.data, &poll):
                     device = MemoryDevice(device.length)    # what it began with has changed
             finally:
-                look_end(&look, core)
+                poll_end(&poll, core)
         return device
 
     def blocks(self, uint32_t volume=0):
@@ -603,18 +603,18 @@ cdef class Image(_State):
         cdef const int64_t[::1] sizes = lengths
         cdef uint64_t count = starts.shape[0]
         cdef uint64_t first = 0, last
-        cdef Look look
+        cdef Poll poll
         memset(&ranges, 0, sizeof(RangeList))
-        look_begin(&look, self.data.core)
+        poll_begin(&poll, self.data.core)
         try:
             while first < count and status == OK:
-                last = min(first + HEARD_ENTRIES, count)    # of at most BLOCK_BYTES each
+                last = min(first + POLL_ENTRIES, count)    # of at most BLOCK_BYTES each
                 with nogil:
                     status = image_differences(&self.data, volume, &starts[first], &sizes[first],
                                                last - first, &ranges)
                 first = last
                 if first < count:
-                    look_still(&look, self.data.core)
+                    poll_unmoved(&poll, self.data.core)
             raise_status(status, self.data.core)
             return (_copy_of_int64(ranges.offsets, ranges.count),
                     _copy_of_int64(ranges.lengths, ranges.count))
@@ -633,16 +633,16 @@ cdef class Image(_State):
         cdef uint64_t first
         with self.engine:
             self._check()
-            ask_clock(self.data.core)
+            ask_clock(&self.data.core.clock)
             self.engine.check_stamp(stamp)
-            first = self.data.core.seq + 1
+            first = self.data.core.ring.seq + 1
             what.count = offsets.shape[0]
             if what.count:
                 what.volumes, what.offsets, what.lengths = &volumes[0], &offsets[0], &lengths[0]
                 with nogil:
                     status = image_restore(&self.data, &what)
             raise_status(status, self.data.core)
-            return first, self.data.core.seq
+            return first, self.data.core.ring.seq
 
     def write_back(self, uint32_t volume, const int64_t[::1] offsets, const int64_t[::1] lengths):
         """On disk, the same. The caller holds the lock, and an intent stands for all of it."""
@@ -651,7 +651,7 @@ cdef class Image(_State):
         if count == 0:
             return
         with nogil:
-            status = image_write_back(&self.data, volume, &offsets[0], &lengths[0], count)
+            status = disk_image_restore(&self.data, volume, &offsets[0], &lengths[0], count)
         raise_status(status, self.data.core)
 
     def _damage(self, uint32_t volume, uint64_t offset, int mask):
@@ -669,7 +669,7 @@ cdef class Image(_State):
         cdef uint64_t block, stop, blocks
         cdef uint32_t volume
         cdef int status
-        cdef Look look
+        cdef Poll poll
         bad = []
         if self.data.kind == IMAGE_STORED:
             return self._verify_stored(self.files)
@@ -688,8 +688,8 @@ cdef class Image(_State):
                         status = frozen_check_on(&self.data, volume, &block, blocks)
                     if status != OK:
                         bad.append((volume, (block - 1) * SNAPSHOT_BLOCK_BYTES))
-                    look_begin(&look, core)    # each block is checked by itself
-                    look_up(&look, core)
+                    poll_begin(&poll, core)    # each block is checked by itself
+                    poll_signals(&poll, core)
         return bad
 
     def patches(self):

@@ -50,5 +50,5 @@ cdef enum:
     RULE_TRIED_SEQ = 33
 
 
-cdef inline bint holds(uint64_t rule) noexcept nogil:
+cdef inline bint in_force(uint64_t rule) noexcept nogil:
     return jrnl_rules_off >> rule & 1 == 0
