@@ -44,7 +44,7 @@ def run(
         twin.discard()
 
 
-@more_in_long("moves", 250, 500)
+@more_in_long("moves", 120, 500)
 @pytest.mark.parametrize("sync", ["flush", "always"])
 @pytest.mark.parametrize("overflow", ["evict", "refuse"])
 @pytest.mark.parametrize("images", IMAGES)
@@ -52,7 +52,7 @@ def test_every_state_is_exact_through_all_lives(seed, images, overflow, sync, mo
     run(seed, images, moves, 65536, [511, 70000], overflow, sync)
 
 
-@more_in_long("moves", 250, 500)
+@more_in_long("moves", 120, 500)
 @pytest.mark.parametrize("journal", [16384, 20000, 1 << 18])
 @pytest.mark.parametrize("images", IMAGES)
 def test_every_state_of_any_ring_is_exact_through_all_lives(seed, images, journal, moves):

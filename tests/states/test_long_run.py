@@ -212,7 +212,7 @@ def run(seed: int, images: str, moves: int, journal: int, sizes: list[int], over
     twin.check()
 
 
-@more_in_long("moves", 400, 1000)
+@more_in_long("moves", 200, 1000)
 @pytest.mark.parametrize("overflow", ["evict", "refuse"])
 @pytest.mark.parametrize("sizes", [[4097], [511, 70000], [1, 12345, 512]], ids=str)
 @pytest.mark.parametrize("images", IMAGES)
@@ -220,7 +220,7 @@ def test_every_state_of_the_window_is_exact_all_along(seed, images, sizes, overf
     run(seed, images, moves, 16384, sizes, overflow)
 
 
-@more_in_long("moves", 250, 600)
+@more_in_long("moves", 120, 600)
 @pytest.mark.parametrize("journal", [16483, 65536, 1 << 20])
 @pytest.mark.parametrize("images", IMAGES)
 def test_every_state_of_a_larger_ring_is_exact_all_along(seed, images, journal, moves):
@@ -324,7 +324,7 @@ def play_all(images: str, length: int, start: int, *begin: str, share: slice = A
             raise
 
 
-@more_in_long("every", 3, 1)
+@more_in_long("every", 9, 1)
 @pytest.mark.parametrize("start", [0, 40])
 @pytest.mark.parametrize("images", IMAGES)
 def test_every_sequence_of_two_acts_is_right(images, start, every, seed):
@@ -347,7 +347,7 @@ def test_every_sequence_of_four_acts_is_right(images, begin, seed):
 # The wrap: each place near the end of the image area for the head, each class of sizes.
 
 
-@more_in_long("every", 5, 1)
+@more_in_long("every", 10, 1)
 @pytest.mark.parametrize("images", IMAGES)
 @pytest.mark.parametrize("length", [1, 64, 65, 640, 1280, 2500, 3584, 7168])
 def test_images_of_every_size_are_whole_wherever_the_ring_ends(images, length, every, seed):
