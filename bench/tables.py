@@ -32,6 +32,7 @@ VIEW_READ = f"Views: reading at random offsets, aligned, {size(workload.VOLUME)}
 RESTORE = "Restoring 64 bytes, a snapshot in the store, by the volume's size"
 SEEK = f"Seeking in an undoable recovery: {size(workload.VOLUME)} volume, 4 KiB an entry"
 HISTORY = f"What happened: {'10,000' if workload.SMALL else '1,000,000'} entries"
+CRASH_STATES = "Crash states of the same history, 64 MiB volume, from when SQLite writes"
 REPLAY = "Replay of a recorded ext4 history"
 FOLD = f"Folding: {size(workload.VOLUME // 4)} volume, a full journal, random 4 KiB writes"
 MEMORY = "Peak RAM of a process, less what it had after its imports"
@@ -64,7 +65,7 @@ ORDER = (
     HISTORY,
     FOLD,
 )
-ORDER += (REPLAY, MEMORY)
+ORDER += (REPLAY, CRASH_STATES, MEMORY)
 ORDER += (DISK_WRITES, DISK_FLUSHES, DISK_OPENING, DISK_STEADY)
 
 # The README's few lines: a row each, and what it is called where its table's title is not there.

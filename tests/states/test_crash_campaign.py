@@ -204,8 +204,22 @@ def test_states_that_are_held_keep_their_paths():
     for state, path in held:
         with open(path, "rb") as file:
             assert file.read() == state.read(0, 64 << 10)
-        with pytest.raises(OSError, match="not permitted"), open(path, "r+b") as file:
-            file.write(b"x")
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_what_a_program_writes_to_a_path_no_other_state_sees(jobs):
+    store = records()
+    for state in crash.states(store, mode="torn"):
+        with open(state.path(), "r+b") as file:
+            assert file.read() == state.read(0, 64 << 10), state.id
+            file.seek(40_000)
+            file.write(b"written by a program")
+        assert state.read(40_000, 4) == bytes(4)
+    summary = crash.campaign(store, "sh -c 'grep -q written {} && exit 1; echo written > {}'", jobs)
+    assert summary.ok, str(summary)
+    path = crash.state(store, "5").path()
+    with pytest.raises(OSError, match="not permitted"):
+        os.truncate(path, 0)
 
 
 def test_volumes_of_a_group_crash_together():
@@ -300,6 +314,25 @@ def test_a_disk_that_showed_garbage_shows_the_next_state_without_it():
     for state in crash.states(store, mode="torn", damage="garbage"):
         with open(state.path(), "rb") as file:
             assert file.read() == state.read(0, 64 << 10), state.id
+
+
+def test_a_fingerprint_is_of_the_content_alone():
+    store = records()
+    found = {}
+    for state in crash.states(store, mode="torn", damage="garbage"):
+        print_, content = state.fingerprint(), state.read(0, 64 << 10)
+        assert found.setdefault(print_, content) == content
+        assert len(print_) == 32
+    assert len({*found.values()}) == len(found)
+    walk = crash.states(store, start=5, mode="subset")
+    assert {state.fingerprint() for state in walk} < {*found}
+    other = jrnl.create(size="64KiB", journal="1MiB")
+    other.volume.write(0, crash.state(store, "7-s1").read(0, 64 << 10)[:20_000])
+    [_, same] = crash.states(other)
+    assert same.fingerprint() == crash.state(store, "7-s1").fingerprint()
+    [*_, unreadable] = crash.states(store, mode="torn", damage="unreadable", stop=7)
+    with pytest.raises(OSError, match="cannot be read"):
+        unreadable.fingerprint()
 
 
 @pytest.mark.parametrize(

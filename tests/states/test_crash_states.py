@@ -127,7 +127,7 @@ def told_later(ops, got, content, moment):
 def check_history(history, ops, size, mode, rng, **bounds):
     legal = legal_states(size, ops, mode, bounds.get("start", 0))
     states = crash.states(history, mode=mode, **bounds)
-    got = set()
+    got, prints = set(), {}
     for state in states:
         content = state.read(0, size)
         by_itself = max((k for k, *_, flags in ops if flags & FUA and k <= state.seq), default=0)
@@ -144,6 +144,8 @@ def check_history(history, ops, size, mode, rng, **bounds):
             assert file.read() == content
         for lost in state.lost:
             assert lost.entry <= state.seq
+        assert prints.setdefault(state.fingerprint(), content) == content
+    assert len(prints) == len({content for content, *_ in got})
     for content, moments in legal.items():
         for moment in moments:
             assert (content, *moment[1:]) in got or told_later(ops, got, content, moment)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
+from jrnl.crash.epoch import Sums, block_sum
 from jrnl.crash.source import BLOCK
 from jrnl.crash.state import CrashState, Lost
 from jrnl.errors import InvalidArgument
@@ -58,6 +59,17 @@ class DamagedState(CrashState):
             f"acknowledged is {self.acked or 'none'}\n"
             f"{lost.length} bytes at offset {lost.offset} of {lost.volume!r} are {self.damage}"
         )
+
+    def _own_sum(self) -> int:
+        unit = self._epoch.units[self._unit]
+        total = Sums(self._epoch).sum_of(self._kept)
+        for number in range(unit.offset // BLOCK, (unit.end - 1) // BLOCK + 1):
+            key = unit.volume, number
+            start, size = number * BLOCK, self._size(unit.volume)
+            block = self._read(unit.volume, start, min(BLOCK, size - start))
+            total += block_sum(key, block)
+            total -= block_sum(key, self._run.block(self._epoch, key, self._kept))
+        return total
 
     def _garbage(self) -> bytes:
         unit = self._epoch.units[self._unit]

@@ -1,7 +1,8 @@
 """Disks: files in memory that show one crash state after the other, by what differs.
 
 A run over a history has a few of them. One that no state needs any more goes on to the next state,
-which costs the blocks that the two differ in; only the first one is written in full.
+which costs the blocks that the two differ in; only the first one is written in full, and one after
+a program that has written to its file.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from collections import OrderedDict
 from typing import TYPE_CHECKING, Any, Final
 
 from jrnl.api import wrap
+from jrnl.crash.epoch import block_sum
 from jrnl.crash.source import BLOCK
 from jrnl.errors import naming
 from jrnl.store import Store
@@ -26,7 +28,7 @@ if TYPE_CHECKING:
 _GROUND_BLOCKS: Final = 1 << 13  # 32 MiB
 _PIECE: Final = 1 << 20
 _ADD_SEALS: Final = 1033  # linux/fcntl.h
-_SEALS: Final = 0x2 | 0x4 | 0x10  # against shrinking, growing, and writing by others
+_SEALS: Final = 0x2 | 0x4  # against shrinking and growing: cut shorter, it would be a trap for us
 
 _origins: weakref.WeakKeyDictionary[Store, str] = weakref.WeakKeyDictionary()
 
@@ -47,6 +49,8 @@ class Run:
         self.indices = {name: k for k, name in enumerate(self.names)}
         self.origin = _origins.get(history) if isinstance(history, Store) else None
         self._epoch: Epoch | None = None
+        self._base: int | None = None  # of the first epoch
+        self._start_sum: int | None = None
         self._blocks: OrderedDict[Key, bytes] = OrderedDict()
         self._idle: list[Disk] = []
 
@@ -62,6 +66,7 @@ class Run:
         """Go on to the next epoch: what was read before is brought on."""
         before, self._epoch = self._epoch, epoch
         if before is None:
+            self._base = epoch.base
             return
         touching = before.touching()
         for key in [key for key in self._blocks if key in touching]:
@@ -85,6 +90,19 @@ class Run:
                     self._blocks.popitem(last=False)
         return found
 
+    def start_sum(self) -> int:
+        """Return the sum of the state that the first epoch begins with; it is read for that."""
+        if self._start_sum is None:
+            assert self._base is not None
+            total = 0
+            for volume, size in enumerate(self.sizes):
+                for number in self._source.held(self._base, volume, 0, size).tolist():
+                    buffer = bytearray(min(BLOCK, size - number * BLOCK))
+                    self._source.readinto(self._base, volume, number * BLOCK, memoryview(buffer))
+                    total += block_sum((volume, number), bytes(buffer))
+            self._start_sum = total
+        return self._start_sum
+
     def block(self, epoch: Epoch, key: Key, kept: int) -> bytes:
         """Return a block of the state in which these units of an epoch are there."""
         if key in epoch.touching():
@@ -100,8 +118,8 @@ class Run:
         return Disk(self, state)
 
     def take_back(self, disk: Disk) -> None:
-        """Keep a disk for the next state; one of an epoch that is over is closed."""
-        if disk.epoch is self._epoch:
+        """Keep a disk for the next state; one that is of another epoch, or spoiled, is closed."""
+        if disk.epoch is self._epoch and not disk.is_spoiled():
             self._idle.append(disk)
         else:
             disk.close()
@@ -149,14 +167,18 @@ class Disk:
                 with naming(lambda: self._name):
                     os.ftruncate(descriptor, self._sizes[index])
                     memory = mmap.mmap(descriptor, self._sizes[index])
-                    # From here on our mapping is the only way to write to it.
                     fcntl.fcntl(descriptor, _ADD_SEALS, _SEALS)
                 self._fill(index, memory)
             except BaseException:
                 os.close(descriptor)
                 raise
+            os.utime(descriptor, ns=(0, 0))  # what others write shows
             self._files[index] = descriptor, memory
         return self._files[index]
+
+    def is_spoiled(self) -> bool:
+        """Whether a program has written to it: our own mapping leaves a file's time alone."""
+        return any(os.fstat(descriptor).st_mtime_ns for descriptor, _ in self._files.values())
 
     def _fill(self, index: int, memory: mmap.mmap) -> None:
         epoch, size = self.epoch, self._sizes[index]

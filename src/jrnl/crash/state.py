@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from jrnl.crash.epoch import Sums
 from jrnl.crash.files import Lease
 from jrnl.crash.source import BLOCK
 from jrnl.state import State
@@ -62,6 +63,10 @@ class CrashState(State):
     It holds as long as its history is open. It has the interface of all states: ``state[name]``,
     ``state.volume``, ``read``, ``readinto``, ``as_file``, ``path``, ``diff``, ``digest``.
 
+    A program may write to its `path`, replay a file system's journal, say: no other state sees
+    that. It has to be done with it when the state is dropped, and must not write through a shared
+    mapping, which nothing tells of.
+
     Attributes
     ----------
     seq : int
@@ -71,13 +76,21 @@ class CrashState(State):
         before it is there.
     """
 
-    __slots__ = ("_disk", "_done", "_epoch", "_kept", "_run", "acked", "seq")
+    __slots__ = ("_disk", "_done", "_epoch", "_kept", "_run", "_sum", "acked", "seq")
 
     def __init__(
-        self, run: Run, epoch: Epoch, seq: int, done: int, kept: int, acked: int | None = None
+        self,
+        run: Run,
+        epoch: Epoch,
+        seq: int,
+        done: int,
+        kept: int,
+        acked: int | None = None,
+        sum: int | None = None,
     ) -> None:
         self._run, self._epoch, self.seq, self._done, self._kept = run, epoch, seq, done, kept
         self.acked = epoch.acked if acked is None else acked
+        self._sum = sum  # as far from that of what the run begins with
         self._disk: Lease | None = None
 
     def __repr__(self) -> str:
@@ -125,6 +138,21 @@ class CrashState(State):
         name = self._run.names[unit.volume]
         tag = self._run.tagged(unit.volume, unit.offset)
         return Lost(unit.seq, unit.offset, unit.length, name, unit.zeroes, self._epoch.acked, tag)
+
+    def fingerprint(self) -> str:
+        """Return 32 hex digits: crash states of equal ones are equal, whatever their history.
+
+        It costs what the state differs in from those before it, where `digest`, which other kinds
+        of state have too, reads and sums the whole volume. It is the sum of its blocks' XXH3-128,
+        each seeded with the block's place: see `jrnl.crash.epoch`.
+        """
+        return f"{(self._run.start_sum() + self._own_sum()) % (1 << 128):032x}"
+
+    def _own_sum(self) -> int:
+        """Return how far its sum is from that of what its run begins with."""
+        if self._sum is None:
+            self._sum = Sums(self._epoch).sum_of(self._kept)
+        return self._sum
 
     def explain(self) -> str:
         """Say in sentences what it is: the moment, what was promised by then, what is lost."""

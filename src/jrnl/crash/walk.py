@@ -222,7 +222,7 @@ class States(Iterator[CrashState]):
                         self._same += 1
                     else:
                         contents.add(total)
-                        yield CrashState(run, epoch, seq, done, units, promise[0])
+                        yield CrashState(run, epoch, seq, done, units, promise[0], total)
                 for unit in walk.damaged(seq, done, picker):
                     yield DamagedState(run, epoch, seq, done, unit, walk.damage)
             self._exact &= walk.is_counted
