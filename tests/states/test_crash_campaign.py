@@ -206,6 +206,9 @@ def test_states_that_are_held_keep_their_paths():
             assert file.read() == state.read(0, 64 << 10)
 
 
+_WRITES = "sh -c 'grep -q written {} && exit 1; echo written | dd of={} conv=notrunc status=none'"
+
+
 @pytest.mark.parametrize("jobs", [1, 2])
 def test_what_a_program_writes_to_a_path_no_other_state_sees(jobs):
     store = records()
@@ -215,7 +218,7 @@ def test_what_a_program_writes_to_a_path_no_other_state_sees(jobs):
             file.seek(40_000)
             file.write(b"written by a program")
         assert state.read(40_000, 4) == bytes(4)
-    summary = crash.campaign(store, "sh -c 'grep -q written {} && exit 1; echo written > {}'", jobs)
+    summary = crash.campaign(store, _WRITES, jobs)
     assert summary.ok, str(summary)
     path = crash.state(store, "5").path()
     with pytest.raises(OSError, match="not permitted"):

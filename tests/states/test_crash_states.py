@@ -114,14 +114,19 @@ def as_store(ops, size, images):
     return store, made
 
 
-def told_later(ops, got, content, moment):
-    """Whether a state is told as of the next flush, which has seen all of it and promised more."""
-    seq = moment[0] + 1
-    written, flags = next(((data, flags) for k, _, data, flags in ops if k == seq), (b"", 0))
-    if not flags & FLUSH or (written and flags & FUA):
+def told(ops, got, content, moment, mode):
+    """Whether a state was given, or as of the next flush, which has seen it and promised more."""
+    seq, *promise = moment
+    if mode == "prefix":
+        return content in {there for there, *_ in got}  # as the prefix that it is
+    if (content, *promise) in got:
+        return True
+    later = next((op for op in ops if op[0] == seq + 1), None)
+    if later is None or not later[3] & FLUSH or (later[2] and later[3] & FUA):
         return False
-    told = (content, seq) in {(there, acked) for there, acked, _ in got}
-    return told or told_later(ops, got, content, (seq, *moment[1:]))
+    return (content, seq + 1) in {(there, acked) for there, acked, _ in got} or told(
+        ops, got, content, (seq + 1, seq + 1, promise[1]), mode
+    )
 
 
 def check_history(history, ops, size, mode, rng, **bounds):
@@ -144,11 +149,14 @@ def check_history(history, ops, size, mode, rng, **bounds):
             assert file.read() == content
         for lost in state.lost:
             assert lost.entry <= state.seq
+        if mode == "prefix":
+            assert not state.lost
+            assert content == history.view(state.seq).read(0, size)
         assert prints.setdefault(state.fingerprint(), content) == content
     assert len(prints) == len({content for content, *_ in got})
     for content, moments in legal.items():
         for moment in moments:
-            assert (content, *moment[1:]) in got or told_later(ops, got, content, moment)
+            assert told(ops, got, content, moment, mode)
     coverage = states.coverage
     assert coverage.exact
     assert coverage.looked == coverage.at_least == len(got)

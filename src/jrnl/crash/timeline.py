@@ -111,7 +111,7 @@ class Timeline:
         rows = rows[rows["length"] > 0]
         return Epoch(self.source, rows, stretch.base, stretch.acked, torn=torn)
 
-    def steps(self, epoch: Epoch, *, first: bool) -> list[Step]:
+    def steps(self, epoch: Epoch, *, first: bool, prefixes: bool) -> list[Step]:
         """Return the moments of an epoch: at `start` in the first one, then after each entry."""
         rows = epoch.rows
         seqs = rows["seq"].tolist()
@@ -119,7 +119,7 @@ class Timeline:
         steps = [Step(self.start, before, True, before == len(seqs), False)] if first else []
         for done in range(before, len(seqs)):
             # Once the entry of a flush has written, too, the state before it may still be there.
-            opens = not done and bool(rows["flush"][0] and not rows["fua"][0])
+            opens = not (done or prefixes) and bool(rows["flush"][0] and not rows["fua"][0])
             steps.append(Step(seqs[done], done + 1, opens, done + 1 == len(seqs), opens))
         return steps
 

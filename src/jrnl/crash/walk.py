@@ -278,7 +278,7 @@ class _EpochWalk:
         self.epoch = timeline.epoch(stretch, torn=mode == "torn")
         self._stretch, self._prefixes, self._seed = stretch, mode == "prefix", seed
         self.damage = damage or ""
-        steps = timeline.steps(self.epoch, first=first)
+        steps = timeline.steps(self.epoch, first=first, prefixes=self._prefixes)
         self._choices = [Choice(self.epoch, step) for step in steps]
 
     def damaged(self, seq: int, done: int, picker: _Picker) -> list[int]:
@@ -315,7 +315,7 @@ class _EpochWalk:
 
     def _size(self, choice: Choice) -> int:
         if self._prefixes:
-            return 1 + choice.step.opens
+            return 1
         return choice.legal if choice.is_counted else sum(1 for _ in choice.sampled(self._seed))
 
     def batches(self, sums: Sums, picker: _Picker) -> Iterator[Batch]:
@@ -332,7 +332,7 @@ class _EpochWalk:
                 # All that a flush covers: told as of that flush, the most that was promised.
                 if not stretch.end_writes:
                     yield stretch.end, step.done, (stretch.end, 0), kept[:1], totals[:1]
-                if not stretch.end_writes or not stretch.end_is_kept:
+                if not stretch.end_writes or not (stretch.end_is_kept or self._prefixes):
                     kept, totals = kept[1:], totals[1:]  # or the next epoch begins with it
             yield step.seq, step.done, (stretch.acked, fuas[step.done]), kept, totals
 
@@ -344,9 +344,7 @@ class _EpochWalk:
         if wanted == []:
             return [], []
         if self._prefixes:
-            losts = [0, choice.free] if choice.step.opens else [0]
-            kept = [choice.present ^ lost for lost in losts]
-            totals = [choice.sum_without(sums, total, lost) for lost in losts]
+            kept, totals = [choice.present], [total]
         elif choice.is_counted:
             kept, totals = choice.every(sums)
         else:
