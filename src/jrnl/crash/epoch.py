@@ -24,6 +24,7 @@ SECTOR: Final = 512
 _PIECES_MAX: Final = 1024  # of one torn entry; a longer one is torn between larger pieces
 _WIDE: Final = 1 << 20  # zeroes longer than that are not listed block by block
 _MEMO_BYTES: Final = 64 << 20
+_RUN_BLOCKS: Final = 256  # that are read as one
 
 Key = tuple[int, int]  # a volume, the number of a block in it
 
@@ -69,6 +70,7 @@ class Epoch:
 
     def __init__(self, source: Source, rows: Rows, base: int, acked: int, *, torn: bool) -> None:
         self.source, self.rows, self.base, self.acked, self.torn = source, rows, base, acked, torn
+        self.sizes = list(source.sizes.values())
         self.units: list[Unit] = []
         self.firsts: list[int] = []  # the first unit of each row, then their count
         for k, (seq, volume, offset, length, zeroes, _, _, fua) in enumerate(rows.tolist()):
@@ -135,7 +137,7 @@ class Epoch:
     def _compose(self, key: Key, some: int) -> bytes:
         volume, number = key
         start = number * BLOCK
-        size = min(BLOCK, self.volume_size(volume) - start)
+        size = min(BLOCK, self.sizes[volume] - start)
         units = [self.units[k] for place, k in enumerate(self.touching()[key]) if some >> place & 1]
         if units and units[-1].offset <= start and units[-1].end >= start + size:
             return bytes(self.written(units[-1], start, start + size))
@@ -156,10 +158,6 @@ class Epoch:
         assert content is not None
         offset = self.units[self.firsts[unit.row]].offset
         return content[start - offset : stop - offset]
-
-    def volume_size(self, volume: int) -> int:
-        """Return the size of a volume in bytes."""
-        return list(self.source.sizes.values())[volume]
 
 
 def _cut(offset: int, length: int, torn: bool) -> Iterator[tuple[int, int]]:
@@ -203,13 +201,31 @@ class Cell:
         """Return what its blocks add to the sum of a state where these of its units are kept."""
         found = self.sums.get(some)
         if found is None:
-            block = self._epoch.block
-            found = sum(
-                block_sum(key, block(key, some)) - block_sum(key, block(key, 0))
-                for key in self.keys
-            )
+            if len(self.units) == 1:
+                found = self._sum_of_one()
+            else:
+                block = self._epoch.block
+                found = sum(
+                    block_sum(key, block(key, some)) - block_sum(key, block(key, 0))
+                    for key in self.keys
+                )
             self.sums[some] = found
         return found
+
+    def _sum_of_one(self) -> int:
+        """Return the same of a cell of one unit: its blocks lie in a row, and are read as one."""
+        epoch, unit = self._epoch, self._epoch.units[self.units[0]]
+        total = 0
+        for first, last in _runs([number for _, number in self.keys]):
+            start = first * BLOCK
+            stop = min((last + 1) * BLOCK, epoch.sizes[unit.volume])
+            content = bytearray(stop - start)
+            epoch.source.readinto(epoch.base, unit.volume, start, memoryview(content))
+            total -= _sum_of_blocks(unit.volume, first, content)
+            low, high = max(unit.offset, start), min(unit.end, stop)
+            content[low - start : high - start] = epoch.written(unit, low, high)
+            total += _sum_of_blocks(unit.volume, first, content)
+        return total
 
 
 class Sums:
@@ -290,6 +306,26 @@ def block_sum(key: Key, content: bytes) -> int:
     if content == (_ZEROES if len(content) == BLOCK else bytes(len(content))):
         return 0
     return xxhash.xxh3_128_intdigest(content, key[1] | key[0] << 48)
+
+
+def _sum_of_blocks(volume: int, first: int, content: bytearray) -> int:
+    """Return the sum of blocks in a row."""
+    return sum(
+        block_sum((volume, first + k), bytes(content[k * BLOCK : (k + 1) * BLOCK]))
+        for k in range(-(-len(content) // BLOCK))
+    )
+
+
+def _runs(numbers: list[int]) -> Iterator[tuple[int, int]]:
+    """Yield the first and last of numbers that follow on each other, as many as are read as one."""
+    numbers.sort()
+    first = last = numbers[0]
+    for number in numbers[1:]:
+        if number != last + 1 or number - first >= _RUN_BLOCKS:
+            yield first, last
+            first = number
+        last = number
+    yield first, last
 
 
 _ZEROES: Final = bytes(BLOCK)
