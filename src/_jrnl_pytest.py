@@ -126,6 +126,5 @@ def crash_state(request: pytest.FixtureRequest) -> Iterator[CrashState]:
     """Give what a disk may hold after a power cut; see @pytest.mark.crash_states."""
     if not hasattr(request, "param"):
         raise pytest.UsageError("crash_state is of tests marked with @pytest.mark.crash_states")
-    state = request.param.take(request.node)
-    yield state
-    request.param.give_back(state)
+    yield request.param.take(request.node)
+    request.param.give_back(request.node)

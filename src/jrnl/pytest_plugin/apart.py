@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from jrnl.crash import CrashState
-from jrnl.pytest_plugin.collect import One
+from jrnl.pytest_plugin.collect import STATE, One
 from jrnl.pytest_plugin.report import tell
 
 if TYPE_CHECKING:
-    pass
+    from jrnl.crash import CrashState
 
 
 class _Given:
@@ -25,8 +24,8 @@ class _Given:
     def take(self, node: pytest.Item) -> CrashState:
         return self._state
 
-    def give_back(self, state: CrashState) -> None:
-        state.close()
+    def give_back(self, node: pytest.Item) -> None:
+        self._state.close()
 
 
 def explain(item: pytest.Function, call: pytest.CallInfo[None], report: pytest.TestReport) -> None:
@@ -36,8 +35,8 @@ def explain(item: pytest.Function, call: pytest.CallInfo[None], report: pytest.T
     """
     callspec = getattr(item, "callspec", None)
     param = None if callspec is None else callspec.params.get("crash_state")
-    state = item.funcargs.get("crash_state")
-    if not isinstance(param, One) or not isinstance(state, CrashState) or call.excinfo is None:
+    state = item.stash.get(STATE, None)
+    if not isinstance(param, One) or state is None or call.excinfo is None:
         return
     if call.when == "teardown":
         return

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from jrnl.crash import CrashState, States
 
+STATE = pytest.StashKey["CrashState"]()  # of a test, while it has one
 _HISTORIES = pytest.StashKey[dict[object, object]]()
 
 
@@ -124,11 +125,13 @@ class One:
 
     def take(self, node: pytest.Item) -> CrashState:
         """Return it."""
-        return self.walk.state(self.place, self.id, node)
+        state = node.stash[STATE] = self.walk.state(self.place, self.id, node)
+        return state
 
-    def give_back(self, state: CrashState) -> None:
+    def give_back(self, node: pytest.Item) -> None:
         """Let its files go on to the next one, whatever still refers to it."""
-        state.close()
+        node.stash[STATE].close()
+        del node.stash[STATE]
 
 
 class Part:
@@ -141,7 +144,7 @@ class Part:
         """Return it: states come when the function is called."""
         return self
 
-    def give_back(self, state: Part) -> None:
+    def give_back(self, node: pytest.Item) -> None:
         """Do nothing."""
 
 
