@@ -84,6 +84,7 @@ SHOWN = {
     "reset_between_tests": "test_that_writes test_that_wipes_and_dies test_that_writes_too_much "
     * 2
     + "afterwards",
+    "crash_test_a_log": "unchecked lost checked recovered",
     "crash_safe_store": "killed reopened recovered",
     "keep_and_fold": "pinned unpinned folded by",
     "one_of_several": "plan log restored differs",
