@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import signal
@@ -196,6 +197,23 @@ def test_a_fork_outlives_its_state_and_the_walk_goes_on():
         forks.append((state.id, fork))
     for id, fork in forks:
         assert fork.view(0).read(0, 64 << 10) == crash.state(store, id).read(0, 64 << 10)
+
+
+def test_paths_and_forks_leave_no_files_open_and_are_made_of_few():
+    store = records()
+    gc.collect()
+    before = len(os.listdir("/proc/self/fd"))
+    inodes = set()
+    for state in crash.states(store, mode="torn"):
+        inodes.add(os.stat(state.path()).st_ino)
+        fork = state.fork(journal="64KiB")
+        fork.volume.write(0, b"mine")
+        fork.close()
+        del fork
+    assert len(inodes) <= 4
+    del state
+    gc.collect()
+    assert len(os.listdir("/proc/self/fd")) <= before
 
 
 def test_states_that_are_held_keep_their_paths():

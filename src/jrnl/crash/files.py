@@ -128,6 +128,7 @@ class Run:
         """Return a store in memory over a state; see `CrashState.fork`."""
         disk = self.disk_for(state)
         buffers = {name: disk.private(index) for name, index in self.indices.items()}
+        disk.release()  # from here on it is the memory that needs it
         store = wrap(buffers, **options)
         _origins[store] = state.id
         return store
