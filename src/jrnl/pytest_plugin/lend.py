@@ -44,19 +44,16 @@ class Stores:
         ------
         InvalidArgument, InvalidType, and what making and preparing the store raise.
         """
-        key: object
-        if isinstance(wanted, Mapping):
-            wanted = _joined(wanted, more)
-            key = repr(sorted(wanted.items()))
-        elif more:
-            raise InvalidArgument(
-                "@pytest.mark.jrnl gives options, and jrnl_store_options a store: there is nothing "
-                "to make with them"
-            )
-        else:
-            key = id(wanted)
+        key = (repr(wanted) if isinstance(wanted, Mapping) else id(wanted), repr(more))
         lent = self._kept.pop(key, None)
         if lent is None:
+            if isinstance(wanted, Mapping):
+                wanted = _joined(wanted, more)
+            elif more:
+                raise InvalidArgument(
+                    "@pytest.mark.jrnl gives options, and jrnl_store_options a store: there is "
+                    "nothing to make with them"
+                )
             lent = Lent(wanted)
             if len(self._kept) >= _KEPT_MAX:
                 self._kept.pop(next(iter(self._kept))).close()
@@ -91,6 +88,7 @@ class Lent:
         self._wanted = wanted
         self._is_made, self._warned = not isinstance(wanted, Store), False
         self.store = self._make()
+        self._note()
 
     def _make(self) -> Store:
         wanted, prepared = self._wanted, True
@@ -117,11 +115,14 @@ class Lent:
         """Note what is there before a test. Raises InvalidArgument where the store is closed."""
         if self.store._engine.closed:
             self._make_again("it is closed")
+        self._start = self.store.seq
+        if not self._is_made:
+            self._note()  # of another one's store, more may be open than there was after a test
+
+    def _note(self) -> None:
         store = self.store
-        self._start = store.seq
         self._snapshots = set(store.snapshots)
-        self._pins, self._views = store.pins, store.views
-        self._recoveries = store.recoveries
+        self._pins, self._views, self._recoveries = store.pins, store.views, store.recoveries
         self._savepoints = {*store._rewinder.starts}
         self._retention = store._engine.retention
 
@@ -207,6 +208,7 @@ class Lent:
             )
         self.close()
         self.store = self._make()
+        self._note()
 
     def close(self) -> None:
         """Close the store, if it was made here."""
