@@ -6,6 +6,7 @@ import gc
 import json
 import os
 import signal
+import sys
 import xml.etree.ElementTree as ET
 from pathlib import Path
 
@@ -113,9 +114,20 @@ def test_a_check_that_dies_is_a_failure_of_its_state():
     assert "exit code -9" in summary.failures[0].message
 
 
+@pytest.mark.parametrize("leave", [os._exit, sys.exit])
+def test_a_check_that_leaves_its_process_is_a_failure_whatever_its_exit_code(leave):
+    def check(state):
+        if state.id == "6":
+            leave(0)
+
+    summary = crash.campaign(records(), check, 2)
+    assert [bad.id for bad in summary.failures] == ["6"]
+    assert "exit code 0" in summary.failures[0].message
+
+
 def test_a_report_is_xml_whatever_a_check_says():
     def check(state):
-        raise ValueError(f"<{state.id}> & \"'\n]]>")
+        raise ValueError(f"\033[31m<{state.id}> & \0\ud800\"'\n]]>\033[0m")
 
     summary = crash.campaign(records(), check, failures_max=3, name='a "name"')
     suite = ET.fromstring(summary.junit().encode())
@@ -161,6 +173,14 @@ def test_shrink_keeps_only_what_has_to_be_lost():
     torn = crash.state(store, f"2-t{(1 << 16) - 1:x}")
     smaller = crash.shrink(torn, lambda state: state.read(4096 + 1024, 1) == b"\2")
     assert [(lost.entry, lost.offset, lost.length) for lost in smaller.lost] == [(2, 5120, 512)]
+
+
+def test_shrinking_mends_a_damaged_sector_only_where_the_check_fails_all_the_same():
+    store = records()
+    state = crash.state(store, "5-g1")
+    written = crash.state(store, "5").read(8704, 512)
+    assert crash.shrink(state, lambda state: state.read(8704, 512) == written).id == "5-g1"
+    assert crash.shrink(state, lambda state: False).id == "5"
 
 
 def test_a_fork_is_a_store_whose_crash_states_nest():

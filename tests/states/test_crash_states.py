@@ -257,6 +257,14 @@ def test_of_flushes_in_a_row_the_last_one_has_promised_most(tmp_path):
     assert states == [("2", 2), ("5", 5)]
 
 
+def test_of_prefixes_the_flush_before_one_that_writes_tells_what_was_promised(tmp_path):
+    write = b"w" * SECTOR
+    ops = [(0, write, 0), (0, b"", FLUSH), (SECTOR, write, FLUSH)]
+    with as_log(tmp_path / "log", [(k, *op) for k, op in enumerate(ops, 1)], 4096) as log:
+        states = [(state.id, state.acked) for state in crash.states(log)]
+    assert states == [("0", 0), ("2", 2), ("3", 3)]
+
+
 def test_a_walk_that_was_left_early_says_that_it_was():
     with jrnl.create(size=4096, journal="64KiB") as store:
         store.volume.write(0, b"written")
@@ -266,3 +274,62 @@ def test_a_walk_that_was_left_early_says_that_it_was():
         assert states.coverage.legal == 2
         assert len(list(states)) == 1
         assert states.coverage.exact
+
+
+def waves():
+    """Five blocks, each written in an epoch of its own, and then again."""
+    store = jrnl.create(size="64KiB", journal="1MiB")
+    for k in range(10):
+        store.volume.write(k % 5 * 4096, bytes([k + 1]) * 4096)
+        store.flush()
+    return store
+
+
+def test_a_state_that_is_read_while_another_thread_walks_on_leaves_nothing_behind(monkeypatch):
+    store = waves()
+    walk = crash.states(store, mode="subset")
+    state = next(walk)
+    read = crash.source._StoreSource.readinto
+    met = []
+
+    def meanwhile(source, seq, volume, offset, buffer):
+        read(source, seq, volume, offset, buffer)
+        if not met:
+            met.append(seq)
+            while next(walk).seq < 9:
+                pass
+
+    monkeypatch.setattr(crash.source._StoreSource, "readinto", meanwhile)
+    assert state.read(8192, 1) == b"\0"
+    assert met
+    for later in walk:
+        assert later.read(8192, 1) == crash.state(store, later.id).read(8192, 1)
+
+
+def test_a_view_that_a_state_reads_from_stays_open_while_others_are_opened(monkeypatch):
+    store = waves()
+    walk = crash.states(store, mode="subset")
+    state = next(walk)
+    read = jrnl.View.readinto
+    met = []
+
+    def meanwhile(view, *arguments):
+        if not met:
+            met.append(view)
+            for later in walk:
+                later.read(0, 16384)
+        read(view, *arguments)
+
+    monkeypatch.setattr(jrnl.View, "readinto", meanwhile)
+    assert state.read(0, 16384) == bytes(16384)
+    assert met
+
+
+def test_a_volume_larger_than_memory_can_be_forked(tmp_path):
+    path = tmp_path / "log"
+    write_log(path, [(0, b"w" * SECTOR, 0)])
+    with logwrites.attach(path, size="2TiB") as log:
+        fork = crash.state(log, "1").fork()
+        fork.volume.write(1 << 40, b"far")
+        assert fork.volume.read(1 << 40, 3) == b"far"
+        assert fork.volume.read(0, 2) == b"ww"

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 import time
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 from xml.sax.saxutils import escape, quoteattr
 
 from jrnl.crash.bundle import write_bundle
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
     from jrnl.crash.jobs import Progress
     from jrnl.crash.state import Tag
     from jrnl.points import Point
+
+
+_NOT_XML: Final = re.compile("[^\t\n\r -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
 class Failure(NamedTuple):
@@ -82,22 +86,27 @@ class Summary(NamedTuple):
 
     def junit(self) -> str:
         """Return it as a JUnit XML report: one test case for each failure, and one for the rest."""
+        name = quoteattr(_as_xml(self.name))
         cases = [
-            f"  <testcase classname={quoteattr(self.name)} name={quoteattr(bad.id)}>\n"
-            f"    <failure message={quoteattr(bad.message.splitlines()[0])}>{escape(str(bad))}"
+            f"  <testcase classname={name} name={quoteattr(bad.id)}>\n"
+            f"    <failure message={quoteattr(_as_xml(bad.message.splitlines()[0]))}>"
+            f"{escape(_as_xml(str(bad)))}"
             "</failure>\n  </testcase>"
             for bad in self.failures
         ]
         passed = self.coverage.looked - len(self.failures)
-        cases.append(
-            f"  <testcase classname={quoteattr(self.name)} name={quoteattr(f'{passed} states')}/>"
-        )
+        cases.append(f"  <testcase classname={name} name={quoteattr(f'{passed} states')}/>")
         head = (
-            f'<testsuite name={quoteattr(self.name)} tests="{len(cases)}" '
+            f'<testsuite name={name} tests="{len(cases)}" '
             f'failures="{len(self.failures)}" time="{self.seconds:.3f}">'
         )
         body = "\n".join(cases)
         return f'<?xml version="1.0" encoding="utf-8"?>\n{head}\n{body}\n</testsuite>\n'
+
+
+def _as_xml(text: str) -> str:
+    """Return text without what XML has no place for, such as the colours of a command's output."""
+    return _NOT_XML.sub("\N{REPLACEMENT CHARACTER}", text)
 
 
 def campaign(

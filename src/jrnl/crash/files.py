@@ -11,7 +11,8 @@ import fcntl
 import mmap
 import os
 import weakref
-from collections import OrderedDict
+from collections import OrderedDict, deque
+from threading import RLock
 from typing import TYPE_CHECKING, Any, Final
 
 from jrnl.api import wrap
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 _GROUND_BLOCKS: Final = 1 << 13  # 32 MiB
 _PIECE: Final = 1 << 20
 _ADD_SEALS: Final = 1033  # linux/fcntl.h
+_MAP_NORESERVE: Final = 0x4000  # of a volume larger than memory few pages may be written to
 _SEALS: Final = 0x2 | 0x4  # against shrinking and growing: cut shorter, it would be a trap for us
 
 _origins: weakref.WeakKeyDictionary[Store, str] = weakref.WeakKeyDictionary()
@@ -35,6 +37,9 @@ _origins: weakref.WeakKeyDictionary[Store, str] = weakref.WeakKeyDictionary()
 
 class Run:
     """What the states of one walk share: names, blocks read before, and disks.
+
+    States may be read and dropped in other threads than the one that walks. The lock is not for
+    what a destructor does: that may run in a thread that has the history's.
 
     Parameters
     ----------
@@ -53,6 +58,8 @@ class Run:
         self._start_sum: int | None = None
         self._blocks: OrderedDict[Key, bytes] = OrderedDict()
         self._idle: list[Disk] = []
+        self._returned: deque[Disk] = deque()  # by destructors
+        self._lock = RLock()
 
     def tagged(self, volume: int, offset: int) -> str | None:
         """Return what the caller's tagger says of a place."""
@@ -64,30 +71,33 @@ class Run:
 
     def enter(self, epoch: Epoch) -> None:
         """Go on to the next epoch: what was read before is brought on."""
-        before, self._epoch = self._epoch, epoch
-        if before is None:
-            self._base = epoch.base
-            return
-        touching = before.touching()
-        for key in [key for key in self._blocks if key in touching]:
-            self._blocks[key] = before.block(key, before.kept_of(key, before.whole))
-        for disk in self._idle:
-            disk.move(before, before.whole)
-            disk.epoch, disk.kept = epoch, 0
+        with self._lock:
+            self._take_back()
+            before, self._epoch = self._epoch, epoch
+            if before is None:
+                self._base = epoch.base
+                return
+            touching = before.touching()
+            for key in [key for key in self._blocks if key in touching]:
+                self._blocks[key] = before.block(key, before.kept_of(key, before.whole))
+            for disk in self._idle:
+                disk.move(before, before.whole)
+                disk.epoch, disk.kept = epoch, 0
 
     def ground(self, epoch: Epoch, key: Key) -> bytes:
         """Return a block that an epoch does not touch."""
-        current = epoch is self._epoch
-        found = self._blocks.get(key) if current else None
+        with self._lock:
+            found = self._blocks.get(key) if epoch is self._epoch else None
         if found is None:
             volume, number = key
             buffer = bytearray(min(BLOCK, self.sizes[volume] - number * BLOCK))
             self._source.readinto(epoch.base, volume, number * BLOCK, memoryview(buffer))
             found = bytes(buffer)
-            if current:
-                self._blocks[key] = found
-                if len(self._blocks) > _GROUND_BLOCKS:
-                    self._blocks.popitem(last=False)
+            with self._lock:
+                if epoch is self._epoch:  # still: others may have gone on meanwhile
+                    self._blocks[key] = found
+                    if len(self._blocks) > _GROUND_BLOCKS:
+                        self._blocks.popitem(last=False)
         return found
 
     def start_sum(self) -> int:
@@ -111,18 +121,30 @@ class Run:
 
     def disk_for(self, state: CrashState) -> Disk:
         """Return a disk that shows a state, until it is released."""
-        if self._idle and state._epoch is self._epoch:
-            disk = self._idle.pop()
-            disk.move(state._epoch, state._kept)
-            return disk
-        return Disk(self, state)
+        with self._lock:
+            self._take_back()
+            idle = self._idle.pop() if self._idle and state._epoch is self._epoch else None
+        if idle is None:
+            return Disk(self, state)
+        idle.move(state._epoch, state._kept)
+        return idle
 
-    def take_back(self, disk: Disk) -> None:
-        """Keep a disk for the next state; one that is of another epoch, or spoiled, is closed."""
-        if disk.epoch is self._epoch and not disk.is_spoiled():
-            self._idle.append(disk)
+    def give_back(self, disk: Disk) -> None:
+        """Keep a disk for the next state; one of another epoch is closed."""
+        if disk.epoch is self._epoch:
+            self._returned.append(disk)
         else:
             disk.close()
+
+    def _take_back(self) -> None:
+        """Take those that were given back, but for what programs have spoiled."""
+        while self._returned:
+            disk = self._returned.popleft()
+            disk.mend()
+            if disk.epoch is self._epoch and not disk.is_spoiled():
+                self._idle.append(disk)
+            else:
+                disk.close()
 
     def fork(self, state: CrashState, options: dict[str, Any]) -> Store:
         """Return a store in memory over a state; see `CrashState.fork`."""
@@ -154,7 +176,7 @@ class Disk:
         self._name = f"jrnl-{state.id}"
         self.epoch, self.kept = state._epoch, state._kept
         self._files: dict[int, tuple[int, mmap.mmap]] = {}  # descriptor, our mapping
-        self._users = 1
+        self._others: list[None] = []  # one for each user but one
         self._spoiled: Unit | None = None
 
     def path(self, index: int) -> str:
@@ -215,7 +237,8 @@ class Disk:
         self._file(unit.volume)[1][unit.offset : unit.end] = content
         self._spoiled = unit
 
-    def _mend(self) -> None:
+    def mend(self) -> None:
+        """Undo what `spoil` did."""
         unit, self._spoiled = self._spoiled, None
         if unit is None or unit.volume not in self._files:
             return
@@ -231,19 +254,21 @@ class Disk:
         """
         descriptor, _ = self._file(index)
         memory = mmap.mmap(
-            descriptor, self._sizes[index], mmap.MAP_PRIVATE, mmap.PROT_READ | mmap.PROT_WRITE
+            descriptor,
+            self._sizes[index],
+            mmap.MAP_PRIVATE | _MAP_NORESERVE,
+            mmap.PROT_READ | mmap.PROT_WRITE,
         )
-        self._users += 1
+        self._others.append(None)
         weakref.finalize(memory, self.release)
         return memory
 
     def release(self) -> None:
         """Say that one who needed it does so no more."""
-        self._users -= 1
-        if self._users == 0:
-            self._users = 1
-            self._mend()
-            self._run.take_back(self)
+        try:
+            self._others.pop()  # at once, for two threads that do so
+        except IndexError:
+            self._run.give_back(self)
 
     def close(self) -> None:
         """Give it up; a program that has a file open keeps what it sees."""

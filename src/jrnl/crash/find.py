@@ -160,6 +160,7 @@ def shrink(state: CrashState, check: Check) -> CrashState:
     Of what the state has lost, a part is put back, then another one: Zeller and Hildebrandt's delta
     debugging (ddmin, IEEE TSE 28(2), 2002). No single loss can be taken from the result without the
     check passing. The moment stays. Of a torn state whole entries are put back first.
+    A damaged sector is mended where that alone is not what is wrong.
 
     Raises
     ------
@@ -170,6 +171,9 @@ def shrink(state: CrashState, check: Check) -> CrashState:
     judge = judge_of(check)
     if judge(state) is None:
         raise InvalidArgument(f"the check passes on {state.id}: there is nothing to shrink")
+    if isinstance(state, DamagedState):
+        whole = state._without([])
+        return state if judge(whole) is None else whole
     epoch = state._epoch
     lost = [k for k in range(epoch.firsts[state._done]) if not state._kept >> k & 1]
     by_row: dict[int, list[int]] = {}

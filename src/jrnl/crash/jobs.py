@@ -88,14 +88,16 @@ def by_processes(states: States, judge: Judge, jobs: int, told: Told) -> Found:
     """
     context = multiprocessing.get_context("fork")
     at = context.RawArray("q", [-1] * jobs)  # which state each is looking at
+    through = context.RawArray("b", jobs)  # whether each has come to its end
     found: Any = context.SimpleQueue()
     workers = [
-        context.Process(target=_work, args=(states, judge, k, at, found)) for k in range(jobs)
+        context.Process(target=_work, args=(states, judge, k, at, through, found))
+        for k in range(jobs)
     ]
     for worker in workers:
         worker.start()
     try:
-        yield from _from_workers(states, workers, at, found, told)
+        yield from _from_workers(states, workers, at, through, found, told)
     finally:
         if not states.coverage.looked:  # nobody came to the end
             states.seen_by_others(Coverage(looked=max(at) + 1, exact=False))
@@ -105,7 +107,12 @@ def by_processes(states: States, judge: Judge, jobs: int, told: Told) -> Found:
 
 
 def _from_workers(
-    states: States, workers: Sequence[BaseProcess], at: Any, found: Any, told: Told
+    states: States,
+    workers: Sequence[BaseProcess],
+    at: Any,
+    through: Any,
+    found: Any,
+    told: Told,
 ) -> Found:
     left = set(range(len(workers)))
     while left:
@@ -119,8 +126,9 @@ def _from_workers(
             else:
                 yield said
         for k in sorted(ended):
-            if workers[k].exitcode:
-                id = next(state.id for n, state in enumerate(states.again()) if n == at[k])
+            if not through[k]:  # whatever its exit code: a check may have called exit(0)
+                place = max(0, at[k])
+                id = next(state.id for n, state in enumerate(states.again()) if n == place)
                 code = workers[k].exitcode
                 yield Bad(id, f"the check ended its process, with exit code {code}", died=True)
         left -= ended
@@ -129,7 +137,7 @@ def _from_workers(
             workers[min(left)].join(0.005)
 
 
-def _work(states: States, judge: Judge, own: int, at: Any, found: Any) -> None:
+def _work(states: States, judge: Judge, own: int, at: Any, through: Any, found: Any) -> None:
     """Be one of the processes."""
     try:
         for place, state in enumerate(states):
@@ -142,4 +150,5 @@ def _work(states: States, judge: Judge, own: int, at: Any, found: Any) -> None:
             found.put(states.coverage)
     except Exception as error:
         found.put(error)
+    through[own] = 1
     os._exit(0)

@@ -122,7 +122,7 @@ class _StoreSource:
         if view is None:
             view = self._views[seq] = self._store.view(seq)
             if len(self._views) > _VIEWS_KEPT:
-                self._views.popitem(last=False)[1].close()
+                self._views.popitem(last=False)  # another thread may be reading it
         return view
 
     def readinto(self, seq: int, volume: int, offset: int, buffer: memoryview) -> None:

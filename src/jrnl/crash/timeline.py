@@ -71,11 +71,11 @@ class Timeline:
             )
         return seq
 
-    def stretches(self, start: int | None = None) -> Iterator[Stretch]:
+    def stretches(self, start: int | None = None, *, prefixes: bool = False) -> Iterator[Stretch]:
         """Yield the stretches, from the one on that the state `start` lies in."""
         rows, start = self.source.rows, self.start if start is None else start
         start_row = int(np.searchsorted(rows["seq"], start, "right"))
-        flushes = self._telling(start_row)
+        flushes = self._telling(start_row, prefixes=prefixes)
         # The last flush up to there has made durable what came before it.
         at = int(np.searchsorted(flushes, start_row)) - 1
         first = int(flushes[at]) if at >= 0 else 0
@@ -93,16 +93,18 @@ class Timeline:
                 return
             first, acked = stop, int(rows["seq"][stop])
 
-    def _telling(self, start_row: int) -> NDArray[np.int64]:
+    def _telling(self, start_row: int, *, prefixes: bool) -> NDArray[np.int64]:
         """Return the flushes up to `stop`; of those after `start_row` in a row, the last.
 
         With no write between them, what is durable is the same, and the last has promised most; but
-        a flush that writes with FUA has promised that, too, once it is done.
+        a flush that writes with FUA has promised that, too, once it is done. Of one that writes
+        without, the state before its write is no prefix: there the one before it tells.
         """
         rows, flushes = self.source.rows, self._flushes[self._flushes < self._stop_row]
         writes = rows["length"] > 0
         before = np.append(0, np.cumsum(writes))
-        parted = (np.diff(before[flushes]) > 0) | (writes & rows["fua"])[flushes[1:]]
+        own = writes if prefixes else writes & rows["fua"]
+        parted = (np.diff(before[flushes]) > 0) | own[flushes[1:]]
         return flushes[np.append(parted, True)[: flushes.size] | (flushes < start_row)]
 
     def epoch(self, stretch: Stretch, *, torn: bool) -> Epoch:

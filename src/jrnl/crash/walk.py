@@ -196,7 +196,8 @@ class States(Iterator[CrashState]):
         self._exact = self._reduced == 0
 
     def _epochs(self) -> Iterator[_EpochWalk]:
-        for first, stretch in enumerate(self._timeline.stretches()):
+        stretches = self._timeline.stretches(prefixes=self._mode == "prefix")
+        for first, stretch in enumerate(stretches):
             yield _EpochWalk(
                 self._timeline, stretch, self._mode, self._seed, self._damage, first=not first
             )
