@@ -463,12 +463,12 @@ def test_a_state_that_fails_now_and_then_is_said_to(run):
     result = run(f"""{HISTORY}
 times = []
 
-@pytest.mark.crash_states(history, start=3, stop=3)
+@pytest.mark.crash_states(history, mode="subset", start=2, stop=2)
 def test_each(crash_state):
     times.append(1)
-    assert len(times) > 1
+    assert len(times) != 2
 """)
-    result.stdout.fnmatch_lines(["state 3 failed, and passes when the test is run again"])
+    result.stdout.fnmatch_lines(["state 2-s1 failed, and passes when the test is run again"])
 
 
 def test_a_log_is_named_by_its_path_beside_the_test(run, pytester, unpack):
@@ -489,7 +489,8 @@ def test_a_log_is_named_by_its_path_beside_the_test(run, pytester, unpack):
     with logwrites.attach(trace, size="64MiB") as log:
         ids = [state.id for state in crash.states(log, limit=7)]
     lines = run(text, "--collect-only", "-q").stdout.lines
-    assert [line for line in lines if "::" in line] == [
+    # Before pytest 8.4 a parameter cannot be hidden.
+    assert [line.removesuffix("[all]") for line in lines if "::" in line] == [
         *(f"test_it.py::test_log[{id}]" for id in ids), "test_it.py::test_all"
     ]  # fmt: skip
 
@@ -537,10 +538,10 @@ def test_one_test_goes_through_all_states_and_reports_the_bad_ones_like_tests(ru
     result.assert_outcomes(failed=11)  # the first ten, and the test itself
     for id in bad[:10]:
         result.stdout.fnmatch_lines([f"*_ test_all[[]{id}] _*"])
-        result.stdout.fnmatch_lines([f"FAILED test_it.py::test_all - [[]{id}] AssertionError*"])
+        result.stdout.fnmatch_lines([f"FAILED test_it.py::test_all* - [[]{id}] AssertionError*"])
     assert {*re.findall(r"shrinks to ([\w-]+)", text)} == {"14-s2"}
     result.stdout.fnmatch_lines([
-        "replay: python -m pytest test_it.py::test_all --jrnl-state=14-s2",
+        "replay: python -m pytest *test_it.py::test_all* --jrnl-state=14-s2",
         "10 crash states fail: *; the test has ended with the first 10",
     ])  # fmt: skip
     assert (pytester.path / ".pytest_cache/d/jrnl-bundles/test_it.py_test_all").is_dir()

@@ -49,6 +49,8 @@ def tell(
 
 
 def _shrunk(state: CrashState, check: Check) -> tuple[CrashState, str]:
+    if not state.lost:
+        return state, f"state {state.id} fails, and has nothing lost: there is nothing to shrink"
     try:
         smaller = shrink(state, check)
     except InvalidArgument:
