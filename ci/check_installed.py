@@ -1,6 +1,7 @@
 """Check that an installed jrnl carries what embedders need. Run it outside of the source tree."""
 
 from importlib.metadata import distribution
+from importlib.util import find_spec
 from pathlib import Path
 
 import jrnl
@@ -17,6 +18,8 @@ assert not unwanted, f"the wheel carries {sorted(unwanted)}"
 
 header = Path(jrnl.get_include(), "jrnl.h")
 assert header.is_file(), f"jrnl.get_include() has no jrnl.h: {header}"
+
+assert find_spec("_jrnl_pytest"), "the wheel lacks what pytest loads"
 
 metadata = distribution("jrnl-engine").metadata
 assert metadata["License-Expression"] == "Apache-2.0", metadata["License-Expression"]
