@@ -16,7 +16,7 @@ def test_the_first_screen_names_the_two_commands_each_alone_on_its_line():
 
 
 def test_the_example_runs_and_says_what_its_comments_say():
-    example, _ = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    example, _, _ = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
     names = {}
     exec(compile(example, "README.md", "exec"), names)
     assert names["rec"].seq == names["good"].seq
@@ -26,7 +26,7 @@ def test_the_example_runs_and_says_what_its_comments_say():
 
 
 def test_the_example_on_disk_runs(tmp_path, monkeypatch):
-    _, example = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    _, example, _ = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
     monkeypatch.chdir(tmp_path)
     (tmp_path / "golden.img").write_bytes(b"golden" * 10000)
     names = {"jrnl": jrnl}
@@ -35,6 +35,15 @@ def test_the_example_on_disk_runs(tmp_path, monkeypatch):
     assert names["store"].snapshots["first"].read(0, 7) == b"durable"
     names["store"].close()
     assert (tmp_path / "vm.jrnl" / "data.img").read_bytes()[:7] == b"durable"
+
+
+def test_the_example_of_a_power_cut_finds_the_flush_that_is_missing():
+    _, _, example = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    names = {"jrnl": jrnl}
+    exec(compile(example, "README.md", "exec"), names)
+    [failure] = names["found"].failures
+    assert failure.shrunk == "2-s1"
+    assert "entry 1: write of 8 bytes at offset 4096" in failure.explanation
 
 
 def test_all_installs_every_optional_part():
