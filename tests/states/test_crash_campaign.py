@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 import xml.etree.ElementTree as ET
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -79,6 +80,32 @@ def test_entries_that_are_no_whole_sectors_come_back_from_a_bundle(tmp_path, mon
     content = Path("data.img").read_bytes()
     assert len(content) == 10_000
     assert eval(told["replay"], {"jrnl": jrnl}).read(0, 10_000) == content
+
+
+@pytest.mark.parametrize("damage", ["garbage", "unreadable"])
+def test_a_damaged_state_leaves_a_bundle_too(damage, tmp_path, monkeypatch):
+    store = jrnl.create(size=8192, journal="64KiB")
+    store.volume.write(0, b"x" * 1024)
+    check = partial(reads_old_or_new, size=1024)
+    [failure, _] = crash.campaign(
+        store, check, mode="torn", damage=damage, bundles=tmp_path
+    ).failures  # fmt: skip
+    monkeypatch.chdir(failure.bundle)
+    told = json.loads(Path("state.json").read_text())
+    again = eval(told["replay"], {"jrnl": jrnl})
+    assert again.id == failure.id
+    assert check(again) is False
+    if damage == "garbage":
+        assert Path("data.img").read_bytes() == again.read(0, 8192)
+    else:
+        assert Path("data.img").read_bytes() == bytes(512) + b"x" * 512 + bytes(7168)
+
+
+def reads_old_or_new(state, size):
+    try:
+        return {*state.read(0, size)} <= {*b"x\0"}
+    except OSError:
+        return False
 
 
 @pytest.mark.parametrize("jobs", [1, 2, 3])

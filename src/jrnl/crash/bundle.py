@@ -27,7 +27,8 @@ def write_bundle(state: CrashState, message: str, folder: str | os.PathLike[str]
 
     It has ``state.json``, the volumes of the state as sparse files, and of a history of one volume
     its entries since the last flush, as a dm-log-writes log, over the state before them: what
-    ``replay`` in ``state.json`` says makes the state again from these two alone.
+    ``replay`` in ``state.json`` says makes the state again from these two alone. In a file a sector
+    that cannot be read holds what was there before.
     """
     path = os.path.join(folder, _as_file_name(f"crash-{state.id}"))
     os.makedirs(path, exist_ok=True)
@@ -42,7 +43,7 @@ def write_bundle(state: CrashState, message: str, folder: str | os.PathLike[str]
     }
     for name in state.volumes:
         image = f"{_as_file_name(name)}.img"
-        _write_image(state, name, os.path.join(path, image))
+        _write_image(state._as_image(), name, os.path.join(path, image))
         told["images"][name] = image
     if len(told["images"]) == 1:
         told["replay"] = _write_history(state, path)

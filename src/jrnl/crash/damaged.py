@@ -118,5 +118,9 @@ class DamagedState(CrashState):
             self._disk.disk.spoil(unit, self._garbage())
         return path
 
+    def _as_image(self) -> CrashState:
+        """Return what a file can show of it: where nothing can be read, what was there before."""
+        return self if self.damage == "garbage" else super()._without([self._unit])
+
     def _without(self, lost: list[int]) -> CrashState:
         return self if lost else super()._without(lost)

@@ -249,6 +249,10 @@ class CrashState(State):
         """Give up its `path`. Dropping the state does that, too."""
         self._disk = None
 
+    def _as_image(self) -> CrashState:
+        """Return what a file can show of it."""
+        return self
+
     def _without(self, lost: list[int]) -> CrashState:
         """Return the state of the same moment in which these units are lost, and no others."""
         kept = (1 << self._epoch.firsts[self._done]) - 1
