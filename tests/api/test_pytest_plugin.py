@@ -471,6 +471,30 @@ def test_each(crash_state):
     result.stdout.fnmatch_lines(["state 2-s1 failed, and passes when the test is run again"])
 
 
+def test_what_cannot_be_told_of_a_failure_does_not_hide_it(run, pytester):
+    (pytester.path / "full").write_text("no folder")
+    result = run(
+        f"""{HISTORY}
+def tag(offset):
+    raise KeyError(offset)
+
+@pytest.mark.crash_states(history, start=2, stop=2, tag=tag, mode="subset")
+def test_each(crash_state):
+    assert not crash_state.lost
+
+@pytest.mark.crash_states(history, start=2, stop=2, mode="torn", damage="unreadable")
+def test_damaged(crash_state):
+    crash_state.read(4096, 4096)
+""",
+        "--jrnl-bundles=full",
+    )
+    text = result.stdout.str()
+    assert "INTERNALERROR" not in text
+    result.stdout.fnmatch_lines(["state 2-s2; no more could be told: KeyError: 4096"])
+    result.stdout.fnmatch_lines(["512 bytes at offset 4096 of 'data' are unreadable"])
+    result.stdout.fnmatch_lines(["bundle: none: *Not a directory*"])
+
+
 def test_a_log_is_named_by_its_path_beside_the_test(run, pytester, unpack):
     trace = unpack("ext4-sqlite")
     (pytester.path / "it.log").symlink_to(trace)

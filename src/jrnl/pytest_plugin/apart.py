@@ -44,7 +44,10 @@ def explain(item: pytest.Function, call: pytest.CallInfo[None], report: pytest.T
     pdb = item.config.getoption("usepdb", False)  # which is to find the fixtures as they are
     with _silence(item):
         check = None if pdb else _Again(item, report)
-        text = tell(item, param.walk, state, message, check)
+        try:
+            text = tell(item, param.walk, state, message, check)
+        except Exception as error:  # of a tagger, say; the test's own failure counts
+            text = f"state {state.id}; no more could be told: {type(error).__name__}: {error}"
     item.callspec.params["crash_state"] = param
     report.sections.append(("crash state", text))
 

@@ -12,7 +12,7 @@ import pytest
 
 from jrnl.crash import CrashState, shrink
 from jrnl.crash.bundle import write_bundle
-from jrnl.errors import InvalidArgument
+from jrnl.errors import InvalidArgument, JrnlError
 
 if TYPE_CHECKING:
     from jrnl.pytest_plugin.collect import Walk
@@ -43,7 +43,7 @@ def tell(
     said.append(smaller.explain())
     said.append(f"replay: {replay(item, smaller.id, state.id)}")
     if walk.shrunk < SHRUNK_MAX:
-        said.append(f"bundle: {write_bundle(smaller, message, _bundles(item))}")
+        said.append(f"bundle: {_bundle(item, smaller, message)}")
     walk.shrunk += 1
     return "\n".join(said)
 
@@ -60,6 +60,13 @@ def _shrunk(state: CrashState, check: Check) -> tuple[CrashState, str]:
     return smaller, f"state {state.id} shrinks to {smaller.id}: that is what it takes to fail"
 
 
+def _bundle(item: pytest.Function, state: CrashState, message: str) -> str:
+    try:
+        return write_bundle(state, message, _folder(item))
+    except (JrnlError, OSError) as error:  # a full disk; the rest is told all the same
+        return f"none: {error}"
+
+
 def replay(item: pytest.Function, id: str, failed: str) -> str:
     """Return the command that runs a test on one state."""
     name, bracket, rest = item.nodeid.partition("[")
@@ -68,7 +75,7 @@ def replay(item: pytest.Function, id: str, failed: str) -> str:
     return f"python -m pytest {shlex.quote(node)} --jrnl-state={id}"
 
 
-def _bundles(item: pytest.Function) -> Path:
+def _folder(item: pytest.Function) -> Path:
     """Return the folder for the bundles of a test function."""
     config = item.config
     given = config.getoption("--jrnl-bundles") or config.getini("jrnl_bundles")
