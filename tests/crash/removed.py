@@ -368,7 +368,7 @@ def restore_without_intent() -> Removed:
 
 
 def restore_ends_early() -> Removed:
-    def ends(self: session.DiskSession) -> None:
+    def ends(self: session.DiskSession, *_: object) -> None:
         self.state.restore = None
         self.log.record()
 
