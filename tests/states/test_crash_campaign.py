@@ -108,6 +108,48 @@ def reads_old_or_new(state, size):
         return False
 
 
+@pytest.mark.parametrize(
+    ("options", "without"),
+    [
+        ({"mode": "subset"}, set()),
+        ({"mode": "torn"}, set()),
+        (
+            {"mode": "torn", "damage": "garbage"},
+            {"1-g0", "3-g0", "3-g1", "5-g2", "5-g3", "6-g4", "6-g6"},
+        ),
+    ],
+)
+def test_every_state_comes_back_from_its_bundle(options, without, tmp_path, monkeypatch):
+    store = jrnl.create(size=5_000, journal="1MiB")
+    store.volume.write(100, b"w" * 300)
+    store.flush()
+    store.volume.write(700, b"x" * 700)
+    store.mark("what changes nothing is in no bundle")
+    store.volume.write(900, b"y" * 300)
+    store.volume.discard(1_100, 1_000)
+    summary = crash.campaign(
+        store, lambda state: False, bundles=tmp_path, failures_max=1000, shrink_max=0, **options
+    )
+    for failure in summary.failures:
+        monkeypatch.chdir(failure.bundle)
+        told = json.loads(Path("state.json").read_text())
+        if failure.id in without:  # a part of a sector is damaged
+            assert "replay" not in told
+            continue
+        assert "replay" in told, failure.id
+        content = eval(told["replay"], {"jrnl": jrnl}).read(0, 5_000)
+        assert content == crash.state(store, failure.id).read(0, 5_000), failure.id
+
+
+def test_a_long_entry_is_torn_in_a_bundle_as_in_its_history(tmp_path, monkeypatch):
+    store = jrnl.create(size="1MiB", journal="8MiB")
+    store.volume.write(100, b"w" * (512 << 10))
+    state = crash.state(store, "1-t2")
+    monkeypatch.chdir(crash.bundle.write_bundle(state, "", tmp_path))
+    told = json.loads(Path("state.json").read_text())
+    assert eval(told["replay"], {"jrnl": jrnl}).digest() == state.digest()
+
+
 @pytest.mark.parametrize("jobs", [1, 2, 3])
 @pytest.mark.parametrize("mode", ["prefix", "subset", "torn"])
 def test_jobs_side_by_side_find_what_one_finds(jobs, mode):

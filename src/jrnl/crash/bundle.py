@@ -8,6 +8,7 @@ import re
 import struct
 from typing import TYPE_CHECKING, Any, BinaryIO
 
+from jrnl.crash.damaged import DamagedState
 from jrnl.crash.epoch import SECTOR
 from jrnl.logwrites import DISCARD, FLUSH, FUA
 
@@ -27,8 +28,9 @@ def write_bundle(state: CrashState, message: str, folder: str | os.PathLike[str]
 
     It has ``state.json``, the volumes of the state as sparse files, and of a history of one volume
     its entries since the last flush, as a dm-log-writes log, over the state before them: what
-    ``replay`` in ``state.json`` says makes the state again from these two alone. In a file a sector
-    that cannot be read holds what was there before.
+    ``replay`` in ``state.json`` says makes the state again from these two alone. There is none of
+    a state in which a part of a sector is damaged. In a file a sector that cannot be read holds
+    what was there before.
     """
     path = os.path.join(folder, _as_file_name(f"crash-{state.id}"))
     os.makedirs(path, exist_ok=True)
@@ -45,12 +47,20 @@ def write_bundle(state: CrashState, message: str, folder: str | os.PathLike[str]
         image = f"{_as_file_name(name)}.img"
         _write_image(state._as_image(), name, os.path.join(path, image))
         told["images"][name] = image
-    if len(told["images"]) == 1:
+    if len(told["images"]) == 1 and _can_be_replayed(state):
         told["replay"] = _write_history(state, path)
     with open(os.path.join(path, "state.json"), "w", encoding="utf-8") as file:
         json.dump(told, file, indent=2)
         file.write("\n")
     return path
+
+
+def _can_be_replayed(state: CrashState) -> bool:
+    """Whether a log, of whole sectors, says the same: not of a part of one that is damaged."""
+    if not isinstance(state, DamagedState):
+        return True
+    unit = state._epoch.units[state._unit]
+    return unit.offset % SECTOR == unit.end % SECTOR == 0
 
 
 def _as_file_name(text: str) -> str:
@@ -104,9 +114,10 @@ def _write_log(state: CrashState, file: BinaryIO) -> int:
                 )
             )
             continue
-        # What the sectors held once the entry was made: a log has whole ones only.
+        # A log has whole sectors only: with it comes what of earlier entries is there, no more.
         at = state._without([])
-        at._kept = (1 << epoch.firsts[k + 1]) - 1
+        before, after = ((1 << first) - 1 for first in epoch.firsts[k : k + 2])
+        at._kept = state._kept & before | after & ~before
         header = _HEADER.pack(start // sector, (stop - start) // sector, flags, 0)
         file.write(header.ljust(sector, b"\0"))
         size = state._run.sizes[0]

@@ -73,7 +73,7 @@ class DamagedState(CrashState):
 
     def _garbage(self) -> bytes:
         unit = self._epoch.units[self._unit]
-        return random.Random(f"{unit.seq} {unit.offset}").randbytes(unit.length)
+        return random.Random(f"{unit.row} {unit.offset}").randbytes(unit.length)
 
     def _readinto(self, index: int, offset: int, buffer: memoryview) -> None:
         super()._readinto(index, offset, buffer)

@@ -166,9 +166,9 @@ def _cut(offset: int, length: int, torn: bool) -> Iterator[tuple[int, int]]:
         yield offset, offset + length
         return
     size = SECTOR
-    while length > size * _PIECES_MAX:
-        size *= 2
     start, end = offset, offset + length
+    while -(-end // SECTOR) - start // SECTOR > size // SECTOR * _PIECES_MAX:
+        size *= 2
     while start < end:
         stop = min((start // size + 1) * size, end)
         yield start, stop
