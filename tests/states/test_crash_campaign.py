@@ -494,6 +494,36 @@ def test_a_store_on_disk_is_a_history(tmp_path):
         assert [state.id for state in crash.states(store, mode="torn")] == ["0", "1", "2"]
 
 
+def test_an_id_never_means_another_state_once_entries_have_left():
+    store = jrnl.create(size="64KiB", journal="16KiB")
+    for k in range(1, 13):
+        store.volume.write(512 * k, bytes([k]) * 512)
+    ids = {s.id: s.read(0, 64 << 10) for s in crash.states(store, mode="subset", limit=200)}
+    while store.window.oldest == 0:
+        store.volume.write(0, b"x" * 512)
+    oldest = store.window.oldest
+    for id, content in ids.items():
+        if "-" not in id and int(id) >= oldest:
+            assert crash.state(store, id).read(0, 64 << 10) == content
+        elif int(id.partition("-")[0]) >= oldest:
+            with pytest.raises(jrnl.PointExpired, match=f"now begins at {oldest}"):
+                crash.state(store, id)
+    later = [s for s in crash.states(store, mode="subset", limit=50) if s.lost]
+    assert all(f"@{oldest}-s" in state.id for state in later)
+    for state in later:
+        assert crash.state(store, state.id).lost == state.lost
+
+
+def test_a_long_epoch_costs_about_as_much_as_it_has_entries():
+    store = jrnl.create(size="8MiB", journal="32MiB")
+    for k in range(4000):
+        store.volume.write(k % 2000 * 4096, bytes([k % 255 + 1]) * 16)
+    states = crash.states(store, mode="subset", limit=100)
+    assert 50 < len(list(states)) <= 100
+    assert not states.coverage.exact
+    assert states.coverage.legal == 1 << 4000
+
+
 def test_ids_and_their_states_are_the_same_in_every_version():
     """Golden: whoever has written an id down finds the state again."""
     store = records()

@@ -16,6 +16,7 @@ COUNTED_BITS: Final = 14  # up to so many units that may be lost, all states are
 _EACH_MAX: Final = 4096  # units that are tried alone, or missing, at the end of an epoch
 _CUTS_MAX: Final = 16  # places where one entry is torn
 _DRAWN, _DRAWN_AT_END = 4, 64
+_RECENT: Final = 64  # units that a moment within an epoch draws from
 
 
 class Step(NamedTuple):
@@ -113,6 +114,15 @@ class Choice:
                 seen.add(lost)
                 yield lost
 
+    @property
+    def sample_size(self) -> int:
+        """How many states a sample has at most; none is drawn for that."""
+        cuts = 4 * min(max(0, self.own.bit_count() - 1), _CUTS_MAX)
+        size = 3 + cuts + _DRAWN
+        if self.step.last:
+            size += 2 * min(self.bits, _EACH_MAX) + 2 * self.bits.bit_length() + _DRAWN_AT_END
+        return size
+
     def sum_without(self, sums: Sums, total: int, lost: int) -> int:
         """Return the sum of the state in which these units are lost; `total` is with all."""
         if 2 * lost.bit_count() <= self.bits:
@@ -129,7 +139,7 @@ class Choice:
         if before:
             yield 1 << (before.bit_length() - 1)
         for _ in range(_DRAWN):
-            yield self._random(rng)
+            yield self._random(rng) & self._recent()
         if not self.step.last:
             return
         units = [k for k in range(self.present.bit_length()) if self.free >> k & 1]
@@ -139,6 +149,11 @@ class Choice:
         yield from _pairs(units, self.free)
         for _ in range(_DRAWN_AT_END):
             yield self._random(rng)
+
+    def _recent(self) -> int:
+        """Return the last units: what each moment draws from, or it would cost the whole epoch."""
+        high = self.present.bit_length()
+        return self.present >> max(0, high - _RECENT) << max(0, high - _RECENT)
 
     def _random(self, rng: random.Random) -> int:
         one, other = (rng.getrandbits(max(1, self.present.bit_length())) for _ in range(2))

@@ -43,8 +43,7 @@ class DamagedState(CrashState):
     def id(self) -> str:
         """The seq, ``-g`` or ``-u``, and which of the sectors that may be lost, from 0."""
         place = (self._epoch.free & ((1 << self._unit) - 1)).bit_count()
-        own = f"{self.seq}-{self.damage[0]}{place:x}"
-        return f"{self._run.origin}:{own}" if self._run.origin else own
+        return self._run.named(f"{self._moment()}-{self.damage[0]}{place:x}")
 
     @property
     def lost(self) -> tuple[Lost, ...]:

@@ -86,6 +86,11 @@ class Epoch:
         self._memo_bytes = 0
 
     @property
+    def is_cut(self) -> bool:
+        """Whether a store's window begins in it, so that nobody knows what came before."""
+        return self.acked == 0 < self.base
+
+    @property
     def whole(self) -> int:
         """The units, all there: a bit for each."""
         return (1 << len(self.units)) - 1

@@ -61,6 +61,10 @@ class Run:
         self._returned: deque[Disk] = deque()  # by destructors
         self._lock = RLock()
 
+    def named(self, own: str) -> str:
+        """Return the id of a state, with that of what its history was forked from before it."""
+        return f"{self.origin}:{own}" if self.origin else own
+
     def tagged(self, volume: int, offset: int) -> str | None:
         """Return what the caller's tagger says of a place."""
         if self._tag is None:

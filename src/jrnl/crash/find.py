@@ -14,7 +14,7 @@ from jrnl.crash.files import Run
 from jrnl.crash.source import source_of
 from jrnl.crash.state import CrashState
 from jrnl.crash.timeline import Timeline
-from jrnl.errors import InvalidArgument, InvalidType
+from jrnl.errors import InvalidArgument, InvalidType, PointExpired
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from jrnl.points import Point
     from jrnl.store import Store
 
-_ID = re.compile(r"(\d{1,19})(?:-([stgu])([0-9a-f]+))?", re.ASCII)
+_ID = re.compile(r"(\d{1,19})(?:(?:@(\d{1,19}))?-([stgu])([0-9a-f]+))?", re.ASCII)
 
 
 def state(
@@ -55,6 +55,8 @@ def state(
         Not an id, or not of this history.
     UnknownPoint
         The history has no such moment.
+    PointExpired
+        The store has let go of entries that the id tells of.
     """
     if not isinstance(id, str):
         raise InvalidType(f"the id of a state is a str, not {type(id).__name__}")
@@ -81,10 +83,16 @@ def _state(run: Run, timeline: Timeline, own: str, id: str) -> CrashState:
     match = _ID.fullmatch(own)
     if match is None:
         raise InvalidArgument(f"{id!r} is no id of a crash state, such as '120' or '120-s3'")
-    seq, grain, lost = int(match[1]), match[2], int(match[3] or "0", 16)
+    seq, base, grain, lost = int(match[1]), int(match[2] or 0), match[3], int(match[4] or "0", 16)
     stretch, done = timeline.place(seq)
     epoch = timeline.epoch(stretch, torn=grain not in ("s", None))
-    units = [k for k in range(epoch.firsts[done]) if epoch.free >> k & 1]
+    if grain is not None and epoch.is_cut and base < epoch.base:
+        raise PointExpired(
+            f"{id!r} counts entries from {base} on, and the history now begins at {epoch.base}"
+        )
+    units = [
+        k for k in range(epoch.firsts[done]) if epoch.free >> k & 1 and epoch.units[k].seq > base
+    ]
     run.enter(epoch)
     damage = next((damage for damage in DAMAGES if damage[0] == grain), None)
     if damage is not None:

@@ -104,12 +104,19 @@ class CrashState(State):
 
         The seq; where anything is lost, ``-s`` and which of the entries that might be, oldest
         first, as a hexadecimal number: bit 0 is the oldest. With ``-t`` their sectors are counted.
+        Where the window of a store begins after the last flush, ``@`` and its oldest state come
+        before that: the entries are counted from there.
         Of a state of a fork, the id of the state that it was forked from stands before it, and a
         colon.
         """
         lost = self._lost_bits()
-        own = f"{self.seq}-{'t' if self._epoch.torn else 's'}{lost:x}" if lost else f"{self.seq}"
-        return f"{self._run.origin}:{own}" if self._run.origin else own
+        if not lost:
+            return self._run.named(f"{self.seq}")
+        return self._run.named(f"{self._moment()}-{'t' if self._epoch.torn else 's'}{lost:x}")
+
+    def _moment(self) -> str:
+        epoch = self._epoch
+        return f"{self.seq}@{epoch.base}" if epoch.is_cut else f"{self.seq}"
 
     def _lost_bits(self) -> int:
         lost, place = 0, 0

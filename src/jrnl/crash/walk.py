@@ -311,13 +311,13 @@ class _EpochWalk:
 
     @property
     def size(self) -> int:
-        """How many of them are looked at."""
+        """How many of them are looked at, at most."""
         return sum(self._size(choice) + self._damages(choice) for choice in self._choices)
 
     def _size(self, choice: Choice) -> int:
         if self._prefixes:
             return 1
-        return choice.legal if choice.is_counted else sum(1 for _ in choice.sampled(self._seed))
+        return choice.legal if choice.is_counted else choice.sample_size
 
     def batches(self, sums: Sums, picker: _Picker) -> Iterator[Batch]:
         """Yield the states by the moment: what all have in common, which units are there, sums."""
@@ -350,11 +350,10 @@ class _EpochWalk:
             kept, totals = choice.every(sums)
         else:
             losts = list(choice.sampled(self._seed))
-            kept = [choice.present ^ lost for lost in losts]
-            if wanted is not None:
-                losts = [losts[k] for k in wanted]
-                kept = [kept[k] for k in wanted]
+            if wanted is not None:  # a sample may have less than there could be
+                losts = [losts[k] for k in wanted if k < len(losts)]
                 wanted = None
+            kept = [choice.present ^ lost for lost in losts]
             totals = [choice.sum_without(sums, total, lost) for lost in losts]
         if wanted is not None:
             kept, totals = [kept[k] for k in wanted], [totals[k] for k in wanted]
