@@ -333,3 +333,30 @@ def test_a_volume_larger_than_memory_can_be_forked(tmp_path):
         fork.volume.write(1 << 40, b"far")
         assert fork.volume.read(1 << 40, 3) == b"far"
         assert fork.volume.read(0, 2) == b"ww"
+
+
+@pytest.mark.parametrize("images", ["before", "both"])
+def test_a_long_history_of_a_store_is_read_ahead_and_is_the_same_backward(images):
+    rng = random.Random(1)
+    size = 8192
+    content, contents = bytearray(size), {}
+    with jrnl.create(size=size, journal="4MiB", images=images) as store:
+        for _ in range(700):
+            offset, length = rng.randrange(size - 512), rng.randrange(1, 512)
+            data = rng.randbytes(length) if rng.random() < 0.9 else bytes(length)
+            if any(data):
+                store.volume.write(offset, data)
+            else:
+                store.volume.discard(offset, length)
+            content[offset : offset + length] = data
+            contents[store.seq] = bytes(content)
+            if rng.random() < 0.3:
+                store.flush()
+                contents[store.seq] = bytes(content)
+        states = []
+        for state in crash.states(store, start=1):
+            states.append(state)
+            assert state.read(0, size) == contents[state.seq]
+        for state in reversed(states):
+            assert state.read(0, size) == contents[state.seq]
+    assert len(states) > 600

@@ -6,6 +6,7 @@ A history is a store, or a log that is read in place; what else tells of itself 
 from __future__ import annotations
 
 from collections import OrderedDict
+from threading import Lock
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import numpy as np
@@ -39,6 +40,7 @@ ROW: Final = np.dtype(
 )
 _WRITE, _DISCARD, _ZEROES, _FLUSH = 1, 2, 3, 5
 _VIEWS_KEPT = 4
+_AHEAD_ENTRIES, _AHEAD_BYTES = 256, 4 << 20
 BLOCK: Final = 4096
 
 
@@ -88,8 +90,67 @@ def _window_rows(rows: Rows, oldest: int) -> Rows:
     return rows[np.searchsorted(rows["seq"], oldest, "right") :]
 
 
+class _Ahead:
+    """Entries in a row of a store, what each has written, and a view that follows them.
+
+    Parameters
+    ----------
+    rows : ndarray of ROW
+    contents : sequence
+        What each wrote, None for zeroes.
+    view : View
+        Writable, of the state before the first one.
+    names : list of str
+        Of the volumes.
+
+    Attributes
+    ----------
+    base, last : int
+        The state before the first one, and the one after the last.
+    """
+
+    def __init__(
+        self, rows: Rows, contents: Sequence[bytes | None], view: View, names: list[str]
+    ) -> None:
+        self.base, self.last = view.seq, int(rows["seq"][-1])
+        self._rows, self._contents = rows.tolist(), contents
+        self._places = {row[0]: k for k, row in enumerate(self._rows)}
+        self._view, self._names = view, names
+        self._done, self._at = 0, self.base
+        self._moving = Lock()  # states are read by any thread
+
+    def contents(self, rows: Rows) -> list[bytes | None]:
+        """Return what some of them wrote."""
+        return [self._contents[self._places[seq]] for seq in rows["seq"].tolist()]
+
+    def readinto(self, seq: int, volume: int, offset: int, buffer: memoryview) -> bool:
+        """Fill `buffer` from state `seq`; return whether that could be done: it only goes on."""
+        if not self.base <= seq <= self.last:
+            return False
+        with self._moving:
+            if seq < self._at:
+                return False
+            while self._at < seq:
+                self._bring()
+            self._view.readinto(offset, buffer, self._names[volume])
+            return True
+
+    def _bring(self) -> None:
+        seq, volume, offset, length, *_ = self._rows[self._done]
+        content = self._contents[self._done]
+        if content is not None:
+            self._view.write(offset, content, self._names[volume])
+        elif length:
+            self._view.write_zeroes(offset, length, self._names[volume])
+        self._done, self._at = self._done + 1, seq
+
+
 class _StoreSource:
-    """A store: what it keeps is read through views, which need nothing copied."""
+    """A store: what it keeps is read through views, which need nothing copied.
+
+    A view costs the headers after it, so that there is not one for each epoch: who goes through
+    them in a row is read ahead for, twice as far each time.
+    """
 
     def __init__(self, store: Store) -> None:
         self._store = store
@@ -112,6 +173,8 @@ class _StoreSource:
         self.rows = _window_rows(rows, self.oldest)
         self._keeps_after = store.options.images != "before"
         self._views: OrderedDict[int, View] = OrderedDict()
+        self._ahead: _Ahead | None = None
+        self._ahead_entries = 1
 
     def resolve(self, point: Point) -> int:
         with self._store.view(point) as view:
@@ -126,9 +189,31 @@ class _StoreSource:
         return view
 
     def readinto(self, seq: int, volume: int, offset: int, buffer: memoryview) -> None:
-        self._view(seq).readinto(offset, buffer, self._names[volume])
+        ahead = self._ahead
+        if ahead is None or not ahead.readinto(seq, volume, offset, buffer):
+            self._view(seq).readinto(offset, buffer, self._names[volume])
 
     def contents(self, rows: Rows) -> Sequence[bytes | None]:
+        first, last = rows["seq"][[0, -1]].tolist()
+        ahead = self._ahead
+        if ahead is None or not ahead.base < first <= last <= ahead.last:
+            goes_on = ahead is not None and ahead.base < first
+            self._ahead_entries = min(2 * self._ahead_entries, _AHEAD_ENTRIES) if goes_on else 1
+            ahead = self._ahead = self._read_ahead(first, last)
+        return ahead.contents(rows)
+
+    def _read_ahead(self, first: int, last: int) -> _Ahead:
+        """Read what entries have written, from one to another one and on."""
+        seqs = self.rows["seq"]
+        start, stop = int(np.searchsorted(seqs, first)), int(np.searchsorted(seqs, last, "right"))
+        sizes = np.cumsum(self.rows["length"][start : start + self._ahead_entries])
+        stop = max(stop, start + int(np.searchsorted(sizes, _AHEAD_BYTES)))
+        rows = self.rows[start:stop]
+        base = int(seqs[start - 1]) if start else self.oldest
+        view = self._store.view(base, writable=True)
+        return _Ahead(rows, self._contents(rows), view, self._names)
+
+    def _contents(self, rows: Rows) -> Sequence[bytes | None]:
         written = (rows["length"] > 0) & ~rows["zeroes"]
         found: list[bytes | None] = [None] * rows.size
         journal = self._store.journal
