@@ -9,20 +9,24 @@ from __future__ import annotations
 
 import os
 import random
+import warnings
 from pathlib import Path
 
 import pytest
 
 import jrnl
+from jrnl import crash, logwrites
 from tests.conftest import PROFILE
 from tests.crash import cut_life
 from tests.crash.cut_disk import (
+    IMAGE_BYTES,
     SYSTEMS,
     Disk,
     check,
     in_memory,
     lacking_packages,
     lacking_right,
+    mounted,
     record,
     run,
 )
@@ -75,6 +79,33 @@ def test_a_power_cut_below_a_file_system_leaves_a_whole_store(name, seed, tmp_pa
 def test_many_power_cuts_below_a_file_system_leave_a_whole_store(name, seed, tmp_path):
     need(name)
     cut_power(name, seed, tmp_path, LONG_CUTS // SHARE)
+
+
+def test_a_store_is_whole_on_what_crash_states_leave_below_it(seed, tmp_path):
+    """jrnl on itself: of what the disk below its own store was told, any subset may be lost."""
+    need("ext4")
+    life = cut_life.live(seed)
+    with in_memory(tmp_path / "memory") as memory:
+        recording = record(memory, "ext4", seed)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", logwrites.LogWarning)  # the end is not counted
+            log = logwrites.attach(recording.log, size=IMAGE_BYTES, source=recording.base)
+
+        def check(state):
+            entry = log.entries[state.seq - 1]
+            discard = entry["flags"] & logwrites.DISCARD
+            end = int(entry["data"]) + (0 if discard else int(entry["length"]))
+            image = memory / "state.img"
+            run("cp", state.path(), image)
+            with mounted(image, memory / "state", "ext4", "data=ordered") as root:
+                cut_life.check(root / cut_life.FOLDER, life, recording.promised(end))
+
+        with log:
+            first = recording.promises[0].position
+            start = int((log.entries["data"] <= first).sum()) + 1
+            found = crash.campaign(log, check, start=start, mode="subset", limit=CUTS, seed=seed)
+        assert found.ok, str(found)
+        assert found.coverage.looked > CUTS // 2
 
 
 def test_a_store_that_never_syncs_is_noticed(seed, tmp_path):

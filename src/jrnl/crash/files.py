@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 _GROUND_BLOCKS: Final = 1 << 13  # 32 MiB
 _PIECE: Final = 1 << 20
+_ZEROES: Final = bytes(_PIECE)
 _ADD_SEALS: Final = 1033  # linux/fcntl.h
 _MAP_NORESERVE: Final = 0x4000  # of a volume larger than memory few pages may be written to
 _SEALS: Final = 0x2 | 0x4  # against shrinking and growing: cut shorter, it would be a trap for us
@@ -214,9 +215,9 @@ class Disk:
         for piece in sorted({*(held // (_PIECE // BLOCK)).tolist()}):
             start = piece * _PIECE
             part = view[start : min(start + _PIECE, size)]
-            scratch = memoryview(bytearray(len(part)))
-            epoch.source.readinto(epoch.base, index, start, scratch)
-            if any(scratch):
+            scratch = bytearray(len(part))
+            epoch.source.readinto(epoch.base, index, start, memoryview(scratch))
+            if scratch != _ZEROES[: len(part)]:  # holes stay holes
                 part[:] = scratch
         for key in epoch.touching():
             if key[0] == index:
