@@ -539,3 +539,22 @@ def test_ids_and_their_states_are_the_same_in_every_version():
     with logwrites.attach("tests/data/ext4-sqlite.log.xz") as log:
         ids = [state.id for state in crash.states(log, mode="torn", limit=6, seed=3)]
         assert all(crash.state(log, id).id == id for id in ids)
+
+
+def test_a_check_that_mends_what_it_is_given_does_not_mend_it_for_the_next_one():
+    with jrnl.create(size=8192, journal="64KiB") as store:
+        store.volume.write(0, b"first")
+        store.volume.write(4096, b"second")
+
+        def check(state):
+            with open(state.path(), "r+b") as file:
+                found = file.read(5)
+                file.seek(0)
+                file.write(b"first")
+            return found == b"first"
+
+        found = crash.campaign(store, check, start=2, mode="subset", failures_max=1)
+        assert found.failures[0].shrunk == "2-s1"
+        state = crash.state(store, "2-s3")
+        assert crash.shrink(state, check).id == "2-s1"
+        assert state.read(0, 5) == bytes(5)

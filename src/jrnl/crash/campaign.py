@@ -214,7 +214,7 @@ def _failure(
 ) -> Failure:
     bad = state(history, id, tag=tag)
     smaller = bad
-    if small and judge_of(check)(bad) is not None:  # again: it may fail now and then only
+    if small and judge_of(check)(bad._afresh()) is not None:  # again: it may fail now and then only
         smaller = shrink(bad, check)
     bundle = None if bundles is None else write_bundle(smaller, message, bundles)
     return Failure(id, message, smaller.explain(), smaller.id if small else None, bundle)

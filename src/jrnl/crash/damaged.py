@@ -121,5 +121,8 @@ class DamagedState(CrashState):
         """Return what a file can show of it: where nothing can be read, what was there before."""
         return self if self.damage == "garbage" else super()._without([self._unit])
 
+    def _afresh(self) -> CrashState:
+        return DamagedState(self._run, self._epoch, self.seq, self._done, self._unit, self.damage)
+
     def _without(self, lost: list[int]) -> CrashState:
         return self if lost else super()._without(lost)

@@ -177,11 +177,11 @@ def shrink(state: CrashState, check: Check) -> CrashState:
     InvalidType, and what reading raises.
     """
     judge = judge_of(check)
-    if judge(state) is None:
+    if judge(state._afresh()) is None:
         raise InvalidArgument(f"the check passes on {state.id}: there is nothing to shrink")
     if isinstance(state, DamagedState):
         whole = state._without([])
-        return state if judge(whole) is None else whole
+        return state if judge(whole._afresh()) is None else whole
     epoch = state._epoch
     lost = [k for k in range(epoch.firsts[state._done]) if not state._kept >> k & 1]
     by_row: dict[int, list[int]] = {}

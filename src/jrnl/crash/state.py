@@ -260,6 +260,10 @@ class CrashState(State):
         """Return what a file can show of it."""
         return self
 
+    def _afresh(self) -> CrashState:
+        """Return the same state, with a path of its own: a check may write to the one it gets."""
+        return CrashState(self._run, self._epoch, self.seq, self._done, self._kept, self.acked)
+
     def _without(self, lost: list[int]) -> CrashState:
         """Return the state of the same moment in which these units are lost, and no others."""
         kept = (1 << self._epoch.firsts[self._done]) - 1
