@@ -147,7 +147,8 @@ def test_a_machine_finds_the_flush_that_was_forgotten():
     said = "\n".join(caught.value.__notes__)
     calls = re.findall(r"state\.(\w+)\(", said)
     assert len(calls) < 6
-    assert calls[-3:] == ["append_and_tell", "crash", "teardown"]
+    assert calls[-2:] == ["crash", "teardown"]
+    assert any(call.startswith("append") for call in calls)
     assert re.search(r"what power leaves\): <jrnl.crash.CrashState [\w:-]+-s\w+>", said)
     assert re.search(r"entry \d+: write of 1 bytes at offset 409\d", said)
 
