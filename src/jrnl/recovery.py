@@ -139,9 +139,10 @@ class Recovery(ImageReader, ImageState, ClosesItself):
     @property
     def _preserved(self) -> Image:
         """The preserved copy of what it started from. Raises StoreClosed."""
-        if self._base.image is None:
+        image = self._base.image  # once: a call that comes in may close it
+        if image is None:
             raise StoreClosed("the recovery is closed")
-        return self._base.image
+        return image
 
     def as_array(self, volume: str | None = None) -> NDArray[np.uint8]:
         """Return a copy of a whole volume: uint8[size], the caller's own."""

@@ -152,9 +152,10 @@ class Snapshot(ImageState):
     @property
     def _image(self) -> Image:
         """Its content. Raises UnknownPoint once it is deleted."""
-        if self._content is None:
+        content = self._content  # once: a call that comes in may delete it
+        if content is None:
             raise UnknownPoint(f"the snapshot {self.name!r} was deleted")
-        return self._content
+        return content
 
     def _follow(self, image: Image) -> None:
         """Be what a fold has made of its copy. The engine is locked."""
