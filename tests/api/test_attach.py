@@ -439,7 +439,8 @@ def test_what_is_written_to_a_view_is_its_own(tmp_path_factory, log, steps):
         differ = differing(states[-1], bytes(model))
         with history.view(history.seq) as before:
             assert before.read(0, size) == states[-1]
-            assert differ <= covered(view.diff(before)) <= covered(view.diff(before, exact=False))
+            # An exact extent may bridge a few bytes that are equal, which nobody has written.
+            assert differ <= covered(view.diff(before)) & covered(view.diff(before, exact=False))
             assert view.diff().tolist() == view.diff(before).tolist()
             assert before.diff().size == 0
         assert hashlib.sha256(view.as_file().read()).digest() == hashlib.sha256(model).digest()
