@@ -186,7 +186,7 @@ def check_differences(history, states, chance):
     differ = differing(states[a], states[b])
     assert differ <= covered(history.diff(a, b))
     exact = history.diff(a, b, "data", exact=True)
-    assert differ <= covered(exact) <= covered(history.diff(b, a))
+    assert differ <= covered(exact) & covered(history.diff(b, a))
     for _, offset, length in exact.tolist():
         assert {offset, offset + length - 1} <= differ
     assert history.digest(a) == history.view(a).digest()
