@@ -516,6 +516,9 @@ def test_an_id_never_means_another_state_once_entries_have_left():
     assert all(f"@{oldest}-s" in state.id for state in later)
     for state in later:
         assert crash.state(store, state.id).lost == state.lost
+    found = crash.campaign(store, lambda state: not state.lost, limit=50)
+    assert len(found.failures) > 1
+    assert found.failures[0].shrunk.partition("-")[0].endswith(f"@{oldest}")
 
 
 def test_a_long_epoch_costs_about_as_much_as_it_has_entries():

@@ -199,7 +199,7 @@ def campaign(
 
 def _order(id: str) -> tuple[int, str]:
     own = id.rpartition(":")[2]
-    return int(own.partition("-")[0]), own
+    return int(re.split("[@-]", own)[0]), own
 
 
 def _failure(
