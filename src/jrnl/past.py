@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from jrnl import history
-from jrnl.errors import InvalidArgument, InvalidType
+from jrnl import history, search
+from jrnl.errors import InvalidType
 from jrnl.history import Stats
 from jrnl.plan import BEFORE
 from jrnl.points import Point
@@ -177,26 +177,8 @@ class Past(ImageState):
             A state has left the window meanwhile; a `pin` keeps it.
         UnknownPoint, CorruptionError, EditOpen, InvalidType, StoreClosed
         """
-        if not callable(check):
-            raise InvalidType(f"check must be callable, not {type(check).__name__}")
-        states = self.states(start, stop).tolist()
-        if not states:
-            raise InvalidArgument("there are no states in that range; store.states() has them all")
-        if not self._holds(check, states[0]):
-            return int(states[0])
-        if self._holds(check, states[-1]):
-            raise InvalidArgument(
-                f"the check holds at state {states[-1]}, the last one, so that there is none to "
-                "find; look further, or turn it round: it is to be true at first"
-            )
-        good, bad = 0, len(states) - 1
-        while bad - good > 1:
-            middle = (good + bad) // 2
-            if self._holds(check, states[middle]):
-                good = middle
-            else:
-                bad = middle
-        return int(states[bad])
+        seqs = partial(self.states, start, stop)
+        return search.bisect(check, seqs, partial(self._holds, check))
 
     def _holds(self, check: Callable[[State], object], seq: int) -> bool:
         with self._engine as engine:

@@ -15,6 +15,7 @@ from jrnl.crash.source import source_of
 from jrnl.crash.state import CrashState
 from jrnl.crash.timeline import Timeline
 from jrnl.errors import InvalidArgument, InvalidType, PointExpired
+from jrnl.search import first_bad
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -144,22 +145,13 @@ def bisect(
     timeline = Timeline(source, start, stop)
     rows = source.rows
     changes = rows["seq"][(rows["length"] > 0) & (rows["seq"] > timeline.start)]
-    seqs = [timeline.start, *changes[changes <= timeline.stop].tolist()]
+    seqs = np.append(timeline.start, changes[changes <= timeline.stop])
 
-    def at(place: int) -> CrashState:
-        seq = str(seqs[place])
-        return _state(Run(history, source, tag), timeline, seq, seq)
+    def at(seq: int) -> CrashState:
+        return _state(Run(history, source, tag), timeline, str(seq), str(seq))
 
-    low, high = 0, len(seqs) - 1
-    if judge(at(high)) is None:
-        return None
-    while low < high:
-        middle = (low + high) // 2
-        if judge(at(middle)) is None:
-            low = middle + 1
-        else:
-            high = middle
-    return at(high)
+    found = first_bad(seqs, lambda seq: judge(at(seq)) is None)
+    return None if found is None else at(found)
 
 
 def shrink(state: CrashState, check: Check) -> CrashState:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Callable, Mapping
+from functools import partial
 from types import MappingProxyType
 from typing import SupportsIndex
 
 import numpy as np
 from numpy.typing import NDArray
 
+from jrnl import search
 from jrnl._core import FileDevice, FlatBuffer, RecordedLog
 from jrnl.closeable import ClosesItself
 from jrnl.errors import (
@@ -260,26 +262,8 @@ class LogHistory(ClosesItself):
             It holds at the last one; or there are no states between `start` and `stop`.
         UnknownPoint, InvalidType, StoreClosed, and what the check raises.
         """
-        if not callable(check):
-            raise InvalidType(f"check must be callable, not {type(check).__name__}")
-        states = self.states(start, stop)
-        if not states.size:
-            raise InvalidArgument("there are no states in that range; states() has them all")
-        low, high = int(states[0]), int(states[-1])
-        if not self._is_good(check, low):
-            return low
-        if self._is_good(check, high):
-            raise InvalidArgument(
-                f"the check holds at state {high}, the last one, so that there is none to find; "
-                "look further, or turn it round: it is to be true at first"
-            )
-        while high - low > 1:
-            middle = (low + high) // 2
-            if self._is_good(check, middle):
-                low = middle
-            else:
-                high = middle
-        return high
+        seqs = partial(self.states, start, stop)
+        return search.bisect(check, seqs, partial(self._is_good, check))
 
     def _is_good(self, check: Callable[[LogView], object], seq: int) -> bool:
         with self.view(seq) as view:
