@@ -5,20 +5,16 @@ from __future__ import annotations
 import json
 import os
 import re
-import struct
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from jrnl.crash.damaged import DamagedState
 from jrnl.crash.epoch import SECTOR
-from jrnl.logwrites import DISCARD, FLUSH, FUA
+from jrnl.logwrites.read import DISCARD, FLUSH, FUA, HEADER, MAGIC, SUPER, VERSION
 
 if TYPE_CHECKING:
     from jrnl.crash.state import CrashState
     from jrnl.state import State
 
-_SUPER = struct.Struct("<QQQI")
-_HEADER = struct.Struct("<QQQQ")
-_MAGIC = 0x6A736677736872
 _SOURCE = "before.img"
 _LOG = "entries.log"
 
@@ -100,7 +96,7 @@ def _write_log(state: CrashState, file: BinaryIO) -> int:
     epoch = state._epoch
     done = state._done
     sector = SECTOR
-    file.write(_SUPER.pack(_MAGIC, 1, done, sector).ljust(sector, b"\0"))
+    file.write(SUPER.pack(MAGIC, VERSION, done, sector).ljust(sector, b"\0"))
     for k in range(done):
         row = epoch.rows[k]
         offset, length = int(row["offset"]), int(row["length"])
@@ -109,7 +105,7 @@ def _write_log(state: CrashState, file: BinaryIO) -> int:
         whole = (start, stop) == (offset, offset + length)
         if row["zeroes"] and whole:
             file.write(
-                _HEADER.pack(start // sector, (stop - start) // sector, flags | DISCARD, 0).ljust(
+                HEADER.pack(start // sector, (stop - start) // sector, flags | DISCARD, 0).ljust(
                     sector, b"\0"
                 )
             )
@@ -118,7 +114,7 @@ def _write_log(state: CrashState, file: BinaryIO) -> int:
         at = state._without([])
         before, after = ((1 << first) - 1 for first in epoch.firsts[k : k + 2])
         at._kept = state._kept & before | after & ~before
-        header = _HEADER.pack(start // sector, (stop - start) // sector, flags, 0)
+        header = HEADER.pack(start // sector, (stop - start) // sector, flags, 0)
         file.write(header.ljust(sector, b"\0"))
         size = state._run.sizes[0]
         content = at._read(0, start, min(stop, size) - start)

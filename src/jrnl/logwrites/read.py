@@ -33,11 +33,11 @@ from jrnl.errors import FormatError, InvalidType, naming
 
 FLUSH, FUA, DISCARD, MARK, METADATA = (1 << bit for bit in range(5))
 _KNOWN_FLAGS: Final = FLUSH | FUA | DISCARD | MARK | METADATA
-_MAGIC: Final = 0x6A736677736872
-_VERSION: Final = 1
+MAGIC: Final = 0x6A736677736872
+VERSION: Final = 1
 _SECTOR_SIZES: Final = tuple(1 << shift for shift in range(9, 17))
-_SUPER: Final = struct.Struct("<QQQI")
-_HEADER: Final = struct.Struct("<QQQQ")
+SUPER: Final = struct.Struct("<QQQI")
+HEADER: Final = struct.Struct("<QQQQ")
 _OFFSET_END: Final = 1 << 63
 
 _RECORD: Final = struct.Struct("<QQQII")
@@ -97,7 +97,7 @@ class Log(AbstractContextManager["Log"]):
         if not int(entry["flags"]) & MARK:
             return None
         text = bytearray(int(entry["mark_length"]))
-        self.readinto(int(entry["data"]) - self.sector_size + _HEADER.size, memoryview(text))
+        self.readinto(int(entry["data"]) - self.sector_size + HEADER.size, memoryview(text))
         return text.split(b"\0", 1)[0].decode("utf-8", "replace")
 
     def readinto(self, position: int, buffer: memoryview) -> None:
@@ -161,7 +161,7 @@ def open_log(path: str | os.PathLike[str], volume_size: int | None) -> Log:
     file, name = _open_file(path)
     try:
         size = os.lseek(file.fileno(), 0, os.SEEK_END)
-        sector_size, counted = _parse_super(os.pread(file.fileno(), _SUPER.size, 0), size, name)
+        sector_size, counted = _parse_super(os.pread(file.fileno(), SUPER.size, 0), size, name)
         limit = _OFFSET_END if volume_size is None else volume_size
         headers = _Headers(file, name, size, sector_size, counted, limit)
         headers.read()
@@ -175,13 +175,13 @@ def open_log(path: str | os.PathLike[str], volume_size: int | None) -> Log:
 
 def _parse_super(raw: bytes, size: int, name: str) -> tuple[int, int]:
     """Check the super; give the sector size and the number of entries."""
-    magic, version, counted, sector_size = _SUPER.unpack_from(raw.ljust(_SUPER.size, b"\0"))
-    if len(raw) < _SUPER.size:
-        fault = f"it ends at byte {size}; a dm-log-writes log starts with {_SUPER.size} of super"
-    elif magic != _MAGIC:
-        fault = f"magic {magic:#x} at byte 0, expected {_MAGIC:#x}; name a log, plain or xz-packed"
-    elif version != _VERSION:
-        fault = f"version {version} at byte 8; record the log in version {_VERSION}"
+    magic, version, counted, sector_size = SUPER.unpack_from(raw.ljust(SUPER.size, b"\0"))
+    if len(raw) < SUPER.size:
+        fault = f"it ends at byte {size}; a dm-log-writes log starts with {SUPER.size} of super"
+    elif magic != MAGIC:
+        fault = f"magic {magic:#x} at byte 0, expected {MAGIC:#x}; name a log, plain or xz-packed"
+    elif version != VERSION:
+        fault = f"version {version} at byte 8; record the log in version {VERSION}"
     elif sector_size not in _SECTOR_SIZES:
         fault = f"sector size {sector_size} at byte 24; record it with one of {_SECTOR_SIZES}"
     elif size < sector_size:
@@ -202,7 +202,7 @@ class _Entry(NamedTuple):
 
     @classmethod
     def parse(cls, raw: bytes, sector_size: int) -> _Entry:
-        sector, sector_count, flags, text_length = _HEADER.unpack_from(raw)
+        sector, sector_count, flags, text_length = HEADER.unpack_from(raw)
         length = sector_count * sector_size
         mark_length = text_length if flags & MARK else 0
         stored = 0 if flags & DISCARD else length
@@ -214,7 +214,7 @@ class _Entry(NamedTuple):
             return f"its flags {self.flags:#x} have bits beyond the known {_KNOWN_FLAGS:#x}"
         if self.offset + self.length >= _OFFSET_END:
             return f"its range (byte {self.offset}, {self.length} bytes) ends beyond 2**63"
-        room = sector_size - _HEADER.size
+        room = sector_size - HEADER.size
         if self.mark_length > room:
             return f"its mark text takes {self.mark_length} bytes, and its sector has {room}"
         return ""
@@ -304,7 +304,7 @@ class _Headers:
         if self.taken >= self.counted:
             if not entry.flags and not entry.length:
                 return "it has neither sectors nor flags"
-            if raw[_HEADER.size + entry.mark_length :].strip(b"\0"):
+            if raw[HEADER.size + entry.mark_length :].strip(b"\0"):
                 return "its header sector is not padded with zeroes"
         return ""
 
