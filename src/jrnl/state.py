@@ -213,15 +213,18 @@ class State(NotCopied, ABC):
 
     def _check_writable(self) -> None:
         if not self._writable:
-            raise ReadOnlyStore(f"{self!r} is for reading; store.view(at, writable=True) is not")
+            raise self._read_only()
+
+    def _read_only(self) -> ReadOnlyStore:
+        return ReadOnlyStore(f"{self!r} is for reading; store.view(at, writable=True) is not")
 
     def _write(self, index: int, offset: int, data: memoryview) -> int:
         """Write `data`, all of it or nothing; return the seq."""
-        raise NotImplementedError
+        raise self._read_only()
 
     def _write_zeroes(self, index: int, offset: int, length: int) -> int:
         """Zero a range, all of it or nothing; return the seq."""
-        raise NotImplementedError
+        raise self._read_only()
 
     def _write_many(
         self, index: int, offsets: NDArray[np.int64], data: memoryview, length: int

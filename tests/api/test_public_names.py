@@ -39,10 +39,10 @@ class Nothing(jrnl.State):
     seq = 0
 
     def _size(self, index: int) -> int:
-        raise NotImplementedError
+        raise AssertionError("there is no volume to ask for")
 
     def _readinto(self, index: int, offset: int, buffer: memoryview) -> None:
-        raise NotImplementedError
+        raise AssertionError("there is no volume to ask for")
 
 
 @pytest.fixture

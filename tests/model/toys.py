@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import struct
 import zlib
+from abc import ABC, abstractmethod
 from typing import Any, ClassVar
 
 import jrnl
@@ -20,7 +21,7 @@ class WrongNumber(AssertionError):
     """What a toy reads after a power cut is not what it may read."""
 
 
-class Toy:
+class Toy(ABC):
     """A store on the volume of a `jrnl.Store`; `right` is whether it is made right."""
 
     mode = "subset"
@@ -38,12 +39,13 @@ class Toy:
             self.promised.append((self.store.seq, number))
         return self.store
 
+    @abstractmethod
     def put(self, number: int) -> None:
-        raise NotImplementedError
+        """Store the next number."""
 
+    @abstractmethod
     def read(self, disk: Any) -> int:
         """The number that is on a disk: a volume, or a state."""
-        raise NotImplementedError
 
     def tag(self, offset: int) -> str | None:
         return self.places.get(offset)
