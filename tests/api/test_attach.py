@@ -24,20 +24,20 @@ from hypothesis import strategies as st
 
 import jrnl
 from jrnl import logwrites
-from tests.api.logtools import (
+from tests.model.logs import (
     DISCARD,
     ENTRY_FIELDS,
-    FLUSH,
     FUA,
     MARK,
-    METADATA,
     SUPER_FIELDS,
     Entry,
     discard,
+    draw_entries,
     entry_positions,
     flush,
     mark,
     pack_log,
+    pattern,
     plain_states,
     set_field,
     write,
@@ -47,11 +47,6 @@ from tests.model.traces import TRACES
 
 MIB = 1 << 20
 TIB = 1 << 40
-
-
-def pattern(length: int, seed: int = 1) -> bytes:
-    mixed = np.arange(length, dtype=np.uint64) * 2654435761 * (seed + 1) >> 13
-    return (mixed % 251 + 1).astype(np.uint8).tobytes()
 
 
 def sector(seed: int) -> bytes:
@@ -113,20 +108,7 @@ def logs(draw):
     """Give a sector size, a number of sectors, entries that fit, and what state 0 holds."""
     sector_size = draw(st.sampled_from([512, 4096]))
     sectors = draw(st.integers(1, 10))
-    entries = []
-    for seed in range(draw(st.integers(0, 14))):
-        kind = draw(st.sampled_from(["write", "write", "discard", "mark", "flush"]))
-        flags = draw(st.sampled_from([0, FLUSH, FUA, FLUSH | FUA, METADATA]))
-        start = draw(st.integers(0, sectors - 1))
-        count = draw(st.integers(1, sectors - start))
-        if kind == "write":
-            entries.append(write(start, pattern(count * sector_size, seed), sector_size, flags))
-        elif kind == "discard":
-            entries.append(discard(start, draw(st.sampled_from([0, count])), flags))
-        elif kind == "mark":
-            entries.append(mark(draw(st.text(max_size=20))))
-        else:
-            entries.append(flush(flags | FLUSH))
+    entries = draw_entries(draw, sector_size, sectors, 14)
     source = pattern(draw(st.integers(0, (sectors + 2) * sector_size)), 99)
     return sector_size, sectors, entries, source
 

@@ -3,29 +3,17 @@
 from __future__ import annotations
 
 import random
-import struct
 from collections import defaultdict
 
 import pytest
 
 import jrnl
 from jrnl import crash, logwrites
+from tests.model import logs
 
 SECTOR = 512
 FLUSH, FUA, DISCARD = 1, 2, 4
 MODES = ("prefix", "subset", "torn")
-
-
-def write_log(path, entries):
-    """entries: (sector, data or a discard's count of sectors, flags)."""
-    with open(path, "wb") as file:
-        file.write(
-            struct.pack("<QQQI", 0x6A736677736872, 1, len(entries), SECTOR).ljust(SECTOR, b"\0")
-        )
-        for sector, data, flags in entries:
-            count = data if flags & DISCARD else len(data) // SECTOR
-            file.write(struct.pack("<QQQQ", sector, count, flags, 0).ljust(SECTOR, b"\0"))
-            file.write(b"" if flags & DISCARD else data)
 
 
 def legal_states(size, ops, mode, start=0):
@@ -90,10 +78,12 @@ def random_ops(rng, mode, size, aligned, kinds=(0, 0, 0, FLUSH, FUA, FLUSH | FUA
 
 def as_log(path, ops, size):
     entries = [
-        (offset // SECTOR, len(data) // SECTOR if flags & DISCARD else data, flags)
+        logs.discard(offset // SECTOR, len(data) // SECTOR, flags & ~DISCARD)
+        if flags & DISCARD
+        else logs.write(offset // SECTOR, data, SECTOR, flags)
         for _, offset, data, flags in ops
     ]
-    write_log(path, entries)
+    path.write_bytes(logs.pack_log(entries, SECTOR))
     return logwrites.attach(path, size=size)
 
 
@@ -327,7 +317,7 @@ def test_a_view_that_a_state_reads_from_stays_open_while_others_are_opened(monke
 
 def test_a_volume_larger_than_memory_can_be_forked(tmp_path):
     path = tmp_path / "log"
-    write_log(path, [(0, b"w" * SECTOR, 0)])
+    path.write_bytes(logs.pack_log([logs.write(0, b"w" * SECTOR)], SECTOR))
     with logwrites.attach(path, size="2TiB") as log:
         fork = crash.state(log, "1").fork()
         fork.volume.write(1 << 40, b"far")

@@ -8,6 +8,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 
+import numpy as np
+from hypothesis import strategies as st
+from hypothesis.strategies import DrawFn
+
 from jrnl import NameTaken
 
 FLUSH, FUA, DISCARD, MARK, METADATA = 1, 2, 4, 8, 16
@@ -171,3 +175,28 @@ def is_time(name: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+def pattern(length: int, seed: int = 1) -> bytes:
+    """Bytes that differ by the seed, none of them zero."""
+    mixed = np.arange(length, dtype=np.uint64) * 2654435761 * (seed + 1) >> 13
+    return (mixed % 251 + 1).astype(np.uint8).tobytes()
+
+
+def draw_entries(draw: DrawFn, sector_size: int, sectors: int, most: int) -> list[Entry]:
+    """Up to `most` entries of all kinds that fit a volume of some sectors."""
+    entries = []
+    for seed in range(draw(st.integers(0, most))):
+        kind = draw(st.sampled_from(["write", "write", "discard", "mark", "flush"]))
+        flags = draw(st.sampled_from([0, FLUSH, FUA, FLUSH | FUA, METADATA]))
+        start = draw(st.integers(0, sectors - 1))
+        count = draw(st.integers(1, sectors - start))
+        if kind == "write":
+            entries.append(write(start, pattern(count * sector_size, seed), sector_size, flags))
+        elif kind == "discard":
+            entries.append(discard(start, draw(st.sampled_from([0, count])), flags))
+        elif kind == "mark":
+            entries.append(mark(draw(st.text(max_size=20))))
+        else:
+            entries.append(flush(flags | FLUSH))
+    return entries
