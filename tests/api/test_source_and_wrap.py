@@ -352,3 +352,25 @@ def test_sizes_and_offsets_beyond_4_gib_are_exact():
             volume.write((1 << 42) + 11, b"abc")
         assert store.seq == 4
         assert volume.discard(1 << 41, 100 << 20) > 4
+
+
+def test_several_buffers_are_wrapped_as_volumes_under_one_sequence():
+    root, log = bytearray(b"r" * 4096), np.zeros(8192, np.uint8)
+    with jrnl.wrap({"root": root, "log": log}, journal="64KiB") as store:
+        assert {name: volume.size for name, volume in store.volumes.items()} == {
+            "root": 4096, "log": 8192,
+        }  # fmt: skip
+        start = store.mark("start")
+        store["root"].write(0, b"new")
+        store["log"].write(100, b"line")
+        assert root[:3] == b"new"
+        assert bytes(log[100:104]) == b"line"
+        store.rewind(start)
+    assert root == b"r" * 4096
+    assert not log.any()
+    with pytest.raises(jrnl.InvalidArgument, match="the buffer of 'log' is empty"):
+        jrnl.wrap({"root": root, "log": bytearray()})
+    with pytest.raises(jrnl.InvalidArgument):
+        jrnl.wrap({})
+    with pytest.raises(jrnl.InvalidArgument):
+        jrnl.wrap({"a/b": bytearray(10)})

@@ -352,6 +352,10 @@ def test_volumes_of_a_group_crash_together():
     assert seen == {(a, b) for a in (b"\0", b"r") for b in (b"\0", b"l")} | {
         (a, b) for a in (b"r", b"R") for b in (b"l", b"L")
     }
+    fork = crash.state(store, "5-s1").fork()
+    assert (fork["root"].read(0, 1), fork["log"].read(4096, 1)) == (b"r", b"L")
+    fork["root"].write(0, b"x")
+    assert {each["root"].read(0, 1) for each in crash.states(fork)} == {b"r", b"x"}
     assert crash.campaign(store, "test -r {root} -a -r {log}").ok
     with pytest.raises(jrnl.InvalidArgument, match="several volumes"):
         crash.campaign(store, "true {}")
