@@ -374,8 +374,9 @@ def run(spec: Spec, log: Path, root: Path) -> None:
             sleep=lambda _: time.sleep(rng.choice(rests)), monotonic=time.monotonic
         )
     Host(spec, recorder, root).live()
-    if spec.ends == "kill":
-        os.kill(os.getpid(), signal.SIGKILL)
     if spec.ends == "leave":
         atexit._run_exitfuncs()
+    recorder.stop()  # a snapshot may still be being copied
+    if spec.ends == "kill":
+        os.kill(os.getpid(), signal.SIGKILL)
     os._exit(0)

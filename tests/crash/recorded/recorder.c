@@ -116,6 +116,13 @@ void rec_mark(const char *text, uint32_t length)
     pthread_mutex_unlock(&mutex);
 }
 
+// Nothing changes any more: whoever is at a call has finished it, with its record, and a kill that
+// comes now does not fall between the two.
+void rec_stop(void)
+{
+    if (on()) pthread_mutex_lock(&mutex);
+}
+
 // Faults and pauses.
 
 static void rest(long us)

@@ -121,6 +121,10 @@ class Recorder:
         text = json.dumps(facts).encode()
         self._library.rec_mark(text, ctypes.c_uint32(len(text)))
 
+    def stop(self) -> None:
+        """Let nothing change any more, so that the process can end between two calls."""
+        self._library.rec_stop()
+
 
 def save(log: Path, target: Path) -> None:
     """Keep a recording without the room it has not used."""

@@ -71,6 +71,35 @@ def test_a_call_that_is_not_modelled_is_refused(tmp_path: Path):
         recording.read(log)
 
 
+ENDING = """
+import os, signal, sys, threading, time
+from pathlib import Path
+from tests.crash.recorded.recording import Recorder
+recorder = Recorder()
+recorder.begin(Path(sys.argv[1]), Path(sys.argv[2]), 1, 0)
+file = os.open(sys.argv[2] + "/a", os.O_RDWR | os.O_CREAT)
+def write():
+    for k in range(40):
+        os.pwrite(file, bytes([k + 1]) * (1 << 20), 0)
+threading.Thread(target=write, daemon=True).start()
+time.sleep(0.003)
+recorder.stop()
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.parametrize("_", range(8))
+def test_no_call_is_without_its_record_when_a_process_ends(tmp_path: Path, _: int):
+    root, log = tmp_path / "root", tmp_path / "log"
+    root.mkdir()
+    under = {**os.environ, "LD_PRELOAD": recording.preloaded()}
+    subprocess.run([sys.executable, "-c", ENDING, log, root], env=under, check=False)
+    disk = Disk()
+    for record in recording.read(log):
+        disk.follow(record)
+    assert digest(disk.kept()) == digest(read_tree(root))
+
+
 def written(node: int, offset: int, data: bytes) -> Record:
     return Record(Call.WRITTEN, 1, node, offset, len(data), len(data), data, b"")
 
