@@ -19,8 +19,10 @@ is raised. What follows under CLASSES is the same in full.
 The module
     create, open, wrap      make a store; open one on disk; journal memory that is there already
     crash                   what a disk may hold if power fails; checks held against it
-    logwrites               logs of dm-log-writes, as Linux and QEMU record them: replayed, or
-                            attached as a history
+    logwrites               logs of dm-log-writes, as Linux and QEMU record them: replayed,
+                            attached as a history, or made of a journal
+    tables                  the entries of a history as rows for JSON, or as a Parquet file
+    files                   the files in a volume of ext2 to ext4, XFS or btrfs, at any state
     get_include             the folder of jrnl.h, for C and Cython
     kernel                  which kernel writes: avx512, avx2, portable or none
 
@@ -114,6 +116,8 @@ Errors, all JrnlErrors
     StoreBusy               a call from inside another one, which must not be disturbed
     CorruptionError         stored bytes are not what was stored
     FormatError, StoreExists, StoreLocked    opening and creating
+    PathExists, UnknownPath    of a file that was to be written; of one inside a volume
+    MissingPackage          an optional part needs one; it says what to install
     StoreClosed, ReadOnlyStore, StorePoisoned    nothing can be written, or nothing at all
     JrnlError               the base of them all
 
@@ -126,7 +130,7 @@ from enum import IntEnum
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from jrnl import crash, logwrites
+from jrnl import crash, files, logwrites, tables
 from jrnl._core import Edit
 from jrnl._core import kernel_in_use as kernel
 from jrnl.api import create, wrap
@@ -141,8 +145,10 @@ from jrnl.errors import (
     InvalidType,
     JournalFull,
     JrnlError,
+    MissingPackage,
     NameTaken,
     OutOfBounds,
+    PathExists,
     PinnedPoint,
     PointExpired,
     ProductionChanged,
@@ -152,6 +158,7 @@ from jrnl.errors import (
     StoreExists,
     StoreLocked,
     StorePoisoned,
+    UnknownPath,
     UnknownPoint,
     UnknownVolume,
 )
@@ -211,9 +218,11 @@ __all__ = [
     "JrnlError",
     "Kind",
     "Mark",
+    "MissingPackage",
     "NameTaken",
     "Options",
     "OutOfBounds",
+    "PathExists",
     "Pin",
     "PinnedPoint",
     "Plan",
@@ -236,6 +245,7 @@ __all__ = [
     "StoreExists",
     "StoreLocked",
     "StorePoisoned",
+    "UnknownPath",
     "UnknownPoint",
     "UnknownVolume",
     "View",
@@ -246,9 +256,11 @@ __all__ = [
     "__version__",
     "crash",
     "create",
+    "files",
     "get_include",
     "kernel",
     "logwrites",
     "open",
+    "tables",
     "wrap",
 ]

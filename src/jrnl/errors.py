@@ -106,6 +106,18 @@ class StoreExists(JrnlError, FileExistsError):
     """There is something at the path where a store was to be created."""
 
 
+class MissingPackage(JrnlError, ImportError):
+    """A package is not installed that an optional part needs; the message names the extra."""
+
+
+class UnknownPath(JrnlError, LookupError):
+    """A path that names nothing in a file system inside a volume, or not what was asked for."""
+
+
+class PathExists(JrnlError, FileExistsError):
+    """There is something at the path where a file was to be written."""
+
+
 class StoreLocked(JrnlError):
     """The store is open in another process, twice in this one, or in a forked child's parent."""
 

@@ -62,6 +62,34 @@ def pack_log(entries: Iterable[Entry], sector_size: int = 512, count: int | None
     return head + b"".join(entry.pack(sector_size) for entry in entries)
 
 
+def unpack_log(log: bytes) -> tuple[int, list[Entry]]:
+    """Give a whole log's sector size and entries, held against what the kernel writes."""
+    magic, version, count, size = struct.unpack_from("<QQQI", log)
+    assert (magic, version) == (MAGIC, 1)
+    assert size in (512, 1024, 2048, 4096)
+    assert log[28:size].strip(b"\0") == b""
+    entries, position = [], size
+    for _ in range(count):
+        sector, sectors, flags, length = struct.unpack_from("<QQQQ", log, position)
+        assert flags < 32
+        text = log[position + 32 : position + 32 + length]
+        assert log[position + 32 + length : position + size].strip(b"\0") == b""
+        if flags & MARK:
+            assert (flags, sector, sectors) == (MARK, 0, 0)
+            assert length < size - 32
+        else:
+            assert length == 0
+            assert flags & ~FLUSH == 0 or sectors > 0
+        stored = 0 if flags & DISCARD else sectors * size
+        position += size
+        data = log[position : position + stored]
+        assert len(data) == stored
+        entries.append(Entry(sector, sectors, flags, data, text))
+        position += stored
+    assert position == len(log)
+    return size, entries
+
+
 def entry_positions(entries: Iterable[Entry], sector_size: int = 512) -> list[int]:
     """Give the byte of the log where each entry starts, and last where the log ends."""
     positions = [sector_size]

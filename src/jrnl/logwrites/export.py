@@ -1,0 +1,295 @@
+"""A log made of a journal: what a store remembers of a volume, for whatever replays such logs."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from jrnl.compare import PIECE_BYTES, pieces_of
+from jrnl.errors import InvalidArgument, InvalidType, PointExpired, naming
+from jrnl.logwrites.layout import ENTRY_MAX_BYTES, Slot, header, lay_out
+from jrnl.logwrites.read import DISCARD, FLUSH, MAGIC, MARK, SUPER, VERSION
+from jrnl.sizes import as_int, check_callable
+from jrnl.state import StateVolume
+from jrnl.store import Store
+from jrnl.whole_file import whole_file
+
+if TYPE_CHECKING:
+    from jrnl.recovery import Recovery
+    from jrnl.view import View
+
+    Progress = Callable[[int, int], object] | None
+
+_SECTOR_SIZES: Final = tuple(1 << shift for shift in range(9, 13))
+_RUN_BYTES: Final = 4096  # what the first state is written in: shorter zeroes are written, too
+_OWN_MAX_BYTES: Final = 64 << 20  # of a view that goes from entry to entry
+_PROGRESS_ENTRIES: Final = 256
+
+
+class Exported(NamedTuple):
+    """Which states a log that was made of a journal has, and where.
+
+    Attributes
+    ----------
+    seqs : numpy.ndarray
+        int64: the states of the store, which rise.
+    counts : numpy.ndarray
+        int64, as long: state ``seqs[k]`` is that after the log's first ``counts[k]`` entries.
+    """
+
+    seqs: NDArray[np.int64]
+    counts: NDArray[np.int64]
+
+
+def export(
+    store: Store,
+    path: str | os.PathLike[str],
+    volume: str | StateVolume | None = None,
+    progress: Callable[[int, int], object] | None = None,
+    *,
+    sector_size: int = 512,
+) -> Exported:
+    """Write what the journal holds of a volume as a dm-log-writes log.
+
+    Replayed onto zeroes it goes through every state of ``store.window``. Where the oldest one is
+    not all zeroes, or not state 0, the log begins with what that holds, a flush, and a mark
+    ``jrnl-state-SEQ``. Then each entry of the journal becomes one of the log (one of over 32 MiB
+    becomes several): a write or zeroes a write, a discard a discard, a flush FLUSH alone, a mark
+    MARK alone with its name. With ``sync="always"`` what was written has FUA. What a rewind dropped
+    is not in the journal, so it is not in the log: the REWIND itself adds nothing. Nor do entries
+    of other volumes.
+
+    A log has whole sectors. A write of a part of one has the rest of it as it was then; a discard
+    of a part is a write; behind a volume that does not end with a sector come zeroes.
+
+    The file is made whole or not at all, and durable. It takes time and room for what was written,
+    and memory for the headers and at most about 64 MiB.
+
+    Parameters
+    ----------
+    store : Store
+        Others may go on writing to it; where that pushes entries out of the journal which are yet
+        to be read, the export ends with PointExpired. In a block ``with
+        store.pin(store.window.oldest):`` they stay.
+    path : str or path-like
+        There must be nothing there.
+    volume : str, optional
+        Where there are several.
+    progress : callable, optional
+        Called as ``progress(done, total)``, in entries and MiB of the first state; at the end both
+        are equal. An exception from it ends the export, and leaves no file.
+    sector_size : int
+        512, 1024, 2048 or 4096 bytes; replayers count in it.
+
+    Returns
+    -------
+    Exported
+
+    Raises
+    ------
+    PathExists
+        There is something at the path.
+    PointExpired
+        Entries have left the journal meanwhile.
+    UnknownVolume, InvalidArgument, InvalidType, CorruptionError, EditOpen, StoreClosed, OSError
+    """
+    if not isinstance(store, Store):
+        raise InvalidType(f"export takes a store, not {type(store).__name__}")
+    check_callable(progress, "progress")
+    sector = as_int(sector_size, "sector_size must be an int (bytes)")
+    if sector not in _SECTOR_SIZES:
+        raise InvalidArgument(f"sector_size is one of {_SECTOR_SIZES}, not {sector}")
+    index = store._find(volume)
+    with whole_file(path) as file, naming(lambda: os.fsdecode(path)):
+        return _Export(store, [*store.volumes][index], sector, file.fileno(), progress).write()
+
+
+class _Export:
+    """One log on its way into a file."""
+
+    def __init__(
+        self, store: Store, name: str, sector: int, descriptor: int, progress: Progress
+    ) -> None:
+        self.store, self.name = store, name
+        self.index, self.size = [*store.volumes].index(name), store.volumes[name].size
+        self.sector, self.descriptor, self.progress = sector, descriptor, progress
+        self.position, self.count = sector, 0  # where the log ends by now, and its entries
+        self.done = self.total = 0
+        self.memory = memoryview(bytearray(PIECE_BYTES))
+        self.buffer = np.frombuffer(self.memory, np.uint8)  # the same bytes
+
+    def write(self) -> Exported:
+        store = self.store
+        both_ways = store.options.images != "after"
+        # Opened first: it keeps a rewind from dropping what is read from here on.
+        with self._look(store.seq, both_ways) if both_ways else nullcontext(store) as newest:
+            last, oldest = newest.seq, store.window.oldest
+            rows = store.journal.between(oldest + 1, last)
+            if store.window.oldest > oldest:
+                raise PointExpired(
+                    f"entries after state {oldest} have left the journal meanwhile; try again, or "
+                    "have store.pin(store.window.oldest) keep them while it is exported"
+                )
+            with self._look(oldest, both_ways) as state:
+                self._write_first(state, rows.size)
+            before = self.count
+            slots = lay_out(
+                rows,
+                self.index,
+                self.size,
+                self.sector,
+                self.position,
+                durable=store.options.sync == "always",
+            )
+            self._write_entries(slots, oldest, both_ways)
+        self.count += int(slots["entries"].sum())
+        self._finish(slots)
+        self._tell(self.total)
+        seqs = np.concatenate([np.array([oldest], np.int64), slots["seq"]])
+        return Exported(seqs, before + np.concatenate([[0], np.cumsum(slots["entries"])]))
+
+    def _look(self, seq: int, both_ways: bool) -> View | Recovery:
+        """Return a state to read; with after-images alone there may be no view of it."""
+        look = self.store.view if both_ways else self.store.recover
+        return look(seq, volumes=[self.name])
+
+    def _finish(self, slots: NDArray[Any]) -> None:
+        """Write the super, and be as long as the entries say, whatever zeroes were left out."""
+        super_ = SUPER.pack(MAGIC, VERSION, self.count, self.sector)
+        os.pwrite(self.descriptor, super_.ljust(self.sector, b"\0"), 0)
+        if slots.size:
+            last = Slot(*slots[-1].tolist())
+            data = 0 if last.flags & DISCARD else last.stop - last.start
+            self.position = last.position + last.entries * self.sector + data
+        os.ftruncate(self.descriptor, self.position)
+
+    # The first state.
+
+    def _write_first(self, state: View | Recovery, entry_count: int) -> None:
+        """Write what the window's oldest state holds, if anything, and what it is."""
+        pieces = pieces_of(*state._held(self.index), PIECE_BYTES).tolist()
+        self.total = len(pieces) + entry_count
+        for k, piece in enumerate(pieces):
+            self._write_piece(state, piece * PIECE_BYTES)
+            self._tell(k + 1)
+        if self.count or state.seq:
+            self._add(header(0, 0, FLUSH, self.sector))
+            text = f"jrnl-state-{state.seq}".encode()
+            self._add(header(0, 0, MARK, self.sector, text))
+
+    def _write_piece(self, state: View | Recovery, start: int) -> None:
+        count = min(PIECE_BYTES, self.size - start)
+        self.buffer[count:] = 0
+        state._readinto(self.index, start, self.memory[:count])
+        held = self.buffer.reshape(-1, _RUN_BYTES).any(axis=1)
+        steps = np.flatnonzero(np.diff(held, prepend=False, append=False)) * _RUN_BYTES
+        end = -(-count // self.sector) * self.sector
+        for first, last in steps.reshape(-1, 2).tolist():
+            stop = min(last, end)
+            head = header(start + first, start + stop, 0, self.sector)
+            self._add(head, self.memory[first:stop])
+
+    def _add(self, head: bytes, data: memoryview | bytes = b"") -> None:
+        """Write the next entry behind the others."""
+        os.pwritev(self.descriptor, [head, data], self.position)
+        self.position += len(head) + len(data)
+        self.count += 1
+
+    # The entries.
+
+    def _write_entries(self, slots: NDArray[Any], oldest: int, both_ways: bool) -> None:
+        """Write each entry to its place.
+
+        What it wrote is what stood there after it. A view goes through these states: from the
+        newest one back over before-images, or with after-images alone from the oldest one on.
+        """
+        if not slots.size:
+            return
+        walk = self._back if both_ways else self._on
+        done = self.total - slots.size
+        for k, (slot, view) in enumerate(walk(slots, oldest)):
+            if slot.length and not slot.flags & DISCARD:
+                self._write_range(slot, view)
+            elif slot.flags & MARK:
+                text = self.store.journal.after(slot.seq)
+                os.pwrite(self.descriptor, header(0, 0, MARK, self.sector, text), slot.position)
+            elif slot.entries:
+                self._write_heads(slot)
+            if k % _PROGRESS_ENTRIES == 0:
+                self._tell(done + k)
+
+    def _back(self, slots: NDArray[Any], oldest: int) -> Iterator[tuple[Slot, View]]:
+        """Yield each entry, the newest first, and a view of the state after it."""
+        seqs = [oldest, *slots["seq"].tolist()]
+        with _Walk(partial(self._scratch, seqs[-1])) as walk:
+            for k in range(len(seqs) - 2, -1, -1):
+                slot = Slot(*slots[k].tolist())
+                yield slot, walk.view
+                if slot.length:
+                    walk.view.write(slot.offset, self.store.journal.before(slot.seq), self.name)
+                    walk.renew(partial(self._scratch, seqs[k]))
+
+    def _on(self, slots: NDArray[Any], oldest: int) -> Iterator[tuple[Slot, View]]:
+        """Yield each entry, the oldest first, and a view of the state after it."""
+        with _Walk(partial(self._scratch, oldest)) as walk:
+            for row in slots:
+                slot = Slot(*row.tolist())
+                if slot.length:
+                    walk.view.write(slot.offset, self.store.journal.after(slot.seq), self.name)
+                yield slot, walk.view
+                walk.renew(partial(self._scratch, slot.seq))
+
+    def _scratch(self, seq: int) -> View:
+        return self.store.view(seq, writable=True, volumes=[self.name])
+
+    def _write_heads(self, slot: Slot) -> None:
+        """Write headers that no data follows."""
+        heads = [
+            header(start, min(start + ENTRY_MAX_BYTES, slot.stop), slot.flags, self.sector)
+            for start in range(slot.start, slot.stop, ENTRY_MAX_BYTES)
+        ] or [header(0, 0, slot.flags, self.sector)]
+        os.pwrite(self.descriptor, b"".join(heads), slot.position)
+
+    def _write_range(self, slot: Slot, view: View) -> None:
+        """Write the entries for a range of whole sectors, as the view has them."""
+        position = slot.position
+        for start in range(slot.start, slot.stop, ENTRY_MAX_BYTES):
+            stop = min(start + ENTRY_MAX_BYTES, slot.stop)
+            os.pwrite(self.descriptor, header(start, stop, slot.flags, self.sector), position)
+            position += self.sector
+            for at in range(start, stop, PIECE_BYTES):
+                length = min(PIECE_BYTES, stop - at)
+                inside = min(length, self.size - at)
+                self.buffer[inside:length] = 0
+                view._readinto(self.index, at, self.memory[:inside])
+                if self.buffer[:inside].any():  # else it stays a hole
+                    os.pwrite(self.descriptor, self.memory[:length], position)
+                position += length
+
+    def _tell(self, done: int) -> None:
+        if self.progress is not None:
+            self.progress(done, self.total)
+
+
+class _Walk:
+    """A writable view that goes from state to state, opened anew once much was written to it."""
+
+    def __init__(self, look: Callable[[], View]) -> None:
+        self.view = look()
+
+    def renew(self, look: Callable[[], View]) -> None:
+        if self.view.own_bytes > _OWN_MAX_BYTES:
+            self.view.close()
+            self.view = look()
+
+    def __enter__(self) -> _Walk:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.view.close()
