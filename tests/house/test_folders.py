@@ -19,6 +19,7 @@ MAY_TAKE = {
     "crash": ("model", "conftest.PROFILE"),
     "snapshots": ("model", "crash.disk"),  # the simulated disk
     "disk": ("model", "states", "crash.disk"),  # plays on disk what was played in memory
+    "cli": ("model",),
     "docs": ("model",),
     "house": ("model",),
 }

@@ -1,0 +1,59 @@
+"""The command: ``jrnlctl``, the same as ``python -m jrnl``."""
+
+from __future__ import annotations
+
+import os
+import sys
+import warnings
+from collections.abc import Sequence
+from contextlib import suppress
+
+from jrnl import demo
+from jrnl.cli.tell import complain, show_warning, told
+from jrnl.errors import JrnlError
+
+_PACKAGES = ("click", "rich", "rich_click")
+_INTERRUPTED = 130  # what a shell says of a command that Ctrl-C has ended
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; return its exit code.
+
+    A user's mistake gives one line on standard error and a non-zero code, never a traceback.
+    """
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    for stream in (sys.stdout, sys.stderr):  # any name or path can be written to any terminal
+        with suppress(AttributeError):
+            stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+    shown = warnings.showwarning
+    try:
+        warnings.showwarning = show_warning
+        code = _run(given)
+        sys.stdout.flush()
+    except BrokenPipeError:  # the reader has gone; nothing must be written at exit either
+        with suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except KeyboardInterrupt:
+        return _INTERRUPTED
+    except (JrnlError, OSError, MemoryError) as error:
+        complain(told(error))
+        return 1
+    finally:
+        warnings.showwarning = shown
+    return code
+
+
+def _run(arguments: list[str]) -> int:
+    try:
+        from jrnl.cli.app import run
+    except ModuleNotFoundError as error:
+        if str(error.name).partition(".")[0] not in _PACKAGES:
+            raise
+    else:
+        return run(arguments)
+    if arguments[:1] == ["demo"] and arguments[1:] and not arguments[1].startswith("-"):
+        demo.run(arguments[1])
+        return 0
+    complain("this takes more packages: pip install 'jrnl-engine[cli]'; 'demo LOG' does without")
+    return 1

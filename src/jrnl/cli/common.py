@@ -1,0 +1,183 @@
+"""What commands share: their arguments, how they reach a store, and how they ask."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import os
+import sys
+import unicodedata
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import rich_click as click
+from click.shell_completion import CompletionItem
+
+from jrnl import control
+from jrnl.cli.progress import Shown
+from jrnl.cli.units import POINT
+from jrnl.errors import JrnlError
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+Rows = Callable[[list[dict[str, Any]]], object]
+
+
+class Refused(JrnlError):
+    """What was to be confirmed was not."""
+
+
+def command(*examples: str) -> Callable[[Callable[..., Any]], click.RichCommand]:
+    """Make a command of a function: its docstring is what the help says, examples follow it."""
+
+    def make(function: Callable[..., Any]) -> click.RichCommand:
+        lines = ["Example:" if len(examples) == 1 else "Examples:", *(f"  {x}" for x in examples)]
+        told = "\n".join([str(inspect.getdoc(function)), "", "\b", *lines])
+        return click.command(help=told)(function)
+
+    return make
+
+
+def perform(path: str, name: str, what: str, rows: Rows | None = None, /, **arguments: Any) -> Any:
+    """Do an operation on a store, wherever it is open, and show progress; return its result."""
+    with Shown(what, rows) as report:
+        try:
+            return control.call(path, name, arguments, report)
+        except FileNotFoundError as error:
+            if os.path.exists(path):
+                raise
+            advice = f"jrnlctl create {path} --size 1GiB makes one"
+            raise JrnlError(f"there is no store at {path!r}; {advice}") from error
+
+
+def check_can_ask() -> None:
+    """Raise Refused where there is nobody to ask."""
+    if not sys.stdin.isatty():
+        raise Refused("there is no terminal to ask on; pass --yes to have it done without")
+
+
+def confirm(question: str) -> None:
+    """Ask before something is destroyed. Raises Refused; click.Abort on Ctrl-C."""
+    check_can_ask()
+    if not click.confirm(question, err=True):
+        raise Refused("nothing was changed")
+
+
+def absolute(path: str | None) -> str | None:
+    """Return a path that means the same in another process."""
+    return None if path is None else os.path.abspath(path)
+
+
+def say(text: str = "") -> None:
+    """Write a line on standard output; control characters of names cannot move the cursor."""
+    safe = "".join(
+        character if unicodedata.category(character) != "Cc" or character == "\n" else "?"
+        for character in text
+    )
+    print(safe)
+
+
+def say_json(value: object) -> None:
+    """Write one JSON object on a line."""
+    print(json.dumps(value, ensure_ascii=False))
+
+
+def say_columns(rows: list[list[str]], indent: str = "") -> None:
+    """Write rows whose columns are aligned; the last one is as wide as it is."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)] if rows else []
+    for row in rows:
+        cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        say(indent + "  ".join(cells).rstrip())
+
+
+def _complete_points(
+    context: click.Context, parameter: click.Parameter, incomplete: str
+) -> list[CompletionItem]:
+    """Complete the names of marks and snapshots, where the store can be asked."""
+    path = context.params.get("path")
+    if path is None:
+        return []
+    try:
+        names = control.call(path, "names")
+    except (JrnlError, OSError):
+        return []
+    return [CompletionItem(name) for name in names if name.startswith(incomplete)]
+
+
+def _complete_volumes(
+    context: click.Context, parameter: click.Parameter, incomplete: str
+) -> list[CompletionItem]:
+    path = context.params.get("path")
+    if path is None:
+        return []
+    try:
+        names = control.call(path, "info")["volumes"]
+    except (JrnlError, OSError):
+        return []
+    return [CompletionItem(name) for name in names if name.startswith(incomplete)]
+
+
+def path_argument(command: Command) -> Command:
+    """Take the path of a store; it is taken first, for what completes the rest."""
+    return click.argument("path", type=click.Path(), is_eager=True)(command)
+
+
+def json_option(command: Command) -> Command:
+    """Take --json."""
+    told = "Exact figures, as one JSON object."
+    return click.option("--json", "as_json", is_flag=True, help=told)(command)
+
+
+def yes_option(command: Command) -> Command:
+    """Take --yes."""
+    return click.option("--yes", "-y", is_flag=True, help="Do not ask.")(command)
+
+
+def dry_run_option(command: Command) -> Command:
+    """Take --dry-run."""
+    told = "Say what it would do, and change nothing."
+    return click.option("--dry-run", "-n", is_flag=True, help=told)(command)
+
+
+def to_option(command: Command) -> Command:
+    """Take --to POINT."""
+    return click.option(
+        "--to", required=True, type=POINT, metavar="POINT", shell_complete=_complete_points,
+        help="The state: a number, the name of a mark or a snapshot, or an ISO 8601 time.",
+    )(command)  # fmt: skip
+
+
+def base_option(command: Command) -> Command:
+    """Take --base SNAPSHOT."""
+    return click.option(
+        "--base", metavar="SNAPSHOT", shell_complete=_complete_points,
+        help="Start from this snapshot, or from 'production'; the cheapest way by default.",
+    )(command)  # fmt: skip
+
+
+def volume_option(command: Command) -> Command:
+    """Take --volume NAME."""
+    return click.option(
+        "--volume", metavar="NAME", shell_complete=_complete_volumes,
+        help="The volume, where the store has several.",
+    )(command)  # fmt: skip
+
+
+def point_option(*names: str, told: str) -> Callable[[Command], Command]:
+    """Take another option that is a POINT."""
+
+    def add(command: Command) -> Command:
+        option = click.option(
+            *names, type=POINT, metavar="POINT", shell_complete=_complete_points, help=told
+        )
+        return option(command)
+
+    return add
+
+
+def point_argument(name: str) -> Callable[[Command], Command]:
+    """Take an argument that is a POINT."""
+
+    def add(command: Command) -> Command:
+        return click.argument(name, type=POINT, shell_complete=_complete_points)(command)
+
+    return add

@@ -1,0 +1,155 @@
+"""The asking side: do an operation here, or where the store is served."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import time
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+from jrnl.api import open_store
+from jrnl.control.report import Silent
+from jrnl.control.table import OPERATIONS
+from jrnl.control.wire import ANSWER_MAX_BYTES, address, encode, lines, raised, user_of
+from jrnl.errors import InvalidArgument, JrnlError, StoreLocked
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from jrnl.control.report import Report
+
+_LOCKED_SECONDS = 2.0  # for a serving process that is closing the store
+_CONNECT_SECONDS = 5.0
+
+
+def call(
+    path: str | os.PathLike[str],
+    name: str,
+    arguments: Mapping[str, Any] | None = None,
+    report: Report | None = None,
+) -> Any:
+    """Do an operation on the store at `path`, in the process that serves it, if any does.
+
+    Parameters
+    ----------
+    path : str or path
+        A store on disk.
+    name : str
+        One of `OPERATIONS`.
+    arguments : mapping, optional
+        The operation's. Paths among them are taken from the root of the file system, so that they
+        mean the same in both processes: make them absolute.
+    report : Report, optional
+        Is told how far it is, and given the rows.
+
+    Returns
+    -------
+    object
+        What JSON can tell.
+
+    Raises
+    ------
+    InvalidArgument, InvalidType
+        There is no such operation, or it takes other arguments.
+    JrnlError, OSError
+        What opening the store and the operation itself raise.
+    """
+    operation = OPERATIONS.get(name)
+    if operation is None:
+        raise InvalidArgument(f"there is no operation {name!r}; there is {', '.join(OPERATIONS)}")
+    given, heard = dict(arguments or {}), report or Silent()
+    operation.check(given)
+    deadline = time.monotonic() + _LOCKED_SECONDS
+    while True:
+        answer = _ask(path, name, given, heard)
+        if answer is not None:
+            return answer["result"]
+        try:
+            store = open_store(path, operation.mode(given))
+        except StoreLocked:
+            if time.monotonic() >= deadline:
+                raise
+            time.sleep(0.05)  # a serving process begins, or ends
+            continue
+        with store:
+            return operation(store, heard, given)
+
+
+def is_served(path: str | os.PathLike[str]) -> bool:
+    """Whether a process serves the store at `path` now."""
+    connection = _connect(path)
+    if connection is None:
+        return False
+    connection.close()
+    return True
+
+
+def _ask(
+    path: str | os.PathLike[str], name: str, arguments: dict[str, Any], report: Report
+) -> dict[str, Any] | None:
+    """Return the answer of the serving process; None where nobody serves, or nothing was done."""
+    connection = _connect(path)
+    if connection is None:
+        return None
+    with connection:
+        begun = False
+        with suppress(BrokenPipeError):  # what it has said before it closed is read all the same
+            connection.sendall(encode({"op": name, "args": arguments}))
+        for line in lines(connection, ANSWER_MAX_BYTES):
+            answer = _parsed(line)
+            if "begun" in answer:
+                begun = True
+            elif "progress" in answer:
+                report.progress(*answer["progress"])
+            elif "rows" in answer:
+                report.rows(answer["rows"])
+            elif "error" in answer:
+                raise raised(answer["error"])
+            elif "result" in answer:
+                return answer
+        if begun:
+            raise _lost()
+        return None
+
+
+def _lost() -> JrnlError:
+    return JrnlError(
+        "the process that serves the store has ended in the middle of it; what it had done stays "
+        "as far as it was flushed: look at the store before you do it again"
+    )
+
+
+def _parsed(line: bytes) -> dict[str, Any]:
+    try:
+        answer = json.loads(line)
+    except ValueError as error:
+        raise JrnlError("the serving process gave an answer that is none") from error
+    if not isinstance(answer, dict):
+        raise JrnlError("the serving process gave an answer that is none")
+    return answer
+
+
+def _connect(path: str | os.PathLike[str]) -> socket.socket | None:
+    """Return a connection to the serving process; None where there is none."""
+    try:
+        folder = os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError:
+        return None  # opening it says what is wrong
+    connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        connection.settimeout(_CONNECT_SECONDS)
+        connection.connect(address(folder))
+        if user_of(connection) not in (0, os.geteuid(), os.stat(folder).st_uid):
+            raise JrnlError("the socket in the store is another user's; nothing was asked there")
+        connection.settimeout(None)
+        return connection
+    except (FileNotFoundError, ConnectionRefusedError, NotADirectoryError):
+        connection.close()
+        return None
+    except BaseException:
+        connection.close()
+        raise
+    finally:
+        os.close(folder)

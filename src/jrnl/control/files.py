@@ -1,0 +1,109 @@
+"""Volumes of a state written into files, sparsely."""
+
+from __future__ import annotations
+
+import os
+import stat
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from jrnl.errors import InvalidArgument
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from jrnl.state import StateVolume
+    from jrnl.volume import Volume
+
+_PIECE_BYTES = 1 << 20
+
+
+def write_volume(
+    volume: StateVolume | Volume,
+    path: str,
+    progress: Callable[[int, int], object],
+    *,
+    force: bool = False,
+    store: str | None = None,
+) -> int:
+    """Write a volume into a file, durably; where it holds zeroes the file has holes.
+
+    A new file that could not be finished is removed.
+
+    Parameters
+    ----------
+    path : str
+        A new file; with `force`, also one that is there, or a block device.
+    store : str, optional
+        The store's folder, in which nothing is written.
+
+    Returns
+    -------
+    int
+        Bytes, the volume's size.
+
+    Raises
+    ------
+    FileExistsError, OSError
+    InvalidArgument
+        The path leads into the store, or the device is too small.
+    """
+    _check_outside(path, store)
+    flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | (os.O_NONBLOCK if force else os.O_EXCL)
+    fresh = not os.path.lexists(path)
+    try:
+        descriptor = os.open(path, flags, 0o666)
+    except FileExistsError as error:
+        error.strerror = "it is there already; choose another name, or overwrite it with --force"
+        raise
+    try:
+        _fill(volume, descriptor, path, progress)
+    except BaseException:
+        if fresh:
+            with suppress(OSError):
+                os.unlink(path)
+        raise
+    finally:
+        os.close(descriptor)
+    return volume.size
+
+
+def _check_outside(path: str, store: str | None) -> None:
+    if store is None:
+        return
+    folder = os.path.dirname(os.path.realpath(path))
+    with suppress(OSError):
+        if os.path.samestat(os.stat(folder), os.stat(store)):
+            raise InvalidArgument(f"{path!r} lies in the store itself; choose another place")
+
+
+def _fill(
+    volume: StateVolume | Volume,
+    descriptor: int,
+    path: str,
+    progress: Callable[[int, int], object],
+) -> None:
+    size, mode = volume.size, os.fstat(descriptor).st_mode
+    sparse = stat.S_ISREG(mode)
+    if sparse:
+        os.ftruncate(descriptor, 0)
+        os.ftruncate(descriptor, size)
+    elif not stat.S_ISBLK(mode):
+        raise InvalidArgument(f"{path!r} is neither a file nor a block device")
+    elif os.lseek(descriptor, 0, os.SEEK_END) < size:
+        raise InvalidArgument(f"the device {path!r} is smaller than the volume's {size} bytes")
+    buffer = bytearray(min(_PIECE_BYTES, size))
+    zeroes = bytes(len(buffer))
+    for offset in range(0, size, len(buffer)):
+        piece = memoryview(buffer)[: min(len(buffer), size - offset)]
+        volume.readinto(offset, piece)
+        if not sparse or buffer != zeroes:
+            _write_all(descriptor, piece, offset)
+        progress(offset + len(piece), size)
+    os.fsync(descriptor)
+
+
+def _write_all(descriptor: int, piece: memoryview, offset: int) -> None:
+    while piece:
+        done = os.pwrite(descriptor, piece, offset)
+        piece, offset = piece[done:], offset + done

@@ -1,0 +1,89 @@
+"""Operations that take states out of a store: into files, or into other programs' hands."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from jrnl import crash as crashing
+from jrnl.control.files import write_volume
+from jrnl.control.points import point_of
+from jrnl.crash.check import judge_of
+
+if TYPE_CHECKING:
+    from typing import Any
+
+    from jrnl.control.report import Report, Row
+    from jrnl.store import Store
+
+
+def recover(
+    store: Store,
+    report: Report,
+    to: str,
+    out: str,
+    base: str | None = None,
+    volume: str | None = None,
+    force: bool = False,
+) -> Row:
+    """Rebuild a state beside production, and write a volume of it into a file."""
+    with store.recover(point_of(store, to), base) as recovery:
+        target = recovery.volume if volume is None else recovery[volume]
+        path = store.options.path
+        size = write_volume(target, out, report.progress, force=force, store=path)
+        plan = recovery.plan
+        return {
+            "state": recovery.seq, "volume": target.name, "out": out, "size": size,
+            "route": plan.route, "base": plan.base, "entries": plan.entries, "bytes": plan.bytes,
+        }  # fmt: skip
+
+
+def export(
+    store: Store,
+    report: Report,
+    out: str,
+    at: str | None = None,
+    volume: str | None = None,
+    force: bool = False,
+) -> Row:
+    """Write a volume, as it is or was, into a file."""
+    return recover(store, report, str(store.seq) if at is None else at, out, None, volume, force)
+
+
+def crash(
+    history: Any,
+    report: Report,
+    check: list[str],
+    jobs: int = 1,
+    mode: str = "subset",
+    limit: int | None = None,
+    seed: int = 0,
+    start: str | None = None,
+    stop: str | None = None,
+    reduce: str | None = None,
+    damage: str | None = None,
+    failures_max: int = 10,
+    bundles: str | None = None,
+) -> Row:
+    """Hold a command against what a disk may hold after a power cut; see `jrnl.crash.campaign`."""
+    first, last = (None if text is None else point_of(history, text) for text in (start, stop))
+    summary = crashing.campaign(
+        history, check, jobs, start=first, stop=last, mode=mode, limit=limit, seed=seed,
+        reduce=reduce, damage=damage, failures_max=failures_max, bundles=bundles,
+        progress=lambda looked, failed: report.progress(looked, limit or 0),
+    )  # fmt: skip
+    covered = summary.coverage
+    return {
+        "ok": summary.ok,
+        "text": str(summary),
+        "junit": summary.junit(),
+        "seconds": summary.seconds,
+        "failures": [failure._asdict() for failure in summary.failures],
+        "coverage": {"looked": covered.looked, "exact": covered.exact, "text": str(covered)},
+    }
+
+
+def crash_state(history: Any, report: Report, check: list[str], id: str) -> Row:
+    """Hold a command against one state, given by its id."""
+    state = crashing.state(history, id)
+    message = judge_of(check)(state)
+    return {"ok": message is None, "id": id, "message": message, "text": state.explain()}

@@ -1,0 +1,254 @@
+"""Each command, on a store that nobody has open and on one that is served: the same."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+
+import pytest
+
+import jrnl
+from jrnl.control import ControlServer
+from tests.model.logs import FLUSH, flush, mark, pack_log, write
+
+ENTRY_FIELDS = {"seq", "time", "time_ns", "kind"}
+
+
+def contents(path, at):
+    with jrnl.open(path, "r") as store, store.recover(at) as recovery:
+        return recovery.read(0, recovery.volume.size)
+
+
+def test_info_tells_what_there_is(run, anyhow):
+    told = run("info", anyhow, "--json").json
+    assert told["seq"] == 8
+    assert (told["window"]["oldest"], told["window"]["newest"]) == (0, 8)
+    assert told["volumes"] == {"data": 1 << 20}
+    assert told["journal"]["capacity"] == 1 << 20
+    assert 0 < told["journal"]["used"] < 1 << 20
+    assert told["journal"]["entries"] == 8
+    assert told["marks"]["good"]["seq"] == 3
+    assert told["snapshots"]["copy"]["seq"] == 6
+    assert told["snapshots"]["copy"]["complete"]
+    said = run("info", anyhow).out
+    assert "0 to 8" in said
+    assert "of 1 MiB" in said
+    assert "good" in said
+
+
+LOOKS = [
+    ("info", "--json"), ("log",), ("log", "--json"), ("log", "--from", "good", "--to", "6"),
+    ("diff", "good", "8"), ("diff", "0", "8", "--exact", "--json"), ("history", "0", "4KiB"),
+    ("history", "0", "4KiB", "--json"), ("plan", "--to", "good"), ("plan", "--to", "2", "--json"),
+    ("verify",), ("verify", "--json"), ("restore", "--to", "good", "--dry-run"),
+    ("rewind", "--to", "good", "--dry-run", "--json"), ("plan", "--to", "nothing"),
+    ("history", "2MiB", "1"), ("rewind", "--to", "good"), ("again",),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("words", LOOKS, ids=" ".join)
+def test_served_and_not_the_answer_is_the_same(run, path, words):
+    command, *others = words
+    alone = run(command, path, *others)
+    with jrnl.open(path) as store, ControlServer(store):
+        served = run(command, path, *others)
+    assert served == alone
+    assert alone.out or alone.err
+
+
+def test_log_gives_one_object_a_line_for_each_entry(run, anyhow):
+    rows = [json.loads(line) for line in run("log", anyhow, "--json").out.splitlines()]
+    assert [row["seq"] for row in rows] == list(range(1, 9))
+    assert all(row.keys() >= ENTRY_FIELDS for row in rows)
+    assert [row["kind"] for row in rows[2:6]] == ["mark", "write", "discard", "flush"]
+    assert rows[2]["name"] == "good"
+    assert rows[3]["offset"], rows[3]["length"] == (4096, 500)
+
+
+@pytest.mark.parametrize(
+    ("bounds", "seqs"),
+    [(("--from", 7), [7, 8]), (("--to", "good"), [1, 2, 3]), (("--from", "copy", "--to", 6), [6])],
+)
+def test_log_goes_from_point_to_point(run, anyhow, bounds, seqs):
+    lines = run("log", anyhow, "--json", *bounds).out.splitlines()
+    assert [json.loads(line)["seq"] for line in lines] == seqs
+
+
+def test_a_time_that_info_and_log_print_is_a_point(run, path):
+    rows = [json.loads(line) for line in run("log", path, "--json").out.splitlines()]
+    shown = run("log", path).out.splitlines()[4].split()[1]  # in local time, without a zone
+    for text in (rows[4]["time"], shown):
+        found = run("recover", path, "--to", text, "--out", path.parent / text, "--json").json
+        assert rows[found["state"] - 1]["time_ns"] // 1000 == rows[4]["time_ns"] // 1000
+
+
+def test_mark_names_the_present_state(run, anyhow):
+    assert run("mark", anyhow, "now", "--json").json["seq"] == 9
+    assert run("info", anyhow, "--json").json["marks"]["now"]["seq"] == 9
+
+
+def test_snapshot_takes_one_and_deletes_it(run, anyhow):
+    assert run("snapshot", anyhow, "more").code == 0
+    assert set(run("info", anyhow, "--json").json["snapshots"]) == {"copy", "more"}
+    assert "--yes" in run("snapshot", anyhow, "more", "--delete").line
+    assert run("snapshot", anyhow, "more", "--delete", "--yes").code == 0
+    assert set(run("info", anyhow, "--json").json["snapshots"]) == {"copy"}
+
+
+@pytest.mark.parametrize("base", [(), ("--base", "production")])
+def test_recover_writes_a_state_into_a_new_file(run, anyhow, folder, base):
+    done = run("recover", anyhow, "--to", 4, "--out", folder / "out.img", "--json", *base).json
+    assert done["base"] == (base[1] if base else "copy")  # which is the next to it
+    made = (folder / "out.img").read_bytes()
+    assert made[4096:4101] == b"three"
+    assert made[:3] == b"one"
+    assert len(made) == 1 << 20
+    assert os.stat(folder / "out.img").st_blocks * 512 <= 1 << 20
+
+
+def test_recover_leaves_a_file_that_is_there_alone_unless_forced(run, anyhow, folder):
+    out = folder / "out.img"
+    out.write_bytes(b"x" * (2 << 20))
+    assert "--force" in run("recover", anyhow, "--to", 1, "--out", out).line
+    assert out.read_bytes() == b"x" * (2 << 20)
+    assert run("recover", anyhow, "--to", 1, "--out", out, "--force").code == 0
+    assert out.read_bytes() == (b"one" * 1000).ljust(1 << 20, b"\0")
+
+
+def test_nothing_is_written_into_the_store_itself(run, anyhow):
+    before = sorted(os.listdir(anyhow))
+    assert "store itself" in run("export", anyhow, anyhow / "out", "--force").line
+    assert sorted(os.listdir(anyhow)) == before
+
+
+def test_a_file_that_could_not_be_finished_is_removed(run, path, folder):
+    with jrnl.create(folder / "two", volumes={"a": "64KiB", "b": "64KiB"}, journal="64KiB"):
+        pass
+    assert "'a', 'b'" in run("export", folder / "two", folder / "out.img").line
+    assert not (folder / "out.img").exists()
+    assert run("export", folder / "two", folder / "out.img", "--volume", "b").code == 0
+
+
+def test_export_takes_the_present_state_or_another(run, anyhow, folder):
+    assert run("export", anyhow, folder / "now.img").code == 0
+    assert (folder / "now.img").read_bytes()[100:104] == b"last"
+    assert run("export", anyhow, folder / "then.img", "--at", "good").code == 0
+    assert (folder / "then.img").read_bytes()[100:104] == b"neon"
+
+
+def test_restore_and_again_and_undo(run, anyhow):
+    done = run("restore", anyhow, "--to", "good", "--yes", "--json").json
+    assert done["state"] == 3
+    assert done["restored"]["first_seq"] == 9
+    assert run("diff", anyhow, "good", done["restored"]["last_seq"], "--exact").out.startswith("0 ")
+    assert list(run("info", anyhow, "--json").json["recoveries"]) == [str(done["id"])]
+    assert run("restore", anyhow, "--to", 8, "--yes").code == 0  # undone
+    once_more = run("again", anyhow, done["id"], "--yes", "--json").json
+    assert once_more["restored"]["bytes"] == done["restored"]["bytes"]
+    seq = run("info", anyhow, "--json").json["seq"]
+    assert run("diff", anyhow, "good", seq, "--exact").out.startswith("0 ")
+    assert run("again", anyhow, done["id"], "--delete", "--yes").code == 0
+    assert str(done["id"]) not in run("info", anyhow, "--json").json["recoveries"]
+
+
+def test_a_dry_run_says_what_then_happens_and_changes_nothing(run, anyhow):
+    told = run("restore", anyhow, "--to", 2, "--dry-run", "--json").json
+    assert run("info", anyhow, "--json").json["seq"] == 8
+    assert run("info", anyhow, "--json").json["recoveries"] == {}
+    done = run("restore", anyhow, "--to", 2, "--yes", "--json").json
+    for field in ("route", "base", "entries", "bytes", "restored"):
+        assert done[field] == told[field]
+    assert done["window"]["oldest"] == told["window"]["oldest"]
+
+
+def test_rewind_drops_what_came_after(run, anyhow):
+    told = run("rewind", anyhow, "--to", 2, "--dry-run", "--json").json
+    assert (told["entries"], told["marks"]) == (6, ["good"])
+    done = run("rewind", anyhow, "--to", 2, "--yes", "--json").json
+    assert (done["entries"], done["marks"], done["state"]) == (6, ["good"], 2)
+    assert done["bytes"] == told["bytes"]
+    info = run("info", anyhow, "--json").json
+    assert (info["marks"], info["window"]["oldest"]) == ({}, 0)
+    assert "rewind" in run("plan", anyhow, "--to", 5).line
+
+
+def test_replay_writes_a_log_onto_a_volume(run, anyhow, folder):
+    log = folder / "some.log"
+    log.write_bytes(pack_log([write(0, b"A" * 512), mark("end"), flush(FLUSH)]))
+    assert run("replay", anyhow, log, "--json").json["entries"] == 3
+    info = run("info", anyhow, "--json").json
+    assert info["marks"]["end"]["seq"] == 10
+    assert run("export", anyhow, folder / "now.img").code == 0
+    assert (folder / "now.img").read_bytes()[:512] == b"A" * 512
+
+
+def test_verify_exits_with_1_where_something_is_damaged(run, path):
+    assert run("verify", path).code == 0
+    with open(path / "data.img", "r+b") as file:
+        file.seek(8192)
+        file.write(b"LOST" * 1000)
+    found = run("verify", path)
+    assert found.code == 1
+    assert "damaged" in found.out
+    assert not run("verify", path, "--json").json["ok"]
+
+
+CHECK = "grep -qv nothing {}"
+
+
+def test_crash_holds_a_command_against_each_state(run, anyhow, folder):
+    fine = run("crash", anyhow, "--check", "test -e {}", "--jobs", 2)
+    assert fine.code == 0
+    assert "passes on all" in fine.out
+    junit = folder / "report.xml"
+    found = run("crash", anyhow, "--check", "grep -qa last {}", "--junit", junit, "--json")
+    assert found.code == 1
+    failures = found.json["failures"]
+    assert "<failure" in junit.read_text()
+    again = run("crash", anyhow, "--check", "grep -qa last {}", "--state", failures[0]["id"])
+    assert again.code == 1
+    assert f"state {failures[0]['id']}" in again.out
+    assert run("crash", anyhow, "--check", "grep -qa last {}", "--state", 8).code == 0
+
+
+def test_crash_takes_a_log(run, folder):
+    log = folder / "some.log"
+    log.write_bytes(pack_log([write(0, b"A" * 512), flush(), write(1, b"B" * 512)]))
+    found = run("crash", log, "--check", "grep -qa B {}", "--from", 2)
+    assert found.code == 1
+    assert "--state '3-s1'" in found.out or "--state '2'" in found.out
+    assert run("crash", log, "--check", "grep -qa A {}", "--from", 2).code == 0
+
+
+@pytest.mark.parametrize(
+    "words",
+    [("--size", "1MiB"), ("--volume", "a=64KiB", "--volume", "b=1MiB"), ("--from", "{image}"),
+     ("--volume", "a=2MiB", "--from", "a={image}")],
+)  # fmt: skip
+def test_create_makes_what_it_is_told(run, folder, words):
+    image = folder / "an=image"
+    image.write_bytes(b"golden" * 1000)
+    given = [word.format(image=image) for word in words]
+    made = run("create", folder / "new", *given, "--journal", "64KiB", "--images", "after",
+               "--overflow", "refuse", "--sync", "always")  # fmt: skip
+    assert made.code == 0
+    info = run("info", folder / "new", "--json").json
+    assert info["journal"]["capacity"] == 65536
+    assert (info["images"], info["overflow"], info["sync"]) == ("after", "refuse", "always")
+    if "{image}" in words[-1]:
+        assert run("export", folder / "new", folder / "out.img").code == 0
+        assert (folder / "out.img").read_bytes().startswith(b"golden")
+
+
+def test_two_can_look_at_an_unserved_store_at_once(run, path):
+    with jrnl.open(path, "r"):
+        assert run("info", path).code == 0
+        assert run("restore", path, "--to", "good", "--dry-run").code == 0
+
+
+def test_the_binary_is_the_same(path):
+    done = subprocess.run(
+        ["python", "-m", "jrnl", "info", path, "--json"], capture_output=True, check=True
+    )
+    assert json.loads(done.stdout)["seq"] == 8

@@ -1,0 +1,126 @@
+"""A user's mistake gives one line, a code, and no traceback."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+import jrnl
+from tests.model.places import DATA
+
+MISTAKES = [
+    (("foo",), 2, "foo"),
+    (("info",), 2, "PATH"),
+    (("info", "{folder}/nix"), 1, "create"),
+    (("info", "{folder}"), 1, "no store"),
+    (("info", "{path}/log"), 1, "no store"),
+    (("create", "{path}", "--size", "1MiB"), 1, "already"),
+    (("create", "{folder}/new"), 2, "--size"),
+    (("create", "{folder}/new", "--size", "3XB"), 2, "64MiB"),
+    (("create", "{folder}/new", "--size", "1MiB", "--journal", "1"), 1, "16KiB"),
+    (("create", "{folder}/new", "--size", "1MiB", "--images", "before"), 2, "both"),
+    (("create", "{folder}/new", "--volume", "data"), 2, "NAME=SIZE"),
+    (("create", "{folder}/new", "--volume", "a=1KiB", "--from", "b=/dev/null"), 1, "'b'"),
+    (("create", "{folder}/new", "--from", "{folder}/nix"), 1, "No such file"),
+    (("plan", "{path}", "--to", "god"), 1, "did you mean 'good'?"),
+    (("plan", "{path}", "--to", "nothing"), 1, "there is 'copy', 'good'"),
+    (("plan", "{path}", "--to", "99"), 1, "newest is 8"),
+    (("plan", "{path}", "--to", "-1"), 2, "plain digits"),
+    (("plan", "{path}", "--to", "1e3"), 2, "plain digits"),
+    (("plan", "{path}", "--to", "9" * 5000), 2, "plain digits"),
+    (("plan", "{path}", "--to", "2020-01-01"), 1, "did not exist"),
+    (("plan", "{path}", "--to", ""), 2, "a point is"),
+    (("plan", "{path}", "--to", "8", "--base", "good"), 1, "snapshot"),
+    (("diff", "{path}", "0"), 2, "B"),
+    (("history", "{path}", "2MiB", "1"), 1, "1048576"),
+    (("history", "{path}", "x", "1"), 2, "offset"),
+    (("mark", "{path}", "good"), 1, "name of a mark"),
+    (("mark", "{path}", "a/b"), 1, "'/'"),
+    (("snapshot", "{path}", "nix", "--delete", "--yes"), 1, "there is 'copy'"),
+    (("restore", "{path}", "--to", "good"), 1, "--yes"),
+    (("rewind", "{path}", "--to", "good"), 1, "--yes"),
+    (("again", "{path}"), 1, "--yes"),
+    (("again", "{path}", "--yes"), 1, "no recovery"),
+    (("again", "{path}", "7", "--yes"), 1, "7"),
+    (("recover", "{path}", "--to", "good", "--out", "{folder}/a/b"), 1, "No such file"),
+    (("export", "{path}", "{folder}/out", "--volume", "nix"), 1, "'nix'"),
+    (("replay", "{path}", "{folder}/nix"), 1, "No such file"),
+    (("replay", "{path}", "{path}/log"), 1, "magic"),
+    (("crash", "{path}", "--check", "true"), 1, "{{}}"),
+    (("crash", "{path}", "--check", "'"), 2, "--check"),
+    (("crash", "{path}", "--check", "test {{}}", "--state", "x"), 1, "'x'"),
+    (("crash", "{path}", "--check", "/nowhere {{}}"), 1, "No such file"),
+    (("demo", "{folder}/nix"), 1, "No such file"),
+]
+
+
+@pytest.mark.parametrize(("words", "code", "said"), MISTAKES, ids=lambda value: str(value)[:60])
+def test_a_mistake_gets_one_helpful_line(run, path, folder, words, code, said):
+    before = sorted(os.listdir(folder))
+    ran = run(*(word.format(path=path, folder=folder) for word in words))
+    assert said.format() in ran.line
+    assert ran.code == code
+    assert sorted(os.listdir(folder)) == before
+
+
+def test_a_store_that_another_process_has_open_is_said_to_be(run, path):
+    with jrnl.open(path):
+        assert "open already" in run("info", path).line
+
+
+def test_a_name_that_rich_would_take_for_a_colour_is_shown_as_it_is(run, path):
+    assert run("mark", path, "[red]x").out == "[red]x: state 9\n"
+
+
+def command(*words, **more):
+    return subprocess.Popen(
+        [sys.executable, "-m", "jrnl", *map(str, words)], text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, **more,
+    )  # fmt: skip
+
+
+WITHOUT = """
+import sys
+from importlib.abc import MetaPathFinder
+class Absent(MetaPathFinder):
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in ("click", "rich", "rich_click", "matplotlib", "pyarrow"):
+            raise ModuleNotFoundError(name, name=name)
+sys.meta_path.insert(0, Absent())
+from jrnl.cli import main
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+@pytest.mark.parametrize("words", [(), ("info", "x"), ("--help",), ("demo",)])
+def test_without_its_packages_it_says_what_to_install(words):
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT, *words], text=True, capture_output=True, check=False
+    )
+    assert done.returncode == 1
+    assert done.stderr.count("\n") == 1
+    assert "pip install 'jrnl-engine[cli]'" in done.stderr
+    assert not done.stdout
+
+
+def test_without_its_packages_the_demo_still_runs():
+    words = [sys.executable, "-c", WITHOUT, "demo", str(DATA / "ext4-docs.log.xz")]
+    done = subprocess.run(words, text=True, capture_output=True, check=True)
+    assert "rewind" in done.stdout
+
+
+def test_a_reader_that_goes_away_is_no_error(path):
+    read, write = os.pipe()
+    os.close(read)
+    with command("log", path, "--json") as done:
+        assert "Traceback" not in done.communicate()[1]
+    broken = subprocess.run(
+        [sys.executable, "-m", "jrnl", "log", str(path)], stdout=write, stderr=subprocess.PIPE,
+        text=True, check=False,
+    )  # fmt: skip
+    os.close(write)
+    assert broken.returncode == 1
+    assert not broken.stderr
