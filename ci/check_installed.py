@@ -11,6 +11,7 @@ assert "site-packages" in package.parts, f"jrnl comes from {package}, not from a
 
 carried = {path.relative_to(package).as_posix() for path in package.rglob("*") if path.is_file()}
 needed = {"_core.pyi", "api.pxd", "disk/open.py", "include/jrnl.h", "py.typed"}
+needed |= {f"plot/assets/page.{kind}" for kind in ("html", "css", "js")}
 assert needed <= carried, f"the wheel lacks {sorted(needed - carried)}"
 
 unwanted = {name for name in carried if name.endswith((".c", ".pyx", ".pxi"))}

@@ -23,6 +23,7 @@ The module
                             attached as a history, or made of a journal
     tables                  the entries of a history as rows for JSON, or as a Parquet file
     files                   the files in a volume of ext2 to ext4, XFS or btrfs, at any state
+    plot                    pictures of a history: a figure, a page
     get_include             the folder of jrnl.h, for C and Cython
     kernel                  which kernel writes: avx512, avx2, portable or none
 
@@ -41,7 +42,7 @@ Store                       one or more volumes under one journal and one sequen
     states, bisect          the states that are there; the first one at which a check fails
     rewind                  production itself back in place; later states are dropped
     savepoint               a ``with`` block that an exception rewinds
-    diff, history, stats    where two states differ; who wrote there; what a phase of writing took
+    diff, history, stats, heat    where two states differ; who wrote where, when; what it took
     digest, verify          one sum over a state; everything against its checksums
     journal, options        what it remembers, and how it was made
     problems                what was found damaged, or has failed
@@ -99,7 +100,7 @@ Pin
 Journal
     capacity, used          bytes
     entries                 a structured array, oldest first; `Kind` has the numbers of its kinds
-    between                 those of a range of seqs alone
+    between, used_up_to     those of a range of seqs alone; what they take
     before, after           what an entry overwrote, and what it wrote
 
 Results                     Plan, Restore, Rewind, Window, WindowTime, Report, Stats, Options
@@ -130,7 +131,7 @@ from enum import IntEnum
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from jrnl import crash, files, logwrites, tables
+from jrnl import crash, files, logwrites, plot, tables
 from jrnl._core import Edit
 from jrnl._core import kernel_in_use as kernel
 from jrnl.api import create, wrap
@@ -261,6 +262,7 @@ __all__ = [
     "kernel",
     "logwrites",
     "open",
+    "plot",
     "tables",
     "wrap",
 ]

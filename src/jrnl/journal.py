@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import partial
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
-from jrnl._core import Engine
+from jrnl._core import Engine, tally
 from jrnl.closeable import NotCopied
 from jrnl.errors import InvalidArgument, InvalidType, UnknownPoint, shown
 from jrnl.plan import AFTER, BEFORE
@@ -75,6 +77,46 @@ class Journal(NotCopied):
         with self._engine as engine:
             engine.check_not_closed()
             return engine.entries(min(first, engine.seq + 1), min(last, engine.seq))
+
+    def used_up_to(self, seqs: Iterable[int]) -> NDArray[np.int64]:
+        """Return how much of `used` is taken by the entries up to each of some seqs.
+
+        On disk, a header before the first one, and what is left over where the log begins anew,
+        belong to none.
+
+        Parameters
+        ----------
+        seqs : iterable of int
+            Rising; whether or not there are entries of these.
+
+        Returns
+        -------
+        ndarray
+            int64[n], bytes.
+
+        Raises
+        ------
+        InvalidArgument
+            They do not rise.
+        InvalidType, CorruptionError, StoreClosed
+        """
+        bounds = [_seq_of(seq) for seq in seqs]
+        if any(b < a for a, b in pairwise(bounds)):
+            raise InvalidArgument("the seqs must rise")
+        with self._engine as engine:
+            engine.check_not_closed()
+            return steadily(engine, partial(self._used_up_to, bounds))
+
+    def _used_up_to(self, bounds: list[int]) -> NDArray[np.int64]:
+        engine = self._engine
+        low, newest = engine.base_seq, engine.seq
+        used = np.empty(len(bounds), np.int64)
+        total = 0
+        for k, bound in enumerate(bounds):
+            high = min(max(bound, low), newest)
+            total += tally(engine, low, high)[2]
+            used[k], low = total, high
+        return used
 
     def before(self, seq: int) -> bytes:
         """Return what entry `seq` overwrote; nothing for a mark, a flush or a rewind.

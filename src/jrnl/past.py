@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from jrnl import history, search
-from jrnl.errors import InvalidType
+from jrnl import heat, history, search
+from jrnl.errors import InvalidArgument, InvalidType
 from jrnl.history import Stats
 from jrnl.plan import BEFORE
 from jrnl.points import Point
 from jrnl.recovery import Recovery, recover
-from jrnl.sizes import as_flag
+from jrnl.sizes import Size, as_flag
 from jrnl.snapshot import Snapshot
 from jrnl.state import ImageState, State
 from jrnl.steady import steadily
@@ -316,6 +316,71 @@ class Past(ImageState):
                 return history.stats(engine, first, last, index)
 
             return steadily(engine, count)
+
+    def heat(
+        self,
+        block: Size = "64KiB",
+        bins: heat.Bins = 256,
+        start: Point | None = None,
+        stop: Point | None = None,
+        volume: str | Volume | None = None,
+        *,
+        by: heat.Axis | None = None,
+        kinds: heat.Names = None,
+    ) -> NDArray[np.int64]:
+        """Count the bytes that were changed, by time and block: where it is hot, and when.
+
+        It is told from the entries' headers, and exact: an entry counts in each block that it
+        covers as many bytes as it changed there. So the sum is that of the entries' lengths.
+
+        Parameters
+        ----------
+        block : int or str
+            Bytes of a block.
+        bins : int or sequence of int
+            How many equal spans from the first entry that changed bytes to the last one, whichever
+            volume and kinds are asked for; row k is from
+            ``first + (last - first + 1) * k // bins`` on. Or the edges, which rise: row k is of
+            ``edges[k] <= at < edges[k + 1]``, and what lies before or behind is left out.
+        start, stop : point, optional
+            What was changed after state `start`, up to and including state `stop`; by default all
+            that the journal holds. What a rewind dropped counts nowhere.
+        volume : str or Volume, optional
+            Only this one. By default all of them, one after the other: the columns of a volume of
+            n bytes are ``ceil(n / block)``, the last one of which may be a shorter block.
+        by : "time" or "seq", optional
+            What bins and edges are of: nanoseconds since 1970-01-01 UTC, or seqs. Time by default.
+        kinds : iterable of str, optional
+            Of which entries: "write", "discard", "zeroes". All three by default.
+
+        Returns
+        -------
+        ndarray
+            int64[bins, blocks], bytes. Beside it, about 100 bytes are used for each entry.
+
+        Raises
+        ------
+        InvalidArgument
+            There would be more than 2**26 numbers (512 MiB); it says which block or bins would do.
+            Or there is no such block, bins, edges, axis or kind, or `start` is the later one.
+        CorruptionError
+            A header among them is damaged.
+        PointExpired, UnknownPoint, UnknownVolume, InvalidType, MemoryError, StoreClosed
+        """
+        with self._engine as engine:
+            engine.check_not_closed()
+            index = None if volume is None else self._catalog.volume_index(volume)
+            axis = heat.as_axis(by, "time")
+
+            def look() -> heat.Changes:
+                first = engine.base_seq if start is None else self._resolver.resolve(start)
+                last = engine.seq if stop is None else self._resolver.resolve(stop)
+                if first > last:
+                    raise InvalidArgument(f"start={first} is later than stop={last}; exchange them")
+                return heat.changes_of(engine, first, last, axis)
+
+            changes, sizes = steadily(engine, look), engine.sizes
+        return heat.heat(sizes, changes, block, bins, index, kinds)
 
     def digest(self, at: Point | None = None) -> str:
         """Return one XXH3-128, as 32 hex digits, over all volumes one after the other.

@@ -21,6 +21,7 @@ MAY_TAKE = {
     "disk": ("model", "states", "crash.disk"),  # plays on disk what was played in memory
     "cli": ("model",),
     "docs": ("model",),
+    "plot": ("model",),
     "house": ("model",),
 }
 FILES = {folder: sorted((ROOT / "tests" / folder).rglob("*.py")) for folder in MAY_TAKE}

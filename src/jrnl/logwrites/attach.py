@@ -12,7 +12,7 @@ from typing import SupportsIndex
 import numpy as np
 from numpy.typing import NDArray
 
-from jrnl import search
+from jrnl import heat, search
 from jrnl._core import FileDevice, FlatBuffer, RecordedLog
 from jrnl.closeable import ClosesItself
 from jrnl.errors import (
@@ -27,7 +27,7 @@ from jrnl.errors import (
 from jrnl.logwrites.index import build
 from jrnl.logwrites.log_state import VOLUME, Attached, LogRecovery, LogView
 from jrnl.logwrites.names import name_mark
-from jrnl.logwrites.read import MARK, Log, open_log
+from jrnl.logwrites.read import DISCARD, MARK, Log, open_log
 from jrnl.points import NamePoint, Point, SeqPoint, Window, parse_point
 from jrnl.sizes import Size, as_flag, parse_size
 from jrnl.state import StateVolume, range_of
@@ -295,6 +295,52 @@ class LogHistory(ClosesItself):
         for field in ("offset", "length", "data", "flags"):
             rows[field] = self.entries[field][numbers]
         return rows
+
+    def heat(
+        self,
+        block: Size = "64KiB",
+        bins: heat.Bins = 256,
+        start: Point | None = None,
+        stop: Point | None = None,
+        volume: str | StateVolume | None = None,
+        *,
+        by: heat.Axis | None = None,
+        kinds: heat.Names = None,
+    ) -> NDArray[np.int64]:
+        """Count the bytes that were changed, by seq and block, as `Store.heat` does.
+
+        A log has no times: bins and edges are of seqs, and no entry of a log is "zeroes".
+
+        Returns
+        -------
+        ndarray
+            int64[bins, blocks], bytes.
+
+        Raises
+        ------
+        InvalidArgument, UnknownPoint, UnknownVolume, InvalidType, MemoryError, StoreClosed
+        """
+        if volume is not None:
+            _check_volume(volume)
+        if heat.as_axis(by, "seq") != "seq":
+            raise InvalidArgument(f"{self.name}: a log has no times; take by='seq'")
+        first, last = (
+            self._resolve(point)
+            for point in (0 if start is None else start, self.seq if stop is None else stop)
+        )
+        if first > last:
+            raise InvalidArgument(f"start={first} is later than stop={last}; exchange them")
+        rows = self.entries[first:last]
+        wanted = rows["length"] > 0
+        discards = rows["flags"][wanted] & DISCARD != 0
+        changes = heat.Changes(
+            np.arange(first + 1, last + 1)[wanted],
+            np.where(discards, heat.KINDS["discard"], heat.KINDS["write"]),
+            np.zeros(np.count_nonzero(wanted), np.int64),
+            rows["offset"][wanted].astype(np.int64),
+            rows["length"][wanted].astype(np.int64),
+        )
+        return heat.heat([self.size], changes, block, bins, kinds=kinds)
 
     def latest(
         self, at: int, offset: SupportsIndex, length: SupportsIndex
