@@ -17,6 +17,7 @@ from jrnl import control
 from jrnl.cli.progress import Shown
 from jrnl.cli.units import POINT
 from jrnl.errors import JrnlError
+from jrnl.logwrites import attach
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 Rows = Callable[[list[dict[str, Any]]], object]
@@ -47,6 +48,23 @@ def perform(path: str, name: str, what: str, rows: Rows | None = None, /, **argu
                 raise
             advice = f"jrnlctl create {path} --size 1GiB makes one"
             raise JrnlError(f"there is no store at {path!r}; {advice}") from error
+
+
+def perform_on_any(
+    path: str,
+    name: str,
+    what: str,
+    rows: Rows | None = None,
+    /,
+    size: int | None = None,
+    source: str | None = None,
+    **arguments: Any,
+) -> Any:
+    """Do an operation on a store, or on a log of dm-log-writes, which is attached."""
+    if not os.path.isfile(path):
+        return perform(path, name, what, rows, **arguments)
+    with Shown(what, rows) as report, attach(path, size, source) as log:
+        return control.OPERATIONS[name](log, report, arguments)
 
 
 def check_can_ask() -> None:
@@ -89,31 +107,30 @@ def say_columns(rows: list[list[str]], indent: str = "") -> None:
         say(indent + "  ".join(cells).rstrip())
 
 
+def _asked(context: click.Context, name: str) -> Any:
+    """Return an operation's result for what completes a word; None where it cannot be had."""
+    # Where the last word is an option that lacks its value, click has not sorted out the others.
+    path = context.params.get("path") or next(iter(context.args), None)
+    try:
+        return None if path is None else control.call(path, name)
+    except (JrnlError, OSError):
+        return None
+
+
 def _complete_points(
     context: click.Context, parameter: click.Parameter, incomplete: str
 ) -> list[CompletionItem]:
     """Complete the names of marks and snapshots, where the store can be asked."""
-    path = context.params.get("path")
-    if path is None:
-        return []
-    try:
-        names = control.call(path, "names")
-    except (JrnlError, OSError):
-        return []
+    names = _asked(context, "names") or []
     return [CompletionItem(name) for name in names if name.startswith(incomplete)]
 
 
 def _complete_volumes(
     context: click.Context, parameter: click.Parameter, incomplete: str
 ) -> list[CompletionItem]:
-    path = context.params.get("path")
-    if path is None:
-        return []
-    try:
-        names = control.call(path, "info")["volumes"]
-    except (JrnlError, OSError):
-        return []
-    return [CompletionItem(name) for name in names if name.startswith(incomplete)]
+    """Complete the names of volumes."""
+    told = _asked(context, "info") or {"volumes": {}}
+    return [CompletionItem(name) for name in told["volumes"] if name.startswith(incomplete)]
 
 
 def path_argument(command: Command) -> Command:

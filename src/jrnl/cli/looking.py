@@ -8,11 +8,13 @@ from typing import Any
 import rich_click as click
 
 from jrnl.cli.common import (
+    absolute,
     base_option,
     command,
     json_option,
     path_argument,
     perform,
+    perform_on_any,
     point_argument,
     point_option,
     say,
@@ -71,19 +73,26 @@ def _named(name: str, each: Row) -> list[str]:
 @command(
     "jrnlctl log disk.jrnl",
     "jrnlctl log disk.jrnl --from 1200 --to before-upgrade",
-    "jrnlctl log disk.jrnl --json | jq 'select(.kind == \"write\") | .length'",
+    """jrnlctl log disk.jrnl --json | jq 'select(.kind == "write") | .length'""",
+    "jrnlctl log ext4.log --parquet entries.parquet",
 )
-@path_argument
+@click.argument("path", metavar="STORE|LOG", type=click.Path(), is_eager=True)
 @point_option("--from", "start", told="The first entry: a number, or a point.")
 @point_option("--to", "stop", told="The last entry: a number, or a point.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
-def log(path: str, start: str | None, stop: str | None, as_json: bool) -> None:
-    """List the journal's entries, the oldest first.
+@click.option("--parquet", metavar="FILE", type=click.Path(), help="Write a Parquet file instead.")
+def log(path: str, start: str | None, stop: str | None, as_json: bool, parquet: str | None) -> None:
+    """List the entries of a journal, or of a log of dm-log-writes, the oldest first.
 
     An entry's number is that of the state after it.
     """
+    what = "reading the entries"
+    bounds: Row = {"start": start, "stop": stop}
+    if parquet is not None:
+        perform_on_any(path, "parquet", what, out=absolute(parquet), **bounds)
+        return
     show = _say_rows if as_json else _say_entries
-    perform(path, "log", "reading the journal", show, start=start, stop=stop)
+    perform_on_any(path, "log", what, show, **bounds)
 
 
 def _say_rows(rows: list[Row]) -> None:
@@ -97,7 +106,8 @@ def _say_entries(rows: list[Row]) -> None:
 
 
 def _entry_line(row: Row) -> str:
-    head = f"{row['seq']:>10}  {time_shown(row['time']):<26}  {row['kind']:<7}"
+    time = f"{time_shown(row['time']):<26}  " if "time" in row else ""  # a log has none
+    head = f"{row['seq']:>10}  {time}{row['kind']:<7}"
     if "length" in row:
         return f"{head}  {row['volume']}  at {row['offset']}  {size_text(row['length'])}"
     if "state" in row:

@@ -8,12 +8,17 @@ from typing import Any
 
 import rich_click as click
 
-from jrnl import control
 from jrnl import demo as demonstration
-from jrnl.cli.common import absolute, command, json_option, perform, point_option, say, say_json
-from jrnl.cli.progress import Shown
+from jrnl.cli.common import (
+    absolute,
+    command,
+    json_option,
+    perform_on_any,
+    point_option,
+    say,
+    say_json,
+)
 from jrnl.cli.units import SIZE
-from jrnl.logwrites import attach
 
 
 @command(
@@ -65,11 +70,9 @@ def crash(path: str, check: str, junit: str | None, as_json: bool, **options: An
             "reduce": options["reduce"], "damage": options["damage"],
             "failures_max": options["failures"], "bundles": absolute(options["bundles"]),
         }  # fmt: skip
-    if os.path.isdir(path):
-        found = perform(path, name, "crashing", check=words, **arguments)
-    else:
-        with Shown("crashing") as report, attach(path, size, source) as log:
-            found = control.OPERATIONS[name](log, report, {"check": words, **arguments})
+    found = perform_on_any(
+        path, name, "crashing", size=size, source=source, check=words, **arguments
+    )
     if junit is not None and id is None:
         with open(junit, "w", encoding="utf-8") as file:
             file.write(found["junit"])

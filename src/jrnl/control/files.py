@@ -7,7 +7,8 @@ import stat
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from jrnl.errors import InvalidArgument
+from jrnl.errors import InvalidArgument, PathExists
+from jrnl.whole_file import whole_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,7 +29,7 @@ def write_volume(
 ) -> int:
     """Write a volume into a file, durably; where it holds zeroes the file has holes.
 
-    A new file that could not be finished is removed.
+    A new file has its name once all of it is there.
 
     Parameters
     ----------
@@ -44,27 +45,25 @@ def write_volume(
 
     Raises
     ------
-    FileExistsError, OSError
+    PathExists, OSError
     InvalidArgument
         The path leads into the store, or the device is too small.
     """
     _check_outside(path, store)
-    flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | (os.O_NONBLOCK if force else os.O_EXCL)
-    fresh = not os.path.lexists(path)
+    if force and os.path.lexists(path):
+        descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NONBLOCK)
+        try:
+            _fill(volume, descriptor, path, progress)
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        return volume.size
     try:
-        descriptor = os.open(path, flags, 0o666)
-    except FileExistsError as error:
-        error.strerror = "it is there already; choose another name, or overwrite it with --force"
+        with whole_file(path) as file:
+            _fill(volume, file.fileno(), path, progress)
+    except PathExists as error:
+        error.strerror = "there is something there already; use another path, or --force"
         raise
-    try:
-        _fill(volume, descriptor, path, progress)
-    except BaseException:
-        if fresh:
-            with suppress(OSError):
-                os.unlink(path)
-        raise
-    finally:
-        os.close(descriptor)
     return volume.size
 
 
@@ -100,7 +99,6 @@ def _fill(
         if not sparse or buffer != zeroes:
             _write_all(descriptor, piece, offset)
         progress(offset + len(piece), size)
-    os.fsync(descriptor)
 
 
 def _write_all(descriptor: int, piece: memoryview, offset: int) -> None:

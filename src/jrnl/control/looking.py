@@ -3,26 +3,27 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
+from jrnl import tables
 from jrnl.control.points import point_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
 
+    import numpy as np
     from numpy.typing import NDArray
 
     from jrnl.control.report import Report, Row
+    from jrnl.logwrites import LogHistory
     from jrnl.points import Mark
     from jrnl.snapshot import Snapshot
     from jrnl.store import Store
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _ROWS = 1000  # told at a time
-KINDS = ("none", "write", "discard", "zeroes", "mark", "flush", "rewind")
-_MARK, _REWIND = 4, 6
+KINDS = ("", "write", "discard", "zeroes")  # those that a range has
 
 
 def time_text(time_ns: int) -> str:
@@ -97,19 +98,16 @@ def names(store: Store, report: Report) -> list[str]:
     return [*store.marks, *store.snapshots]
 
 
-def log(store: Store, report: Report, start: str | None = None, stop: str | None = None) -> int:
-    """Give the retained entries as rows, oldest first; return how many there are."""
-    bounds = (None if text is None else _bound(store, text) for text in (start, stop))
-    entries = store.journal.between(*bounds)
-    for rows in _entry_rows(store, entries):
-        report.rows(rows)
-    return len(entries)
-
-
-def _bound(store: Store, text: str) -> int:
-    """Return a seq, whether or not it is an entry's, or that of what a name or a time means."""
-    point = point_of(store, text)
-    return point if isinstance(point, int) else int(store.states(point, point)[0])
+def log(
+    history: Store | LogHistory, report: Report, start: str | None = None, stop: str | None = None
+) -> int:
+    """Give the entries of a store's journal, or of a log, as rows; return how many there are."""
+    first, last = (None if text is None else point_of(history, text) for text in (start, stop))
+    count, rows = 0, tables.rows(history, first, last)
+    while part := list(islice(rows, _ROWS)):
+        report.rows(part)
+        count += len(part)
+    return count
 
 
 def history(
@@ -117,39 +115,20 @@ def history(
 ) -> int:
     """Give the entries that wrote in a range as rows, oldest first; return how many there are."""
     entries = store.history(offset, length, volume)
-    for rows in _entry_rows(store, entries):
-        report.rows(rows)
+    volumes = list(store.volumes)
+    for first in range(0, len(entries), _ROWS):
+        report.rows([
+            {"seq": entry["seq"], "time": time_text(entry["time_ns"]), "kind": KINDS[entry["kind"]],
+             "volume": volumes[entry["volume"]], "offset": entry["offset"],
+             "length": entry["length"]}
+            for entry in _dicts(entries[first : first + _ROWS])
+        ])  # fmt: skip
     return len(entries)
 
 
-def _entry_rows(store: Store, entries: NDArray[np.void]) -> Iterator[list[Row]]:
-    volumes = list(store.volumes)
-    marks: dict[int, str] = {}
-    if np.any(entries["kind"] == _MARK):
-        marks = {mark.seq: name for name, mark in store.marks.items()}
-    for first in range(0, len(entries), _ROWS):
-        part = entries[first : first + _ROWS].tolist()
-        yield [_entry_row(volumes, marks, *entry[:6]) for entry in part]
-
-
-def _entry_row(
-    volumes: list[str],
-    marks: dict[int, str],
-    seq: int,
-    time_ns: int,
-    kind: int,
-    volume: int,
-    offset: int,
-    length: int,
-) -> Row:
-    row: Row = {"seq": seq, "time": time_text(time_ns), "time_ns": time_ns, "kind": KINDS[kind]}
-    if kind < _MARK:
-        row |= {"volume": volumes[volume], "offset": offset, "length": length}
-    elif kind == _MARK:
-        row["name"] = marks.get(seq)
-    elif kind == _REWIND:
-        row["state"] = offset
-    return row
+def _dicts(entries: NDArray[np.void]) -> list[dict[str, int]]:
+    names = entries.dtype.names or ()
+    return [dict(zip(names, row, strict=True)) for row in entries.tolist()]
 
 
 def diff(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from jrnl import crash as crashing
+from jrnl import logwrites, tables
 from jrnl.control.files import write_volume
 from jrnl.control.points import point_of
 from jrnl.crash.check import judge_of
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from jrnl.control.report import Report, Row
+    from jrnl.logwrites import LogHistory
     from jrnl.store import Store
 
 
@@ -47,6 +49,27 @@ def export(
 ) -> Row:
     """Write a volume, as it is or was, into a file."""
     return recover(store, report, str(store.seq) if at is None else at, out, None, volume, force)
+
+
+def export_log(store: Store, report: Report, out: str, volume: str | None = None) -> Row:
+    """Write what the journal holds of a volume as a dm-log-writes log."""
+    with store.pin(store.window.oldest):
+        made = logwrites.export(store, out, volume, report.progress)
+    return {"out": out, "entries": int(made.counts[-1]), "first_state": int(made.seqs[0]),
+            "last_state": int(made.seqs[-1])}  # fmt: skip
+
+
+def parquet(
+    history: Store | LogHistory,
+    report: Report,
+    out: str,
+    start: str | None = None,
+    stop: str | None = None,
+) -> Row:
+    """Write the entries as a Parquet file."""
+    first, last = (None if text is None else point_of(history, text) for text in (start, stop))
+    tables.to_parquet(history, out, first, last)
+    return {"out": out}
 
 
 def crash(

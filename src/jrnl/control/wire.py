@@ -84,7 +84,7 @@ def lines(connection: socket.socket, longest: int) -> Iterator[bytes]:
 def told(error: BaseException) -> dict[str, Any]:
     """Return an error as JSON: its class, what it says, and what the system said."""
     said: dict[str, Any] = {"class": type(error).__name__, "message": str(error)}
-    if isinstance(error, OSError) and not isinstance(error, JrnlError):
+    if isinstance(error, OSError):
         said["errno"], said["strerror"] = error.errno, error.strerror
         if isinstance(error.filename, str | bytes):
             said["filename"] = os.fsdecode(error.filename)
@@ -97,14 +97,15 @@ def raised(said: Any) -> Exception:
         return JrnlError("the serving process gave an answer that is none")
     name, message = str(said.get("class")), str(said.get("message"))
     found = getattr(errors, name, None)
-    if isinstance(found, type) and issubclass(found, JrnlError):
-        return found(message)
-    if isinstance(said.get("errno"), int):
-        filename = said.get("filename")
-        found_error = OSError(said["errno"], str(said.get("strerror")))
-        if isinstance(filename, str):
-            found_error.filename = filename
-        return found_error
+    known = found if isinstance(found, type) and issubclass(found, JrnlError) else None
+    if isinstance(said.get("errno"), int) and (known is None or issubclass(known, OSError)):
+        error = (known or OSError)(said["errno"], str(said.get("strerror")))
+        assert isinstance(error, OSError)
+        if isinstance(said.get("filename"), str):
+            error.filename = said["filename"]
+        return error
+    if known is not None:
+        return known(message)
     if name == "MemoryError":
         return JrnlError("the serving process has not enough memory")
     return JrnlError(f"the serving process failed: {name}: {message}")

@@ -1,0 +1,97 @@
+"""Commands that take out what a store holds: logs, and files of the file systems in it."""
+
+from __future__ import annotations
+
+import os
+import sys
+from base64 import b64decode
+from typing import Any
+
+import rich_click as click
+
+from jrnl.cli.common import (
+    absolute,
+    command,
+    json_option,
+    path_argument,
+    perform,
+    perform_on_any,
+    say,
+    say_columns,
+    say_json,
+    volume_option,
+)
+from jrnl.cli.units import POINT, count_text, size_text, time_shown
+
+Row = dict[str, Any]
+
+
+@command("jrnlctl export-log disk.jrnl disk.log")
+@path_argument
+@click.argument("out", type=click.Path())
+@volume_option
+@json_option
+def export_log(path: str, out: str, volume: str | None, as_json: bool) -> None:
+    """Write what the journal holds as a log in the format of dm-log-writes.
+
+    Replayed onto zeroes, the log goes through every state of the window.
+    """
+    done = perform(path, "export-log", "exporting", out=absolute(out), volume=volume)
+    if as_json:
+        say_json(done)
+    else:
+        told = count_text(done["entries"], "entry")
+        say(f"{out}: {told}, states {done['first_state']:,} to {done['last_state']:,}")
+
+
+@command(
+    "jrnlctl files disk.jrnl@before-upgrade ls /etc",
+    "jrnlctl files disk.jrnl@before-upgrade cat /etc/fstab > fstab",
+    "jrnlctl files ext4.log@1200 ls",
+)
+@click.argument("target", metavar="PATH[@POINT]")
+@click.argument("action", type=click.Choice(["ls", "cat"]))
+@click.argument("file", default="/")
+@volume_option
+@json_option
+def files(target: str, action: str, file: str, volume: str | None, as_json: bool) -> None:
+    """Look into the file system in a state of a volume: ext2 to ext4, XFS or btrfs.
+
+    PATH is a store, or a log of dm-log-writes; without a POINT it is the present state. 'ls' lists
+    a directory, 'cat' writes a file's content to the standard output. What the file system's own
+    journal holds and has not put into place yet is not seen.
+    """
+    path, at = _split(target)
+    what: Row = {"place": file, "at": at, "volume": volume}
+    if action == "cat":
+        perform_on_any(path, "read-file", "reading", _write_pieces, **what)
+        return
+    entries: list[Row] = []
+    found = perform_on_any(path, "list-files", "reading", entries.extend, **what)
+    if as_json:
+        say_json({**found, "entries": entries})
+    else:
+        say_columns([_file_row(entry) for entry in entries])
+
+
+def _split(target: str) -> tuple[str, str | None]:
+    """Return the path and the point; a path may have an '@' in it."""
+    path, sign, at = target.rpartition("@")
+    if not sign or os.path.exists(target):
+        return target, None
+    return path, POINT.convert(at, None, None)
+
+
+def _write_pieces(rows: list[Row]) -> None:
+    for row in rows:
+        sys.stdout.buffer.write(b64decode(row["data"]))
+
+
+def _file_row(entry: Row) -> list[str]:
+    size, mtime = entry["size"], entry["mtime"]
+    return [
+        entry["type"],
+        "?" if size is None else size_text(size),
+        "?" if mtime is None else time_shown(mtime),
+        entry["name"],
+    ]
