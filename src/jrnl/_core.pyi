@@ -265,6 +265,25 @@ class VolumeIO:
     def write_zeroes(self, offset: SupportsIndex, length: SupportsIndex) -> int: ...
 
 @disjoint_base
+class Transmission:
+    def __new__(
+        cls,
+        source: int,
+        target: int,
+        size: int,
+        answer: Callable[[int, int, int, int, bytes | None], tuple[int, list[bytes]]],
+        spare: object,
+        volume: VolumeIO | None = None,
+        read_only: bool = False,
+        structured: bool = False,
+        stop: int = -1,
+    ) -> Self: ...
+    @property
+    def counters(self) -> dict[str, int]: ...
+    def end(self) -> None: ...
+    def serve(self) -> None: ...
+
+@disjoint_base
 class Edit:
     def __new__(cls, volume: VolumeIO, offset: SupportsIndex, length: SupportsIndex) -> Self: ...
     def __enter__(self) -> NDArray[np.uint8]: ...

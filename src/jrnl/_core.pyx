@@ -52,6 +52,7 @@
     copy_on_write    images that are written to
     copy             copies that are made behind the writer's back
     lifetime         making a core, and taking it down
+    nbd_wire         an NBD connection: requests in, replies out
     reentry          calls from inside another one on the same thread
     arguments        from Python's arguments to C's
     engine           the engine as the Python layer sees it
@@ -67,6 +68,7 @@
     recorded_log     a recorded log as Python sees it
     log_opening      file stores: their log as an opening finds it
     log_control      file stores: their log committed, recorded and closed
+    nbd_connection   an NBD connection as the server sees it
     capi             the table of functions for C callers
     format_numbers   the numbers of the format, for Python to read
 
@@ -191,6 +193,7 @@ include "kernel/fold.pxi"
 include "kernel/copy_on_write.pxi"
 include "kernel/copy.pxi"
 include "kernel/lifetime.pxi"
+include "kernel/nbd_wire.pxi"
 include "bind/reentry.pxi"
 include "bind/arguments.pxi"
 include "bind/engine.pxi"
@@ -206,6 +209,7 @@ include "bind/history.pxi"
 include "bind/recorded_log.pxi"
 include "bind/log_opening.pxi"
 include "bind/log_control.pxi"
+include "bind/nbd_connection.pxi"
 include "bind/capi.pxi"
 include "bind/format_numbers.pxi"
 

@@ -295,6 +295,8 @@ class Recovery(ImageReader, ImageState, ClosesItself):
             return Restore(engine.seq + 1, engine.seq + entries, total)
         stamp = fold_first(engine, oldest, stamp)
         first_seq, last_seq = self._session.restore(self, ranges, everything, stamp)
+        if total:
+            self._session.replaced()
         return Restore(first_seq, last_seq, total)
 
     def again(self, to: Point | None = None, progress: Progress = None) -> Recovery:

@@ -98,6 +98,8 @@ class Rewinder:
         # long, not for ever, and an outer savepoint may wait for any number of inner ones.
         for savepoint, start in self.starts.items():
             self.starts[savepoint] = present_seq(engine, start) or start
+        if result.entries:
+            session.replaced()
         return result
 
     def _rewind_past(self, views: list[View], seq: int) -> Rewind:

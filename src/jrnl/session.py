@@ -49,6 +49,10 @@ class Session:
     pins : Pins
     resolver : Resolver
     views : Views
+    on_replaced : list of callable
+        Called, with the engine's lock held, once production has been put back to an earlier state
+        by a rewind, a restore or a promotion: who has cached its bytes has old ones. They must not
+        raise.
     """
 
     def __init__(self, engine: Engine, names: list[str], log: Log | None = None) -> None:
@@ -58,6 +62,7 @@ class Session:
         self.pins = Pins(engine, self.catalog)
         self.resolver = Resolver(engine, self.catalog)
         self.views = Views()
+        self.on_replaced: list[Callable[[], object]] = []
 
     def changing(self) -> AbstractContextManager[object]:
         """Return a block that changes files, if there are any, and none of them from inside it."""
@@ -66,6 +71,11 @@ class Session:
     def problems(self) -> list[str]:
         """Say what opening has found, and what has stopped all writing since."""
         return []
+
+    def replaced(self) -> None:
+        """Tell those who wait for it that production's bytes are others now."""
+        for told in [*self.on_replaced]:
+            told()
 
     # Snapshots.
 

@@ -103,6 +103,23 @@ class StateVolume(NotCopied):
         """Return a path at which other programs can open it; see `State.path`."""
         return self._state.path(self.name)
 
+    def data_extents(self) -> NDArray[np.void]:
+        """Return the extents that may hold anything but zeroes; outside of them all is zero.
+
+        Told from what was ever written, without reading it: an extent may be all zeroes, too.
+
+        Returns
+        -------
+        ndarray
+            Structured: volume (uint16, its index), offset and length (uint64, bytes), sorted;
+            extents neither touch nor overlap.
+
+        Raises
+        ------
+        OSError, and what reading the state raises.
+        """
+        return self._state._data_extents(self._place)
+
     def write(self, offset: SupportsIndex, data: Readable) -> int:
         """Write `data` at `offset`, all of it or nothing; return the state's seq.
 
@@ -271,6 +288,9 @@ class State(NotCopied, ABC):
         return ()
 
     # What they have in common.
+
+    def _data_extents(self, index: int) -> NDArray[np.void]:
+        return still(self._engines, lambda: extents_of(index, *united(self._held(index))))
 
     def _find(self, volume: object) -> int:
         """Return the index of a volume given by name, as a StateVolume, or by None.

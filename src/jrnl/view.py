@@ -287,6 +287,7 @@ class View(ImageReader, ImageState, ClosesItself):
             first_seq, last_seq = engine.seq + 1, engine.seq
             if total:
                 first_seq, last_seq = session.promote(image, self._indices, ranges, stamp)
+                session.replaced()
         if not moved:
             self._stands_at = last_seq
         return Restore(first_seq, last_seq, total)

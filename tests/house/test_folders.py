@@ -20,6 +20,7 @@ MAY_TAKE = {
     "snapshots": ("model", "crash.disk"),  # the simulated disk
     "disk": ("model", "states", "crash.disk"),  # plays on disk what was played in memory
     "cli": ("model",),
+    "nbd": ("model",),
     "docs": ("model",),
     "plot": ("model",),
     "house": ("model",),

@@ -530,3 +530,24 @@ cdef struct RewindResult:
     uint64_t seq
     uint64_t entries
     uint64_t bytes
+
+# One NBD connection in its transmission phase (nbd_wire.pxi).
+cdef struct Wire:
+    Core* core               # NULL: the export is a Python object, which is asked for everything
+    uint32_t volume
+    uint64_t size            # bytes of the export
+    int source, target       # descriptors
+    int stop                 # another, of a pipe: once it can be read no more requests are; -1
+    bint is_socket
+    bint is_read_only
+    bint is_structured       # replies may be structured
+    bint is_stale            # production was put back: set and looked at under the core's lock
+    uint8_t* received        # requests: [received_start, received_end) of received_room
+    uint64_t received_room, received_start, received_end
+    uint8_t* replies         # not sent yet
+    uint64_t replies_room, replies_end
+    uint64_t* waiting        # places of replies that wait until entries up to flush_seq are durable
+    uint64_t waiting_count
+    uint64_t flush_seq
+    uint64_t wanted          # bytes that the next request takes, where it is longer than the room
+    uint64_t requests, errors, bytes_read, bytes_written    # served so far

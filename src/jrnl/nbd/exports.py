@@ -1,0 +1,266 @@
+"""Exports: what a client can open, by name. A volume, one of its earlier states, marks."""
+
+from __future__ import annotations
+
+import threading
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING
+
+from jrnl.control.points import point_of
+from jrnl.errors import InvalidArgument, ReadOnlyStore, UnknownVolume
+from jrnl.nbd import protocol
+from jrnl.nbd.extents import ALLOCATION, CHANGED, Context
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from jrnl.points import Mark
+    from jrnl.snapshot import Snapshot
+    from jrnl.state import StateVolume
+    from jrnl.store import Store
+    from jrnl.view import View
+    from jrnl.volume import Volume
+
+MARKER = "@mark"
+MARKER_BYTES = 4096
+SCRATCH = "+rw"
+
+
+class Export(ABC):
+    """What a connection is about.
+
+    Attributes
+    ----------
+    name : str
+    size : int
+        Bytes.
+    read_only : bool
+    production : Volume or None
+        What is served without asking `answer`, but for BLOCK_STATUS.
+    """
+
+    name: str
+    size: int
+    read_only = False
+    production: Volume | None = None
+    description = ""
+
+    def answer(self, kind: int, offset: int, length: int, data: bytes | None) -> bytes:
+        """Do what a request asks; return the bytes that a READ brings. Its range fits."""
+        if kind == protocol.READ:
+            return self._read(offset, length)
+        if kind == protocol.WRITE:
+            self._write(offset, data or b"")
+        elif kind in (protocol.TRIM, protocol.WRITE_ZEROES):
+            self._zero(offset, length)
+        return b""
+
+    @abstractmethod
+    def _read(self, offset: int, length: int) -> bytes:
+        """Return the bytes of a range."""
+
+    @abstractmethod
+    def _write(self, offset: int, data: bytes) -> None:
+        """Write `data`."""
+
+    @abstractmethod
+    def _zero(self, offset: int, length: int) -> None:
+        """Zero a range."""
+
+    def contexts(self) -> list[str]:
+        """Return the names of the metadata contexts that a client may ask for."""
+        return []
+
+    def context(self, name: str) -> Context | None:
+        """Make one of them; None where there is none of that name. Raises JrnlError."""
+        return None
+
+    @abstractmethod
+    def close(self) -> None:
+        """Give it up: its last connection has gone."""
+
+
+class VolumeExport(Export):
+    """A volume of a state of the store.
+
+    Parameters
+    ----------
+    volume : StateVolume
+        Production's, or a view's.
+    view : View, optional
+        Closed with the export.
+    """
+
+    def __init__(
+        self, store: Store, name: str, volume: StateVolume, view: View | None, read_only: bool
+    ) -> None:
+        self._store, self._volume, self._view = store, volume, view
+        self._changes = 0
+        self.name, self.size, self.read_only = name, volume.size, read_only
+        if view is None:
+            self.production = store[volume.name]
+            self.description = f"volume {volume.name!r}, as it is now"
+        else:
+            kind = "a scratch branch of it" if not read_only else "for reading"
+            self.description = f"volume {volume.name!r} at state {view.seq}, {kind}"
+
+    def _read(self, offset: int, length: int) -> bytes:
+        return self._volume.read(offset, length)
+
+    def _write(self, offset: int, data: bytes) -> None:
+        self._volume.write(offset, data)
+        self._changes += 1
+
+    def _zero(self, offset: int, length: int) -> None:
+        self._volume.write_zeroes(offset, length)
+        self._changes += 1
+
+    def contexts(self) -> list[str]:
+        """Return `base:allocation`, and what has changed since each mark and snapshot."""
+        points = [*self._store.marks, *self._store.snapshots]
+        return [ALLOCATION, *(f"{kind}{point}" for point in points for kind in CHANGED)]
+
+    def context(self, name: str) -> Context | None:
+        """Make one of them, or of any other point's."""
+        if name == ALLOCATION:
+            zero = protocol.HOLE | protocol.ZERO
+            return Context(self._volume.data_extents, self._stamp, 0, zero)
+        for kind in CHANGED:
+            if name.startswith(kind):
+                return self._changed(name.removeprefix(kind))
+        return None
+
+    def _changed(self, text: str) -> Context | None:
+        """Make the context of what was written since a point: exact, from the journal's headers."""
+        store, since = self._store, point_of(self._store, text)
+        if self._view is not None and not self.read_only:
+            return None  # what a scratch branch has changed is no matter of points
+        until = None if self._view is None else self._view.seq
+
+        def find() -> NDArray[np.void]:
+            return store.diff(since, store.seq if until is None else until, self._volume.name)
+
+        find()  # a point that is not there is noticed now
+        return Context(find, self._stamp, protocol.DIRTY, 0)
+
+    def _stamp(self) -> object:
+        return self._store.seq if self._view is None else self._changes
+
+    def close(self) -> None:
+        """Close the view."""
+        if self._view is not None:
+            self._view.close()
+
+
+class MarkerExport(Export):
+    """A small device whose writes set marks: the text up to the first newline or zero byte.
+
+    It reads as the text that was written last, so that a page cache can change a part of a block.
+    """
+
+    name, size = MARKER, MARKER_BYTES
+    description = "write a name to set a mark"
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._text = bytearray(MARKER_BYTES)
+        self._lock = threading.Lock()
+
+    def _read(self, offset: int, length: int) -> bytes:
+        with self._lock:
+            return bytes(self._text[offset : offset + length])
+
+    def _write(self, offset: int, data: bytes) -> None:
+        with self._lock:
+            text = self._text[:]
+            text[offset : offset + len(data)] = data
+            name = text.split(b"\n", 1)[0].split(b"\0", 1)[0].strip()
+            if name and (offset == 0 and data):
+                try:
+                    self._store.mark(name.decode())
+                except UnicodeDecodeError as error:
+                    raise InvalidArgument("a mark's name is UTF-8") from error
+            self._text = text
+
+    def _zero(self, offset: int, length: int) -> None:
+        with self._lock:
+            self._text[offset : offset + length] = bytes(length)
+
+    def close(self) -> None:
+        """Forget the text."""
+
+
+class Exports:
+    """The exports of a store, by name; those of earlier states are made when they are asked for.
+
+    ``VOLUME`` is production, ``VOLUME@POINT`` an earlier state, ``VOLUME@POINT+rw`` a scratch
+    branch of it, ``@mark`` sets marks. Connections that name the same share it; what is not
+    production goes with the last one. An empty name means the only volume.
+    """
+
+    def __init__(self, store: Store, read_only: bool) -> None:
+        self._store, self._read_only = store, read_only
+        self._shared: dict[str, tuple[Export, int]] = {}
+        self._lock = threading.Lock()
+
+    def names(self) -> list[tuple[str, str]]:
+        """Return what there is to be listed: names, and what they are."""
+        store = self._store
+        points: dict[str, Mark | Snapshot] = {**store.marks, **store.snapshots}
+        found = [(name, f"volume {name!r}, as it is now") for name in store.volumes]
+        for name in store.volumes:
+            found += [(f"{name}@{point}", f"at state {at.seq}") for point, at in points.items()]
+        if not self._read_only:
+            found.append((MARKER, MarkerExport.description))
+        return found
+
+    def open(self, name: str) -> Export:
+        """Return an export, to be given back to `close`.
+
+        Raises
+        ------
+        UnknownVolume
+            There is no such export; it says which there are.
+        UnknownPoint, PointExpired, InvalidArgument, ReadOnlyStore, and what a view raises.
+        """
+        name = name or self._only()
+        with self._lock:
+            export, users = self._shared.get(name, (None, 0))
+            if export is None:
+                export = self._make(name)
+            self._shared[name] = export, users + 1
+            return export
+
+    def close(self, export: Export) -> None:
+        """Let go of an export; the last one to do so closes it."""
+        with self._lock:
+            users = self._shared[export.name][1] - 1
+            if users:
+                self._shared[export.name] = export, users
+                return
+            del self._shared[export.name]
+            export.close()
+
+    def _only(self) -> str:
+        volumes = [*self._store.volumes]
+        if len(volumes) > 1:
+            raise UnknownVolume(f"there are several volumes; name one of {', '.join(volumes)}")
+        return volumes[0]
+
+    def _make(self, name: str) -> Export:
+        store = self._store
+        if name == MARKER:
+            if self._read_only:
+                raise ReadOnlyStore("the store is served for reading, so no mark can be set")
+            return MarkerExport(store)
+        volume, at, text = name.partition("@")
+        if volume not in store.volumes:
+            known = ", ".join(store.volumes)
+            raise UnknownVolume(f"no volume is called {volume!r}; there is {known}")
+        if not at:
+            return VolumeExport(store, name, store[volume], None, self._read_only)
+        writable = text.endswith(SCRATCH)
+        point = point_of(store, text.removesuffix(SCRATCH))
+        view = store.view(point, writable=writable, volumes=[volume])
+        return VolumeExport(store, name, view[volume], view, not writable)
