@@ -17,6 +17,7 @@ FIXED = f"{WRITES}, by the best of fixed kernels with the same look-ahead"
 FORCED = "The write rows with each kernel forced"
 KERNELS = "Which kernel is the best on this processor: 4 KiB writes"
 ODD = "Odd offsets and odd buffers: 4 KiB, by even ones in the same store"
+FILES = "Writes of 100 bytes through `as_file()`"
 SPARSE = f"A sparse 8 TiB volume, by one of {size(workload.VOLUME)}: as many blocks in use in both"
 OPEN = "One 4 KiB write beside open recoveries and views of states all over the window"
 THREADS = "Writes from several threads, each to a volume of its own, one store"
@@ -49,6 +50,7 @@ ORDER = (
     KERNELS,
     SIZES,
     ODD,
+    FILES,
     SPARSE,
     OPEN,
     THREADS,

@@ -103,9 +103,12 @@ Journal
     between, used_up_to     those of a range of seqs alone; what they take
     before, after           what an entry overwrote, and what it wrote
 
+VolumeFile                  what as_file() returns: a raw file object of fixed size
+    part                    another one over a part, such as a partition, or an archive
+
 Results                     Plan, Restore, Rewind, Window, WindowTime, Report, Stats, Options
-                            tell by their fields; VolumeFile is what as_file() returns, Edit and
-                            Savepoint are for ``with`` only, Point is the type of all points
+                            tell by their fields; Edit and Savepoint are for ``with`` only, Point
+                            is the type of all points
 
 Errors, all JrnlErrors
     InvalidArgument, InvalidType, OutOfBounds, EntryTooLarge    an argument that cannot be

@@ -58,6 +58,7 @@
     engine           the engine as the Python layer sees it
     pinned_state     pins as the Python layer sees them
     volume_io        a volume's reads and writes
+    file_calls       what a file over a volume does at each call
     chains           from an entry to the next one that touches the same block
     maps             maps as the Python layer sees them
     image_parts      images a part at a time, so that signals are heard
@@ -117,6 +118,7 @@ from cpython.buffer cimport (
     PyBUF_FORMAT,
     PyBUF_READ,
     PyBUF_WRITABLE,
+    PyBUF_WRITE,
     PyBuffer_FillInfo,
     PyBuffer_Release,
     PyObject_GetBuffer,
@@ -199,6 +201,7 @@ include "bind/arguments.pxi"
 include "bind/engine.pxi"
 include "bind/pinned_state.pxi"
 include "bind/volume_io.pxi"
+include "bind/file_calls.pxi"
 include "bind/chains.pxi"
 include "bind/maps.pxi"
 include "bind/image_parts.pxi"

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, NamedTuple, Protocol
 
-from jrnl.errors import FormatError, JrnlError, UnknownPath
+from jrnl.errors import FormatError, InvalidType, JrnlError, UnknownPath
 from jrnl.extras import need
 from jrnl.sizes import Size, parse_size
 from jrnl.state import State, StateVolume
@@ -227,13 +227,14 @@ class FileSystem:
         return _reading(self._file, self.kind, more)
 
 
-def open_file_system(volume: StateVolume | State) -> FileSystem:
+def open_file_system(volume: StateVolume | State | VolumeFile) -> FileSystem:
     """Open the file system in a volume of any state, for reading.
 
     Parameters
     ----------
-    volume : StateVolume, or a State of one volume
+    volume : StateVolume, State of one volume, or VolumeFile
         Such as ``store.view(at).volume``: the file system is read through it as long as it is used.
+        A partition is ``view.as_file().part(offset, length)``.
 
     Returns
     -------
@@ -248,7 +249,13 @@ def open_file_system(volume: StateVolume | State) -> FileSystem:
         The extra ``files`` is not installed.
     UnknownVolume, and what reading the state raises.
     """
-    file = _Bounded(volume.as_file())
+    if not isinstance(volume, StateVolume | State | VolumeFile):
+        raise InvalidType(
+            f"a file system is in a volume of a state, such as view.volume, not in "
+            f"{type(volume).__name__}"
+        )
+    whole = volume if isinstance(volume, VolumeFile) else volume.as_file()
+    file = _Bounded(whole.part(0, whole._size))
     kind, module, name = _detect(file)
     dissect = need(module, "files")
     with _reading(file, kind, 0):
@@ -275,7 +282,7 @@ def _detect(file: _Bounded) -> tuple[str, str, str]:
             return found[0], found[1], found[2]
     raise FormatError(
         "there is no file system that can be read: neither ext2, ext3 or ext4, nor XFS, nor btrfs; "
-        "a volume with partitions has them further on"
+        "where it has partitions, pass view.as_file().part(offset, length)"
     )
 
 

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from numpy.typing import NDArray
 
-from jrnl._core import FlatBuffer
+from jrnl._core import FileCalls, FlatBuffer
 from jrnl.errors import (
     InvalidArgument,
     JournalFull,
+    OutOfBounds,
     ReadOnlyStore,
     StoreClosed,
     shown,
@@ -37,8 +38,10 @@ class ReadsInto(Protocol):
         """Fill `buffer` from byte `offset` on."""
 
 
-class VolumeFile(io.RawIOBase):
+class VolumeFile(FileCalls, io.RawIOBase):
     """A raw, seekable, unbuffered file of fixed size over one volume or image.
+
+    ``seek``, ``tell``, ``read``, ``readinto`` and ``write`` come straight from the compiled core.
 
     Parameters
     ----------
@@ -66,31 +69,47 @@ class VolumeFile(io.RawIOBase):
         self._read = read
         self._write = write
         self._flush = flush
-        self._write_max = write_max
+        self._longest = 0 if write is None else write_max
         self._position = 0
 
-    def readable(self) -> bool:
-        """Return True."""
-        return True
+    def part(self, offset: int, length: int) -> VolumeFile:
+        """Return a file over a part of this one: it ends where an archive or a partition does.
 
-    def seekable(self) -> bool:
-        """Return True."""
-        return True
+        It begins with a position of its own, and is open whether or not this one is. What is
+        written to it, where this one takes writes, goes to the same place.
 
-    def writable(self) -> bool:
-        """Whether it takes writes."""
-        return self._write is not None
-
-    def tell(self) -> int:
-        """Return the position in bytes."""
-        self._check_open()
-        return self._position
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        """Move the position; past the end is allowed, before the start is not.
-
-        Raises InvalidType, InvalidArgument, StoreClosed.
+        Raises OutOfBounds, InvalidType, StoreClosed.
         """
+        self._check_open()
+        start = as_int(offset, "offset must be an int (bytes)")
+        count = as_int(length, "length must be an int (bytes)")
+        if start < 0 or count < 0 or start + count > self._size:
+            raise OutOfBounds(
+                f"{shown(count)} bytes at offset {shown(start)} do not lie inside the file, which "
+                f"has {self._size} bytes"
+            )
+        read, write = self._read, self._write
+
+        def read_part(at: int, buffer: memoryview) -> None:
+            read(start + at, buffer)
+
+        if write is None:
+            return VolumeFile(count, read_part)
+        put = write
+
+        def write_part(at: int, data: memoryview) -> None:
+            put(start + at, data)
+
+        return VolumeFile(count, read_part, write_part, self._flush, self._longest)
+
+    def _count(self, size: object) -> int:
+        """Return how many bytes there are to read of `size`, where that is below 0 of all."""
+        self._check_open()
+        left = max(0, self._size - self._position)
+        wanted = -1 if size is None else as_int(size, "how much to read must be an int (bytes)")
+        return left if wanted < 0 else min(left, wanted)
+
+    def _seek(self, offset: object, whence: int) -> int:
         self._check_open()
         start = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._size}.get(whence)
         if start is None:
@@ -99,13 +118,10 @@ class VolumeFile(io.RawIOBase):
         if position < 0:
             raise InvalidArgument(f"cannot seek to {shown(position)}, before the start")
         self._position = position
-        return self._position
+        return position
 
-    def readinto(self, buffer: Writable) -> int:
-        """Read up to as many bytes as `buffer` takes; return how many, 0 at the end.
-
-        Raises InvalidType, InvalidArgument, StoreClosed.
-        """
+    def _read_some(self, buffer: Writable) -> int:
+        """Read into any buffer what it takes, or what there is."""
         view = memoryview(FlatBuffer(buffer, True))
         self._check_open()
         count = max(0, min(len(view), self._size - self._position))
@@ -114,20 +130,8 @@ class VolumeFile(io.RawIOBase):
             self._position += count
         return count
 
-    def write(self, data: Readable) -> int:
-        """Write `data`, in as few entries as it takes; return how many bytes were written.
-
-        That is all of it, but where the volume ends before, as a device does, or where the journal
-        has room for some of the entries only.
-
-        Raises
-        ------
-        OSError
-            ENOSPC: the position is at the volume's end or past it, and its size is fixed.
-        JournalFull
-            No room is left for the first entry; see `Volume.write`.
-        ReadOnlyStore, InvalidType, InvalidArgument, StoreClosed
-        """
+    def _write_pieces(self, data: Readable) -> int:
+        """Write any buffer, as far as there is room."""
         if self._write is None:
             raise ReadOnlyStore("this file shows an earlier state, which cannot be written")
         view = memoryview(FlatBuffer(data))
@@ -139,8 +143,8 @@ class VolumeFile(io.RawIOBase):
                 f"volume, which has {self._size} bytes and cannot grow",
             )
         view = view[: self._size - self._position]
-        for start in range(0, len(view), self._write_max):
-            piece = view[start : start + self._write_max]
+        for start in range(0, len(view), self._longest):
+            piece = view[start : start + self._longest]
             try:
                 self._write(self._position, piece)
             except JournalFull:
@@ -154,6 +158,7 @@ class VolumeFile(io.RawIOBase):
         """Close the file. Unlike `flush` this adds no FLUSH entry: files close unasked, too."""
         self._flush = None
         super().close()
+        self.closed = True
 
     def flush(self) -> None:
         """Flush the store, where it takes writes."""
