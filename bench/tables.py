@@ -36,6 +36,7 @@ HISTORY = f"What happened: {'10,000' if workload.SMALL else '1,000,000'} entries
 CRASH_STATES = "Crash states of the same history, 64 MiB volume, from when SQLite writes"
 REPLAY = "Replay of a recorded ext4 history"
 FOLD = f"Folding: {size(workload.VOLUME // 4)} volume, a full journal, random 4 KiB writes"
+NBD = f"NBD, by fio over a Unix socket: {size(workload.VOLUME)} volume"
 MEMORY = "Peak RAM of a process, less what it had after its imports"
 
 _ON_DISK = f"{size(workload.VOLUME)} volume on disk, {size(workload.DISK_JOURNAL)} journal"
@@ -67,7 +68,7 @@ ORDER = (
     HISTORY,
     FOLD,
 )
-ORDER += (REPLAY, CRASH_STATES, MEMORY)
+ORDER += (REPLAY, CRASH_STATES, NBD, MEMORY)
 ORDER += (DISK_WRITES, DISK_FLUSHES, DISK_OPENING, DISK_STEADY)
 
 # The README's few lines: a row each, and what it is called where its table's title is not there.
