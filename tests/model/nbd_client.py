@@ -5,9 +5,11 @@ Source: https://github.com/NetworkBlockDevice/nbd/blob/master/doc/proto.md
 
 from __future__ import annotations
 
+import os
 import socket
 import struct
 from dataclasses import dataclass, field
+from typing import IO, Any
 
 EXPORT_NAME, ABORT, LIST, STARTTLS, INFO, GO, STRUCTURED, LIST_META, SET_META = (
     1,
@@ -40,18 +42,36 @@ class Reply:
     extents: dict[int, list[tuple[int, int]]] = field(default_factory=dict)  # by context id
 
 
-class Client:
-    """One connection to a Unix socket."""
+class Pipes:
+    """Two pipes, with what a `Client` needs of a socket."""
 
-    def __init__(self, path: str, timeout: float = 30.0) -> None:
-        self.socket = socket.socket(socket.AF_UNIX)
+    def __init__(self, source: IO[bytes], target: IO[bytes]) -> None:
+        self.source, self.target = source.fileno(), target.fileno()
+
+    def sendall(self, data: bytes) -> None:
+        while data:
+            data = data[os.write(self.target, data) :]
+
+    def recv(self, length: int) -> bytes:
+        return os.read(self.source, length)
+
+
+class Client:
+    """One connection: to the Unix socket of that path, or one that is there."""
+
+    def __init__(self, to: str | socket.socket | Pipes, timeout: float = 30.0) -> None:
+        self.cookie, self.structured = 0, False
+        if isinstance(to, Pipes):
+            self.socket: Any = to
+            return
+        self.socket = socket.socket(socket.AF_UNIX) if isinstance(to, str) else to
         self.socket.settimeout(timeout)
         try:
-            self.socket.connect(path)
+            if isinstance(to, str):
+                self.socket.connect(to)
         except OSError:
             self.socket.close()
             raise
-        self.cookie, self.structured = 0, False
         self.size = self.flags = 0
 
     def __enter__(self) -> Client:
