@@ -306,3 +306,13 @@ def test_files_of_a_store_are_the_same_served_or_not(capfdbinary, folder):
         assert main(words) == 0
     assert capfdbinary.readouterr() == alone
     assert b"lost+found" in alone.out
+
+
+def test_plot_draws_a_picture_and_a_page(run, anyhow, folder):
+    pytest.importorskip("matplotlib")
+    done = run("plot", anyhow, "-o", folder / "a.png", "--html", folder / "a.html", "--from", 2)
+    assert done.out.split() == [str(folder / "a.png"), str(folder / "a.html")]
+    assert (folder / "a.png").read_bytes().startswith(b"\x89PNG")
+    assert "<html" in (folder / "a.html").read_text()
+    assert run("plot", DATA / "ext4-docs.log.xz", "-o", folder / "b.svg").code == 0
+    assert "<svg" in (folder / "b.svg").read_text()

@@ -53,6 +53,12 @@ MISTAKES = [
     (("crash", "{path}", "--check", "'"), 2, "--check"),
     (("crash", "{path}", "--check", "test {{}}", "--state", "x"), 1, "'x'"),
     (("crash", "{path}", "--check", "/nowhere {{}}"), 1, "No such file"),
+    (("plot", "{path}"), 2, "--html"),
+    (("plot", "{path}", "-o", "{folder}/out.docx"), 1, ".svg"),
+    (("plot", "{path}", "-o", "{path}/out.png"), 1, "store itself"),
+    (("files", "{path}@god", "ls"), 1, "did you mean 'good'"),
+    (("files", "{path}@1e3", "ls"), 2, "plain digits"),
+    (("files", "{path}@good", "ls"), 1, "no file system"),
     (("demo", "{folder}/nix"), 1, "No such file"),
 ]
 

@@ -16,6 +16,7 @@ from jrnl.cli.common import (
     path_argument,
     perform,
     perform_on_any,
+    point_option,
     say,
     say_columns,
     say_json,
@@ -42,6 +43,34 @@ def export_log(path: str, out: str, volume: str | None, as_json: bool) -> None:
     else:
         told = count_text(done["entries"], "entry")
         say(f"{out}: {told}, states {done['first_state']:,} to {done['last_state']:,}")
+
+
+@command(
+    "jrnlctl plot disk.jrnl -o timeline.png",
+    "jrnlctl plot disk.jrnl --html timeline.html --from before-upgrade",
+    "jrnlctl plot ext4.log -o ext4.svg --by seq",
+)
+@click.argument("path", metavar="STORE|LOG", type=click.Path(), is_eager=True)
+@click.option("-o", "--out", type=click.Path(), help="A picture: .png, .svg or .pdf.")
+@click.option("--html", type=click.Path(), help="A page on which to move along time.")
+@point_option("--from", "start", told="Only what was written after this state.")
+@point_option("--to", "stop", told="Only what was written up to this state.")
+@click.option("--by", type=click.Choice(["time", "seq"]), help="What stands below the picture.")
+@click.option("--title", help="What stands above it.")
+@volume_option
+def plot(path: str, out: str | None, html: str | None, **options: Any) -> None:
+    """Draw a history: what was written where and when, and what can be recovered.
+
+    The page needs no server: on it a person moves along time, sees what changed, and copies the
+    point to recover to. The path is of a store, or of a log of dm-log-writes.
+    """
+    if out is None and html is None:
+        raise click.UsageError("say what to make: -o FILE, --html FILE, or both")
+    made = perform_on_any(
+        path, "plot", "drawing", picture=absolute(out), html=absolute(html), **options
+    )
+    for file in made["made"]:
+        say(file)
 
 
 @command(

@@ -49,7 +49,7 @@ def write_volume(
     InvalidArgument
         The path leads into the store, or the device is too small.
     """
-    _check_outside(path, store)
+    check_outside(path, store)
     if force and os.path.lexists(path):
         descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NONBLOCK)
         try:
@@ -67,7 +67,8 @@ def write_volume(
     return volume.size
 
 
-def _check_outside(path: str, store: str | None) -> None:
+def check_outside(path: str, store: str | None) -> None:
+    """Raise InvalidArgument where a path leads into a store's folder."""
     if store is None:
         return
     folder = os.path.dirname(os.path.realpath(path))

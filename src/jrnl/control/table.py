@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType, NoneType, UnionType
 from typing import TYPE_CHECKING, Any, NamedTuple, get_args, get_origin
 
-from jrnl.control import changing, inside, looking, taking_out
+from jrnl.control import changing, drawing, inside, looking, taking_out
 from jrnl.errors import InvalidArgument, InvalidType
 
 if TYPE_CHECKING:
@@ -89,6 +89,7 @@ OPERATIONS: Mapping[str, Operation] = MappingProxyType({
     "parquet": Operation(taking_out.parquet, writes=False),
     "list-files": Operation(inside.list_files, writes=False),
     "read-file": Operation(inside.read_file, writes=False),
+    "plot": Operation(drawing.plot, writes=False),
     "crash": Operation(taking_out.crash, writes=False),
     "crash-state": Operation(taking_out.crash_state, writes=False),
 })  # fmt: skip
