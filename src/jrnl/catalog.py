@@ -30,7 +30,7 @@ from jrnl.errors import (
     shown,
 )
 from jrnl.plan import AFTER
-from jrnl.points import PRODUCTION, Mark, check_name
+from jrnl.points import PRODUCTION, Mark, check_name, mark_text, parse_mark_text
 from jrnl.steady import steadily
 from jrnl.window import is_in_window
 
@@ -112,18 +112,23 @@ class Catalog:
         finally:
             self._awaited = None
 
-    def make_mark(self, name: str, *volumes: str) -> Mark:
-        """Name the present state, by a MARK entry. Raises NameTaken, JournalFull, EntryTooLarge."""
+    def make_mark(self, name: str, *volumes: str, state: int | None = None) -> Mark:
+        """Name the present state, or an earlier one, by a MARK entry.
+
+        Raises NameTaken, JournalFull, EntryTooLarge.
+        """
         self.check_free(name)
         made: list[tuple[int, int]] = []
-        return to_the_end(partial(self._enter_mark, made, name, *volumes))
+        return to_the_end(partial(self._enter_mark, made, state, name, *volumes))
 
-    def _enter_mark(self, made: list[tuple[int, int]], name: str, *volumes: str) -> Mark:
+    def _enter_mark(
+        self, made: list[tuple[int, int]], state: int | None, name: str, *volumes: str
+    ) -> Mark:
         """Make a mark's entry, unless it is there already; and know it."""
         if not made:
             with self.awaiting(name):
-                self.engine.note(_KIND_MARK, "\0".join((name, *volumes)).encode(), made)
-        mark = Mark._of(name, *made[0], *volumes)
+                self.engine.note(_KIND_MARK, mark_text(name, volumes, state), made)
+        mark = _mark_of(name, *made[0], state, volumes)
         self.add_mark(mark)
         return mark
 
@@ -145,15 +150,16 @@ class Catalog:
 
     def load_marks(self, rows: Iterable[Sequence[Any]]) -> None:
         """Enter the marks that a log holds, oldest first."""
-        for name, seq, time_ns, *volumes in rows:
+        for name, seq, time_ns, *parts in rows:
+            volumes, state = parse_mark_text(parts)
             known = [volume for volume in volumes if volume in self.indices]
-            self._marks[name] = Mark._of(name, seq, time_ns, *known)
+            self._marks[name] = _mark_of(name, seq, time_ns, state, known)
         self._marks_changes += 1
 
     def marks_at(self, seq: int) -> list[Mark]:
         """Return the marks of one state."""
         kept = (mark for name, mark in list(self._marks.items()) if name not in self._passing)
-        return [mark for mark in kept if mark.seq == seq]
+        return [mark for mark in kept if mark.seq == seq and self._alive(mark)]
 
     def remove_mark(self, mark: Mark) -> None:
         """Forget a named mark, if it is there; not another one that has its name by now."""
@@ -161,13 +167,17 @@ class Catalog:
             forget(self._marks, mark.name, mark)
             self._marks_changes += 1
 
-    def _alive(self, seq: int) -> bool:
-        return is_in_window(self.snapshots, self.engine, seq)
+    def _alive(self, mark: Mark) -> bool:
+        """Whether a mark's state is in the window, and its entry has not been rewound."""
+        there = is_in_window(self.snapshots, self.engine, mark.seq)
+        if mark._entry is None or not there:
+            return there
+        return is_in_window(self.snapshots, self.engine, mark._entry)
 
     def find_mark(self, name: str) -> Mark | None:
         """Return the mark, or None where there is none whose state is in the window."""
         mark = self._marks.get(name)
-        if mark is not None and not self._alive(mark.seq):
+        if mark is not None and not self._alive(mark):
             forget(self._marks, name, mark)
             return None
         return mark
@@ -186,7 +196,7 @@ class Catalog:
 
     def _prune(self) -> None:
         for name, mark in list(self._marks.items()):
-            if not self._alive(mark.seq):
+            if not self._alive(mark):
                 forget(self._marks, name, mark)
         self._prune_at = 2 * len(self._marks) + _PRUNE_EVERY
 
@@ -307,6 +317,13 @@ class Marks(Mapping[str, Mark]):
         with self._catalog.engine as engine:
             engine.check_not_closed()
             return steadily(engine, self._catalog.marks)
+
+
+def _mark_of(name: str, seq: int, time_ns: int, state: int | None, volumes: Iterable[str]) -> Mark:
+    """Return the mark that an entry of this seq makes."""
+    if state is None or state >= seq:
+        return Mark._of(name, seq, time_ns, *volumes)
+    return Mark._of(name, state, time_ns, *volumes, entry=seq)
 
 
 def volume_index(volumes: dict[str, int], volume: object, engine: Engine) -> int:

@@ -13,7 +13,7 @@ from jrnl._core import Engine, tally
 from jrnl.closeable import NotCopied
 from jrnl.errors import InvalidArgument, InvalidType, UnknownPoint, shown
 from jrnl.plan import AFTER, BEFORE
-from jrnl.points import Point, SeqPoint, parse_point
+from jrnl.points import Point, SeqPoint, parse_mark_text, parse_point
 from jrnl.steady import steadily
 
 _SEQ_MAX = (1 << 64) - 1
@@ -147,6 +147,13 @@ class Journal(NotCopied):
             As `before`.
         """
         return self._image(seq, after=True)
+
+    def _state_named(self, seq: int) -> int | None:
+        """Return the earlier state that a mark's entry names; None: the one after it."""
+        with self._engine as engine:
+            engine.check_open()
+            text = steadily(engine, partial(engine.image_bytes, seq, True))
+        return parse_mark_text((text or b"").decode(errors="replace").split("\0")[1:])[1]
 
     def _image(self, seq: int, *, after: bool) -> bytes:
         number = _seq_of(seq)

@@ -5,10 +5,13 @@ from __future__ import annotations
 import re
 import unicodedata
 from datetime import UTC, datetime, timedelta
-from typing import Any, NamedTuple, Protocol, SupportsIndex
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, SupportsIndex
 
 from jrnl.errors import InvalidArgument, InvalidType
 from jrnl.sizes import as_int
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 NAME_MAX_BYTES = 255
 PRODUCTION = "production"  # what a base is called that is no snapshot
@@ -17,6 +20,7 @@ _POINT_KINDS = (
     "a seq (int), the name of a mark or snapshot, a Mark, a Snapshot or an aware datetime"
 )
 _DIGITS = r"\d(?:_?\d)*"
+_SEQ = re.compile(r"[0-9]{1,20}")
 _NUMBER = re.compile(
     rf"""\s* [+-]? (?: 0[xX](?:_?[0-9a-fA-F])+ | 0[oO](?:_?[0-7])+ | 0[bB](?:_?[01])+
     | (?: {_DIGITS} (?: \. (?:{_DIGITS})? )? | \. {_DIGITS} ) (?: [eE] [+-]? {_DIGITS} )? ) \s*""",
@@ -47,14 +51,21 @@ class Mark(_Fields):
 
     volumes: tuple[str, ...] | None = None
     _store: int | None = None  # of a bookmark, which has no entry that could tell
+    _entry: int | None = None  # of an earlier state's, its entry's seq: the mark goes with that
 
     @classmethod
     def _of(
-        cls, name: str | None, seq: int, time_ns: int, *volumes: str, store: int | None = None
+        cls,
+        name: str | None,
+        seq: int,
+        time_ns: int,
+        *volumes: str,
+        store: int | None = None,
+        entry: int | None = None,
     ) -> Mark:
         """Make a mark of some volumes, or without any, of all."""
         mark = cls(name, seq, time_ns)
-        mark._store = store
+        mark._store, mark._entry = store, entry
         if volumes:
             mark.volumes = volumes
         return mark
@@ -72,7 +83,7 @@ class Mark(_Fields):
     def _replace(self, /, **changes: Any) -> Mark:
         made = Mark(*super()._replace(**changes))
         made.volumes = self.volumes
-        made._store = self._store
+        made._store, made._entry = self._store, self._entry
         return made
 
     @property
@@ -150,6 +161,20 @@ def _as_nanoseconds(time: datetime) -> int:
             "use datetime.now(timezone.utc) or .astimezone()"
         )
     return (time - _EPOCH) // timedelta(microseconds=1) * 1000 + 999
+
+
+def mark_text(name: str, volumes: Sequence[str] = (), state: int | None = None) -> bytes:
+    """Return what the entry of a mark holds: its name, what it is meant for, an earlier state."""
+    parts = [name, *volumes]
+    return "\0".join(parts if state is None else [*parts, f"@{state}"]).encode()
+
+
+def parse_mark_text(parts: Sequence[str]) -> tuple[list[str], int | None]:
+    """Return the volumes, and the earlier state, that follow a mark's name in its entry."""
+    states = [part[1:] for part in parts if part[:1] == "@"]  # which no volume's name begins with
+    volumes = [part for part in parts if part[:1] != "@"]
+    [state] = states[:1] or [""]
+    return volumes, int(state) if _SEQ.fullmatch(state) else None
 
 
 def check_name(name: str) -> str:

@@ -28,7 +28,7 @@ from jrnl.snapshot import Report, Snapshot
 from jrnl.steady import steadily
 from jrnl.volume import Production, Volume
 from jrnl.volume_file import VolumeFile
-from jrnl.window import WindowTime, window_time
+from jrnl.window import WindowTime, is_in_window, window_time
 
 
 class Store(Past, ClosesItself):
@@ -200,6 +200,7 @@ class Store(Past, ClosesItself):
         pinned: bool = False,
         *,
         volumes: Iterable[str] | None = None,
+        at: Point | None = None,
     ) -> Mark:
         """Name the present state, by a MARK entry; without a name, return a bookmark, no entry.
 
@@ -214,6 +215,9 @@ class Store(Past, ClosesItself):
             The only volumes that it is meant for: `recover`, `view` and `plan` to it cover these,
             unless they are told otherwise. A `rewind` to it is one of all volumes, as ever, and
             `digest` is over all of them.
+        at : point, optional
+            Name this state of the window instead. The entry is made now, and a rewind that drops
+            it drops the mark.
 
         Raises
         ------
@@ -222,8 +226,9 @@ class Store(Past, ClosesItself):
             On disk: the superblocks have no room for one more pin, or for the volumes' names.
         EntryTooLarge
             The volumes' names take more than an entry may hold.
-        PointExpired
-            A pin with after-images alone, and no snapshot that leads to the state.
+        PointExpired, UnknownPoint
+            `at` is not in the window; or a pin with after-images alone, and no snapshot that leads
+            to the state.
         """
         pinned = as_flag(pinned, "pinned")
         known = self._catalog.indices
@@ -231,6 +236,8 @@ class Store(Past, ClosesItself):
         meant = [volume for volume, index in known.items() if index in indices]
         if pinned and name is None:
             raise InvalidArgument("a bookmark cannot be pinned; give it a name, or use pin()")
+        if at is not None and (pinned or name is None):
+            raise InvalidArgument("a mark of an earlier state has a name, and is not pinned")
         if name is None:
             with self._engine as engine:
                 engine.check_open()
@@ -239,17 +246,29 @@ class Store(Past, ClosesItself):
         with self._engine.changing() as engine:
             engine.check_open()
             self._catalog.check_free(name)
+            state = None if at is None else self._state_to_mark(at)
             if pinned or meant:
                 self._session.check_mark([name, engine.seq, engine.time_ns, *meant])
             pinned_state = self._session.pins.pin_mark_state(name) if pinned else None
             try:
-                mark = self._catalog.make_mark(name, *meant)
+                mark = self._catalog.make_mark(name, *meant, state=state)
                 if pinned:
                     self._session.pins.pin_mark(mark, self._session)
             finally:
                 if pinned_state is not None:
                     pinned_state.release()
         return mark
+
+    def _state_to_mark(self, at: Point) -> int:
+        """Return the seq of a state of the window. Raises PointExpired, UnknownPoint."""
+        engine = self._engine
+        seq = steadily(engine, partial(self._resolver.resolve, at))
+        if not is_in_window(self._catalog.snapshots, engine, seq):
+            raise PointExpired(
+                f"state {seq} has left the window, and a mark would not keep it; recover it, or "
+                "use the snapshot's name"
+            )
+        return seq
 
     def _bookmark(self, *meant: str) -> Mark:
         engine = self._engine

@@ -32,7 +32,7 @@ _COLUMN: Final = np.dtype(
         ("time_ns", "<i8"),
         ("kind", "u1"),
         ("volume", "<u2"),
-        ("offset", "<i8"),  # of a rewind: the state that it stands for
+        ("offset", "<i8"),  # of a rewind: the state that it stands for; of a mark: that, or -1
         ("length", "<i8"),
         ("flags", "<u4"),
     ]
@@ -51,7 +51,8 @@ def rows(
     - ``time``: ISO 8601, UTC, with nanoseconds; a log has no times.
     - ``volume``, ``offset``, ``length``: of what changes bytes.
     - ``name``: of a mark; in a log as ``history.marks`` has it.
-    - ``state``: of a rewind, the seq of the state that it stands for.
+    - ``state``: of a rewind, the seq of the state that it stands for; of a mark that names an
+      earlier state, that.
     - ``flags``: of a log's entry that has any, a list.
 
     Parameters
@@ -147,6 +148,8 @@ class _Table:
         found = np.zeros(entries.size, _COLUMN)
         for name in ("seq", "time_ns", "kind", "volume", "offset", "length"):
             found[name] = entries[name]
+        for k in np.flatnonzero(found["kind"] == _MARK).tolist():
+            found["offset"][k] = self._state(int(found["seq"][k]))
         return found
 
     def _of_log(self, start: int, entries: NDArray[Any]) -> NDArray[Any]:
@@ -160,6 +163,7 @@ class _Table:
             [_MARK, np.where(flags & DISCARD, _DISCARD, _WRITE), _FLUSH],
             _EMPTY,
         )
+        found["offset"][found["kind"] == _MARK] = -1
         return found
 
     def _name(self, seq: int) -> str | None:
@@ -170,6 +174,15 @@ class _Table:
             return self._history.journal.after(seq).decode()
         except PointExpired:
             return None
+
+    def _state(self, seq: int) -> int:
+        """Return the earlier state that a mark names; -1 where it is the one after it."""
+        assert isinstance(self._history, Store)
+        try:
+            state = self._history.journal._state_named(seq)
+        except PointExpired:
+            return -1
+        return -1 if state is None else state
 
     def dicts(self, batch: NDArray[Any]) -> Iterator[dict[str, Any]]:
         """Yield the rows of a batch."""
@@ -183,6 +196,8 @@ class _Table:
                 row |= {"volume": self._volumes[volume], "offset": offset, "length": length}
             elif kind == _MARK:
                 row["name"] = self._name(seq)
+                if offset >= 0:
+                    row["state"] = offset
             elif kind == _REWIND:
                 row["state"] = offset
             if flags:
@@ -193,6 +208,7 @@ class _Table:
         """Return the columns of a batch, in the order of the schema."""
         kinds = batch["kind"]
         idle = (kinds < _WRITE) | (kinds > _ZEROES)
+        stateless = (kinds != _REWIND) & ((kinds != _MARK) | (batch["offset"] < 0))
         marks = batch["seq"][kinds == _MARK].tolist()
         names: list[str | None] = [None] * batch.size
         for k, seq in zip(np.flatnonzero(kinds == _MARK).tolist(), marks, strict=True):
@@ -204,10 +220,10 @@ class _Table:
             arrow.array(batch["time_ns"], arrow.timestamp("ns", tz="UTC"), mask=untimed),
             _words_of(arrow, kinds, _KINDS),
             _words_of(arrow, batch["volume"], self._volumes, idle),
-            arrow.array(batch["offset"], arrow.uint64(), mask=idle),
+            arrow.array(np.maximum(batch["offset"], 0), arrow.uint64(), mask=idle),
             arrow.array(batch["length"], arrow.uint64(), mask=idle),
             arrow.array(names, arrow.string()),
-            arrow.array(batch["offset"], arrow.uint64(), mask=kinds != _REWIND),
+            arrow.array(np.maximum(batch["offset"], 0), arrow.uint64(), mask=stateless),
             _words_of(
                 arrow,
                 numbers,

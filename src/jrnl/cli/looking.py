@@ -110,9 +110,8 @@ def _entry_line(row: Row) -> str:
     head = f"{row['seq']:>10}  {time}{row['kind']:<7}"
     if "length" in row:
         return f"{head}  {row['volume']}  at {row['offset']}  {size_text(row['length'])}"
-    if "state" in row:
-        return f"{head}  to state {row['state']}"
-    return f"{head}  {row['name']}" if row.get("name") else head.rstrip()
+    words = [head, row.get("name") or "", f"to state {row['state']}" if "state" in row else ""]
+    return "  ".join(word for word in words if word).rstrip()
 
 
 @command("jrnlctl diff disk.jrnl before-upgrade 1250")

@@ -14,6 +14,7 @@ from jrnl.cli.common import (
     json_option,
     path_argument,
     perform,
+    point_option,
     say,
     say_json,
     volume_option,
@@ -109,18 +110,23 @@ def _sources(given: tuple[str, ...], volumes: list[str]) -> str | dict[str, str]
     return found
 
 
-@command("jrnlctl mark disk.jrnl before-upgrade")
+@command(
+    "jrnlctl mark disk.jrnl before-upgrade",
+    "jrnlctl mark disk.jrnl last-good --at 2026-03-01T12:00",
+)
 @path_argument
 @click.argument("name")
+@point_option("--at", told="The state; the present one by default.")
 @click.option("--pin", "pinned", is_flag=True, help="Keep its state, whatever is written.")
 @json_option
-def mark(path: str, name: str, pinned: bool, as_json: bool) -> None:
-    """Give the present state a name.
+def mark(path: str, name: str, at: str | None, pinned: bool, as_json: bool) -> None:
+    """Give a state a name, by default the present one.
 
     A mark is an entry of the journal, and lives as long as its state can be rebuilt; one that is
-    pinned keeps it. All that was written before is durable once this returns.
+    pinned keeps it. All that was written before is durable once this returns. With --at it is an
+    earlier state that gets the name; a rewind over the moment when it got it takes it away.
     """
-    made = perform(path, "mark", "marking", name=name, pinned=pinned)
+    made = perform(path, "mark", "marking", name=name, at=at, pinned=pinned)
     if as_json:
         say_json(made)
     else:

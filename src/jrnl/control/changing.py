@@ -15,9 +15,11 @@ if TYPE_CHECKING:
     from jrnl.store import Store
 
 
-def mark(store: Store, report: Report, name: str, pinned: bool = False) -> Row:
-    """Name the present state, durably."""
-    made = store.mark(name, pinned=pinned)
+def mark(
+    store: Store, report: Report, name: str, at: str | None = None, pinned: bool = False
+) -> Row:
+    """Name the present state, or another one, durably."""
+    made = store.mark(name, pinned, at=None if at is None else point_of(store, at))
     store.flush()
     return {"name": made.name, "seq": made.seq, "time": time_text(made.time_ns)}
 

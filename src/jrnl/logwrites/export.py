@@ -30,6 +30,7 @@ _SECTOR_SIZES: Final = tuple(1 << shift for shift in range(9, 13))
 _RUN_BYTES: Final = 4096  # what the first state is written in: shorter zeroes are written, too
 _OWN_MAX_BYTES: Final = 64 << 20  # of a view that goes from entry to entry
 _PROGRESS_ENTRIES: Final = 256
+_MARK, _REWIND = 4, 6
 
 
 class Exported(NamedTuple):
@@ -63,7 +64,7 @@ def export(
     becomes several): a write or zeroes a write, a discard a discard, a flush FLUSH alone, a mark
     MARK alone with its name. With ``sync="always"`` what was written has FUA. What a rewind dropped
     is not in the journal, so it is not in the log: the REWIND itself adds nothing. Nor do entries
-    of other volumes.
+    of other volumes, and marks of earlier states.
 
     A log has whole sectors. A write of a part of one has the rest of it as it was then; a discard
     of a part is a write; behind a volume that does not end with a sector come zeroes.
@@ -139,6 +140,9 @@ class _Export:
             with self._look(oldest, both_ways) as state:
                 self._write_first(state, rows.size)
             before = self.count
+            for k in np.flatnonzero(rows["kind"] == _MARK).tolist():
+                if store.journal._state_named(int(rows["seq"][k])) is not None:
+                    rows["kind"][k] = _REWIND  # it names another state than a log would have it
             slots = lay_out(
                 rows,
                 self.index,
