@@ -25,7 +25,7 @@ SIGNATURES = {
     "reclaim=None, low=None, on_low=None, keep_at_least=None, keep_at_most=None",
     "get_include": "",
     "Store.flush": "self",
-    "Store.mark": "self, name=None, pinned=False, *, volumes=None",
+    "Store.mark": "self, name=None, pinned=False, *, volumes=None, at=None",
     "Store.pin": "self, at",
     "Store.unpin": "self, name",
     "Store.retain": "self, at_least=None, at_most=None",

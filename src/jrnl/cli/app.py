@@ -8,6 +8,7 @@ from jrnl import __version__
 from jrnl.cli.going_back import again, export, recover, restore, rewind
 from jrnl.cli.looking import diff, history, info, log, plan, verify
 from jrnl.cli.making import create, mark, replay, snapshot
+from jrnl.cli.serving import serve
 from jrnl.cli.taking_out import export_log, files, plot
 from jrnl.cli.tell import complain
 from jrnl.cli.testing import crash, demo
@@ -16,6 +17,7 @@ TASKS = {
     "Make, and name states": [create, mark, snapshot, replay],
     "Look": [info, log, diff, history, files, plan, verify],
     "Go back": [recover, restore, again, rewind],
+    "Serve": [serve],
     "Take out": [export, export_log, plot],
     "Test": [crash, demo],
 }

@@ -1,0 +1,118 @@
+"""The command that serves a store to NBD clients, and to the other commands."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from contextlib import ExitStack
+from threading import Thread
+from typing import TYPE_CHECKING, Any
+
+import rich_click as click
+
+from jrnl.api import create as create_store
+from jrnl.api import open_store
+from jrnl.cli.common import command, say
+from jrnl.cli.progress import Shown
+from jrnl.cli.units import SIZE, size_text
+from jrnl.control import ControlServer
+
+if TYPE_CHECKING:
+    from jrnl.nbd import Server
+    from jrnl.store import Store
+
+_PORT_MAX = 65535
+_STOPPING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+
+
+@command(
+    "jrnlctl serve disk.jrnl --unix disk.sock",
+    "jrnlctl serve disk.jrnl --port 10809 --read-only",
+    "jrnlctl serve --memory 1GiB --journal 256MiB --unix scratch.sock",
+    "nbdcopy -- [ jrnlctl serve disk.jrnl ] out.img",
+)
+@click.argument("path", type=click.Path(), required=False)
+@click.option("--memory", type=SIZE, help="Serve a new store in memory, with one volume, 'data'.")
+@click.option("--journal", type=SIZE, help="The journal of that store.  [default: 64MiB]")
+@click.option("--unix", type=click.Path(), help="Listen on this Unix socket.")
+@click.option("--port", type=click.IntRange(0, _PORT_MAX), help="Listen on TCP; 0: a free port.")
+@click.option("--host", default="127.0.0.1", show_default=True, help="The address of that port.")
+@click.option("--read-only", is_flag=True, help="Take no writes, and write nothing.")
+@click.option(
+    "--max-connections", type=click.IntRange(1), default=64, show_default=True,
+    help="How many clients there may be at a time.",
+)  # fmt: skip
+def serve(
+    path: str | None,
+    memory: int | None,
+    journal: int | None,
+    unix: str | None,
+    port: int | None,
+    host: str,
+    read_only: bool,
+    max_connections: int,
+) -> None:
+    """Serve a store by NBD, and to the other commands meanwhile.
+
+    Exports are VOLUME, VOLUME@POINT for reading, VOLUME@POINT+rw for a scratch branch, and @mark,
+    whose writes set marks; an empty name is the only volume. Without --unix and --port it serves
+    the sockets that systemd hands over, or one client on standard input and output. SIGTERM and
+    Ctrl-C end it: what was written is made durable. TCP is not encrypted, and whoever connects may
+    write.
+    """
+    if (path is None) == (memory is None):
+        raise click.UsageError("say what to serve: a PATH, or --memory SIZE")
+    if journal is not None and memory is None:
+        raise click.UsageError("--journal is for --memory; a store on disk has its own")
+    from jrnl import nbd
+
+    with ExitStack() as closing:
+        store = closing.enter_context(_store(path, memory, journal, read_only=read_only))
+        if path is not None and not read_only:
+            closing.enter_context(ControlServer(store))
+        sockets = nbd.inherited() if unix is None and port is None else []
+        listens = bool(sockets) or unix is not None or port is not None
+        server = closing.enter_context(nbd.serve(
+            store, unix, port, host=host, sockets=sockets, stdio=not listens,
+            read_only=read_only, max_connections=max_connections,
+        ))  # fmt: skip
+        if not listens:
+            os.dup2(sys.stderr.fileno(), 1)  # the server has its own: nothing else goes there
+        stop = _stopping(closing, server)
+        if listens:
+            volumes = (f"{name} of {size_text(v.size)}" for name, v in store.volumes.items())
+            say(f"{path or 'memory'}: {', '.join(volumes)} at {server.uri or 'inherited sockets'}")
+            sys.stdout.flush()
+        os.read(stop, 1)
+
+
+def _store(path: str | None, memory: int | None, journal: int | None, *, read_only: bool) -> Store:
+    if path is None:
+        return create_store(size=memory, journal="64MiB" if journal is None else journal)
+    with Shown("opening the store"):
+        return open_store(path, "r" if read_only else "r+")
+
+
+def _stopping(closing: ExitStack, server: Server) -> int:
+    """Return a descriptor that can be read once the server is to end: by a signal, or by itself.
+
+    A handler must not take a lock, which whoever it has interrupted may hold: it writes to a pipe.
+    """
+    stop, told = os.pipe()
+    os.set_blocking(told, False)
+
+    def tell(*_: Any) -> None:
+        os.write(told, b"x")
+
+    def wait() -> None:
+        server.wait()
+        tell()
+
+    for number in _STOPPING:
+        before = signal.getsignal(number)
+        if before is not signal.SIG_IGN:  # as nohup has it, and a shell for what it starts behind
+            signal.signal(number, tell)
+            closing.callback(signal.signal, number, before)
+    Thread(target=wait, daemon=True).start()
+    return stop

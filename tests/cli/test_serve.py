@@ -1,0 +1,185 @@
+"""`jrnlctl serve` as a process: other commands go through it, and signals end it cleanly."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import struct
+import subprocess
+import sys
+from contextlib import contextmanager
+
+import pytest
+
+import jrnl
+from tests.model.places import ROOT
+
+PROGRAM = [sys.executable, "-m", "jrnl"]
+MAGIC = b"NBDMAGICIHAVEOPT"
+
+
+@contextmanager
+def serving(*words, stop=signal.SIGTERM, code=0):
+    process = subprocess.Popen(
+        [*PROGRAM, "serve", *map(str, words)], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        text=True, cwd=ROOT,
+    )  # fmt: skip
+    try:
+        process.said = process.stdout.readline()
+        yield process
+        if process.poll() is None:
+            process.send_signal(stop)
+        said = process.communicate(timeout=60)[1]
+        assert process.returncode == code, said
+        assert "Traceback" not in said
+    finally:
+        process.kill()
+        process.wait()
+
+
+class Client:
+    """As much of an NBD client as it takes to write, flush and leave."""
+
+    def __init__(self, connection, export="data"):
+        self.connection = connection
+        assert self.take(18)[:16] == MAGIC
+        name = export.encode()
+        go = struct.pack(">I", len(name)) + name + struct.pack(">H", 0)
+        self.give(struct.pack(">I", 3) + b"IHAVEOPT" + struct.pack(">II", 7, len(go)) + go)
+        while True:
+            _, _, kind, length = struct.unpack(">QIII", self.take(20))
+            self.take(length)
+            assert kind in (1, 3), kind  # ACK, INFO
+            if kind == 1:
+                break
+
+    def give(self, data):
+        self.connection.sendall(data)
+
+    def take(self, count):
+        data = b""
+        while len(data) < count:
+            piece = self.connection.recv(count - len(data))
+            assert piece, "the server has closed the connection"
+            data += piece
+        return data
+
+    def ask(self, kind, offset=0, length=0, data=b""):
+        head = struct.pack(">IHHQQI", 0x25609513, 0, kind, 7, offset, length or len(data))
+        self.give(head + data)
+        magic, error, handle = struct.unpack(">IIQ", self.take(16))
+        assert (magic, error, handle) == (0x67446698, 0, 7)
+        return self.take(length) if kind == 0 else None
+
+    def read(self, offset, length):
+        return self.ask(0, offset, length)
+
+    def write(self, offset, data):
+        self.ask(1, offset, data=data)
+
+    def flush(self):
+        self.ask(3)
+
+
+def connect(path):
+    connection = socket.socket(socket.AF_UNIX)
+    connection.settimeout(30)
+    connection.connect(str(path))
+    return connection
+
+
+@pytest.mark.parametrize("stop", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_a_signal_ends_it_and_what_was_written_is_there(path, folder, run, stop):
+    with serving(path, "--unix", folder / "sock", stop=stop) as process:
+        assert "nbd+unix:" in process.said
+        with connect(folder / "sock") as connection:
+            client = Client(connection)
+            client.write(0, b"by NBD")
+            assert run("mark", path, "then").code == 0
+            client.write(0, b"after ")
+            assert run("info", path, "--json").json["marks"].keys() == {"good", "then"}
+            with pytest.raises(jrnl.StoreLocked):
+                jrnl.open(path)
+    assert not (folder / "sock").exists()
+    assert not (path / "control.sock").exists()
+    with jrnl.open(path, "r") as store:
+        assert store.read(0, 6) == b"after "
+        assert store.view("then").read(0, 6) == b"by NBD"
+
+
+def test_a_restore_through_it_disconnects_whoever_writes(path, folder, run):
+    with serving(path, "--unix", folder / "sock"), connect(folder / "sock") as connection:
+        client = Client(connection)
+        client.write(0, b"by NBD")
+        assert run("restore", path, "--to", "good", "--yes").code == 0
+        with pytest.raises((AssertionError, ConnectionError)):
+            client.write(0, b"stale")
+            client.write(0, b"stale")
+        with connect(folder / "sock") as again:
+            assert Client(again).read(0, 3) == b"one"
+
+
+def test_once_it_is_killed_commands_go_on_alone_and_the_next_one_serves(path, folder, run):
+    with serving(path, "--unix", folder / "sock", stop=signal.SIGKILL, code=-signal.SIGKILL):
+        assert run("mark", path, "there").code == 0
+    assert (path / "control.sock").exists()
+    assert "there" in run("info", path, "--json").json["marks"]
+    with serving(path, "--unix", folder / "sock"):
+        assert run("mark", path, "more").code == 0
+
+
+def test_two_cannot_serve_one_store_but_for_reading(path, folder, run):
+    with serving(path, "--unix", folder / "a"):
+        assert "open already" in run("serve", path, "--unix", folder / "b").line
+    with serving(path, "--unix", folder / "a", "--read-only"):
+        before = sorted(os.listdir(path))
+        with serving(path, "--unix", folder / "b", "--read-only"):
+            assert run("verify", path).code == 0
+            with connect(folder / "b") as connection:
+                assert Client(connection).read(100, 4) == b"last"
+        assert sorted(os.listdir(path)) == before
+        assert "control.sock" not in before
+
+
+def test_on_standard_input_and_output_nothing_else_is_written_there(path):
+    process = subprocess.Popen(
+        [*PROGRAM, "serve", str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )  # fmt: skip
+    asked = struct.pack(">I", 3) + b"IHAVEOPT" + struct.pack(">II", 2, 0)  # ABORT
+    said, complained = process.communicate(asked, timeout=60)
+    assert process.returncode == 0
+    assert not complained
+    assert said[:16] == MAGIC
+    assert len(said) == 18 + 20
+
+
+def test_a_store_in_memory_is_served(folder):
+    with serving("--memory", "1MiB", "--journal", "64KiB", "--unix", folder / "sock") as process:
+        assert "data of 1 MiB" in process.said
+        with connect(folder / "sock") as connection:
+            client = Client(connection)
+            client.write(4096, b"kept")
+            client.flush()
+            assert client.read(4096, 4) == b"kept"
+
+
+def test_systemd_hands_its_sockets_over(path, folder):
+    start = (
+        "import os, sys; os.dup2(int(sys.argv[1]), 3); os.set_inheritable(3, True);"
+        "os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS='1');"
+        "os.execv(sys.executable, [sys.executable, '-m', 'jrnl', 'serve', sys.argv[2]])"
+    )
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(folder / "sock"))
+        listener.listen()
+        process = subprocess.Popen(
+            [sys.executable, "-c", start, str(listener.fileno()), str(path)],
+            pass_fds=[listener.fileno()], stdout=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        with connect(folder / "sock") as connection:
+            assert Client(connection).read(100, 4) == b"last"
+        process.terminate()
+        assert "inherited" in process.communicate(timeout=60)[0]
+        assert process.returncode == 0
