@@ -269,6 +269,7 @@ def test_contexts_are_listed_and_unknown_ones_left_out(served, store):
     assert told(LIST_META) == known
     assert told(LIST_META, "qemu:") == known[2:]
     assert told(LIST_META, "jrnl:changed:", "base:") == [known[1], known[0]]
+    assert told(LIST_META, "jrnl:changed:none", "jrnl:changed:0") == ["jrnl:changed:0"]
     assert told(SET_META, "jrnl:changed:none", "x-other:thing", "jrnl:changed:0") == [
         "jrnl:changed:0"
     ]

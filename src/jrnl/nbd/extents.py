@@ -68,7 +68,10 @@ class Context:
 
 
 def matching(queries: list[str], known: Callable[[], list[str]]) -> list[str]:
-    """Return the contexts that a client's queries list: names, and their beginnings."""
+    """Return the contexts that a client's queries name, by themselves or by how they begin.
+
+    Of a point that is named by itself nobody has looked up whether it is there.
+    """
     if not queries:
         return known()
     names = []

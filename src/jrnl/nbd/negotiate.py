@@ -167,11 +167,14 @@ class Handshake:
             raise Refused(protocol.ERR_INVALID, "ask for structured replies first")
         name, rest = _string(data)
         queries = _queries(rest)
-        export = self._open(name)
+        export, setting = self._open(name), option == protocol.SET_META_CONTEXT
         try:
-            setting = option == protocol.SET_META_CONTEXT
             names = [] if setting and not queries else matching(queries, export.contexts)
-            made = there(export.context, names[: protocol.OPTIONS_MAX])
+            known = set() if setting else {*export.contexts()}
+            # Each is looked up in the journal: no more than a client can use at a time.
+            unsure = [name for name in names if name not in known][: protocol.CONTEXTS_MAX]
+            made = there(export.context, unsure)
+            names = [name for name in names if name in known or name in made]
         except BaseException:
             self._exports.close(export)
             raise
@@ -179,7 +182,7 @@ class Handshake:
             self._choose(export, made)
         else:
             self._exports.close(export)
-        for number, context in enumerate(made, 1):
+        for number, context in enumerate(names, 1):
             told = struct.pack(">I", number if setting else 0) + context.encode()
             self._reply(option, protocol.META_CONTEXT, told)
 

@@ -38,6 +38,7 @@ INFO_EXPORT, INFO_NAME, INFO_DESCRIPTION, INFO_BLOCK_SIZE = 0, 1, 2, 3
 STRING_MAX_BYTES = 4096  # of a name or another string
 OPTION_MAX_BYTES = 65536
 OPTIONS_MAX = 1000  # of one handshake
+CONTEXTS_MAX = 64  # of one connection
 BLOCK_SIZES = (1, 4096, 32 << 20)  # smallest, preferred, largest
 
 # What an export can do.
