@@ -8,6 +8,7 @@ a file system of theirs is opened.
 from __future__ import annotations
 
 import io
+import logging
 import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -27,6 +28,7 @@ _PIECE_BYTES: Final = 1 << 20
 _LINKS_MOST: Final = 40  # on one way, as in the kernel
 _READ_LEAST: Final = 512
 _SLACK_BYTES: Final = 16 << 20
+_SILENT: Final = logging.NullHandler()
 _TYPES: Final = {
     stat.S_IFREG: "file",
     stat.S_IFDIR: "dir",
@@ -258,8 +260,11 @@ def open_file_system(volume: StateVolume | State | VolumeFile) -> FileSystem:
     file = _Bounded(whole.part(0, whole._size))
     kind, module, name = _detect(file)
     dissect = need(module, "files")
+    logging.getLogger("dissect").addHandler(_SILENT)  # what it finds is told by its exceptions
     with _reading(file, kind, 0):
         opened = getattr(dissect, name)(file)
+        if _type_of(opened.root) != "dir":
+            raise FormatError(f"the root of the {kind} file system is not a directory")
         unclean: bool | None = None
         if kind == "ext":
             kind = f"ext{_ext_version(opened)}"
@@ -340,15 +345,14 @@ def _reading(file: _Bounded, kind: str, more: int) -> Iterator[None]:
     file.allow(more)
     try:
         yield
-    except JrnlError:
-        raise
     except Exception as error:
-        if file.failure is error or isinstance(error, MemoryError):
+        if file.failure is not None:
+            raise file.failure from None
+        if isinstance(error, FormatError | UnknownPath | MemoryError):
             raise
+        told = str(error) or type(error).__name__
         if isinstance(error, RecursionError):
             told = "it leads back into itself"
-        else:
-            told = f"{type(error).__name__}: {error}"
         raise FormatError(f"the {kind} file system cannot be read: {told}") from error
 
 

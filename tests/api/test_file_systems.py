@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import io
 import os
+import random
 import shutil
+import struct
 import subprocess
 import sys
+from contextlib import suppress
 from datetime import UTC, datetime
+from itertools import pairwise
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import jrnl
 from jrnl import logwrites
 from jrnl.files import open_file_system
+from tests.model.amount import more_in_long
 from tests.model.traces import SIZE
 
 MADE_BYTES = {"ext4": 8 << 20, "xfs": 300 << 20, "btrfs": 110 << 20}
@@ -113,11 +119,16 @@ def test_what_mkfs_has_put_there_is_read_in_an_older_state(tmp_path, kind):
 
 
 def write_image(store: jrnl.Store, image: Path) -> None:
+    """Write what a sparse file holds."""
     with open(image, "rb") as file:
-        for offset in range(0, store.volume.size, 1 << 20):
-            piece = file.read(1 << 20)
-            if piece.strip(b"\0"):
-                store.volume.write(offset, piece)
+        end = 0
+        with suppress(OSError):  # ENXIO: no more data
+            while True:
+                start = os.lseek(file.fileno(), end, os.SEEK_DATA)
+                end = os.lseek(file.fileno(), start, os.SEEK_HOLE)
+                for offset in range(start, end, 1 << 20):
+                    piece = os.pread(file.fileno(), min(1 << 20, end - offset), offset)
+                    store.volume.write(offset, piece)
 
 
 def check_tree(fs: jrnl.files.FileSystem, *, named: bool) -> None:
@@ -193,3 +204,162 @@ def test_without_dissect_it_is_said_what_to_install(unpack, monkeypatch):
     log = logwrites.attach(unpack("ext4-docs"), size=SIZE)
     with log, pytest.raises(jrnl.MissingPackage, match=r"pip install 'jrnl-engine\[files\]'"):
         open_file_system(log.view(log.seq))
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory):
+    """An image of each kind, once."""
+    made: dict[str, bytes] = {}
+
+    def image(kind: str) -> bytearray:
+        if kind not in made:
+            made[kind] = make(kind, tmp_path_factory.mktemp(kind)).read_bytes()
+        return bytearray(made[kind])
+
+    return image
+
+
+def read_all(state: jrnl.State) -> None:
+    """Read whatever there is of a file system that may be damaged."""
+    out = io.BytesIO()
+    fs = open_file_system(state)
+    for path, entry in fs.walk():
+        if entry.type == "file":
+            try:
+                fs.cat(path, out)
+            except (jrnl.FormatError, jrnl.UnknownPath):
+                continue
+
+
+@more_in_long("count", 25, 1000)
+@pytest.mark.parametrize("kind", MADE_BYTES)
+def test_a_damaged_file_system_is_read_or_refused(images, kind, count, seed):
+    numbers = random.Random(seed)
+    image = images(kind)
+    held = (np.frombuffer(image, np.uint64).reshape(-1, 64).any(axis=1).nonzero()[0] * 512).tolist()
+    store = jrnl.wrap(image, journal="1MiB")
+    for _ in range(count):
+        with store.view(0, writable=True) as view:
+            for _ in range(numbers.randrange(1, 40)):
+                place = numbers.choice(held) + numbers.randrange(0, 512, 4)
+                junk = [b"\xff" * 4, bytes(4), b"\1\0\0\0", numbers.randbytes(4)]
+                view.write(place, numbers.choice(junk))
+            with suppress(jrnl.FormatError):
+                read_all(view)
+
+
+def changed(images, folder: Path, *requests: str) -> bytearray:
+    """An image of ext4 in which debugfs has changed what the kernel would never write."""
+    path = folder / "changed.img"
+    path.write_bytes(images("ext4"))
+    for request in requests:
+        run("debugfs", "-w", "-R", request, path)
+    return bytearray(path.read_bytes())
+
+
+def index_block(child: int) -> bytes:
+    """A block of an extent tree, of 1 KiB, that leads to the same block again and again."""
+    count = 84
+    head = struct.pack("<4HI", 0xF30A, count, count, 1, 0)
+    return (head + struct.pack("<IIHH", 0, child, 0, 0) * count).ljust(1024, b"\0")
+
+
+@pytest.mark.parametrize("blocks", [[7000, 7000], [7000, 7001, 7002, 7003, 7004, 7005, 7006]])
+def test_a_tree_that_leads_nowhere_is_not_followed_for_ever(images, tmp_path, blocks):
+    fields = {0: 0x0001F30A, 1: 0x00010004, 3: 0, 4: blocks[0], 5: 0}
+    image = changed(
+        images, tmp_path, *(f"sif short block[{k}] {value}" for k, value in fields.items())
+    )
+    image[blocks[-1] * 1024 : blocks[-1] * 1024 + 8] = b"\x0a\xf3".ljust(
+        8, b"\0"
+    )  # no entries, no level below
+    for block, child in pairwise(blocks):
+        image[block * 1024 : (block + 1) * 1024] = index_block(child)
+    with jrnl.wrap(image, journal="16KiB") as store:
+        fs = open_file_system(store)
+        assert content(fs, "sub/deeper/bottom") == b"bottom"
+        with pytest.raises(jrnl.FormatError, match="back into itself"):
+            fs.cat("short", io.BytesIO())
+        assert content(fs, "sub/deeper/bottom") == b"bottom"
+
+
+def test_a_size_that_cannot_be_is_refused(images, tmp_path):
+    image = changed(
+        images, tmp_path, f"sif short size {2**50}", f"sif sub size {2**50}", "sif empty size 5000"
+    )
+    with jrnl.wrap(image, journal="16KiB") as store:
+        fs = open_file_system(store)
+        with pytest.raises(jrnl.FormatError, match="size_max"):
+            fs.cat("short", io.BytesIO())
+        for path in ("sub", "sub/long"):
+            with pytest.raises(jrnl.FormatError, match="more than the volume"):
+                fs.ls(path)
+        assert content(fs, "empty") == bytes(5000)  # sparse
+        sizes = {entry.name: entry.size for entry in fs.ls()}
+        assert sizes["short"] == sizes["sub"] == 2**50
+
+
+def test_a_directory_that_has_itself_is_entered_once(images, tmp_path):
+    image = changed(images, tmp_path, "ln sub sub/deeper/again", "ln / sub/top")
+    with jrnl.wrap(image, journal="16KiB") as store:
+        paths = [path for path, _ in open_file_system(store).walk()]
+    assert len(paths) == len(set(paths))
+    assert "/sub/deeper/again" in paths
+    assert "/sub/top" in paths
+    assert not any(path.startswith(("/sub/deeper/again/", "/sub/top/")) for path in paths)
+
+
+def test_a_root_that_is_a_file_and_a_magic_alone_are_no_file_system(images, tmp_path):
+    store = jrnl.wrap(changed(images, tmp_path, "sif / mode 0100644"), journal="16KiB")
+    with store, pytest.raises(jrnl.FormatError, match="root"):
+        open_file_system(store)
+    for place, magic in ((0, b"XFSB"), (0x10040, b"_BHRfS_M"), (0x438, b"\x53\xef")):
+        with jrnl.create(size="1MiB", journal="16KiB") as store:
+            store.volume.write(place, magic)
+            with pytest.raises(jrnl.FormatError, match="cannot be read"):
+                open_file_system(store.volume)
+    with jrnl.create(size=10, journal="16KiB") as store:
+        with pytest.raises(jrnl.FormatError, match="neither"):
+            open_file_system(store.volume)
+        for bad in (b"bytes", store.volume.name, None):
+            with pytest.raises(jrnl.InvalidType):
+                open_file_system(bad)
+
+
+def test_what_happens_to_the_state_is_told_as_that(images):
+    with jrnl.create(size=MADE_BYTES["ext4"], journal="64KiB") as store:
+        image = images("ext4")
+        file = store.volume.as_file()
+        for start in range(0, len(image), 4096):
+            if any(image[start : start + 4096]):
+                file.seek(start)
+                file.write(image[start : start + 4096])
+        view = store.view(store.seq)
+        fs, now = open_file_system(view), open_file_system(store)
+        for _ in range(40):
+            store.volume.write(0, b"\xff" * 4096)
+        for call in (fs.ls, lambda: fs.cat("sub/long", io.BytesIO()), lambda: [*fs.walk()]):
+            with pytest.raises(jrnl.PointExpired):
+                call()
+    with pytest.raises(jrnl.StoreClosed):
+        now.ls("/sub")
+
+
+def test_what_the_reader_raises_comes_through(images):
+    class Full:
+        def write(self, data: bytes) -> None:
+            raise OSError("full")
+
+    store = jrnl.wrap(images("ext4"), journal="16KiB")
+    with store, pytest.raises(OSError, match="full"):
+        open_file_system(store).cat("short", Full())
+
+
+def test_a_file_system_in_a_partition_is_read_through_a_part(images):
+    image = images("ext4")
+    with jrnl.create(size=(1 << 20) + len(image), journal="32MiB") as store:
+        store.volume.as_file().part(1 << 20, len(image)).write(image)
+        with pytest.raises(jrnl.FormatError, match="part"):
+            open_file_system(store)
+        fs = open_file_system(store.as_file().part(1 << 20, len(image)))
+        assert content(fs, "short") == b"short\n"
