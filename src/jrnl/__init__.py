@@ -57,6 +57,7 @@ State                       what a store, a view, a recovery and a snapshot are:
 StateVolume                 one volume of a state: what a Volume has, but edit and as_array
     name, size
     read, readinto, as_file, path
+    data_extents            where it may hold anything but zeroes
     write, write_many, write_zeroes, discard    of a state that can be written
 
 Volume                      a StateVolume of production
@@ -64,7 +65,7 @@ Volume                      a StateVolume of production
     read, readinto, write, write_many, write_zeroes, discard
     edit                    lend a range for writing in place, as one entry
     as_array, as_file       production as a NumPy array (in memory); as a raw file object
-    path                    where another program can read it
+    path, data_extents      where another program can read it; where it may hold anything
 
 Snapshot                    a State
     name, seq, time_ns, volumes, volume, pinned
