@@ -16,13 +16,11 @@ from __future__ import annotations
 import json
 import os
 import random
-import shutil
 import subprocess
 import sys
 import tempfile
-import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from itertools import pairwise
@@ -32,21 +30,12 @@ from typing import NamedTuple
 from jrnl.logwrites import DISCARD, FLUSH, FUA, LogWarning, read_log
 from tests.crash import cut_life
 from tests.crash.cut_life import Promise
+from tests.model.mounts import TOOLS, fused, in_memory, mounted
 from tests.model.places import ROOT
+from tests.model.tools import PATIENCE, command, environment, run, stop, until
 
 IMAGE_BYTES = 300 << 20  # the least that XFS takes
 BLOCK = 4096  # what a file system takes for whole or not written
-PATIENCE = 120  # seconds, for anything that may hang
-TOOLS = {
-    "qemu-nbd": "qemu-utils",
-    "nbdfuse": "libnbd-bin",
-    "losetup": "mount",
-    "mount": "mount",
-    "umount": "mount",
-    "mkfs.ext4": "e2fsprogs",
-    "mkfs.xfs": "xfsprogs",
-    "mkfs.btrfs": "btrfs-progs",
-}
 
 
 @dataclass(frozen=True)
@@ -60,7 +49,7 @@ class System:
 
     @property
     def tools(self) -> list[str]:
-        return ["qemu-nbd", "nbdfuse", "losetup", "mount", "umount", f"mkfs.{self.kind}"]
+        return ["qemu-nbd", *TOOLS, f"mkfs.{self.kind}"]
 
 
 EXT4 = ("-q", "-F", "-E", "lazy_itable_init=0,lazy_journal_init=0")
@@ -72,112 +61,13 @@ SYSTEMS = {
 }
 
 
-# What the machine has.
-
-
-def lacking_packages(name: str) -> list[str]:
-    """Return the Debian packages that are missing for a file system."""
-    return sorted({TOOLS[tool] for tool in SYSTEMS[name].tools if _which(tool) is None})
-
-
-def lacking_right(name: str) -> str | None:
-    """Say why this process cannot mount such a file system, whatever is installed."""
-    if os.getuid() != 0:
-        return "needs root"
-    for device in ("/dev/fuse", "/dev/loop-control"):
-        if not os.access(device, os.R_OK | os.W_OK):
-            return f"needs {device}"
-    kind = SYSTEMS[name].kind
-    if modprobe := _which("modprobe"):
-        subprocess.run([modprobe, "-q", kind], env=_environment(), check=False)
-    if kind not in Path("/proc/filesystems").read_text().split():
-        return f"the kernel has no {kind}"
-    return None
-
-
-def _which(tool: str) -> str | None:
-    return shutil.which(tool, path=os.environ.get("PATH", "") + ":/usr/sbin:/sbin")
-
-
-def _tool(name: str, *arguments: str | Path) -> list[str]:
-    return [_which(name) or name, *map(str, arguments)]
-
-
-def _environment() -> dict[str, str]:
-    """Return that of a tool: what a sanitized build needs is not for them."""
-    return {name: value for name, value in os.environ.items() if name != "LD_PRELOAD"}
-
-
-def run(name: str, *arguments: str | Path) -> str:
-    """Run a tool. Raises AssertionError with what it said."""
-    done = subprocess.run(
-        _tool(name, *arguments), capture_output=True, text=True, env=_environment(),
-        timeout=PATIENCE, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, f"{name} {arguments}: {done.stdout}{done.stderr}"
-    return done.stdout.strip()
-
-
-# Mounting. Whatever happens, nothing is left behind.
-
-
-def _until(condition: Callable[[], bool], what: str, process: subprocess.Popen[bytes]) -> None:
-    limit = time.monotonic() + PATIENCE
-    while not condition():
-        assert process.poll() is None, f"{what} ended with {process.returncode}"
-        assert time.monotonic() < limit, f"{what} is not ready after {PATIENCE} s"
-        time.sleep(0.01)
-
-
-def _unmount(folder: Path) -> None:
-    """Unmount; where a file there stays open, as soon as it is closed. Raises AssertionError."""
-    for _ in range(20):
-        with suppress(AssertionError):  # other programs look at what is new, and let go of it
-            run("umount", folder)
-            return
-        time.sleep(0.1)
-    run("umount", "--lazy", folder)
-    raise AssertionError(f"something under {folder} is still open")
-
-
-def _stop(process: subprocess.Popen[bytes]) -> None:
-    with suppress(subprocess.TimeoutExpired):
-        process.terminate()
-        process.wait(5)
-    process.kill()
-    process.wait()
-
-
-@contextmanager
-def in_memory(folder: Path) -> Iterator[Path]:
-    """Make a folder in memory: a disk would have to do every sync of thousands."""
-    folder.mkdir(parents=True, exist_ok=True)
-    run("mount", "-t", "tmpfs", "-o", "size=2g", "jrnl-power-cut", folder)
-    try:
-        yield folder
-    finally:
-        _unmount(folder)
-
-
-@contextmanager
-def mounted(file: Path, folder: Path, kind: str, options: str) -> Iterator[Path]:
-    """Mount a file by a loop device, on a folder that is made for it."""
-    folder.mkdir(exist_ok=True)
-    with ExitStack() as stack:
-        device = run("losetup", "--find", "--show", file)
-        stack.callback(run, "losetup", "--detach", device)
-        if kind == "btrfs":  # or the kernel minds that it has seen a newer state of it
-            stack.callback(run, "btrfs", "device", "scan", "--forget", device)
-        run("mount", "-t", kind, "-o", options, device, folder)
-        stack.callback(_unmount, folder)
-        yield folder
+# Recording.
 
 
 @contextmanager
 def recorded(image: Path, log: Path, scratch: Path) -> Iterator[Path]:
     """Offer an image as a file: what is written to it is written to the log as well."""
-    socket, folder = scratch / "nbd", scratch / "fuse"
-    folder.mkdir()
+    socket = scratch / "nbd"
     log.touch()
     options = (
         "driver=blklogwrites,file.driver=file,log.driver=file,"
@@ -185,19 +75,10 @@ def recorded(image: Path, log: Path, scratch: Path) -> Iterator[Path]:
     )
     with ExitStack() as stack:
         arguments = ["--socket", socket, "--persistent", "--discard=unmap", "--image-opts", options]
-        server = subprocess.Popen(_tool("qemu-nbd", *arguments), env=_environment())
-        stack.callback(_stop, server)
-        _until(socket.exists, "qemu-nbd", server)
-        file = folder / "disk"
-        arguments = [file, f"nbd+unix:///?socket={socket}"]
-        fuse = subprocess.Popen(_tool("nbdfuse", *arguments), env=_environment())
-        stack.callback(_stop, fuse)
-        _until(file.exists, "nbdfuse", fuse)
-        stack.callback(_unmount, folder)
-        yield file
-
-
-# Recording.
+        server = subprocess.Popen(command("qemu-nbd", *arguments), env=environment())
+        stack.callback(stop, server)
+        until(socket.exists, "qemu-nbd", server)
+        yield stack.enter_context(fused(f"nbd+unix:///?socket={socket}", scratch / "fuse"))
 
 
 @dataclass(frozen=True)

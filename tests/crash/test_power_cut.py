@@ -7,7 +7,6 @@ FUSE, and the Debian packages qemu-utils, libnbd-bin, e2fsprogs, xfsprogs and bt
 
 from __future__ import annotations
 
-import os
 import random
 import warnings
 from pathlib import Path
@@ -23,14 +22,12 @@ from tests.crash.cut_disk import (
     SYSTEMS,
     Disk,
     check,
-    in_memory,
-    lacking_packages,
-    lacking_right,
-    mounted,
     record,
-    run,
 )
+from tests.model import tools
 from tests.model.amount import SHARE
+from tests.model.mounts import in_memory, lacking_right, mounted
+from tests.model.tools import run
 
 CUTS = {"short": 9, "default": 15, "long": 300}[PROFILE]
 LONG_CUTS = 450
@@ -38,14 +35,7 @@ LONG_CUTS = 450
 
 def need(name: str) -> None:
     """Skip where this machine cannot do it; in CI, packages have to be there."""
-    right, packages = lacking_right(name), lacking_packages(name)
-    reasons = [right] if right else []
-    if packages:
-        reasons.append("needs the Debian packages " + ", ".join(packages))
-    if packages and not right and os.environ.get("CI"):
-        pytest.fail(reasons[0])
-    if reasons:
-        pytest.skip("; ".join(reasons))
+    tools.need(*SYSTEMS[name].tools, right=lacking_right(SYSTEMS[name].kind))
 
 
 def cut_power(name: str, seed: int, folder: Path, count: int) -> None:
