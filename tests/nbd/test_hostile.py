@@ -295,6 +295,12 @@ def test_a_server_that_ends_answers_what_it_has_and_flushes(served, tmp_path):
             Client(served.path)
 
 
+def test_a_server_that_ends_complains_of_nothing(served, store, caplog):
+    for _ in range(50):
+        served(store).close()
+    assert not caplog.records
+
+
 def test_tcp_is_on_loopback_alone(store):
     with jrnl.nbd.serve(store, port=0) as server:
         assert server.uri == f"nbd://127.0.0.1:{server.port}"

@@ -120,7 +120,7 @@ class Server(ClosesItself):
             try:
                 client, _ = listener.accept()
             except OSError as error:
-                if listener.fileno() < 0:  # closed, by `close`
+                if self._closing or listener.fileno() < 0:  # shut down, or closed already
                     return
                 _log.warning("no connection can be taken: %s", error)
                 time.sleep(0.1)  # out of descriptors: some will come back
