@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from jrnl.heat import Grid, spread
 from jrnl.plot.axis import Scale
+from jrnl.plot.ruler import Ruler, touched, whole
 from jrnl.plot.source import DISCARDED, WRITE, ZEROES, Told
 
 Ints = NDArray[np.int64]
@@ -16,52 +17,32 @@ Ints = NDArray[np.int64]
 COLUMNS = 240  # from left to right
 ROWS = 160  # from top to bottom, of all volumes together
 VOLUMES_MAX = 6
-_SECTOR = 512
 
 
 class Cells(NamedTuple):
-    """A heat map: what a cell is, and how much was written in each.
+    """A heat map: where its rows lie in a volume, and how much was written in each cell.
 
     Attributes
     ----------
-    block : int
-        Bytes from top to bottom of a cell.
-    low, high : int
-        Bytes of the volume that are shown.
+    ruler : Ruler
     written, cleared : ndarray
-        int64[block, time], bytes: by writes; by discards and zeroes.
+        int64[row, time], bytes: by writes; by discards and zeroes.
     """
 
-    block: int
-    low: int
-    high: int
+    ruler: Ruler
     written: Ints
     cleared: Ints
 
 
-def cells_of(told: Told, scale: Scale, volume: int, rows: int) -> Cells:
-    """Bin one volume. Where nothing was written to most of it, it ends behind the last write."""
+def cells_of(told: Told, scale: Scale, volume: int, rows: int, *, everything: bool) -> Cells:
+    """Bin one volume: all of it, or what was written of it."""
     size = [*told.volumes.values()][volume]
     written = told.changes(scale.at, WRITE, volume=volume)
     cleared = told.changes(scale.at, DISCARDED, ZEROES, volume=volume)
-    most = written if written.at.size else cleared
-    reached = int((most.offset + most.length).max(initial=0))
-    block = _SECTOR
-    while block * rows < size:
-        block *= 2
-    high = size
-    while reached and block > _SECTOR and block * rows >= 4 * reached:
-        block //= 2
-        high = min(size, block * rows)
-    edges = parts_of(scale)
-    grid = Grid.of([high], block)
-    parts = [
-        spread(
-            grid, edges, changes._replace(length=np.minimum(changes.length, high - changes.offset))
-        )
-        for changes in (written, cleared)
-    ]
-    return Cells(block, 0, high, parts[0].T, parts[1].T)
+    ruler = whole(size, rows) if everything else touched(size, rows, written)
+    grid = Grid(ruler.block, np.array([0, ruler.row_count]))
+    tables = (spread(grid, parts_of(scale), ruler.placed(part)) for part in (written, cleared))
+    return Cells(ruler, *(table.T for table in tables))
 
 
 def parts_of(scale: Scale) -> Ints:

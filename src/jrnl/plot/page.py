@@ -19,6 +19,7 @@ from jrnl.heat import Axis
 from jrnl.plot.axis import Scale, as_text, rewound, scale_of
 from jrnl.plot.cells import Cells, cells_of, most_written, parts_of
 from jrnl.plot.source import Named, Told, told_of
+from jrnl.sizes import as_flag
 from jrnl.store import Store
 
 if TYPE_CHECKING:
@@ -43,6 +44,7 @@ def page(
     stop: Point | None = None,
     *,
     by: Axis | None = None,
+    everything: bool = False,
     title: str | None = None,
 ) -> None:
     """Write one HTML file on which a person moves along a history, and copies a point of it.
@@ -57,7 +59,7 @@ def page(
     history : Store or LogHistory
     path : str or path-like
         The file, which is written anew.
-    volume, start, stop, by
+    volume, start, stop, by, everything
         As of `timeline`.
     title : str, optional
         By default where the history lies.
@@ -72,7 +74,9 @@ def page(
     """
     told = told_of(history, start, stop)
     scale = scale_of(told, by)
-    data = _data_of(told, scale, most_written(told, told.only(volume)))
+    data = _data_of(
+        told, scale, most_written(told, told.only(volume)), as_flag(everything, "everything")
+    )
     data["title"] = told.name if title is None else title
     place = history.options.path if isinstance(history, Store) else None
     data["command"] = place and f"jrnlctl recover {shlex.quote(place)} --out FILE --to "
@@ -107,12 +111,12 @@ def _embedded(data: dict[str, Any]) -> str:
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
 
-def _data_of(told: Told, scale: Scale, names: dict[int, str]) -> dict[str, Any]:
+def _data_of(told: Told, scale: Scale, names: dict[int, str], everything: bool) -> dict[str, Any]:
     marks, snapshots = told.marks[-NAMES_MAX:], told.snapshots[-NAMES_MAX:]
     named = [("mark", n) for n in marks] + [("snapshot", n) for n in snapshots]
     ends = _step_ends(told, [n.seq for _, n in named])
     rows = max(24, 120 // len(names))
-    cells = {index: cells_of(told, scale, index, rows) for index in names}
+    cells = {index: cells_of(told, scale, index, rows, everything=everything) for index in names}
     written = np.concatenate([c.written[c.written > 0] for c in cells.values()])
     least, most = (int(written.min()), int(written.max())) if written.size else (1, 1)
     edges = parts_of(scale)
@@ -130,9 +134,11 @@ def _data_of(told: Told, scale: Scale, names: dict[int, str]) -> dict[str, Any]:
                 "name": name,
                 "index": index,
                 "size": _exact(told.volumes[name]),
-                "shown": _exact(cells[index].high),
-                "block": _exact(cells[index].block),
-                "rows": len(cells[index].written),
+                "shown": _exact(cells[index].ruler.shown_bytes()),
+                "block": _exact(cells[index].ruler.block),
+                "starts": [_exact(start) for start in cells[index].ruler.starts.tolist()],
+                "rows": cells[index].ruler.rows.tolist(),
+                "ticks": cells[index].ruler.ticks(),
                 "cells": _shades(cells[index], least, most),
             }
             for index, name in names.items()

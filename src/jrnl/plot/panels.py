@@ -46,17 +46,27 @@ def draw_heat(
     from matplotlib import colormaps
     from matplotlib.colors import ListedColormap, Normalize
 
-    top = float(cells.low + cells.block * len(cells.written))
-    extent = (*extent_of(scale), float(cells.low), top)
+    ruler = cells.ruler
+    extent = (*extent_of(scale), 0.0, float(ruler.row_count))
     flat = ListedColormap([DISCARD_COLOUR])
     _draw_cells(axes, np.minimum(cells.cleared, 1), extent, "cleared", flat, Normalize(0, 1))
     colours = ListedColormap(colormaps["magma_r"](np.linspace(0.2, 0.97, 256)))
     image = _draw_cells(axes, cells.written, extent, "written", colours, norm)
-    axes.set_ylim(cells.low, cells.high)
-    size = told.volumes[name]
-    part = "" if cells.high == size else f"\nfirst {as_size(cells.high)} of {as_size(size)}"
-    axes.set_ylabel(f"offset in {plain(name, 24)}{part}", parse_math=False)
-    size_ticks(axes, cells.low, cells.high)
+    axes.set_ylim(0, ruler.row_count)
+    for row in ruler.rows[1:-1].tolist():  # where something is left out
+        axes.axhline(row, color=FAINT, linewidth=0.4, gid="left out")
+    ticks = ruler.ticks()
+    axes.set_yticks([float(row) for row, _ in ticks], [text for _, text in ticks])
+    said = as_size(ruler.size)
+    if not ruler.is_whole:
+        said = f"{as_size(ruler.shown_bytes())} of {said}"
+    called = f"offset in {plain(name, 24)}" if len(told.volumes) == 1 else plain(name, 16)
+    axes.set_ylabel(f"{called}\n({said})", parse_math=False)
+    cell = f"a cell is {as_size(ruler.block)} by {scale.span(parts_of(scale))}"
+    axes.annotate(
+        cell, (1, 1), xytext=(0, 2), xycoords="axes fraction", textcoords="offset points",
+        ha="right", va="bottom", fontsize="x-small", color=FAINT,
+    )  # fmt: skip
     return image
 
 
@@ -107,6 +117,7 @@ def draw_sizes(axes: Axes, told: Told, scale: Scale) -> AxesImage | None:
     extent = (*extent_of(scale), low - 0.5, high + 0.5)
     image = _draw_cells(axes, counts, extent, "sizes", colours, norm)
     powers = range(low, high + 1, -(-(high - low + 1) // 6))
+    axes.set_ylim(low - (0.5 if high > low else 1.5), high + (0.5 if high > low else 1.5))
     axes.set_yticks([float(p) for p in powers], [as_size(2**p) for p in powers])
     return image
 
@@ -117,8 +128,9 @@ def draw_fill(axes: Axes, told: Told, scale: Scale) -> None:
     axes.set_ylabel("log" if capacity is None else "ring")
     top = int(used.max(initial=0))
     if seqs.size:
-        x = [extent_of(scale)[0]] + [scale.shown(scale.of_state(seq)) for seq in seqs.tolist()]
-        y = [0, *used.tolist()]
+        left, right = extent_of(scale)
+        x = [left, *(scale.shown(scale.of_state(seq)) for seq in seqs.tolist()), right]
+        y = [0, *used.tolist(), top]
         axes.fill_between(x, y, step="post", color=BLUE, alpha=0.25, linewidth=0)
         axes.plot(x, y, drawstyle="steps-post", color=BLUE, linewidth=1.2, label="used")
     if capacity is None:
@@ -128,10 +140,10 @@ def draw_fill(axes: Axes, told: Told, scale: Scale) -> None:
         if top * 2 > capacity:
             top = capacity
             axes.axhline(capacity, color=INK, linewidth=0.8, linestyle="--", label="capacity")
-    axes.set_ylim(0, max(1.0, top * 1.15))
+    axes.set_ylim(0, max(1.0, top * 1.45))
     size_ticks(axes, 0, max(1, top), 3)
     axes.annotate(
-        said, (0.005, 0.93), xycoords="axes fraction", va="top", fontsize="small", color=INK
+        said, (0.005, 0.97), xycoords="axes fraction", va="top", fontsize="small", color=INK
     )
 
 
@@ -147,13 +159,14 @@ def draw_events(axes: Axes, told: Told, scale: Scale, width_points: float) -> No
     left, right = extent_of(scale)
     axes.set_xlim(left, right)
     axes.set_ylim(-0.6, len(lanes) - 0.4)
-    axes.set_yticks(range(len(lanes)), lanes)
+    axes.set_yticks(range(len(lanes)), [_counted(told, lane) for lane in lanes])
     axes.tick_params(axis="y", length=0)
     start = max(told.since, told.window.oldest)
     x0 = left if start <= told.since else scale.shown(scale.of_state(start))
     if start <= told.until:
         axes.barh(y["window"], right - x0, left=x0, height=0.5, color=GREEN, gid="window")
-        said = f"states {start} to {told.until} can be recovered"
+        less = ", less those dropped" if (told.kind == REWIND).any() else ""
+        said = f"states {start} to {told.until} can be recovered{less}"
         axes.annotate(
             said, ((x0 + right) / 2, y["window"]), ha="center", va="center_baseline",
             fontsize="small", color="white",
@@ -176,6 +189,20 @@ def draw_events(axes: Axes, told: Told, scale: Scale, width_points: float) -> No
             at = np.array([scale.of(n.seq, n.time_ns) for n in named], np.int64)
             _draw_moments(axes, scale, at, y[lane], marker, colour, lane)
             _draw_names(axes, scale, named, at, y[lane], width_points)
+
+
+def _counted(told: Told, lane: str) -> str:
+    """Return what stands beside a lane: how many there are."""
+    if lane == "window":
+        return lane
+    count = {
+        "marks": len(told.marks),
+        "snapshots": len(told.snapshots),
+        "flushes": int(np.count_nonzero(told.flush)),
+        "rewinds": int(np.count_nonzero(told.kind == REWIND)),
+    }[lane]
+    one = {"flushes": "flush"}.get(lane, lane[:-1])
+    return f"{count:,} {one if count == 1 else lane}"
 
 
 def _draw_moments(
@@ -215,7 +242,7 @@ def draw_marks_through(axes: Axes, told: Told, scale: Scale) -> None:
                 axes.axvline(x, color=colour, linewidth=0.9, linestyle=":")
 
 
-def legend_of(told: Told) -> list[Artist]:
+def legend_of(told: Told, left_out: bool) -> list[Artist]:
     """Return the signs that stand for something other than what is written beside them."""
     from matplotlib.lines import Line2D
     from matplotlib.patches import Patch
@@ -223,6 +250,8 @@ def legend_of(told: Told) -> list[Artist]:
     made: list[Artist] = []
     if np.isin(told.kind, (DISCARDED, ZEROES)).any():
         made.append(Patch(color=DISCARD_COLOUR, label="discarded or zeroed, and not written"))
+    if left_out:
+        made.append(Line2D([], [], color=FAINT, linewidth=0.7, label="never written, left out"))
     for named, colour, said in ((told.marks, BLUE, "mark"), (told.snapshots, ORANGE, "snapshot")):
         if named and len(named) <= _LABELS:
             made.append(Line2D([], [], color=colour, linestyle=":", label=said))

@@ -29,7 +29,7 @@
   function time(micro) {
     const [by, unit] = SPANS.find(([least]) => Math.abs(micro) >= least);
     const value = micro / (by || 1);
-    return `${micro === 0 ? 0 : value.toPrecision(value >= 1000 ? 4 : 3)} ${unit}`;
+    return `${Number(value.toFixed(3))} ${unit}`;
   }
 
   const place = (value) => (data.axis === "time" ? `+${time(value)}` : String(value));
@@ -57,26 +57,47 @@
 
   // Heat maps.
 
+  const rowsOf = (volume) => volume.rows[volume.rows.length - 1];
+
+  function rowAt(volume, offset) { // where an offset stands; what is left out, where that would be
+    let part = volume.starts.findLastIndex((start) => Number(start) <= offset);
+    if (part < 0) part = 0;
+    const within = (offset - Number(volume.starts[part])) / Number(volume.block);
+    return Math.min(volume.rows[part] + Math.max(within, 0), volume.rows[part + 1]);
+  }
+
   function mapOf(volume) {
     const row = document.createElement("div");
     row.className = "row";
+    const height = Math.max(96, Math.round(330 / data.volumes.length));
+    const title = document.createElement("p");
+    title.className = "volume-name";
+    const name = document.createElement("b");
+    name.textContent = volume.name;
+    const all = Number(volume.shown) >= Number(volume.size);
+    title.append(name, all ? `, ${size(volume.size)}`
+      : `: the ${size(volume.shown)} of ${size(volume.size)} that were written`);
     const label = document.createElement("div");
     label.className = "label";
-    const [top, name, bottom] = ["span", "b", "span"].map((tag) => document.createElement(tag));
-    top.textContent = size(volume.shown);
-    name.textContent = volume.name;
-    name.title = volume.shown === volume.size ? size(volume.size)
-      : `the first ${size(volume.shown)} of ${size(volume.size)}`;
-    bottom.textContent = "0";
-    label.append(top, name, bottom);
+    label.setAttribute("aria-hidden", "true");
+    let free = Infinity;
+    for (const [first, text] of volume.ticks) {
+      const y = height * (1 - first / rowsOf(volume));
+      if (y > free || y < 5) continue;
+      const tick = document.createElement("span");
+      tick.textContent = text;
+      tick.style.top = `${y}px`;
+      label.append(tick);
+      free = y - 14;
+    }
     const canvas = document.createElement("canvas");
     canvas.className = "map";
     canvas.setAttribute("role", "img");
     canvas.setAttribute("aria-label",
       `Heat map of the volume ${volume.name}: bytes written by offset, from below, and moment`);
-    canvas.style.height = `${Math.max(64, Math.round(300 / data.volumes.length))}px`;
+    canvas.style.height = `${height}px`;
     row.append(label, canvas);
-    at("maps").append(row);
+    at("maps").append(title, row);
     const text = atob(volume.cells);
     const shades = Uint8Array.from(text, (c) => c.charCodeAt(0));
     canvas.addEventListener("pointerdown", (event) => { drag(canvas, event); canvas.setPointerCapture(event.pointerId); });
@@ -100,7 +121,7 @@
   }
 
   function paint(map) {
-    const rows = map.volume.rows;
+    const rows = rowsOf(map.volume);
     const picture = document.createElement("canvas");
     picture.width = columns;
     picture.height = rows;
@@ -153,15 +174,19 @@
     const [context, width, height, ratio] = sized(map.canvas);
     context.imageSmoothingEnabled = false;
     context.drawImage(map.picture, 0, 0, width, height);
+    context.fillStyle = colour("--rule");
+    for (const row of map.volume.rows.slice(1, -1)) { // something is left out here
+      context.fillRect(0, Math.round(height * (1 - row / rowsOf(map.volume))), width, 1);
+    }
     const x = cursor(context, width, height, ratio);
     context.globalAlpha = 0.55; // what is still to come
     context.fillStyle = colour("--back");
     context.fillRect(x + ratio, 0, width - x, height);
     context.globalAlpha = 1;
     if (step > 0 && steps.volume[step - 1] === map.volume.index) { // what changed just now
-      const shown = map.volume.rows * Number(map.volume.block);
-      const top = height * (1 - Number(steps.high[step - 1]) / shown);
-      const bottom = height * (1 - Number(steps.low[step - 1]) / shown);
+      const rows = rowsOf(map.volume);
+      const top = height * (1 - rowAt(map.volume, Number(steps.high[step - 1])) / rows);
+      const bottom = height * (1 - rowAt(map.volume, Number(steps.low[step - 1])) / rows);
       context.strokeStyle = colour("--cursor");
       context.lineWidth = 2 * ratio;
       const tall = Math.max(bottom - top, 6 * ratio);
@@ -223,6 +248,7 @@
     return `State ${seqOf(step)}${moment}: ${describe(step)}${here.length ? "; " + here.join(", ") : ""}.${can}`;
   }
 
+  const short = (text) => ([...text].length > 40 ? `${[...text].slice(0, 39).join("")}…` : text);
   const quoted = (text) => (/^[\w.:+-]+$/.test(text) ? text : `'${text.replaceAll("'", "'\\''")}'`);
 
   function show() {
@@ -260,7 +286,7 @@
     const cells = [
       `${first}${seqOf(k)}`,
       data.axis === "time" ? place(atOf(k)) : "",
-      k === 0 ? "(before)" : describe(k) + (here.length ? ` “${here.join("”, “")}”` : ""),
+      k === 0 ? "(before)" : describe(k) + (here.length ? ` ${short(`“${here.join("”, “")}”`)}` : ""),
       volume ? volume.name : touched ? "several" : "",
       touched ? (steps.count[k - 1] > 1 ? `${size(steps.low[k - 1])} …` : BigInt(steps.low[k - 1]).toLocaleString("en")) : "",
       touched ? size(steps.bytes[k - 1]) : "",
@@ -354,6 +380,8 @@
   const left = data.more_names ? ` (${count(data.more_names, "older name")} left out)` : "";
   const grouped = last < data.entries ? ` in ${count(last, "step")}` : "";
   at("summary").textContent = `${count(data.entries, "entry").replace("entrys", "entries")}${grouped}; states ${data.window[0]} to ${data.window[1]} can be recovered; ${names.length === 1 ? "1 mark or snapshot" : `${names.length} marks and snapshots`}${left}.`;
+  document.body.classList.toggle("one-volume", data.volumes.length === 1);
+  document.body.classList.toggle("no-times", data.axis !== "time");
   at("axis-low").textContent = place(low);
   at("axis-high").textContent = place(data.axis === "seq" ? high - 1 : high);
   at("axis-label").textContent = data.axis === "seq" ? "seq" : `time since ${data.origin}`;
