@@ -108,6 +108,20 @@ def test_times_are_those_of_the_entries(store):
     assert any(text.startswith("time since 20") for text in texts(figure))
 
 
+def test_a_mark_that_names_an_earlier_state_stands_there():
+    with jrnl.create(size="64KiB", journal="64KiB") as store:
+        for _ in range(20):
+            store.volume.write(0, b"x")
+        store.mark("late", at=7)
+        assert moments(plot.timeline(store, by="seq"), "marks") == [7]
+        figure = plot.timeline(store, by="time")
+        times = store.journal.entries["time_ns"].tolist()
+        (x,) = moments(figure, "marks")
+        left, right = span(figure)
+        part = (times[6] - times[0]) / (times[-1] + 1 - times[0])
+        assert (x - left) / (right - left) == pytest.approx(part, abs=1e-6)
+
+
 def test_the_window_is_what_can_be_recovered():
     with jrnl.create(size="64KiB", journal="64KiB", images="after") as store:
         for _ in range(10):

@@ -33,7 +33,7 @@ class Named(NamedTuple):
     seq : int
         The state it names.
     time_ns : int or None
-        When it was made; None in a log.
+        When a snapshot was taken; None for a mark, which stands where its state began.
     """
 
     name: str
@@ -135,7 +135,7 @@ def _of_store(store: Store, start: Point | None, stop: Point | None) -> Told:
     entries = entries[slice(*np.searchsorted(seqs, [since, until], "right"))]
     names = ("seq", "time_ns", "kind", "volume", "offset", "length")
     columns = {name: entries[name].astype(np.int64) for name in names}
-    marks = [Named(str(name), mark.seq, mark.time_ns) for name, mark in store.marks.items()]
+    marks = [Named(str(name), mark.seq, None) for name, mark in store.marks.items()]
     snapshots = [Named(name, s.seq, s.time_ns) for name, s in store.snapshots.items()]
     return Told(
         name=store.options.path or "a store in memory",
