@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import sys
+import time
 import xml.etree.ElementTree as ET
 from functools import partial
 from pathlib import Path
@@ -181,6 +182,43 @@ def test_a_check_that_dies_is_a_failure_of_its_state():
     summary = crash.campaign(records(), check, 2)
     assert [(bad.id, bad.shrunk) for bad in summary.failures] == [("6", None)]
     assert "exit code -9" in summary.failures[0].message
+
+
+@pytest.mark.parametrize("jobs", [1, 2, 3])
+def test_every_state_is_looked_at_though_checks_die_or_hang(jobs):
+    def check(state):
+        if state.id in ("2", "4"):
+            os.kill(os.getpid(), signal.SIGKILL)
+        while state.id in ("6", "6-s1"):
+            time.sleep(1)
+        return state.id != "8"
+
+    summary = crash.campaign(records(), check, jobs, timeout=0.5)
+    assert [bad.id for bad in summary.failures] == ["2", "4", "6", "6-s1", "8"]
+    assert summary.coverage.looked == 10
+    said = [bad.message for bad in summary.failures]
+    assert "exit code -9" in said[0] and "has not ended after 0.5 s" in said[2]
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_a_command_that_hangs_is_ended_and_its_state_bad(jobs):
+    command = ["sh", "-c", "grep -q b $0 || exec sleep 60", "{}"]
+    began = time.monotonic()
+    summary = crash.campaign(records(), command, jobs, timeout=0.5)
+    assert summary.failures and time.monotonic() - began < 50
+    assert all("has not ended after 0.5 s" in bad.message for bad in summary.failures)
+
+
+def test_what_hangs_is_shrunk_all_the_same():
+    def check(state):
+        while state.lost:
+            time.sleep(1)
+
+    summary = crash.campaign(records(), check, failures_max=1, timeout=0.2, mode="subset")
+    whole = crash.campaign(records(), lambda state: not state.lost, failures_max=1)
+    assert summary.failures[0].shrunk == whole.failures[0].shrunk is not None
+    with pytest.raises(jrnl.InvalidArgument, match="timeout must be"):
+        crash.campaign(records(), check, timeout=0)
 
 
 @pytest.mark.parametrize("leave", [os._exit, sys.exit])
@@ -493,7 +531,7 @@ def test_a_store_on_disk_is_a_history(tmp_path):
         store.volume.write(512, b"c" * 512)
         ids = [state.id for state in crash.states(store, mode="subset")]
         assert ids == ["0", "2", "3", "4", "4-s1"]
-        with pytest.raises(jrnl.InvalidArgument, match="pass jobs=1, or a command"):
+        with pytest.raises(jrnl.InvalidArgument, match="pass jobs=1 and no timeout"):
             crash.campaign(store, lambda state: True, 2)
         assert crash.campaign(store, "test -r {}", 2).ok
     with jrnl.create(tmp_path / "a.jrnl", size="64KiB", journal="1MiB", sync="always") as store:

@@ -10,17 +10,17 @@ from xml.sax.saxutils import escape, quoteattr
 
 from jrnl.crash.bundle import write_bundle
 from jrnl.crash.check import is_command, judge_of
-from jrnl.crash.find import shrink, state
-from jrnl.crash.jobs import Bad, Told, by_commands, by_processes, one_by_one
+from jrnl.crash.find import least_lost, state
+from jrnl.crash.jobs import Bad, Told, Workers, apart, by_commands, one_by_one
 from jrnl.crash.walk import Coverage, States
 from jrnl.errors import InvalidArgument
 from jrnl.sizes import as_int, check_callable
 from jrnl.store import Store
 
 if TYPE_CHECKING:
-    from jrnl.crash.check import Check
+    from jrnl.crash.check import Check, Judge
     from jrnl.crash.jobs import Progress
-    from jrnl.crash.state import Tag
+    from jrnl.crash.state import CrashState, Tag
     from jrnl.points import Point
 
 
@@ -124,6 +124,7 @@ def campaign(
     damage: str | None = None,
     failures_max: int = 10,
     shrink_max: int = 1,
+    timeout: float | None = None,
     bundles: str | os.PathLike[str] | None = None,
     progress: Progress | None = None,
     name: str = "crash states",
@@ -146,6 +147,9 @@ def campaign(
         After so many failures it ends.
     shrink_max : int
         So many of them are shrunk.
+    timeout : float, optional
+        Seconds: a check that takes longer is ended, and its state is bad. A callable runs in a
+        forked process then, also with one job.
     bundles : path, optional
         The folder in which each failure leaves one of its own: the state's id, what was said,
         the volume as a sparse file, and the entries as a log that replays it.
@@ -167,18 +171,21 @@ def campaign(
     if as_int(jobs, "jobs must be an int") < 1:
         raise InvalidArgument(f"jobs must be at least 1, not {jobs}")
     check_callable(progress, "progress")
-    judge = judge_of(check)
+    if timeout is not None and not timeout > 0:
+        raise InvalidArgument(f"timeout must be more than 0 seconds, not {timeout}")
+    judge = judge_of(check, timeout)
     began = time.monotonic()
     states = States(history, start, stop, mode, limit, seed, reduce, tag, damage)
     told = Told(progress)
     if jobs > 1 and is_command(check):
         found = by_commands(states, judge, jobs, told)
-    elif jobs > 1:
+    elif jobs > 1 or (timeout is not None and not is_command(check)):
         if isinstance(history, Store) and history.options.path is not None:
             raise InvalidArgument(
-                "a store on disk is its process's alone: pass jobs=1, or a command as the check"
+                "a store on disk is its process's alone: pass jobs=1 and no timeout, or a command "
+                "as the check"
             )
-        found = by_processes(states, judge, jobs, told)
+        found = Workers(states, judge, jobs, told, timeout).bad_ones()
     else:
         found = one_by_one(states, judge, told)
     bad: list[Bad] = []
@@ -190,9 +197,14 @@ def campaign(
     found.close()
     told.tell(states.coverage.looked, last=True)
     failures = []
+    again = judge if timeout is None or is_command(check) else apart(judge, timeout)
     for k, (id, message, died) in enumerate(sorted(bad, key=lambda each: _order(each[0]))):
-        small = k < shrink_max and not died
-        failures.append(_failure(history, check, id, message, tag, bundles, small=small))
+        small = k < shrink_max and (timeout is not None or not died)
+        bad_one = state(history, id, tag=tag)
+        smaller = _smaller(bad_one, again) if small else bad_one
+        bundle = None if bundles is None else write_bundle(smaller, message, bundles)
+        shrunk = smaller.id if small else None
+        failures.append(Failure(id, message, smaller.explain(), shrunk, bundle))
     seconds = time.monotonic() - began
     return Summary(not failures, failures, states.coverage, seconds, name)
 
@@ -202,19 +214,6 @@ def _order(id: str) -> tuple[int, str]:
     return int(re.split("[@-]", own)[0]), own
 
 
-def _failure(
-    history: object,
-    check: Check,
-    id: str,
-    message: str,
-    tag: Tag | None,
-    bundles: str | os.PathLike[str] | None,
-    *,
-    small: bool,
-) -> Failure:
-    bad = state(history, id, tag=tag)
-    smaller = bad
-    if small and judge_of(check)(bad._afresh()) is not None:  # again: it may fail now and then only
-        smaller = shrink(bad, check)
-    bundle = None if bundles is None else write_bundle(smaller, message, bundles)
-    return Failure(id, message, smaller.explain(), smaller.id if small else None, bundle)
+def _smaller(bad: CrashState, judge: Judge) -> CrashState:
+    """Return the state with the least lost that is still bad; it may fail now and then only."""
+    return bad if judge(bad._afresh()) is None else least_lost(bad, judge)

@@ -19,20 +19,20 @@ Judge = Callable[["CrashState"], str | None]
 _TOLD_BYTES = 4000  # of what a command has said
 
 
-def judge_of(check: Check) -> Judge:
+def judge_of(check: Check, timeout_s: float | None = None) -> Judge:
     """Return what says what is wrong with a state: a sentence, or None where it is good.
 
     A callable finds it bad by returning what is false, but for None, or by raising an Exception. A
-    command does by any exit status but 0.
+    command does by any exit status but 0, or by not ending in time.
 
     Raises InvalidType, InvalidArgument.
     """
     if callable(check):
         return lambda state: _called(check, state)
     if isinstance(check, str):
-        return _Command(shlex.split(check))
+        return _Command(shlex.split(check), timeout_s)
     if isinstance(check, list | tuple) and all(isinstance(part, str) for part in check):
-        return _Command(list(check))
+        return _Command(list(check), timeout_s)
     raise InvalidType(
         f"a check is a callable or a command, a str or its words, not {type(check).__name__}"
     )
@@ -55,19 +55,22 @@ def _called(check: Callable[[CrashState], object], state: CrashState) -> str | N
 class _Command:
     """A command with ``{}`` where the volume's path goes, or ``{name}`` of one of several."""
 
-    def __init__(self, words: list[str]) -> None:
+    def __init__(self, words: list[str], timeout_s: float | None) -> None:
         if not any("{" in word for word in words):
             raise InvalidArgument(
                 f"the command {shlex.join(words)!r} has no {{}} where the path of the state goes"
             )
-        self._words = words
+        self._words, self._timeout_s = words, timeout_s
 
     def __call__(self, state: CrashState) -> str | None:
         words = self._filled({name: state.path(name) for name in state.volumes})
-        done = subprocess.run(
-            words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-            check=False,
-        )  # fmt: skip
+        try:
+            done = subprocess.run(
+                words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                check=False, timeout=self._timeout_s,
+            )  # fmt: skip
+        except subprocess.TimeoutExpired:  # it was killed
+            return f"{words[0]} has not ended after {self._timeout_s} s"
         if done.returncode == 0:
             return None
         said = done.stdout[-_TOLD_BYTES:].decode(errors="replace").strip()

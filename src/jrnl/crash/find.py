@@ -171,6 +171,11 @@ def shrink(state: CrashState, check: Check) -> CrashState:
     judge = judge_of(check)
     if judge(state._afresh()) is None:
         raise InvalidArgument(f"the check passes on {state.id}: there is nothing to shrink")
+    return least_lost(state, judge)
+
+
+def least_lost(state: CrashState, judge: Judge) -> CrashState:
+    """Do what `shrink` does, of a state that is bad."""
     if isinstance(state, DamagedState):
         whole = state._without([])
         return state if judge(whole._afresh()) is None else whole

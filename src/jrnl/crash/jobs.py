@@ -5,7 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import time
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -81,74 +81,122 @@ def _ended(running: dict[Future[str | None], CrashState]) -> Iterator[Bad]:
         state.close()
 
 
-def by_processes(states: States, judge: Judge, jobs: int, told: Told) -> Found:
-    """Yield the bad ones, checked in forked processes side by side.
+class Workers:
+    """Forked processes, side by side; one that has died or hangs makes room for another.
 
     Each walks over all states, and looks at every so many-th; to walk costs little.
     """
-    context = multiprocessing.get_context("fork")
-    at = context.RawArray("q", [-1] * jobs)  # which state each is looking at
-    through = context.RawArray("b", jobs)  # whether each has come to its end
-    found: Any = context.SimpleQueue()
-    workers = [
-        context.Process(target=_work, args=(states, judge, k, at, through, found))
-        for k in range(jobs)
-    ]
-    for worker in workers:
+
+    def __init__(
+        self, states: States, judge: Judge, jobs: int, told: Told, timeout_s: float | None
+    ) -> None:
+        self._states, self._judge, self._told, self._timeout_s = states, judge, told, timeout_s
+        self._context = multiprocessing.get_context("fork")
+        self._at = self._context.RawArray("q", [-1] * jobs)  # which state each is looking at,
+        self._since = self._context.RawArray("d", jobs)  # since when; 0: at none
+        self._through = self._context.RawArray("b", jobs)  # whether each has come to its end
+        self._found: Any = self._context.SimpleQueue()
+        self._running = {k: self._start(k) for k in range(jobs)}
+
+    def _start(self, own: int) -> BaseProcess:
+        """Start one, behind the state at which the one before it has ended."""
+        self._since[own] = 0.0
+        worker = self._context.Process(target=self._work, args=(own, self._at[own]))
         worker.start()
-    try:
-        yield from _from_workers(states, workers, at, through, found, told)
-    finally:
-        if not states.coverage.looked:  # nobody came to the end
-            states.seen_by_others(Coverage(looked=max(at) + 1, exact=False))
-        for worker in workers:
-            worker.terminate()
-            worker.join()
+        return worker
 
+    def bad_ones(self) -> Found:
+        """Yield the bad ones."""
+        try:
+            yield from self._watch()
+        finally:
+            states = self._states
+            if not states.coverage.looked:  # nobody came to the end
+                states.seen_by_others(Coverage(looked=max(self._at) + 1, exact=False))
+            for worker in self._running.values():
+                worker.terminate()
+                worker.join()
 
-def _from_workers(
-    states: States,
-    workers: Sequence[BaseProcess],
-    at: Any,
-    through: Any,
-    found: Any,
-    told: Told,
-) -> Found:
-    left = set(range(len(workers)))
-    while left:
-        ended = {k for k in left if not workers[k].is_alive()}  # before the queue is read
-        while not found.empty():
-            said = found.get()
+    def _watch(self) -> Found:
+        while self._running:
+            # What is alive is asked before the queue is read: all that the dead have said is there.
+            ended = [k for k, worker in self._running.items() if not worker.is_alive()]
+            yield from self._said()
+            for own in ended:
+                worker = self._running.pop(own)
+                if not self._through[own]:  # whatever its exit code: a check may call exit(0)
+                    code = worker.exitcode
+                    yield self._lost(own, f"the check ended its process, with exit code {code}")
+                    self._running[own] = self._start(own)
+            for own in self._late():
+                self._running[own].kill()
+                self._running.pop(own).join()
+                yield self._lost(own, f"the check has not ended after {self._timeout_s} s")
+                self._running[own] = self._start(own)
+            self._told.tell(max(0, *self._at, 0))
+            if not ended and self._running:
+                next(iter(self._running.values())).join(0.005)
+
+    def _said(self) -> Found:
+        while not self._found.empty():
+            said = self._found.get()
             if isinstance(said, Exception):
                 raise said
             if isinstance(said, Coverage):
-                states.seen_by_others(said)
+                self._states.seen_by_others(said)
             else:
                 yield said
-        for k in sorted(ended):
-            if not through[k]:  # whatever its exit code: a check may have called exit(0)
-                place = max(0, at[k])
-                id = next(state.id for n, state in enumerate(states.again()) if n == place)
-                code = workers[k].exitcode
-                yield Bad(id, f"the check ended its process, with exit code {code}", died=True)
-        left -= ended
-        told.tell(max(0, *at, 0))
-        if not ended and left:
-            workers[min(left)].join(0.005)
+
+    def _late(self) -> list[int]:
+        """Say whose check takes longer than it may."""
+        if self._timeout_s is None:
+            return []
+        until = time.monotonic() - self._timeout_s
+        return [k for k in self._running if 0 < self._since[k] < until]
+
+    def _lost(self, own: int, message: str) -> Bad:
+        place = max(0, self._at[own])
+        id = next(state.id for n, state in enumerate(self._states.again()) if n == place)
+        return Bad(id, message, died=True)
+
+    def _work(self, own: int, after: int) -> None:
+        """Be one of the processes."""
+        try:
+            for place, state in enumerate(self._states):
+                if place % len(self._at) == own and place > after:
+                    self._at[own], self._since[own] = place, time.monotonic()
+                    message = self._judge(state)
+                    self._since[own] = 0.0
+                    if message is not None:
+                        self._found.put(Bad(state.id, message))
+            if own == 0:
+                self._found.put(self._states.coverage)
+        except Exception as error:
+            self._found.put(error)
+        self._through[own] = 1
+        os._exit(0)
 
 
-def _work(states: States, judge: Judge, own: int, at: Any, through: Any, found: Any) -> None:
-    """Be one of the processes."""
-    try:
-        for place, state in enumerate(states):
-            if place % len(at) == own:
-                at[own] = place
-                message = judge(state)
-                if message is not None:
-                    found.put(Bad(state.id, message))
-        if own == 0:
-            found.put(states.coverage)
-    except Exception as error:
-        found.put(error)
-    through[own] = 1
-    os._exit(0)
+def apart(judge: Judge, timeout_s: float) -> Judge:
+    """Return a judge that does the same in a forked process, and ends it where it takes longer."""
+    context = multiprocessing.get_context("fork")
+
+    def judged(state: CrashState) -> str | None:
+        here, there = context.Pipe(duplex=False)
+        worker = context.Process(target=lambda: there.send(judge(state)))
+        worker.start()
+        there.close()
+        try:
+            if not here.poll(timeout_s):
+                return f"the check has not ended after {timeout_s} s"
+            message: str | None = here.recv()
+            return message
+        except EOFError:
+            worker.join()
+            return f"the check ended its process, with exit code {worker.exitcode}"
+        finally:
+            here.close()
+            worker.kill()
+            worker.join()
+
+    return judged
