@@ -116,7 +116,7 @@ class Server(ClosesItself):
         thread.start()
 
     def _accept(self, listener: socket.socket) -> None:
-        while not self._closing:
+        while True:
             try:
                 client, _ = listener.accept()
             except OSError as error:

@@ -15,16 +15,7 @@ import pytest
 from tests.model.mounts import fused
 from tests.model.tools import PATIENCE
 
-PROGRAM = """
-import signal, sys
-import jrnl, jrnl.nbd
-
-signal.signal(signal.SIGTERM, lambda *_: sys.exit())
-path, socket = sys.argv[1:]
-with jrnl.open(path) as store, jrnl.nbd.serve(store, unix=socket) as server:
-    print("serving", flush=True)
-    server.wait()
-"""
+PROGRAM = (sys.executable, "-m", "jrnl", "serve")
 
 
 class Outside:
@@ -44,10 +35,10 @@ class Outside:
 
     def start(self) -> None:
         """Serve the store; return once clients can connect."""
-        arguments = [sys.executable, "-c", PROGRAM, str(self.path), str(self.socket)]
+        arguments = [*PROGRAM, str(self.path), "--unix", str(self.socket)]
         self._process = subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True)
         assert self._process.stdout is not None
-        assert self._process.stdout.readline() == "serving\n"
+        assert "nbd+unix:" in self._process.stdout.readline()
 
     def stop(self) -> None:
         """Let it end by itself: it flushes and closes the store."""

@@ -244,11 +244,6 @@ other.flush()
 def test_a_server_on_standard_input_and_output_serves_who_started_it(may, tmp_path):
     path = tmp_path / "s.jrnl"
     jrnl.create(path, size=SIZE, journal="1MiB").close()
-    program = (
-        "import sys, jrnl, jrnl.nbd\n"
-        "with jrnl.open(sys.argv[1]) as store, jrnl.nbd.serve(store, stdio=True) as server:\n"
-        "    server.wait()\n"
-    )
     paths = os.pathsep.join(str(Path(each).absolute()) for each in sys.path)
     run = """
 os.environ["PYTHONPATH"] = sys.argv[1]
@@ -256,6 +251,6 @@ h.connect_command(sys.argv[2:])
 h.pwrite(b"kept", 7)
 h.shutdown()
 """
-    client(run, paths, sys.executable, "-c", program, path, whole=True)
+    client(run, paths, sys.executable, "-m", "jrnl", "serve", path, whole=True)
     with jrnl.open(path, mode="r") as store:
         assert store.volume.read(7, 4) == b"kept"

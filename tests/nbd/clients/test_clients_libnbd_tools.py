@@ -15,15 +15,6 @@ from tests.model.mounts import lacking_right
 from tests.model.tools import attempt, command, need, run
 
 SIZE = 4 << 20
-ACTIVATED = """
-import signal, sys
-import jrnl, jrnl.nbd
-
-signal.signal(signal.SIGTERM, lambda *_: sys.exit())
-handed = jrnl.nbd.inherited()
-with jrnl.open(sys.argv[1]) as store, jrnl.nbd.serve(store, sockets=handed) as server:
-    server.wait()
-"""
 
 
 @pytest.fixture
@@ -138,7 +129,7 @@ def test_nbdcopy_starts_a_server_by_handing_it_a_socket(tmp_path, seed):
     other.write_bytes(random.Random(seed + 1).randbytes(SIZE))
     with jrnl.create(path, size=SIZE, journal="16MiB") as store:
         content = filled(store, seed)
-    server = ["[", sys.executable, "-c", ACTIVATED, str(path), "]"]
+    server = ["[", sys.executable, "-m", "jrnl", "serve", str(path), "]"]
     for arguments in ([*server, str(image)], ["--flush", str(other), *server]):
         options = [each for each in arguments if each.startswith("--")]
         places = [each for each in arguments if not each.startswith("--")]

@@ -1,0 +1,175 @@
+"""Valid sessions, changed in a few places: the server goes on, and the store is whole.
+
+Every byte of a session is recorded as a client sends it. What a changed one writes is not known, so
+the store is held against itself: `verify`, and what another connection has put into a place of its
+own. Meant for the sanitized build (`make sanitize-quick`), where a stray byte ends the process.
+"""
+
+from __future__ import annotations
+
+import random
+import socket
+import struct
+import time
+from contextlib import suppress
+
+import pytest
+
+import jrnl
+from tests.model.amount import SHARE, more_in_long
+from tests.model.nbd_client import (
+    CACHE,
+    DF,
+    EXPORT_NAME,
+    FAST,
+    FLUSH,
+    FUA,
+    GO,
+    INFO,
+    LIST,
+    LIST_META,
+    NO_HOLE,
+    ONE,
+    READ,
+    SET_META,
+    STATUS,
+    STRUCTURED,
+    TRIM,
+    WRITE,
+    ZEROES,
+    Client,
+    meta,
+    with_length,
+)
+
+SIZE = 1 << 20
+EXPORTS = ("", "data", "data@good", "data@good+rw", "data@1", "@mark")
+CONTEXTS = ("base:allocation", "jrnl:changed:good", "qemu:dirty-bitmap:good", "qemu:")
+INTERESTING = (0, 1, 2, 7, 0x7F, 0x80, 0xFF, 0x7FFF, 0xFFFF, SIZE - 1, SIZE, 1 << 25, (1 << 25) + 1,
+               1 << 31, (1 << 32) - 1, 1 << 63, (1 << 64) - 1)  # fmt: skip
+
+
+def option(number: int, data: bytes = b"") -> bytes:
+    return b"IHAVEOPT" + struct.pack(">II", number, len(data)) + data
+
+
+def request(rng: random.Random, kind: int) -> bytes:
+    """A request that is in order."""
+    length = rng.choice([1, 512, 4096, 5000, 70_000])
+    offset, data, flags = rng.randrange(SIZE - length), b"", 0
+    if kind == WRITE:
+        data, flags = rng.randbytes(length), rng.choice([0, FUA])
+    elif kind == FLUSH:
+        offset = length = 0
+    elif kind == READ:
+        flags = rng.choice([0, DF])
+    elif kind == ZEROES:
+        flags = rng.choice([0, FUA, NO_HOLE, FAST | FUA])
+    elif kind == STATUS:
+        flags = rng.choice([0, ONE])
+    head = struct.pack(">IHHQQI", 0x25609513, flags, kind, rng.getrandbits(64), offset, length)
+    return head + data
+
+
+def session(rng: random.Random) -> list[bytes]:
+    """What a client sends: its flags, options and requests, each a piece of its own."""
+    name = rng.choice(EXPORTS)
+    pieces = [struct.pack(">I", rng.choice([1, 3, 3, 3]))]
+    if rng.random() < 0.8:
+        pieces.append(option(STRUCTURED))
+        queries = rng.sample(CONTEXTS, rng.randrange(1, 4))
+        pieces.append(option(rng.choice([LIST_META, SET_META, SET_META]), meta(name, *queries)))
+    if rng.random() < 0.3:
+        pieces.append(option(LIST))
+    infos = rng.sample(range(4), rng.randrange(4))
+    chosen = with_length(name) + struct.pack(f">{len(infos) + 1}H", len(infos), *infos)
+    if rng.random() < 0.3:
+        pieces.append(option(INFO, chosen))
+    pieces.append(option(EXPORT_NAME, name.encode()) if rng.random() < 0.2 else option(GO, chosen))
+    kinds = (READ, READ, WRITE, WRITE, FLUSH, TRIM, CACHE, ZEROES, STATUS)
+    return pieces + [request(rng, rng.choice(kinds)) for _ in range(rng.randrange(1, 30))]
+
+
+def changed(rng: random.Random, pieces: list[bytes]) -> bytes:
+    """Change bytes, numbers and pieces of a session; not its first ones alone."""
+    pieces = [*pieces]
+    for _ in range(rng.choice([0, 1, 1, 2, 4])):
+        at = rng.randrange(len(pieces))
+        kind = rng.randrange(7)
+        piece = bytearray(pieces[at])
+        if kind == 0 and piece:
+            piece[rng.randrange(min(len(piece), 40))] ^= 1 << rng.randrange(8)
+        elif kind == 1 and piece:  # a number, as the protocol has them: whole, in its first bytes
+            width = rng.choice([2, 4, 8])
+            value = (rng.choice(INTERESTING) + rng.choice([-1, 0, 0, 1])) % (1 << 8 * width)
+            start = rng.randrange(0, max(1, min(len(piece), 40) - width), 2)
+            piece[start : start + width] = value.to_bytes(width)
+        elif kind == 2:
+            piece = piece[: rng.randrange(len(piece) + 1)]
+        elif kind == 3:
+            piece += rng.randbytes(rng.choice([1, 3, 28, 300]))
+        elif kind == 4:
+            piece *= rng.choice([2, 40])
+        elif kind == 5:
+            piece = bytearray()
+        else:
+            pieces.insert(rng.randrange(len(pieces)), bytes(piece))
+        pieces[at] = bytes(piece)
+    return b"".join(pieces)
+
+
+def send(path: str, data: bytes, rng: random.Random) -> bytes:
+    """Send a session in parts of any length; read what comes, or part of it; leave somehow."""
+    got = bytearray()
+    with socket.socket(socket.AF_UNIX) as there, suppress(OSError):
+        there.settimeout(5)
+        there.connect(path)
+        while data:
+            length = rng.choice([1, 27, 28, 29, 1000, len(data), len(data)])
+            there.sendall(data[:length])
+            data = data[length:]
+        how = rng.random()
+        if how < 0.7:
+            there.shutdown(socket.SHUT_WR)  # it reads to the end
+            while part := there.recv(1 << 16):
+                got += part
+        elif how < 0.85:
+            got += there.recv(100)
+    return bytes(got)
+
+
+def play(served, store: jrnl.Store, seed: int, sessions: int) -> int:
+    """Send changed sessions; return how many were answered beyond the greeting."""
+    rng, answered = random.Random(seed), 0
+    server = served(store, handshake_s=5)
+    store.volume.write(0, b"first" * 1000)
+    store.mark("good")
+    store.snapshot("copied")
+    for number in range(sessions):
+        got = send(served.path, changed(rng, session(rng)), rng)
+        answered += len(got) > 100
+        if number % 25 == 24:
+            with Client(served.path) as other:
+                other.go("data")
+                place, text = rng.randrange(SIZE - 8), struct.pack(">Q", number)
+                other.write(place, text)
+                assert other.read(place, 8) == text
+    until = time.monotonic() + 30
+    while server.clients and time.monotonic() < until:
+        time.sleep(0.01)
+    assert server.clients == []  # each has been let go of
+    assert not store.views
+    assert store.verify().ok
+    return answered
+
+
+@more_in_long("sessions", 300, 20_000 // SHARE)
+@pytest.mark.parametrize("where", ["memory", "disk"])
+def test_changed_sessions_do_no_harm(served, folder, seed, where, sessions):
+    path = folder / "s.jrnl" if where == "disk" else None
+    with jrnl.create(path, size=SIZE, journal="8MiB") as store:
+        answered = play(served, store, seed, sessions)
+    assert answered > sessions // 4  # most are still sessions
+    if path is not None:
+        with jrnl.open(path) as store:
+            assert not store.problems and store.verify().ok
