@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import tempfile
 import time
 import warnings
 from collections.abc import Iterator
@@ -27,11 +28,12 @@ _EXT_FEATURES_AT = 1120
 _EXT4_EXTENTS = 0x40
 
 
-def run(log: str | os.PathLike[str]) -> None:
+def run(log: str | os.PathLike[str] | None = None) -> None:
     """Replay a dm-log-writes log into a store and go back and forth in it, printing what happens.
 
-    Where a JSON file of the same name stands beside the log (``sha256_after_entries`` maps a number
-    of entries to the SHA-256 of the volume after them), states are held against it.
+    Without a log it is one that is made up for this. Where a JSON file of the same name stands
+    beside the log (``sha256_after_entries`` maps a number of entries to the SHA-256 of the volume
+    after them), states are held against it.
 
     Raises
     ------
@@ -42,6 +44,10 @@ def run(log: str | os.PathLike[str]) -> None:
     OSError
         The log cannot be read.
     """
+    if log is None:
+        with tempfile.TemporaryDirectory() as folder:
+            run(_made_up(os.path.join(folder, "made-up.log")))
+        return
     with logwrites.read_log(log) as parsed:
         size, entry_count = parsed.extent, len(parsed.entries)
     if size == 0:
@@ -55,6 +61,23 @@ def run(log: str | os.PathLike[str]) -> None:
         seqs = _replay(store, log)
         middle = _middle(store, seqs, recorded)
         _go_back_and_forth(store, seqs, middle, recorded)
+
+
+def _made_up(path: str) -> str:
+    """Write a log of what a small database might do: pages all over, its own log, flushes."""
+    random = np.random.default_rng(2)
+    with create(size="64MiB", journal="64MiB") as store:
+        volume = store.volume
+        for transaction in range(200):
+            entry = random.bytes(_BLOCK_BYTES)
+            volume.write(transaction % 64 * _BLOCK_BYTES, entry)
+            store.flush()
+            pages = random.zipf(1.5, 4) % (volume.size // _BLOCK_BYTES - 64) + 64
+            for page in pages.tolist():
+                volume.write(page * _BLOCK_BYTES, random.bytes(_BLOCK_BYTES))
+            store.flush()
+        logwrites.export(store, path)
+    return path
 
 
 def _replay(store: Store, log: str | os.PathLike[str]) -> np.ndarray:

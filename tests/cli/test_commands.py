@@ -316,3 +316,10 @@ def test_plot_draws_a_picture_and_a_page(run, anyhow, folder):
     assert "<html" in (folder / "a.html").read_text()
     assert run("plot", DATA / "ext4-docs.log.xz", "-o", folder / "b.svg").code == 0
     assert "<svg" in (folder / "b.svg").read_text()
+
+
+def test_bench_measures_both_ways(run):
+    told = run("bench", "--rounds", 1, "--json").json
+    assert len(told["rows"]) == 3
+    assert all(min(row["jrnl_ns"], row["by_hand_ns"], row["ratio"]) > 0 for row in told["rows"])
+    assert "by hand" in run("bench", "--rounds", 1).out

@@ -108,7 +108,7 @@ sys.exit(main(sys.argv[1:]))
 """
 
 
-@pytest.mark.parametrize("words", [(), ("info", "x"), ("--help",), ("demo",)])
+@pytest.mark.parametrize("words", [(), ("info", "x"), ("--help",), ("demo", "--help")])
 def test_without_its_packages_it_says_what_to_install(words):
     done = subprocess.run(
         [sys.executable, "-c", WITHOUT, *words], text=True, capture_output=True, check=False
@@ -119,8 +119,9 @@ def test_without_its_packages_it_says_what_to_install(words):
     assert not done.stdout
 
 
-def test_without_its_packages_the_demo_still_runs():
-    words = [sys.executable, "-c", WITHOUT, "demo", str(DATA / "ext4-docs.log.xz")]
+@pytest.mark.parametrize("given", [(), (str(DATA / "ext4-docs.log.xz"),)])
+def test_without_its_packages_the_demo_still_runs(given):
+    words = [sys.executable, "-c", WITHOUT, "demo", *given]
     done = subprocess.run(words, text=True, capture_output=True, check=True)
     assert "rewind" in done.stdout
 

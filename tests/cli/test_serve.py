@@ -13,10 +13,10 @@ from contextlib import contextmanager
 import pytest
 
 import jrnl
+from tests.model.nbd_client import ABORT, OPTION_MAGIC, Client, Disconnected
 from tests.model.places import ROOT
 
 PROGRAM = [sys.executable, "-m", "jrnl"]
-MAGIC = b"NBDMAGICIHAVEOPT"
 
 
 @contextmanager
@@ -38,63 +38,17 @@ def serving(*words, stop=signal.SIGTERM, code=0):
         process.wait()
 
 
-class Client:
-    """As much of an NBD client as it takes to write, flush and leave."""
-
-    def __init__(self, connection, export="data"):
-        self.connection = connection
-        assert self.take(18)[:16] == MAGIC
-        name = export.encode()
-        go = struct.pack(">I", len(name)) + name + struct.pack(">H", 0)
-        self.give(struct.pack(">I", 3) + b"IHAVEOPT" + struct.pack(">II", 7, len(go)) + go)
-        while True:
-            _, _, kind, length = struct.unpack(">QIII", self.take(20))
-            self.take(length)
-            assert kind in (1, 3), kind  # ACK, INFO
-            if kind == 1:
-                break
-
-    def give(self, data):
-        self.connection.sendall(data)
-
-    def take(self, count):
-        data = b""
-        while len(data) < count:
-            piece = self.connection.recv(count - len(data))
-            assert piece, "the server has closed the connection"
-            data += piece
-        return data
-
-    def ask(self, kind, offset=0, length=0, data=b""):
-        head = struct.pack(">IHHQQI", 0x25609513, 0, kind, 7, offset, length or len(data))
-        self.give(head + data)
-        magic, error, handle = struct.unpack(">IIQ", self.take(16))
-        assert (magic, error, handle) == (0x67446698, 0, 7)
-        return self.take(length) if kind == 0 else None
-
-    def read(self, offset, length):
-        return self.ask(0, offset, length)
-
-    def write(self, offset, data):
-        self.ask(1, offset, data=data)
-
-    def flush(self):
-        self.ask(3)
-
-
-def connect(path):
-    connection = socket.socket(socket.AF_UNIX)
-    connection.settimeout(30)
-    connection.connect(str(path))
-    return connection
+def connect(socket_path):
+    client = Client(str(socket_path))
+    client.go("data")
+    return client
 
 
 @pytest.mark.parametrize("stop", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_signal_ends_it_and_what_was_written_is_there(path, folder, run, stop):
     with serving(path, "--unix", folder / "sock", stop=stop) as process:
         assert "nbd+unix:" in process.said
-        with connect(folder / "sock") as connection:
-            client = Client(connection)
+        with connect(folder / "sock") as client:
             client.write(0, b"by NBD")
             assert run("mark", path, "then").code == 0
             client.write(0, b"after ")
@@ -109,15 +63,13 @@ def test_a_signal_ends_it_and_what_was_written_is_there(path, folder, run, stop)
 
 
 def test_a_restore_through_it_disconnects_whoever_writes(path, folder, run):
-    with serving(path, "--unix", folder / "sock"), connect(folder / "sock") as connection:
-        client = Client(connection)
+    with serving(path, "--unix", folder / "sock"), connect(folder / "sock") as client:
         client.write(0, b"by NBD")
         assert run("restore", path, "--to", "good", "--yes").code == 0
-        with pytest.raises((AssertionError, ConnectionError)):
-            client.write(0, b"stale")
+        with pytest.raises((Disconnected, AssertionError)):
             client.write(0, b"stale")
         with connect(folder / "sock") as again:
-            assert Client(again).read(0, 3) == b"one"
+            assert again.read(0, 3) == b"one"
 
 
 def test_once_it_is_killed_commands_go_on_alone_and_the_next_one_serves(path, folder, run):
@@ -136,8 +88,8 @@ def test_two_cannot_serve_one_store_but_for_reading(path, folder, run):
         before = sorted(os.listdir(path))
         with serving(path, "--unix", folder / "b", "--read-only"):
             assert run("verify", path).code == 0
-            with connect(folder / "b") as connection:
-                assert Client(connection).read(100, 4) == b"last"
+            with connect(folder / "b") as client:
+                assert client.read(100, 4) == b"last"
         assert sorted(os.listdir(path)) == before
         assert "control.sock" not in before
 
@@ -147,19 +99,18 @@ def test_on_standard_input_and_output_nothing_else_is_written_there(path):
         [*PROGRAM, "serve", str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
     )  # fmt: skip
-    asked = struct.pack(">I", 3) + b"IHAVEOPT" + struct.pack(">II", 2, 0)  # ABORT
+    asked = struct.pack(">I", 3) + OPTION_MAGIC + struct.pack(">II", ABORT, 0)
     said, complained = process.communicate(asked, timeout=60)
     assert process.returncode == 0
     assert not complained
-    assert said[:16] == MAGIC
+    assert said[:16] == b"NBDMAGIC" + OPTION_MAGIC
     assert len(said) == 18 + 20
 
 
 def test_a_store_in_memory_is_served(folder):
     with serving("--memory", "1MiB", "--journal", "64KiB", "--unix", folder / "sock") as process:
         assert "data of 1 MiB" in process.said
-        with connect(folder / "sock") as connection:
-            client = Client(connection)
+        with connect(folder / "sock") as client:
             client.write(4096, b"kept")
             client.flush()
             assert client.read(4096, 4) == b"kept"
@@ -178,8 +129,8 @@ def test_systemd_hands_its_sockets_over(path, folder):
             [sys.executable, "-c", start, str(listener.fileno()), str(path)],
             pass_fds=[listener.fileno()], stdout=subprocess.PIPE, text=True,
         )  # fmt: skip
-        with connect(folder / "sock") as connection:
-            assert Client(connection).read(100, 4) == b"last"
+        with connect(folder / "sock") as client:
+            assert client.read(100, 4) == b"last"
         process.terminate()
         assert "inherited" in process.communicate(timeout=60)[0]
         assert process.returncode == 0

@@ -52,8 +52,8 @@ def _run(arguments: list[str]) -> int:
             raise
     else:
         return run(arguments)
-    if arguments[:1] == ["demo"] and arguments[1:] and not arguments[1].startswith("-"):
-        demo.run(arguments[1])
+    if arguments[:1] == ["demo"] and not any(word.startswith("-") for word in arguments):
+        demo.run(*arguments[1:2])
         return 0
-    complain("this takes more packages: pip install 'jrnl-engine[cli]'; 'demo LOG' does without")
+    complain("this takes more packages: pip install 'jrnl-engine[cli]'; only 'demo' does without")
     return 1

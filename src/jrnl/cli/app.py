@@ -11,7 +11,7 @@ from jrnl.cli.making import create, mark, replay, snapshot
 from jrnl.cli.serving import serve
 from jrnl.cli.taking_out import export_log, files, plot
 from jrnl.cli.tell import complain
-from jrnl.cli.testing import crash, demo
+from jrnl.cli.testing import bench, crash, demo
 
 TASKS = {
     "Make, and name states": [create, mark, snapshot, replay],
@@ -19,7 +19,7 @@ TASKS = {
     "Go back": [recover, restore, again, rewind],
     "Serve": [serve],
     "Take out": [export, export_log, plot],
-    "Test": [crash, demo],
+    "Test": [crash, bench, demo],
 }
 _NAME = "jrnlctl"
 

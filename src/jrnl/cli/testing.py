@@ -9,6 +9,7 @@ from typing import Any
 import rich_click as click
 
 from jrnl import demo as demonstration
+from jrnl._core import kernel_in_use
 from jrnl.cli.common import (
     absolute,
     command,
@@ -16,9 +17,14 @@ from jrnl.cli.common import (
     perform_on_any,
     point_option,
     say,
+    say_columns,
     say_json,
 )
+from jrnl.cli.progress import Shown
 from jrnl.cli.units import SIZE
+from jrnl.measure import measure
+
+_LONG_NS = 100_000
 
 
 @command(
@@ -100,8 +106,39 @@ def _say_found(found: dict[str, Any], *, as_json: bool) -> None:
         say(found["message"] or "the check passes on it")
 
 
-@command("jrnlctl demo ext4.log.xz")
-@click.argument("log", type=click.Path())
-def demo(log: str) -> None:
-    """Replay a recorded disk history, and go back and forth in it."""
+@command("jrnlctl bench")
+@click.option("--rounds", type=click.IntRange(1), default=7, show_default=True, help="How many.")
+@json_option
+def bench(rounds: int, as_json: bool) -> None:
+    """Time the engine on this machine, in memory, beside the same copies by hand.
+
+    It takes a few seconds. By hand is NumPy, without headers and checksums; going back by hand is a
+    copy of the whole volume. All figures, on disk too and against other software, are made by
+    'make bench' in a checkout, and stand in docs/benchmarks.md.
+    """
+    with Shown("measuring") as report:
+        rows = measure(rounds, report.progress)
+    if as_json:
+        say_json({"kernel": kernel_in_use, "rows": rows})
+        return
+    say_columns([["", "jrnl", "by hand", "ratio"], *(_measured(row) for row in rows)])
+
+
+def _measured(row: dict[str, Any]) -> list[str]:
+    times = (_time_text(row[f"{who}_ns"]) for who in ("jrnl", "by_hand"))
+    return [row["what"], *times, f"{row['ratio']:.3g}"]
+
+
+def _time_text(time_ns: float) -> str:
+    return f"{time_ns:,.0f} ns" if time_ns < _LONG_NS else f"{time_ns / 1e6:,.2f} ms"
+
+
+@command("jrnlctl demo", "jrnlctl demo ext4.log.xz")
+@click.argument("log", type=click.Path(), required=False)
+def demo(log: str | None) -> None:
+    """Replay a recorded disk history, and go back and forth in it.
+
+    LOG is in the format of Linux's dm-log-writes and QEMU's blklogwrites, plain or .xz; without it
+    one is made up.
+    """
     demonstration.run(log)
