@@ -6,16 +6,21 @@ import json
 import os
 import socket
 import stat
+import subprocess
+import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from inspect import signature
+from random import Random
 
 import pytest
 
 import jrnl
 from jrnl import control
 from jrnl.control import ControlServer
+from tests.model.amount import more_in_long
 from tests.model.logs import pack_log, write
 
 SOCKET = "control.sock"
@@ -215,3 +220,79 @@ def test_all_that_the_table_has_says_whether_it_writes(path):
                      "plan": {"to": "good"}}  # fmt: skip
             control.call(path, name, given.get(name))
     assert {name: (path / name).read_bytes() for name in os.listdir(path)} == before
+
+
+@more_in_long("count", 150, 5000)
+def test_random_requests_get_an_answer_or_an_end(served, seed, count):
+    store, _, path = served
+    random = Random(seed)
+    outside = {"out", "picture", "html", "log", "bundles", "check"}  # files, commands
+    takes = {
+        name: [*signature(operation.run).parameters][2:]
+        for name, operation in control.OPERATIONS.items()
+    }
+    inside = [name for name, names in takes.items() if not outside & {*names}]
+    values = ["good", "8", "0", "copy", "data", 0, 1, -1, 2**70, None, True, [], {}, "\0", 1.5, "/"]
+    for _ in range(count):
+        name = random.choice(inside)
+        given = random.sample(takes[name], random.randrange(len(takes[name]) + 1))
+        asked = {"op": name, "args": {each: random.choice(values) for each in given}}
+        sent = bytearray(json.dumps(asked).encode())
+        for _ in range(random.choice([0, 0, 0, 1, 5])):
+            sent[random.randrange(len(sent))] = random.randrange(256)
+        told = ask(path, bytes(sent) + b"\n")
+        assert told == [] or set(told[-1]) in ({"error"}, {"result"}), (sent, told)
+    assert control.call(path, "verify")["ok"]
+    assert store.verify().ok
+
+
+def test_many_ask_at_once(served):
+    store, _, path = served
+    with ThreadPoolExecutor(8) as pool:
+        made = list(pool.map(lambda k: control.call(path, "mark", {"name": f"m{k}"}), range(24)))
+    assert sorted(mark["seq"] for mark in made) == sorted(
+        mark.seq for name, mark in store.marks.items() if name[0] == "m"
+    )
+    assert len({mark["seq"] for mark in made}) == 24
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="takes root, to be another user")
+def test_another_user_is_told_who_serves_the_store(served, folder):
+    *_, path = served
+    os.chmod(folder, 0o755)
+    ask_as_nobody = (
+        "import os, sys; os.setgroups([]); os.setgid(65534); os.setuid(65534);"
+        "from jrnl.cli import main; sys.exit(main(['info', sys.argv[1]]))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", f"import jrnl.cli.app; {ask_as_nobody}", str(path)],
+        text=True, capture_output=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert "another user's process serves the store" in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_a_server_that_ends_in_the_middle_is_told_of(path, monkeypatch):
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(str(path / SOCKET))
+    listener.listen()
+
+    def serve():
+        for said in (b'{"begun": true}\n', b""):
+            client, _ = listener.accept()
+            client.recv(1000)
+            client.sendall(said)
+            client.close()
+        listener.close()
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    with pytest.raises(jrnl.JrnlError, match="has ended in the middle of it"):
+        control.call(path, "mark", {"name": "maybe"})
+    assert (
+        control.call(path, "mark", {"name": "surely"})["seq"] == 9
+    )  # nothing was begun: done here
+    thread.join()
+    with jrnl.open(path, "r") as store:
+        assert set(store.marks) == {"good", "surely"}

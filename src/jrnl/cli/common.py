@@ -16,7 +16,7 @@ from click.shell_completion import CompletionItem
 from jrnl import control
 from jrnl.cli.progress import Shown
 from jrnl.cli.units import POINT
-from jrnl.errors import JrnlError
+from jrnl.errors import JrnlError, ReadOnlyStore
 from jrnl.logwrites import attach
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -48,6 +48,10 @@ def perform(path: str, name: str, what: str, rows: Rows | None = None, /, **argu
                 raise
             advice = f"jrnlctl create {path} --size 1GiB makes one"
             raise JrnlError(f"there is no store at {path!r}; {advice}") from error
+        except ReadOnlyStore as error:
+            if "mode='r+'" not in str(error):
+                raise
+            raise JrnlError(f"{error}: a command that writes does, such as 'mark'") from error
 
 
 def perform_on_any(

@@ -67,7 +67,7 @@ def serve(
         raise click.UsageError("--journal is for --memory; a store on disk has its own")
     from jrnl import nbd
 
-    with ExitStack() as closing:
+    with ExitStack() as restoring, ExitStack() as closing:
         store = closing.enter_context(_store(path, memory, journal, read_only=read_only))
         if path is not None and not read_only:
             closing.enter_context(ControlServer(store))
@@ -79,7 +79,7 @@ def serve(
         ))  # fmt: skip
         if not listens:
             os.dup2(sys.stderr.fileno(), 1)  # the server has its own: nothing else goes there
-        stop = _stopping(closing, server)
+        stop = _stopping(restoring, server)
         if listens:
             volumes = (f"{name} of {size_text(v.size)}" for name, v in store.volumes.items())
             say(f"{path or 'memory'}: {', '.join(volumes)} at {server.uri or 'inherited sockets'}")
@@ -94,10 +94,11 @@ def _store(path: str | None, memory: int | None, journal: int | None, *, read_on
         return open_store(path, "r" if read_only else "r+")
 
 
-def _stopping(closing: ExitStack, server: Server) -> int:
+def _stopping(restoring: ExitStack, server: Server) -> int:
     """Return a descriptor that can be read once the server is to end: by a signal, or by itself.
 
     A handler must not take a lock, which whoever it has interrupted may hold: it writes to a pipe.
+    What was handled before is put back by `restoring`, once all is closed.
     """
     stop, told = os.pipe()
     os.set_blocking(told, False)
@@ -113,6 +114,6 @@ def _stopping(closing: ExitStack, server: Server) -> int:
         before = signal.getsignal(number)
         if before is not signal.SIG_IGN:  # as nohup has it, and a shell for what it starts behind
             signal.signal(number, tell)
-            closing.callback(signal.signal, number, before)
+            restoring.callback(signal.signal, number, before)
     Thread(target=wait, daemon=True).start()
     return stop

@@ -148,6 +148,10 @@ def _connect(path: str | os.PathLike[str]) -> socket.socket | None:
     except (FileNotFoundError, ConnectionRefusedError, NotADirectoryError):
         connection.close()
         return None
+    except PermissionError as error:
+        connection.close()
+        error.filename, error.strerror = os.fspath(path), "another user's process serves the store"
+        raise
     except BaseException:
         connection.close()
         raise
