@@ -44,7 +44,7 @@ Store                       one or more volumes under one journal and one sequen
     savepoint               a ``with`` block that an exception rewinds
     diff, history, stats, heat    where two states differ; who wrote where, when; what it took
     digest, verify          one sum over a state; everything against its checksums
-    journal, options        what it remembers, and how it was made
+    journal, options, metrics    what it remembers, how it was made, what it counts
     problems                what was found damaged, or has failed
     close                   or use ``with``
 

@@ -31,9 +31,11 @@ cdef class Engine:
     cdef object finish_copy
     cdef object fold_hook
     cdef object on_low
+    cdef object events
     cdef tuple files
     cdef object __weakref__
-    cdef void _tell_low(self) noexcept
+    cdef int _tell_due(self) except -1
+    cdef void _call_low(self) noexcept
     cdef const EntryHeader* _entry(self, uint64_t seq) except NULL
 
 cdef class VolumeIO:

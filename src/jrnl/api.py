@@ -138,7 +138,9 @@ def _in_memory(engine: Engine, settings: Settings) -> Store:
     session = Session(engine, list(settings.sizes))
     if settings.overflow == "fold":
         Folding(session).begin()
-    return Store(session, settings)
+    store = Store(session, settings)
+    session.tell_made()
+    return store
 
 
 def _refuse_path_alone(path: object) -> None:

@@ -107,6 +107,7 @@ class Folding:
             except CorruptionError as error:
                 problem = error
             else:
+                session.engine.happened("folded", name=snapshot.name, first=start, last=seq)
                 return
         raise CorruptionError(
             f"the snapshot {snapshot.name!r} cannot be brought on from state {start} to {seq}, so "
@@ -121,6 +122,7 @@ class Folding:
         image = session.make_base(name, seq)
         made = Snapshot(session, name, image, session.engine.time_ns)
         catalog.snapshots = {**catalog.snapshots, name: made}
+        session.engine.happened("based", name=name, seq=image.seq)
         return image.seq
 
 

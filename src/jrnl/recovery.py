@@ -297,6 +297,7 @@ class Recovery(ImageReader, ImageState, ClosesItself):
         first_seq, last_seq = self._session.restore(self, ranges, everything, stamp)
         if total:
             self._session.replaced()
+        engine.happened("restored", state=self.seq, first=first_seq, last=last_seq, bytes=total)
         return Restore(first_seq, last_seq, total)
 
     def again(self, to: Point | None = None, progress: Progress = None) -> Recovery:

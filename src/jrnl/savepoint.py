@@ -100,6 +100,7 @@ class Rewinder:
             self.starts[savepoint] = present_seq(engine, start) or start
         if result.entries:
             session.replaced()
+        engine.happened("rewound", state=seq, **result._asdict())
         return result
 
     def _rewind_past(self, views: list[View], seq: int) -> Rewind:

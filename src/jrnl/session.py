@@ -9,6 +9,7 @@ from jrnl._core import Image
 from jrnl.catalog import Catalog
 from jrnl.compare import joined
 from jrnl.errors import CorruptionError
+from jrnl.events import Events
 from jrnl.pins import Pins
 from jrnl.plan import BEFORE
 from jrnl.resolve import Resolver
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
     from jrnl._core import Engine, ExtentMap, Log
     from jrnl.compare import Ranges
+    from jrnl.metrics import Number
     from jrnl.points import Mark
     from jrnl.recovery import Recovery
     from jrnl.snapshot import Snapshot
@@ -40,10 +42,13 @@ class Session:
         The volumes', in order.
     log : Log, optional
         Of a store in files.
+    told_as : str, optional
+        What log records call the store; a name for the purpose by default.
 
     Attributes
     ----------
     engine : Engine
+    events : Events
     catalog : Catalog
     copier : Copier
     pins : Pins
@@ -55,8 +60,16 @@ class Session:
         raise.
     """
 
-    def __init__(self, engine: Engine, names: list[str], log: Log | None = None) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        names: list[str],
+        log: Log | None = None,
+        told_as: str | None = None,
+    ) -> None:
         self.engine = engine
+        self.events = Events(told_as or f"memory-{engine.identity & 0xFFFFFFFF:08x}")
+        engine.set_events(self.events)
         self.copier = Copier(engine, log)
         self.catalog = Catalog(engine, {name: k for k, name in enumerate(names)})
         self.pins = Pins(engine, self.catalog)
@@ -76,6 +89,20 @@ class Session:
         """Tell those who wait for it that production's bytes are others now."""
         for told in [*self.on_replaced]:
             told()
+
+    def metrics(self) -> dict[str, Number]:
+        """Return the numbers that depend on where the store lies."""
+        return {"poisoned": 0}
+
+    def tell_made(self, name: str = "made") -> None:
+        """Tell that the store has been made."""
+        engine = self.engine
+        sizes = engine.sizes
+        engine.happened(name, volumes=len(sizes), bytes=sum(sizes), journal=engine.capacity)
+
+    def tell_closed(self) -> None:
+        """Tell that the store is closed."""
+        self.engine.happened("unmade", seq=self.engine.seq)
 
     # Snapshots.
 

@@ -279,6 +279,7 @@ class Snapshot(ImageState):
             if session is not None and session.catalog.snapshots.get(self.name) is self:
                 session.pins.check_delete(self.name)
                 to_the_end(partial(self._forget, session, image))
+                engine.happened("deleted", name=self.name, seq=image.seq)
             self._let_go()
 
     def _forget(self, session: Session, image: Image) -> None:

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 from weakref import WeakSet, ref
 
 from jrnl._core import Gate, Trying, change_copies
-from jrnl.errors import CorruptionError, JrnlError, StoreBusy
+from jrnl.errors import CorruptionError, JrnlError, StoreBusy, StoreClosed, StorePoisoned
 
 if TYPE_CHECKING:
     from jrnl._core import Engine, Image, Log
@@ -51,6 +51,7 @@ class Copy(ABC):
 
     def __init__(self, image: Image) -> None:
         self.image = image
+        self._begun_seconds = time.monotonic()
         self.given_up = False
         self.done = False
         self.error: Exception | None = None
@@ -79,6 +80,17 @@ class Copy(ABC):
                 "them raises, the rest of the snapshot is good"
             )
         self.done = True
+
+    def tell(self) -> None:
+        """Tell how it has ended; nothing, where nobody needed it."""
+        engine, seq = self.image.engine, self.image.seq
+        if self.given_up:
+            return
+        if self.error is not None:
+            engine.happened("copy_damaged", seq=seq, problem=str(self.error))
+            return
+        seconds = time.monotonic() - self._begun_seconds
+        engine.happened("copied", seq=seq, bytes=sum(engine.sizes), seconds=seconds)
 
 
 class MemoryCopy(Copy):
@@ -123,6 +135,7 @@ class Copier:
     def add(self, copy: Copy) -> None:
         """Take on a copy; `start` has it made. The engine is locked."""
         change_copies(self, add=copy)
+        self.engine.happened("copying", seq=copy.image.seq)
 
     def give_up(self, image: Image) -> None:
         """Make no more of a copy that nobody needs, if it is under way."""
@@ -145,6 +158,11 @@ class Copier:
                     return
                 while self._given_up:
                     self._given_up.pop().clean_up()
+
+    def _after_piece(self) -> None:
+        """Do what waits for the gate to be let go."""
+        self._clean_up()
+        self.engine.tell()
 
     def pending(self) -> list[Copy]:
         """Return what is under way, the oldest state first."""
@@ -183,7 +201,7 @@ class Copier:
             copy = self._next()
             if copy is not None:
                 self._advance(copy, 1, gently=False)
-        self._clean_up()
+        self._after_piece()
         return copy is not None
 
     def turn(self) -> bool:
@@ -200,7 +218,7 @@ class Copier:
                     self._advance(copy, 8 * _PIECES, gently=False)
                 else:
                     self._advance(copy, _PIECES, gently=True)
-        self._clean_up()
+        self._after_piece()
         return True
 
     def wait(self, copy: Copy, deadline: float | None) -> bool:
@@ -245,7 +263,7 @@ class Copier:
             with Trying(self.gate, -1.0):
                 self._advance(copy, 8 * _PIECES, gently=False)
         finally:
-            self._clean_up()
+            self._after_piece()
 
     def finish_after(self, seq: int) -> None:
         """Finish the copies of later states: a rewind drops what they need. The lock is held."""
@@ -287,6 +305,7 @@ class Copier:
             copy.step(pieces, gently=gently)
         except OSError as error:
             copy.error = error
+            self._tell_failed(copy, error)
             if self.log is not None:
                 self.log.poison(error.errno or 0)
             raise
@@ -294,11 +313,17 @@ class Copier:
             return
         except (JrnlError, MemoryError) as error:
             copy.error = error
+            if not isinstance(error, StoreClosed | StorePoisoned):
+                self._tell_failed(copy, error)
             raise
         if copy.done:
             self._remove(copy)
+            copy.tell()
         else:
             copy.error = None
+
+    def _tell_failed(self, copy: Copy, error: Exception) -> None:
+        self.engine.happened("copy_failed", seq=copy.image.seq, problem=str(error))
 
     def _remove(self, copy: Copy) -> None:
         change_copies(self, remove=copy)

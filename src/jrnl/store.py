@@ -14,6 +14,7 @@ from jrnl.catalog import Marks, chosen
 from jrnl.closeable import ClosesItself
 from jrnl.errors import InvalidArgument, InvalidType, JrnlError, PointExpired
 from jrnl.journal import Journal
+from jrnl.metrics import metrics
 from jrnl.options import Options, Settings
 from jrnl.past import Past
 from jrnl.pins import Pin
@@ -313,6 +314,7 @@ class Store(Past, ClosesItself):
                 session.copier.add(copy)
             finish = session.enter_snapshot(snapshot)
         finish()
+        engine.happened("snapshot", name=name, seq=snapshot.seq)
         session.copier.start()
         return snapshot
 
@@ -537,6 +539,20 @@ class Store(Past, ClosesItself):
         problems = (snapshot.problem for snapshot in self._catalog.snapshots.values())
         return found + [problem for problem in problems if problem is not None]
 
+    def metrics(self) -> dict[str, int | float]:
+        """Return what it counts, as plain numbers by name, at the cost of a few reads.
+
+        `docs/operating.md` has them all, and their units. What ends with ``_total`` is counted from
+        the opening, and only grows; a store in memory leaves out what only one on disk has.
+
+        Raises
+        ------
+        StoreClosed
+        """
+        with self._engine as engine:
+            engine.check_not_closed()
+            return metrics(self._session, self._resolver.oldest(), len(self.problems))
+
     def close(self) -> None:
         """Close the store.
 
@@ -568,6 +584,7 @@ class Store(Past, ClosesItself):
         self._production._close_files()
         self._catalog.snapshots = {}  # whoever walks it goes on
         self._engine.close()
+        self._session.tell_closed()
         self._session.let_go()
 
     def __del__(self) -> None:

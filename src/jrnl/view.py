@@ -290,6 +290,7 @@ class View(ImageReader, ImageState, ClosesItself):
                 session.replaced()
         if not moved:
             self._stands_at = last_seq
+        engine.happened("promoted", state=self.seq, first=first_seq, last=last_seq, bytes=total)
         return Restore(first_seq, last_seq, total)
 
     def _production_moved(self) -> bool:

@@ -629,6 +629,7 @@ CLOSED: dict[str, Call] = {
     "bisect": lambda store: store.bisect(bool),
     "history": lambda store: store.history(0, 1),
     "stats": lambda store: store.stats(),
+    "metrics": lambda store: store.metrics(),
     "digest": lambda store: store.digest(),
     "old digest": lambda store: store.digest(1),
     "verify": lambda store: store.verify(),

@@ -164,12 +164,14 @@ cdef class Engine:
         return self
 
     def __exit__(self, *exc):
-        cdef bint low
+        cdef bint due
         self.core.calls.entered -= 1
-        low = take_low(self.core)
+        due = take_due(self.core)
         core_unlock(self.core)
-        if low:
-            self._tell_low()
+        if is_newly_poisoned(self.core):
+            note_poison(self.core, None)
+        if due:
+            self._tell_due()
 
     def _settle(self):
         """Read the clock and let go what is too old, before an operation looks at anything."""
@@ -181,11 +183,54 @@ cdef class Engine:
             with nogil:
                 core_expire(self.core)
 
-    cdef void _tell_low(self) noexcept:
+    cdef int _tell_due(self) except -1:
+        cdef Core* core = self.core
+        cdef bint low = core.reclaim.low_due, left = core.reclaim.left_due
+        core.reclaim.low_due = core.reclaim.left_due = False
+        if left and core.events is not NULL:
+            count = core.evictions - core.reclaim.left
+            core.reclaim.left = core.evictions
+            self.events.add("left", {"entries": count, "oldest": core.ring.base_seq})
+        if low and core.events is not NULL:
+            self.events.add("low", {"used": self.used, "capacity": core.limits.capacity})
+        note_poison(core, None)
+        if low:
+            self._call_low()
+        tell_here(core)
+        return 0
+
+    cdef void _call_low(self) noexcept:
         # Whatever it raises is reported as unraisable: what was done is done.
         callback = self.on_low
         if callback is not None:
             callback()
+
+    def set_events(self, events):
+        """Have ``events.add(name, facts)`` called where something happens, wherever that is.
+
+        ``events.tell()`` follows it, with no lock held: at the end of the call that it happened in.
+        """
+        self.events = events
+        self.core.events = <void*>events
+
+    def happened(self, name, /, **facts):
+        """Tell of something that has happened, once this thread is in no call."""
+        add_event(self.core, name, facts)
+
+    def tell(self):
+        """Tell of what has happened, where that could not be told of."""
+        note_poison(self.core, None)
+        tell_here(self.core)
+
+    @property
+    def made(self):
+        """list of (int, int): by kind, entries made so far, and the bytes of their ranges."""
+        return [(self.core.made[k].entries, self.core.made[k].bytes) for k in range(KIND_COUNT)]
+
+    @property
+    def evictions(self):
+        """int: entries that have left since the opening."""
+        return self.core.evictions
 
     def set_low(self, uint64_t slots, uint64_t byte_count, callback):
         """Call `callback` once more header slots or bytes of images than these are in use."""
@@ -379,6 +424,11 @@ cdef class Engine:
     def base_seq(self):
         """int: the state before the oldest retained entry."""
         return self.core.ring.base_seq
+
+    @property
+    def base_time_ns(self):
+        """int: when that began."""
+        return self.core.ring.base_time_ns
 
     @property
     def images(self):

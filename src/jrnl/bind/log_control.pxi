@@ -130,6 +130,7 @@ cdef class Log(OpeningLog):
         """
         if not self.core.fault.poisoned and error != EMFILE and error != ENFILE:
             self.core.fault.poisoned = error if error else EIO
+            note_poison(self.core, None)
 
     def save_index(self):
         """Write the headers of all closed groups to the index, durably."""
@@ -203,6 +204,11 @@ cdef class Log(OpeningLog):
         """int: bytes of images that the volumes' files have not got yet."""
         return group_end(self.disk.groups.cursor,
                          open_count(&self.core.ring, self.core.disk)) - self.disk.ram.tail
+
+    @property
+    def memory(self):
+        """int: bytes of memory for these."""
+        return self.disk.ram.size
 
     @property
     def counts(self):

@@ -65,7 +65,7 @@ cdef class Transmission:
                 if what == WIRE_ASKS:
                     self._ask()
                 elif what == WIRE_LOW:
-                    self.engine._tell_low()
+                    self.engine._tell_due()
                 elif what != WIRE_GONE and not self._make_room(what):
                     return
         finally:

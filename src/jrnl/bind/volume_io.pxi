@@ -70,7 +70,7 @@ cdef class VolumeIO:
         cdef const uint8_t* source
         cdef Py_buffer view
         cdef bint exported = not PyBytes_CheckExact(data)
-        cdef bint low
+        cdef bint due
         cdef int status
         if exported:
             take_buffer(data, &view, 0)
@@ -95,12 +95,12 @@ cdef class VolumeIO:
             with nogil:
                 status = core_write(self.core, self.index, start, source, length)
         seq = self.core.ring.seq
-        low = take_low(self.core)
+        due = take_due(self.core)
         core_unlock(self.core)
         if exported:
             PyBuffer_Release(&view)
-        if low:
-            self.engine._tell_low()
+        if due:
+            self.engine._tell_due()
         if status == E_BOUNDS:
             raise_bounds(offset, length, self.size)
         raise_status(status, self.core)
@@ -127,7 +127,7 @@ cdef class VolumeIO:
         """
         cdef Py_buffer places, view
         cdef uint64_t count, length, seq, before
-        cdef bint low
+        cdef bint due
         cdef int status
         array = _as_offsets(offsets, self.size)
         take_buffer(array, &places, 0)
@@ -145,14 +145,14 @@ cdef class VolumeIO:
                                                  <const int64_t*>places.buf, count,
                                                  <const uint8_t*>view.buf, length)
                 seq = self.core.ring.seq
-                low = take_low(self.core)
+                due = take_due(self.core)
                 core_unlock(self.core)
             finally:
                 PyBuffer_Release(&view)
         finally:
             PyBuffer_Release(&places)
-        if low:
-            self.engine._tell_low()
+        if due:
+            self.engine._tell_due()
         if status == E_BOUNDS:
             bad = (array < 0) | (array > self.size) | (array > <int64_t>(self.size - length)
                                                        if length <= self.size else True)
@@ -258,7 +258,7 @@ cdef class VolumeIO:
         cdef uint64_t start = as_unsigned(offset, "offset", self.size)
         cdef uint64_t count = as_unsigned(length, "length", self.size)
         cdef uint64_t seq
-        cdef bint low
+        cdef bint due
         cdef int status
         enter(self.core)
         status = call_check(self.core)
@@ -266,10 +266,10 @@ cdef class VolumeIO:
             with nogil:
                 status = core_fill_zero(self.core, kind, self.index, start, count)
         seq = self.core.ring.seq
-        low = take_low(self.core)
+        due = take_due(self.core)
         core_unlock(self.core)
-        if low:
-            self.engine._tell_low()
+        if due:
+            self.engine._tell_due()
         if status == E_BOUNDS:
             raise_bounds(offset, length, self.size)
         raise_status(status, self.core)
@@ -291,7 +291,7 @@ cdef class Edit:
     cdef MemoryDevice lent       # file stores: the copy
     cdef uint64_t start
     cdef bint locked
-    cdef bint low                # the callback at the low mark is due
+    cdef bint due                # somebody is to be told of something
     cdef unsigned long thread
 
     def __cinit__(self, VolumeIO volume not None, offset, length):
@@ -344,9 +344,9 @@ cdef class Edit:
         self.array.flags.writeable = False
         self.array = None
         status = self._close(kind is not None)
-        if self.low:
-            self.low = False
-            self.volume.engine._tell_low()
+        if self.due:
+            self.due = False
+            self.volume.engine._tell_due()
         raise_status(status, self.volume.core)
 
     def __dealloc__(self):
@@ -360,6 +360,6 @@ cdef class Edit:
             self.locked = False
             status = edit_end(core, self.volume.index, self.start, undo,
                               NULL if self.lent is None else self.lent.data)
-            self.low = take_low(core)
+            self.due = take_due(core)
             core_unlock(core)
         return status

@@ -86,7 +86,7 @@ def make_in(place: Place, name: str, settings: Settings) -> Store:
         folder.close()
         raise
     # Still locked: nobody else opens it before whoever has made it does.
-    return open_locked(folder, settings)
+    return open_locked(folder, settings, fresh=True)
 
 
 def _new_folder(place: Place, prefix: str) -> tuple[str, Place]:

@@ -98,6 +98,7 @@ class Loader:
             image.tag = row.id
             if self._session.log.read_only:
                 return image, None
+            self._session.redone.append(f"snapshot {row.name!r} is copied on")
             every = list(range(len(engine.sizes)))
             return image, self._session.file_copy(row.id, image, covered or every)
         writable = self._session.state.overflow == "fold" and not self._session.log.read_only
@@ -189,6 +190,7 @@ class Loader:
         if not log.read_only:
             row.seq = seq
             row.fold = None
+            self._session.redone.append(f"snapshot {row.name!r} was brought on to state {seq}")
         return image
 
     # Recoveries.

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from jrnl._core import FORMAT
-from jrnl.disk import snapshot_files
+from jrnl.disk import snapshot_files, telling
 from jrnl.disk.load import Loader
 from jrnl.disk.log_files import HEAD_BYTES, SLOT_BYTES, check_head, head_bytes, volume_file
 from jrnl.disk.record import Record
@@ -63,8 +63,8 @@ def open_in(
     return open_locked(folder, settings)
 
 
-def open_locked(folder: Place, settings: Settings) -> Store:
-    """Open the store in a folder, which it has from then on."""
+def open_locked(folder: Place, settings: Settings, *, fresh: bool = False) -> Store:
+    """Open the store in a folder, which it has from then on; a `fresh` one was made just now."""
     with ExitStack() as failed:
         failed.callback(folder.close)
         superblock, document = _read_superblocks(folder, settings.writable)
@@ -79,15 +79,20 @@ def open_locked(folder: Place, settings: Settings) -> Store:
             device.expect_random()
         engine = settings.engine(devices[2:], overlay_size(settings.journal, settings.overlay))
         session = DiskSession(
-            folder, superblock, record, engine, devices, writable=settings.writable
-        )
+            folder, superblock, record, engine, devices,
+            writable=settings.writable, told_as=settings.path,
+        )  # fmt: skip
         failed.callback(session.let_go)
         session.found += found
         engine.set_retention(settings.limits.least_ns, 0)
-        _find_state(session, record)
+        scan = _find_state(session, record)
         store = _start(session, record, settings)
         failed.pop_all()
-        return store
+    if fresh:
+        session.tell_made("created")
+    else:
+        telling.of_opening(session, scan, clean=record.clean)
+    return store
 
 
 def _filled(settings: Settings, record: Record) -> Settings:
@@ -190,7 +195,7 @@ def _open_file(folder: Place, name: str, writable: bool) -> Device:
         return snapshot_files.missing() if not writable else folder.create(name, 0)
 
 
-def _find_state(session: DiskSession, record: Record) -> None:
+def _find_state(session: DiskSession, record: Record) -> Scan:
     """Bring the engine to the newest state that the log proves."""
     log = session.log
     number, position, slot, seq, time_ns = record.tail
@@ -218,6 +223,7 @@ def _find_state(session: DiskSession, record: Record) -> None:
     for first, last in scan.damage:
         session.found.append(f"the log is damaged: of the entries {first} to {last}, some or "
                                "all cannot be read")  # fmt: skip
+    return scan
 
 
 def _show(session: DiskSession, record: Record) -> None:
@@ -262,8 +268,10 @@ def _go_on(session: DiskSession, loader: Loader, record: Record) -> None:
         Folding(session).begin()
     if undo is not None:
         log.undo(undo)
+        session.redone.append(f"a rewind to state {undo} was finished")
     elif rewound is not None:
         log.put_rewound()
+        session.redone.append(f"a rewind to state {rewound[0]} was finished")
 
 
 def _start(session: DiskSession, record: Record, settings: Settings) -> Store:

@@ -9,15 +9,27 @@ import numpy as np
 import xxhash
 
 from jrnl._core import ExtentMap, Image
+from jrnl.disk.record import RecoveryRow
 from jrnl.errors import CorruptionError
 
 if TYPE_CHECKING:
     from jrnl._core import Engine
     from jrnl.disk.folder import Place
+    from jrnl.recovery import Recovery
 
 _MAGIC = b"jrnlptch"
 _HEAD = struct.Struct("<8sQQQQ")  # magic, ranges, bytes, sum of the table, sum of the content
 _SUM = struct.Struct("<Q")
+
+
+def row(recovery: Recovery, version: int, copy: int) -> RecoveryRow:
+    """Return what the superblocks say of a recovery."""
+    only = None if recovery._only is None else sorted(recovery._only)
+    return RecoveryRow(
+        recovery.id, recovery.seq, recovery.base, recovery._preserved.seq, copy,
+        recovery.plan.route, recovery.plan.entries, recovery.plan.bytes, recovery.undoable,
+        version, only,
+    )  # fmt: skip
 
 
 def save(place: Place, name: str, image: Image, seed: int) -> None:

@@ -23,6 +23,10 @@ class Scan:
         The seq up to which the volumes' files are known to have everything.
     damage : list of (first, last)
         Seqs of entries that were durable and cannot be read.
+    groups : int
+        That were read, beside what the index told; they have the entries `first` to `last`.
+    torn : bool
+        Whether the last group was torn, which cuts the log before it.
     """
 
     def __init__(self, session: DiskSession, record: Record) -> None:
@@ -31,14 +35,18 @@ class Scan:
         self._record = record
         self.synced = int(record.synced_seq)
         self.damage: list[tuple[int, int]] = []
+        self.groups = self.first = self.last = 0
+        self.torn = False
 
     def run(self) -> None:
         """Enter every group that counts into the engine."""
         record = self._record
         if not self._load_index() and record.clean:  # after a crash it may lag behind
             self._session.found.append("the index is damaged; it was made again from the log")
+        self.first = self._log.engine.seq + 1
         while self._step():
             pass
+        self.last = self._log.engine.seq
         self._cut(self._log.position[0])
         if record.drops is None:  # an earlier version's
             self._session.state.drops = self._log.rewinds()
@@ -82,9 +90,11 @@ class Scan:
             return self._beyond_damage(number, position)
         if group["state"] != _WHOLE:
             if number >= known and not self._follows(group):
-                return False  # torn: nothing durable says that it was ever whole
+                self.torn = True
+                return False  # nothing durable says that it was ever whole
             self.damage.append((group["first_seq"], group["last_seq"]))
         log.take(epoch)
+        self.groups += 1
         self.synced = max(self.synced, group["synced_seq"])
         return True
 

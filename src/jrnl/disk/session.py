@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from jrnl._core import ExtentMap, Image, Log, Moved, PinnedState, to_the_end
 from jrnl.compare import ranges_to_write
-from jrnl.disk import recovery_files, snapshot_files
+from jrnl.disk import recovery_files, snapshot_files, telling
 from jrnl.disk.file_copy import FileCopy
 from jrnl.disk.log_files import volume_file
 from jrnl.disk.preserved import PreservedStates
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from jrnl.disk.folder import Place
     from jrnl.disk.record import Document, Record
     from jrnl.disk.superblock import Device, Superblock
+    from jrnl.metrics import Number
     from jrnl.points import Mark
     from jrnl.recovery import Recovery
     from jrnl.snapshot import Snapshot
@@ -47,16 +48,6 @@ EPOCHS_MAX = 4096
 EPOCHS_HELD = 4 * EPOCHS_MAX  # what a superblock surely takes, where nothing may leave
 _ALIASES_KEPT = 256
 _LONGEST = 1 << 62
-
-
-def _row(recovery: Recovery, version: int, copy: int) -> RecoveryRow:
-    """Return what the superblocks say of a recovery."""
-    only = None if recovery._only is None else sorted(recovery._only)
-    return RecoveryRow(
-        recovery.id, recovery.seq, recovery.base, recovery._preserved.seq, copy,
-        recovery.plan.route, recovery.plan.entries, recovery.plan.bytes, recovery.undoable,
-        version, only,
-    )  # fmt: skip
 
 
 def _preserved_row(volumes: list[int]) -> PreservedRow:
@@ -90,11 +81,13 @@ class DiskSession(Session):
         devices: list[Device],
         *,
         writable: bool,
+        told_as: str | None = None,
     ) -> None:
         say = self.record if writable else _nothing
         self.log = Log(engine, devices[0], devices[1], superblock.key, say,
                        record.sync == "always", not writable)  # fmt: skip
-        super().__init__(engine, record.volume_names, self.log)
+        told_as = told_as or f"disk-{superblock.key & 0xFFFFFFFF:08x}"
+        super().__init__(engine, record.volume_names, self.log, told_as)
         self.log.finish_copies(self.copier.finish_oldest)
         self.place = place
         self.superblock = superblock
@@ -110,6 +103,8 @@ class DiskSession(Session):
         self._saved_moves: dict[int, int] = {}  # how often a recovery had moved when it was saved
         # Until the catalogue has them:
         self._early_marks: list[list[Any]] | None = record.marks
+        self._to_tell: list[RecoveryRow] = []  # kept, once the superblocks say so
+        self.redone: list[str] = []  # what opening has finished, or taken back
         self.found: list[str] = []  # what opening has found wrong
         self.damaged = False  # ... in the log, so that something cannot be read
         self._held = self._pin_states()
@@ -156,6 +151,7 @@ class DiskSession(Session):
     def record(self) -> None:
         """Write the superblocks."""
         self._put(self._captured())
+        telling.of_kept(self, self._to_tell)
 
     def record_apart(self) -> Callable[[], None]:
         """Return what writes the superblocks as they ought to be now, without the engine's lock."""
@@ -191,7 +187,11 @@ class DiskSession(Session):
         most = ROW_MOST + 2 * len(packed(self.state.volumes))
         if self.superblock.used + (len(rows) + len(opened)) * most > ROOM_BYTES:
             kept = {row.id for row in self.state.recoveries}
-            waiting = [_row(one, 0, _LONGEST) for one in opened.values() if one.id not in kept]
+            waiting = [
+                recovery_files.row(one, 0, _LONGEST)
+                for one in opened.values()
+                if one.id not in kept
+            ]
             preserved = [_preserved_row(one.volumes or []) for one in waiting]
             more = [row.document() for row in (*waiting, *preserved)]
             self.superblock.check_room([*rows, *more])
@@ -570,7 +570,9 @@ class DiskSession(Session):
             self.log.poison(error.errno or 0)
             raise
         self.state.recoveries = [row for row in self.state.recoveries if row is not before]
-        self.state.recoveries.append(_row(recovery, version, copy))
+        row = recovery_files.row(recovery, version, copy)
+        self.state.recoveries.append(row)
+        self._to_tell.append(row)
         self._saved_moves[recovery.id] = recovery._moves
 
     def _save_preserved(self, recovery: Recovery) -> int:
@@ -714,8 +716,10 @@ class DiskSession(Session):
                 raise PointExpired(f"a snapshot has been brought on beyond state {start}")
             if start not in (engine.seq, engine.newest_state):
                 engine.rewind(start)
+            self.redone.append(f"a restore was taken back to state {start}")
         except JrnlError:
             self._restore_again(self.state.restore.recovery, self.state.restore.volumes)
+            self.redone.append(f"a restore onto state {start} was finished")
         self.state.restore = None
         self.log.commit()
         self.log.record()
@@ -744,6 +748,14 @@ class DiskSession(Session):
             *self.found,
             f"a write or sync failed ({os.strerror(failed)}): what was not durable by then is lost",
         ]
+
+    def metrics(self) -> dict[str, Number]:
+        """Return the numbers that depend on where the store lies."""
+        return telling.numbers(self.log)
+
+    def tell_closed(self) -> None:
+        """Tell that the store is closed, and what of it is durable."""
+        telling.of_closing(self)
 
     @property
     def unsaved(self) -> bool:

@@ -5,6 +5,7 @@
 cdef struct Batch:
     uint64_t slot                # of its first entry
     uint64_t seq                 # ... and the newest one before that
+    KindCount[8] made
     uint64_t since_rewind
     bint unflushed
     OverlayBlock* saved          # blocks of the overlay before an entry changed them; or NULL
@@ -17,6 +18,7 @@ cdef int batch_begin(Core* core, Batch* batch, uint64_t blocks) noexcept nogil:
     memset(batch, 0, sizeof(Batch))
     batch.slot = core.ring.slot_head
     batch.seq = core.ring.seq
+    memcpy(batch.made, core.made, sizeof(core.made))
     batch.since_rewind = core.since_rewind
     batch.unflushed = core.unflushed
     if blocks == 0:
@@ -57,6 +59,7 @@ cdef int batch_end(Core* core, Batch* batch, int status) noexcept nogil:
             core.disk.groups.cursor = header_at(&core.ring, batch.slot).position
             core.ring.slot_head = batch.slot
             core.ring.seq = batch.seq
+            memcpy(core.made, batch.made, sizeof(core.made))
             core.since_rewind = batch.since_rewind
             core.unflushed = batch.unflushed
             core.generation += 1    # whoever has followed up to here goes back

@@ -96,6 +96,52 @@ cdef dict _facts(const Core* core):
     }
 
 
+cdef int add_event(Core* core, str name, dict facts) except -1:
+    """Have it told that something has happened, as soon as this thread is in no call."""
+    if core.events is not NULL:
+        (<object>core.events).add(name, facts)
+        tell_here(core)
+    return 0
+
+
+cdef int tell_here(Core* core) except -1:
+    """Have told what has happened; inside a call, once that lets go of the lock.
+
+    Whoever listens may call this store, or wait for who does: so no lock is held, nor the gate.
+    """
+    cdef bint inside = False
+    if core.events is NULL:
+        return 0
+    if core_try(core):    # else somebody else has it
+        inside = core.calls.locked > 1
+        core.reclaim.due |= inside
+        core_unlock(core)
+    if inside or has_gate(&core.calls):
+        return 0
+    events, thread = <object>core.events, PyThread_get_thread_ident()
+    telling = events.telling
+    if thread not in telling:    # what a handler makes happen is told after it
+        telling.add(thread)
+        try:
+            events.tell()
+        finally:
+            telling.discard(thread)
+    return 0
+
+
+cdef inline bint is_newly_poisoned(const Core* core) noexcept nogil:
+    return core is not NULL and core.fault.poisoned and not core.fault.poison_told
+
+
+cdef int note_poison(Core* core, object error) except -1:
+    """Have it told, once, that the store is poisoned."""
+    if is_newly_poisoned(core):
+        core.fault.poison_told = True
+        cause = os.strerror(core.fault.poisoned) if error is None else f"{error}"
+        add_event(core, "poisoned", {"cause": cause, "seq": core.ring.seq})
+    return 0
+
+
 cdef int raise_status(int status, Core* core) except -1:
     """Turn a core's status into its exception."""
     if status == OK:
@@ -105,12 +151,21 @@ cdef int raise_status(int status, Core* core) except -1:
     if status == E_FULL:
         raise_full(core)
     if status == E_IO:
-        raise_io(core.fault.error, "a file of the store")
+        raise_io_of(core)
+    note_poison(core, None)
     known = STATUS_ERRORS.get((status, _case_of(status, core)))
     if known is None:
         raise SystemError(f"jrnl does not know its own status {status}; please report this")
     error, message = known
     raise error(message.format(**_facts(core)))
+
+
+cdef int raise_io_of(Core* core) except -1:
+    try:
+        raise_io(core.fault.error, "a file of the store")
+    except Exception as error:
+        note_poison(core, error)
+        raise
 
 
 cdef int raise_full(Core* core) except -1:
@@ -138,9 +193,11 @@ cdef int raise_full(Core* core) except -1:
         way = "or create the store with overflow='evict' or 'fold'"
         if core.settings.images & FLAG_BEFORE:
             way = f"rewind to an earlier state, which drops the entries after it, {way}"
-    raise JournalFull(
+    message = (
         f"the journal ({core.limits.capacity} bytes, {core.ring.slot_head - core.ring.slot_tail} "
         f"entries) has no room for this and {why}; make the journal larger, {way}")
+    add_event(core, "full", {"why": message, "seq": core.ring.seq})
+    raise JournalFull(message)
 
 
 cdef str _lowest_pin(Core* core):

@@ -1,7 +1,7 @@
 # File stores: groups leave the log, and whoever needs them gets what they need first.
 #
-# Takes: sabotage, memory, ring, log, preserve, changed_blocks, fold_hook, commit, preserved_save,
-# index, write_back
+# Takes: sabotage, memory, ring, log, preserve, changed_blocks, fold_hook, reclaim, commit,
+# preserved_save, index, write_back
 
 cdef void headers_free(const Ring* ring, uint64_t before) noexcept nogil:
     """Give back the memory of headers that have left since the tail was at slot `before`.
@@ -62,6 +62,7 @@ cdef int disk_evict_to(Core* core, uint64_t number) noexcept nogil:
         return status
     core.evictions += slot - core.ring.slot_tail
     if slot > core.ring.slot_tail:
+        note_left(&core.reclaim, &core.clock)
         changed_evict(core, slot, seq_before_slot(&core.ring, slot))
         core.ring.base_seq = seq_before_slot(&core.ring, slot)
         if header_check(&core.ring, &core.fault, header_at(&core.ring, slot - 1), slot - 1) == OK:

@@ -5,7 +5,7 @@
 # production, more room) is left to Python, which calls again. Format: the NBD protocol,
 # https://github.com/NetworkBlockDevice/nbd/blob/master/doc/proto.md, "Transmission phase".
 #
-# Takes: lock, ring, reading, reclaim, storage
+# Takes: lock, errors, ring, reading, reclaim, storage
 
 cdef extern from *:
     """
@@ -123,7 +123,7 @@ cdef enum:
     WIRE_LONG_REQUEST = 2    # it takes `wanted` bytes of room
     WIRE_LONG_REPLY = 3      # its reply does
     WIRE_LARGE = 4           # one that took more room has been answered
-    WIRE_LOW = 5             # the callback at the low mark is due
+    WIRE_LOW = 5             # somebody is to be told of something
 
 cdef struct Request:
     uint16_t flags
@@ -362,7 +362,7 @@ cdef int wire_change(Wire* wire, const Request* request, uint64_t done, uint64_t
         part[0] = min(part[0], <uint64_t>NBD_ZERO_BYTES)
         status = core_fill_zero(core, KIND_DISCARD if request.kind == NBD_TRIM else KIND_ZEROES,
                                 wire.volume, request.offset + done, part[0])
-    low[0] = take_low(core) or low[0]
+    low[0] = take_due(core) or low[0]
     core_unlock(core)
     return status
 
@@ -458,7 +458,7 @@ cdef int wire_serve(Wire* wire) noexcept nogil:
             else:
                 wire_ahead(wire)
                 wire_answer_change(wire, &request, &low)
-            if low:
+            if low or is_newly_poisoned(wire.core):
                 return WIRE_LOW
         if not wire_settle(wire) or wire.is_stale or wanted == 0:
             return WIRE_GONE

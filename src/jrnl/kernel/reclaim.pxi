@@ -11,6 +11,7 @@ cdef uint64_t NO_PIN = <uint64_t>0xFFFFFFFFFFFFFFFF
 
 cdef enum:
     STEPS = 16               # on disk, retention by time goes in sixteenths of its duration
+    LEFT_TOLD_NS = 1000000000
 
 
 cdef inline uint64_t age_of(const Clock* clock, int64_t time_ns) noexcept nogil:
@@ -56,16 +57,26 @@ cdef void watch_room(Ring* ring, Reclaim* reclaim, uint64_t used) noexcept nogil
     cdef bint low = is_beyond(ring.slot_head - ring.slot_tail, used,
                               reclaim.low_slots, reclaim.low_bytes)
     if low and not reclaim.is_low:
-        reclaim.low_due = True
+        reclaim.due = reclaim.low_due = True
     reclaim.is_low = low
 
 
-cdef inline bint take_low(Core* core) noexcept nogil:
+cdef inline bint take_due(Core* core) noexcept nogil:
     """Whether it is time to tell: for the last one out, before the lock is let go."""
-    if not core.reclaim.low_due or core.calls.entered or core.edits.open is not NULL:
+    if not core.reclaim.due or core.calls.entered or core.edits.open is not NULL:
         return False
-    core.reclaim.low_due = False
+    if core.calls.locked > 1:
+        return False
+    core.reclaim.due = False
     return True
+
+
+cdef void note_left(Reclaim* reclaim, const Clock* clock) noexcept nogil:
+    """Entries have left by a rule, or in groups: that is told at once, then once a second."""
+    if reclaim.left_told and clock.now_ns - reclaim.left_told_ns < LEFT_TOLD_NS:
+        return
+    reclaim.left_told_ns = clock.now_ns
+    reclaim.due = reclaim.left_due = reclaim.left_told = True
 
 
 # In memory: a forecast of the ring.
@@ -193,6 +204,8 @@ cdef int ring_forecast_commit(Core* core, const RingForecast* ahead) noexcept no
     changed_evict(core, ahead.ring.slot_tail, ahead.ring.base_seq)
     core.evictions += ahead.ring.slot_tail - core.ring.slot_tail
     core.ring = ahead.ring
+    if core.reclaim.most_ns or core.reclaim.start_slots != NO_SLOT:
+        note_left(&core.reclaim, &core.clock)
     return OK
 
 

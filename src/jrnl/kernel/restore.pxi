@@ -16,6 +16,8 @@ cdef void restore_undo(Core* core, uint64_t first, uint64_t seq) noexcept nogil:
         header = header_at(&core.ring, core.ring.slot_head - 1)
         memcpy(core.volumes[header.volume].data + header.offset, before_image(&core.ring, header),
                header.length)
+        core.made[header.kind].entries -= 1
+        core.made[header.kind].bytes -= header.length
         ring_drop_newest(&core.ring, header.position, image_room(header))
     core.ring.seq = seq
     core.generation += 1

@@ -446,6 +446,8 @@ cdef inline void entry_publish(Core* core, EntryHeader* entry) noexcept nogil:
     header_at(&core.ring, slot)[0] = entry[0]
     jrnl_prefetch(<const uint8_t*>(header_at(&core.ring, slot) + HEADERS_AHEAD), 1)
     core.unflushed = entry.kind != KIND_FLUSH
+    core.made[entry.kind].entries += 1
+    core.made[entry.kind].bytes += entry.length
     core.ring.seq += 1
 
 

@@ -299,7 +299,12 @@ cdef struct Reclaim:
     uint64_t low_slots       # with more than this in use the free room is low
     uint64_t low_bytes
     bint is_low
-    bint low_due             # it has become so, and nobody has been told yet
+    bint due                 # somebody is to be told of something once the lock is let go:
+    bint low_due             # it has become so,
+    bint left_due            # or entries have left,
+    bint left_told           # as was told before,
+    int64_t left_told_ns     # at this time,
+    uint64_t left            # ... when so many had
     int full_by              # FullBy, of the last E_FULL
 
 # A copy of a state, for which it is noted where was written since; see changed_blocks.pxi.
@@ -404,8 +409,14 @@ cdef struct Fault:
     uint64_t pinned          # E_PINNED: the state that is in the way
     int error                # E_IO: errno of the failure
     int poisoned             # errno of the failure since which nothing is written; 0: none
+    bint poison_told         # ... and somebody has been told
     bint lost                # production is unknown: a group that it needs is damaged
     bint lost_sectors        # the overlay may have AT_LOST in it
+
+# Entries of one kind that were made since the core was, and the bytes of their ranges.
+cdef struct KindCount:
+    uint64_t entries
+    uint64_t bytes
 
 cdef struct Core:
     void (*reap)(Core* core) noexcept nogil  # frees what was dropped; see core_drop
@@ -413,6 +424,7 @@ cdef struct Core:
     Calls calls
     Dropped* dropped
     Ring ring
+    KindCount[8] made        # by kind; see KIND_COUNT
     void* prefault           # a thread that faults the images' memory in, the first time round
     uint64_t prefault_next   # where the images' head has it go on; NO_SLOT: nowhere
     VolumeMemory* volumes
@@ -437,6 +449,7 @@ cdef struct Core:
     Aliases aliases
     ExtentMapData rewind_map  # rewind's map, kept so that a rewind allocates nothing
     Fault fault
+    void* events             # a Python object that tells of what happens; NULL: nobody does
     Disk* disk               # NULL in memory stores
 
 # What a volume looked like or looks like: a base, and where it differs from the base.

@@ -180,7 +180,7 @@ cdef int zero_one(Core* core, int kind, uint32_t volume, uint64_t offset,
     return OK
 
 
-cdef uint64_t zeroes_pass_by(Core* core, uint32_t volume, uint64_t offset,
+cdef uint64_t zeroes_pass_by(Core* core, int kind, uint32_t volume, uint64_t offset,
                              uint64_t length, uint64_t* looked) noexcept nogil:
     """Count pieces as made that change nothing, and leave the ring before the call is done.
 
@@ -215,6 +215,8 @@ cdef uint64_t zeroes_pass_by(Core* core, uint32_t volume, uint64_t offset,
     core.ring.slot_tail += count
     core.ring.slot_head += count
     core.ring.seq += count
+    core.made[kind].entries += count
+    core.made[kind].bytes += count * core.limits.piece_max
     core.evictions += count
     core.ring.base_seq = core.ring.seq
     core.ring.base_time_ns = core.clock.now_ns
@@ -240,7 +242,7 @@ cdef int memory_fill_zero(Core* core, int kind, uint32_t volume, uint64_t offset
         return status
     while length:
         if offset >= looked:
-            piece = zeroes_pass_by(core, volume, offset, length, &looked)
+            piece = zeroes_pass_by(core, kind, volume, offset, length, &looked)
             offset += piece
             length -= piece
         piece = length if length < core.limits.piece_max else core.limits.piece_max
