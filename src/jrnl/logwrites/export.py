@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from jrnl.compare import PIECE_BYTES, pieces_of
+from jrnl.compare import PIECE_BYTES
 from jrnl.errors import InvalidArgument, InvalidType, PointExpired, naming
 from jrnl.logwrites.layout import ENTRY_MAX_BYTES, Slot, header, lay_out
 from jrnl.logwrites.read import DISCARD, FLUSH, MAGIC, MARK, SUPER, VERSION
@@ -83,7 +83,7 @@ def export(
     volume : str, optional
         Where there are several.
     progress : callable, optional
-        Called as ``progress(done, total)``, in entries and MiB of the first state; at the end both
+        Called as ``progress(done, total)``, in entries and pieces of the first state; at the end both
         are equal. An exception from it ends the export, and leaves no file.
     sector_size : int
         512, 1024, 2048 or 4096 bytes; replayers count in it.
@@ -177,21 +177,30 @@ class _Export:
 
     def _write_first(self, state: View | Recovery, entry_count: int) -> None:
         """Write what the window's oldest state holds, if anything, and what it is."""
-        pieces = pieces_of(*state._held(self.index), PIECE_BYTES).tolist()
+        held = [column.tolist() for column in state._held(self.index)]
+        pieces = [
+            (start, min(PIECE_BYTES, offset + length - start))
+            for offset, length in zip(*held, strict=True)
+            for start in range(offset, offset + length, PIECE_BYTES)
+        ]
         self.total = len(pieces) + entry_count
-        for k, piece in enumerate(pieces):
-            self._write_piece(state, piece * PIECE_BYTES)
-            self._tell(k + 1)
+        for k, (start, count) in enumerate(pieces):
+            self._write_piece(state, start, count)
+            if k % _PROGRESS_ENTRIES == 0:
+                self._tell(k)
         if self.count or state.seq:
             self._add(header(0, 0, FLUSH, self.sector))
             text = f"jrnl-state-{state.seq}".encode()
             self._add(header(0, 0, MARK, self.sector, text))
 
-    def _write_piece(self, state: View | Recovery, start: int) -> None:
-        count = min(PIECE_BYTES, self.size - start)
-        self.buffer[count:] = 0
+    def _write_piece(self, state: View | Recovery, start: int, count: int) -> None:
+        """Write what is not zero of a piece, which begins with a block."""
+        self.buffer[count : count + _RUN_BYTES] = 0
         state._readinto(self.index, start, self.memory[:count])
-        held = self.buffer.reshape(-1, _RUN_BYTES).any(axis=1)
+        blocks = self.buffer[: -(-count // _RUN_BYTES) * _RUN_BYTES].reshape(-1, _RUN_BYTES)
+        held = blocks.any(axis=1)
+        if not held.any():
+            return
         steps = np.flatnonzero(np.diff(held, prepend=False, append=False)) * _RUN_BYTES
         end = -(-count // self.sector) * self.sector
         for first, last in steps.reshape(-1, 2).tolist():
@@ -265,16 +274,19 @@ class _Export:
         position = slot.position
         for start in range(slot.start, slot.stop, ENTRY_MAX_BYTES):
             stop = min(start + ENTRY_MAX_BYTES, slot.stop)
-            os.pwrite(self.descriptor, header(start, stop, slot.flags, self.sector), position)
-            position += self.sector
+            head = header(start, stop, slot.flags, self.sector)
             for at in range(start, stop, PIECE_BYTES):
                 length = min(PIECE_BYTES, stop - at)
                 inside = min(length, self.size - at)
                 self.buffer[inside:length] = 0
                 view._readinto(self.index, at, self.memory[:inside])
-                if self.buffer[:inside].any():  # else it stays a hole
-                    os.pwrite(self.descriptor, self.memory[:length], position)
-                position += length
+                data = self.memory[:length]
+                if not self.buffer[:inside].any():
+                    data = data[:0]  # it stays a hole
+                if head or data:
+                    os.pwritev(self.descriptor, [head, data], position)
+                position += len(head) + length
+                head = b""
 
     def _tell(self, done: int) -> None:
         if self.progress is not None:
