@@ -16,8 +16,9 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final, NamedTuple, Protocol
 
 from jrnl.errors import FormatError, InvalidType, JrnlError, UnknownPath
+from jrnl.ext_journal import Journal, Overlaid
 from jrnl.extras import need
-from jrnl.sizes import Size, parse_size
+from jrnl.sizes import Size, as_flag, parse_size
 from jrnl.state import State, StateVolume
 from jrnl.volume_file import VolumeFile
 
@@ -26,6 +27,7 @@ Path = str | bytes
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _PIECE_BYTES: Final = 1 << 20
 _LINKS_MOST: Final = 40  # on one way, as in the kernel
+_RECOVER: Final = 4  # a feature of ext: the journal holds something
 _READ_LEAST: Final = 512
 _SLACK_BYTES: Final = 16 << 20
 _SILENT: Final = logging.NullHandler()
@@ -71,8 +73,7 @@ class Writes(Protocol):
 class FileSystem:
     """A file system in one state of a volume, to be read; `open_file_system` makes it.
 
-    Paths begin at its root, with or without a slash; links are followed inside it. What its own
-    journal holds and has not put into place is not applied: see `unclean`.
+    Paths begin at its root, with or without a slash; links are followed inside it.
 
     Attributes
     ----------
@@ -81,10 +82,14 @@ class FileSystem:
     unclean : bool or None
         Whether it was in use, so that its journal may hold what is not in place yet; None: XFS
         does not say.
+    applied : int
+        How many blocks are shown as its journal has them.
     """
 
-    def __init__(self, file: _Bounded, kind: str, unclean: bool | None, opened: Any) -> None:
-        self.kind, self.unclean = kind, unclean
+    def __init__(
+        self, file: _Bounded, kind: str, unclean: bool | None, opened: Any, applied: int
+    ) -> None:
+        self.kind, self.unclean, self.applied = kind, unclean, applied
         self._file, self._opened = file, opened
 
     def __repr__(self) -> str:
@@ -229,7 +234,9 @@ class FileSystem:
         return _reading(self._file, self.kind, more)
 
 
-def open_file_system(volume: StateVolume | State | VolumeFile) -> FileSystem:
+def open_file_system(
+    volume: StateVolume | State | VolumeFile, *, journal: bool = True
+) -> FileSystem:
     """Open the file system in a volume of any state, for reading.
 
     Parameters
@@ -237,6 +244,9 @@ def open_file_system(volume: StateVolume | State | VolumeFile) -> FileSystem:
     volume : StateVolume, State of one volume, or VolumeFile
         Such as ``store.view(at).volume``: the file system is read through it as long as it is used.
         A partition is ``view.as_file().part(offset, length)``.
+    journal : bool
+        Show what the journal of an ext file system holds in place, as mounting would put it; False:
+        the file system as it lies. What the logs of XFS and btrfs hold is never shown.
 
     Returns
     -------
@@ -251,6 +261,7 @@ def open_file_system(volume: StateVolume | State | VolumeFile) -> FileSystem:
         The extra ``files`` is not installed.
     UnknownVolume, and what reading the state raises.
     """
+    journal = as_flag(journal, "journal")
     if not isinstance(volume, StateVolume | State | VolumeFile):
         raise InvalidType(
             f"a file system is in a volume of a state, such as view.volume, not in "
@@ -265,13 +276,27 @@ def open_file_system(volume: StateVolume | State | VolumeFile) -> FileSystem:
         opened = getattr(dissect, name)(file)
         if _type_of(opened.root) != "dir":
             raise FormatError(f"the root of the {kind} file system is not a directory")
-        unclean: bool | None = None
+        unclean, applied = None, 0
         if kind == "ext":
             kind = f"ext{_ext_version(opened)}"
-            unclean = bool(opened.sb.s_feature_incompat & 4)  # RECOVER
+            unclean = bool(opened.sb.s_feature_incompat & _RECOVER)
+            if unclean and journal:
+                over = Overlaid(file, _journal(file, opened))
+                opened, applied = dissect.ExtFS(over), over.block_count
         elif kind == "btrfs":
             unclean = bool(opened.sb.log_root)
-    return FileSystem(file, kind, unclean, opened)
+    return FileSystem(file, kind, unclean, opened, applied)
+
+
+def _journal(file: _Bounded, opened: Any) -> Journal:
+    """Return the journal of an ext file system."""
+    if not opened.sb.s_journal_inum:
+        raise FormatError("its journal is on another device; journal=False does without")
+    node = opened.get_inode(opened.sb.s_journal_inum)
+    if not 0 <= node.size <= file.size:
+        raise FormatError(f"its journal says that it has {node.size} bytes; pass journal=False")
+    update, inverted = need("dissect.util.hash", "files").crc32c.update, 0xFFFFFFFF
+    return Journal(node.open(), lambda value, data: update(value ^ inverted, data) ^ inverted)
 
 
 def _detect(file: _Bounded) -> tuple[str, str, str]:

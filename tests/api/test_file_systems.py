@@ -6,10 +6,11 @@ import io
 import os
 import random
 import shutil
+import sqlite3
 import struct
 import subprocess
 import sys
-from contextlib import suppress
+from contextlib import closing, suppress
 from datetime import UTC, datetime
 from itertools import pairwise
 from pathlib import Path
@@ -189,14 +190,84 @@ def test_each_mark_of_a_recorded_history_has_its_own_files(unpack):
     with jrnl.create(size=SIZE, journal="128MiB") as store:
         seqs = logwrites.replay(unpack("ext4-docs"), store.volume)
         found = {}
-        for k in (320, 366, 399):
+        for k in (304, 366, 399):
             with store.view(int(seqs[k])) as view:
                 found[k] = {path for path, _ in open_file_system(view).walk()}
-        assert [len(found[k]) for k in found] == [18, 18, 110]
-        assert "/apt" in found[320]
+        assert [len(found[k]) for k in found] == [1, 18, 110]
+        assert "/apt" in found[366]
         assert "/apt" not in found[399]
         with pytest.raises(jrnl.FormatError, match="neither"):
             open_file_system(store.view(0))
+
+
+def as_mounted(image: Path, path: str) -> bytes:
+    """A file as it is once e2fsck has applied the journal, and mended what is left."""
+    done = subprocess.run(["e2fsck", "-fy", image], capture_output=True, check=False)
+    assert done.returncode in (0, 1), done.stdout
+    return run("debugfs", "-R", f"cat {path}", image)
+
+
+def test_what_a_journal_holds_is_shown_in_place(unpack, tmp_path):
+    need("ext4")
+    with logwrites.attach(unpack("ext4-sqlite"), size=SIZE) as log:
+        for seq, count in ((560, 34), (1456, 124), (2128, 158), (2240, 162)):
+            with log.view(seq) as view:
+                fs = open_file_system(view)
+                assert fs.unclean == (fs.applied > 0) == (seq < 2240)
+                for name in ("t.db", "t.db-wal") if fs.unclean else ("t.db",):
+                    (tmp_path / name).write_bytes(content(fs, name))
+                with closing(sqlite3.connect(tmp_path / "t.db")) as base:
+                    (table,) = base.execute("select name from sqlite_master").fetchone()
+                    assert base.execute(f"select count(*) from {table}").fetchone() == (count,)
+                if fs.unclean:
+                    image = tmp_path / "image"
+                    shutil.copyfile(view.path(), image)
+                    assert content(fs, "t.db-wal") == as_mounted(image, "t.db-wal")
+                    plain = open_file_system(view, journal=False)
+                    assert (plain.applied, plain.unclean) == (0, True)
+                    assert [entry.name for entry in plain.ls()] == ["lost+found"]
+
+
+def journal_place(view: jrnl.State) -> int:
+    """The byte of the volume where the journal begins."""
+    image = view.read(0, view.volume.size)
+    magic = struct.pack(">III", 0xC03B3998, 4, 0)
+    (place,) = [at for at in range(0, len(image), 1024) if image[at : at + 12] == magic]
+    return place
+
+
+@pytest.mark.parametrize(
+    ("byte", "value", "told"),
+    [
+        (0, 0, "does not begin as one"),
+        (43, 0xFF, "features"),
+        (12, 0xFF, "where it begins"),
+        (28, 0xFF, "where it begins"),
+    ],
+)
+def test_a_journal_that_cannot_be_read_is_told_and_can_be_left_out(unpack, byte, value, told):
+    log = logwrites.attach(unpack("ext4-sqlite"), size=SIZE)
+    with log, log.view(1008, writable=True) as view:
+        view.volume.write(journal_place(view) + byte, bytes([value]))
+        with pytest.raises(jrnl.FormatError, match=told):
+            open_file_system(view)
+        fs = open_file_system(view, journal=False)
+        assert [entry.name for entry in fs.ls()] == ["lost+found"]
+
+
+def test_a_transaction_that_is_not_whole_does_not_count(unpack):
+    log = logwrites.attach(unpack("ext4-sqlite"), size=SIZE)
+    with log, log.view(1008, writable=True) as view:
+        place = journal_place(view)
+        (start,) = struct.unpack(">I", view.read(place + 28, 4))
+        assert open_file_system(view).applied == 9
+        for block in range(start, start + 3):  # its descriptor, and two blocks of it
+            at = place + 1024 * block + 600
+            (byte,) = view.read(at, 1)
+            view.volume.write(at, bytes([byte ^ 1]))
+            fs = open_file_system(view)
+            assert (fs.applied, [entry.name for entry in fs.ls()]) == (0, ["lost+found"])
+            view.volume.write(at, bytes([byte]))
 
 
 def test_without_dissect_it_is_said_what_to_install(unpack, monkeypatch):

@@ -202,15 +202,30 @@ def test_a_long_entry_becomes_several(tmp_path):
 
 @pytest.mark.parametrize("images", ["before", "after"])
 def test_a_log_of_more_than_is_held_in_memory_has_every_state(tmp_path, images):
-    with jrnl.create(size="80MiB", journal="256MiB", images=images) as store:
+    with jrnl.create(size="82MiB", journal="256MiB", images=images) as store:
         if images == "after":
             store.snapshot("first")
-        for k in [*range(80), *range(5), *range(70, 75)]:
-            store.volume.write(k << 20, bytes([store.seq + 1]) * ((1 << 20) - 100))
+        for k in range(80):  # each over a part of the one before, and not of whole sectors
+            store.volume.write((k << 20) + 100, bytes([k + 1]) * (2 << 20))
         made = logwrites.export(store, tmp_path / "log")
-        with logwrites.attach(tmp_path / "log", size="80MiB") as log:
-            for seq in (1, 9, 64, 70, 80, 83, 89, 90):
-                assert log.digest(int(made.counts[seq])) == store.digest(seq)
+        assert made.counts.tolist() == [*range(81)]
+        with logwrites.attach(tmp_path / "log", size="82MiB") as log:
+            for seq in range(81):
+                start = max(0, seq - 2) << 20
+                with log.view(seq) as one, store.view(seq) as other:
+                    assert one.read(start, 4 << 20) == other.read(start, 4 << 20)
+            assert log.digest() == store.digest()
+
+
+def test_what_stands_behind_the_end_of_a_volume_is_zeroes(tmp_path):
+    content = b"\xff" * ((1 << 20) + 600)
+    (tmp_path / "golden").write_bytes(content)
+    with jrnl.create(source=tmp_path / "golden", journal="64KiB") as store:
+        store.volume.discard((1 << 20) + 512, 88)
+        logwrites.export(store, tmp_path / "log")
+    _, entries = read(tmp_path / "log")
+    assert plain_states(entries, (1 << 20) + 1024)[2] == content + bytes(424)
+    assert entries[-1] == Entry(2049, 1, DISCARD)  # up to the end, so all of the last sector
 
 
 def test_progress_ends_with_all_and_an_exception_from_it_leaves_nothing(tmp_path):
@@ -253,6 +268,20 @@ def test_nothing_is_written_over_and_nothing_is_left_where_it_fails(tmp_path):
         logwrites.export(store, tmp_path / "new", volume="a")
     assert sorted(os.listdir(tmp_path)) == ["link", "there"]
     assert there.read_bytes() == b"kept"
+
+
+def test_what_appears_at_the_path_meanwhile_stays(tmp_path):
+    there = tmp_path / "log"
+    with jrnl.create(size=4096, journal="64KiB") as store:
+        store.volume.write(0, b"x")
+
+        def make(done: int, total: int) -> None:
+            there.write_bytes(b"somebody else's")
+
+        with pytest.raises(jrnl.PathExists):
+            logwrites.export(store, there, progress=make)
+    assert os.listdir(tmp_path) == ["log"]
+    assert there.read_bytes() == b"somebody else's"
 
 
 def test_entries_that_leave_meanwhile_end_an_export_unless_they_are_kept(tmp_path):

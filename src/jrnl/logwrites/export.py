@@ -83,8 +83,8 @@ def export(
     volume : str, optional
         Where there are several.
     progress : callable, optional
-        Called as ``progress(done, total)``, in entries and pieces of the first state; at the end both
-        are equal. An exception from it ends the export, and leaves no file.
+        Called as ``progress(done, total)``, in entries and pieces of the first state; at the end
+        both are equal. An exception from it ends the export, and leaves no file.
     sector_size : int
         512, 1024, 2048 or 4096 bytes; replayers count in it.
 
