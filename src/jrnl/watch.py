@@ -141,5 +141,5 @@ def serve_metrics(
 
 def _address_of(host: str, port: int) -> str:
     """Return the address that a host has, as a number: what is checked is what is listened at."""
-    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    found = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     return str(found[0][4][0])
