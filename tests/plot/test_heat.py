@@ -153,6 +153,19 @@ def test_heat_is_of_what_was_written_after_one_point_up_to_another_one():
         assert by_block == [[400, 200], [300, 200], [100, 0], [0, 200], [300, 0]]
 
 
+def test_edges_say_which_entries_count_and_where_a_row_ends_the_next_begins():
+    with jrnl.create(size=4096, journal="64KiB") as store:
+        for length in (1, 10, 100, 1000):
+            store.volume.write(0, b"x" * length)
+        for edges, rows in {
+            (1, 3): [11], (2, 4, 5): [110, 1000], (0, 1): [0], (4, 9, 20): [1000, 0],
+            (-5, 2, 3, 4): [1, 10, 100],
+        }.items():  # fmt: skip
+            assert store.heat(4096, edges, by="seq")[:, 0].tolist() == rows
+        times = store.journal.entries["time_ns"]
+        assert store.heat(4096, [times[0], times[-1] + 1]).tolist() == [[1111]]
+
+
 def test_heat_knows_nothing_of_what_a_rewind_dropped():
     with jrnl.create(size="64KiB", journal="64KiB") as store:
         store.volume.write(0, b"x")

@@ -57,9 +57,8 @@ def extent_of(scale: Scale) -> tuple[float, float]:
 
 def most_written(told: Told, names: dict[int, str]) -> dict[int, str]:
     """Return the volumes to show, in order: of many, those that most was written to."""
-    written = {
-        index: int(told.length[(told.kind == WRITE) & (told.volume == index)].sum())
-        for index in names
-    }
-    most = sorted(names, key=lambda index: -written[index])[:VOLUMES_MAX]
+    written = np.zeros(len(told.volumes), np.int64)
+    wrote = told.kind == WRITE
+    np.add.at(written, told.volume[wrote], told.length[wrote])
+    most = sorted(names, key=lambda index: -int(written[index]))[:VOLUMES_MAX]
     return {index: names[index] for index in sorted(most)}

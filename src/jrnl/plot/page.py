@@ -145,6 +145,7 @@ def _data_of(told: Told, scale: Scale, names: dict[int, str], everything: bool) 
         ],
         "steps": _steps(told, scale, ends),
         "names": [_name(kind, n, scale, told, ends) for kind, n in named],
+        "all_volumes": len(told.volumes),
         "more_names": len(told.marks) + len(told.snapshots) - len(named),
         "dropped": [_places(scale, np.array(pair)) for pair in rewound(told, scale)[-NAMES_MAX:]],
     }

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from jrnl.store import Store
     from jrnl.volume import Volume
 
+_SHARED = 3  # panels that are of all volumes
 _TITLE_LETTERS, _PLACE_LETTERS = 120, 60
 _LEFT_POINTS, _RIGHT_POINTS = 95.0, 95.0  # about, beside the panels
 _HEAT, _SIZES, _EVENT, _FILL = 4.4, 1.0, 0.26, 1.0  # heights, in inches
@@ -153,7 +154,9 @@ def _finish(figure: Figure, axes: list[Axes], told: Told, scale: Scale, title: s
     lowest.ticklabel_format(axis="x", style="plain", useOffset=False)
     lowest.set_xlabel(scale.label)
     figure.align_ylabels(axes)
-    figure.suptitle(f"{_title(told, title)}\n{_summary(told)}", parse_math=False)
+    shown = len(axes) - _SHARED
+    left = f"; {shown} of {len(told.volumes)} volumes" if shown < len(told.volumes) else ""
+    figure.suptitle(f"{_title(told, title)}\n{_summary(told)}{left}", parse_math=False)
     if not told.seq.size:
         axes[0].annotate(
             "no entries: nothing has been written", (0.5, 0.5), xycoords="axes fraction",

@@ -378,8 +378,10 @@
   });
   at("title").textContent = data.title;
   const left = data.more_names ? ` (${count(data.more_names, "older name")} left out)` : "";
+  const others = data.volumes.length < data.all_volumes
+    ? `; ${data.volumes.length} of ${data.all_volumes} volumes are shown` : "";
   const grouped = last < data.entries ? ` in ${count(last, "step")}` : "";
-  at("summary").textContent = `${count(data.entries, "entry").replace("entrys", "entries")}${grouped}; states ${data.window[0]} to ${data.window[1]} can be recovered; ${names.length === 1 ? "1 mark or snapshot" : `${names.length} marks and snapshots`}${left}.`;
+  at("summary").textContent = `${count(data.entries, "entry").replace("entrys", "entries")}${grouped}; states ${data.window[0]} to ${data.window[1]} can be recovered; ${names.length === 1 ? "1 mark or snapshot" : `${names.length} marks and snapshots`}${left}${others}.`;
   document.body.classList.toggle("one-volume", data.volumes.length === 1);
   document.body.classList.toggle("no-times", data.axis !== "time");
   at("axis-low").textContent = place(low);
