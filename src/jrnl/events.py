@@ -76,6 +76,8 @@ EVENTS = {
 }  # fmt: skip
 
 logging.getLogger("jrnl").addHandler(logging.NullHandler())
+# Looking one up takes a lock of logging's, which a signal's handler that raises may leave taken.
+_LOGGERS = {name: logging.getLogger(name) for name in (_DISK, _STORE, _COPY, _JOURNAL)}
 
 
 class Events:
@@ -102,6 +104,8 @@ class Events:
         self.telling: set[int] = set()
         self._refused: tuple[object, ...] = ()
         self.counts = dict.fromkeys(EVENTS, 0)
+        for event in EVENTS.values():  # the first time it takes that lock, too
+            _LOGGERS[event.logger].isEnabledFor(event.level)
 
     def add(self, name: str, facts: dict[str, Any]) -> None:
         """Note an event; it is told by `tell`."""
@@ -131,7 +135,7 @@ class Events:
 
     def _log(self, name: str, facts: dict[str, Any]) -> None:
         event = EVENTS[name]
-        logger = logging.getLogger(event.logger)
+        logger = _LOGGERS[event.logger]
         if logger.isEnabledFor(event.level):
             extra = {"jrnl_event": name, "jrnl_store": self._store}
             logger.log(
