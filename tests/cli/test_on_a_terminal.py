@@ -74,7 +74,9 @@ def test_a_restore_says_its_plan_before_it_asks(path):
     said = terminal.read("[y/N]")
     assert "restore state 3" in said
     assert "the window will be 0 to" in said
-    os.killpg(terminal.process.pid, signal.SIGINT)
+    while terminal.process.poll() is None:  # again, as a person would: it may just begin to read
+        terminal.process.send_signal(signal.SIGINT)
+        time.sleep(0.3)
     assert terminal.end() == 130
     assert "Traceback" not in terminal.said
 

@@ -72,6 +72,8 @@ def create(
     Sizes are bytes, or like 64KiB, 64MiB, 1GiB. A volume takes no room before it is written to.
     """
     named = dict(_named_size(text) for text in volumes)
+    if len(named) != len(volumes):
+        raise click.BadParameter("each volume has a name of its own", param_hint="--volume")
     source = _sources(sources, list(named))
     if size is None and not named and not source:
         raise click.UsageError("say what is in it: --size, --volume or --from")
@@ -118,14 +120,21 @@ def _sources(given: tuple[str, ...], volumes: list[str]) -> str | dict[str, str]
 @click.argument("name")
 @point_option("--at", told="The state; the present one by default.")
 @click.option("--pin", "pinned", is_flag=True, help="Keep its state, whatever is written.")
+@click.option("--unpin", is_flag=True, help="Let a pinned mark go on as an ordinary one.")
 @json_option
-def mark(path: str, name: str, at: str | None, pinned: bool, as_json: bool) -> None:
+def mark(path: str, name: str, at: str | None, pinned: bool, unpin: bool, as_json: bool) -> None:
     """Give a state a name, by default the present one.
 
     A mark is an entry of the journal, and lives as long as its state can be rebuilt; one that is
     pinned keeps it. All that was written before is durable once this returns. With --at it is an
     earlier state that gets the name; a rewind over the moment when it got it takes it away.
     """
+    if unpin:
+        if pinned or at is not None:
+            raise click.UsageError("--unpin is for a mark that is there, alone")
+        done = perform(path, "unpin", "unpinning", name=name)
+        say_json(done) if as_json else say(f"{name}: not pinned any more")
+        return
     made = perform(path, "mark", "marking", name=name, at=at, pinned=pinned)
     if as_json:
         say_json(made)

@@ -22,7 +22,7 @@ from jrnl.cli.common import (
     say_json,
     volume_option,
 )
-from jrnl.cli.units import POINT, count_text, size_text, time_shown
+from jrnl.cli.units import OFFSET, POINT, SIZE, count_text, size_text, time_shown
 
 Row = dict[str, Any]
 
@@ -77,13 +77,16 @@ def plot(path: str, out: str | None, html: str | None, **options: Any) -> None:
     "jrnlctl files disk.jrnl@before-upgrade ls /etc",
     "jrnlctl files disk.jrnl@before-upgrade cat /etc/fstab > fstab",
     "jrnlctl files ext4.log@1200 ls",
+    "jrnlctl files vm.jrnl ls --offset 1MiB",
 )
 @click.argument("target", metavar="PATH[@POINT]")
 @click.argument("action", type=click.Choice(["ls", "cat"]))
 @click.argument("file", default="/")
 @volume_option
+@click.option("--offset", type=OFFSET, default=0, help="Where a partition begins in the volume.")
+@click.option("--length", type=SIZE, help="How long it is; to the volume's end by default.")
 @json_option
-def files(target: str, action: str, file: str, volume: str | None, as_json: bool) -> None:
+def files(target: str, action: str, file: str, as_json: bool, **options: Any) -> None:
     """Look into the file system in a state of a volume: ext2 to ext4, XFS or btrfs.
 
     PATH is a store, or a log of dm-log-writes; without a POINT it is the present state. 'ls' lists
@@ -91,7 +94,7 @@ def files(target: str, action: str, file: str, volume: str | None, as_json: bool
     journal holds and has not put into place yet is not seen.
     """
     path, at = _split(target)
-    what: Row = {"place": file, "at": at, "volume": volume}
+    what: Row = {"place": file, "at": at, **options}
     if action == "cat":
         perform_on_any(path, "read-file", "reading", _write_pieces, **what)
         return

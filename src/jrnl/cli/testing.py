@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 from typing import Any
 
@@ -25,6 +26,7 @@ from jrnl.cli.units import SIZE
 from jrnl.measure import measure
 
 _LONG_NS = 100_000
+_AGAIN = re.compile(r"^again: jrnl\.crash\.state\(history, '(.*)'\)$", re.MULTILINE)
 
 
 @command(
@@ -101,7 +103,7 @@ def _say_found(found: dict[str, Any], *, as_json: bool) -> None:
         found.pop("junit", None)
         say_json(found)
         return
-    say(found["text"].replace("jrnl.crash.state(history, ", "--state ").replace("')", "'"))
+    say(_AGAIN.sub(r"again: the same with --state \1", found["text"]))
     if "id" in found:
         say(found["message"] or "the check passes on it")
 

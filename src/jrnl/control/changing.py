@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from jrnl.control.looking import time_text
 from jrnl.control.points import point_of
-from jrnl.errors import InvalidArgument, UnknownPoint
+from jrnl.errors import InvalidArgument, PinnedPoint, UnknownPoint
 from jrnl.logwrites import replay as replay_log
 
 if TYPE_CHECKING:
@@ -117,13 +117,40 @@ def rewind(
         return {"state": lost.since, "entries": lost.entries, "bytes": back, "marks": marks}
     before = {name: mark.seq for name, mark in store.marks.items()}
     state = store.stats(since=point).since
-    done = store.rewind(point, close_views=close_views)
+    try:
+        done = store.rewind(point, close_views=close_views)
+    except PinnedPoint as error:
+        raise _in_the_way(store, error) from error
     left = store.marks
     return {
         "state": state,
         **done._asdict(),
         "marks": [name for name in before if name not in left],
     }
+
+
+def _in_the_way(store: Store, error: PinnedPoint) -> PinnedPoint:
+    """Return what is said of a rewind that is refused, in words of the command."""
+    ways = []
+    if store.recoveries:
+        numbers = ", ".join(map(str, store.recoveries))
+        ways.append(f"recoveries: {numbers} ('again ID --delete' gives one up)")
+    if store.views:
+        states = ", ".join(str(view.seq) for view in store.views.values())
+        ways.append(f"views, also exported ones, of states {states} (--close-views closes them)")
+    pinned = [pin.name for pin in store.pins if pin.name is not None]
+    if pinned:
+        ways.append(f"pinned marks: {', '.join(pinned)} ('mark NAME --unpin' lets one go)")
+    if not ways:
+        return error
+    told = "the rewind would drop entries that are needed by what is open or pinned"
+    return PinnedPoint(f"{told}; there are {'; '.join(ways)}")
+
+
+def unpin(store: Store, report: Report, name: str) -> Row:
+    """Let a pinned mark go on as an ordinary one."""
+    store.unpin(name)
+    return {"name": name}
 
 
 def replay(store: Store, report: Report, log: str, volume: str | None = None) -> Row:

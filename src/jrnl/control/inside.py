@@ -25,9 +25,11 @@ def list_files(
     place: str = "/",
     at: str | None = None,
     volume: str | None = None,
+    offset: int = 0,
+    length: int | None = None,
 ) -> dict[str, Any]:
     """Give what a directory has as rows; return what file system it is."""
-    with _file_system(history, at, volume) as found:
+    with _file_system(history, at, volume, offset, length) as found:
         entries = found.ls(place)
         for first in range(0, len(entries), _ROWS):
             report.rows([
@@ -44,9 +46,11 @@ def read_file(
     place: str,
     at: str | None = None,
     volume: str | None = None,
+    offset: int = 0,
+    length: int | None = None,
 ) -> int:
     """Give a file's content as rows, in Base64, a piece each; return how many bytes there are."""
-    with _file_system(history, at, volume) as found:
+    with _file_system(history, at, volume, offset, length) as found:
         return found.cat(place, _Pieces(report))
 
 
@@ -63,9 +67,12 @@ class _Pieces:
 
 @contextmanager
 def _file_system(
-    history: Store | LogHistory, at: str | None, volume: str | None
+    history: Store | LogHistory, at: str | None, volume: str | None, offset: int, length: int | None
 ) -> Iterator[FileSystem]:
+    """Lend the file system in a volume of a state, or in a part of that: a partition."""
     point = history.seq if at is None else point_of(history, at)
     with_views = isinstance(history, LogHistory) or history.options.images != "after"
     with history.view(point) if with_views else history.recover(point) as state:
-        yield open_file_system(state.volume if volume is None else state[volume])
+        target = state.volume if volume is None else state[volume]
+        rest = target.size - offset if length is None else length
+        yield open_file_system(target.as_file().part(offset, rest))

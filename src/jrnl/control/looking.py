@@ -49,7 +49,7 @@ def info(store: Store, report: Report) -> Row:
         "journal": {
             "capacity": journal.capacity,
             "used": journal.used,
-            "entries": newest - store.stats().since if newest else 0,
+            "entries": store.stats().entries,
         },
         "snapshots": _snapshots(store.snapshots),
         "marks": _marks(store.marks),

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 _SEQ_DIGITS = 20  # of 2**64 - 1
+_SHOWN = 8  # names
 
 
 def normal_point(text: str) -> str:
@@ -52,7 +53,7 @@ def parse_text(text: str, known: Iterable[str] = ()) -> int | str | datetime:
     ------
     InvalidArgument
     UnknownPoint
-        A name that is not among these; it says which ones come close.
+        A name that is not among these; it says which ones come close, or what there is.
     """
     text = normal_point(text)
     if _is_seq(text):
@@ -62,9 +63,12 @@ def parse_text(text: str, known: Iterable[str] = ()) -> int | str | datetime:
     names = list(known)
     if text not in names:
         near = get_close_matches(text, names, n=3)
-        if near:
-            told = " or ".join(map(repr, near))
-            raise UnknownPoint(f"no mark or snapshot is called {text!r}; did you mean {told}?")
+        told = f"did you mean {' or '.join(map(repr, near))}?"
+        if not near:
+            told = f"there is {', '.join(map(repr, names[:_SHOWN])) or 'none'}"
+            told += f" and {len(names) - _SHOWN} more" if names[_SHOWN:] else ""
+            told += "; a mark goes once its state has left the window"
+        raise UnknownPoint(f"no mark or snapshot is called {text!r}; {told}")
     return text
 
 

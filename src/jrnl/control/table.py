@@ -76,6 +76,7 @@ OPERATIONS: Mapping[str, Operation] = MappingProxyType({
     "plan": Operation(looking.plan, writes=False),
     "verify": Operation(looking.verify, writes=False),
     "mark": Operation(changing.mark, writes=True),
+    "unpin": Operation(changing.unpin, writes=True),
     "snapshot": Operation(changing.snapshot, writes=True),
     "delete-snapshot": Operation(changing.delete_snapshot, writes=True),
     "restore": Operation(changing.restore, writes=True),
