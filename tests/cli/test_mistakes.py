@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import subprocess
 import sys
+import warnings
 
 import pytest
 
@@ -100,6 +102,7 @@ def command(*words, **more):
 
 WITHOUT = """
 import sys
+import warnings
 from importlib.abc import MetaPathFinder
 class Absent(MetaPathFinder):
     def find_spec(self, name, path=None, target=None):
@@ -141,3 +144,19 @@ def test_a_reader_that_goes_away_is_no_error(path):
     os.close(write)
     assert broken.returncode == 1
     assert not broken.stderr
+
+
+def test_what_an_opening_finds_wrong_is_not_mixed_into_what_a_command_says(run, path):
+    with open(path / "log", "r+b") as file:
+        file.truncate(100)
+    ran = run("info", path)
+    assert "problems" in ran.out or ran.code
+    assert "WARNING" not in ran.err
+    assert ran.err.count("\n") == (1 if ran.code else 0)
+
+
+def test_it_leaves_logging_and_warnings_as_they_were(run, path, folder):
+    logger = logging.getLogger("jrnl")
+    before = list(logger.handlers), logger.level, warnings.showwarning
+    assert run("serve", path, "-v", "--unix", folder / "a" / "b").code == 1
+    assert (list(logger.handlers), logger.level, warnings.showwarning) == before

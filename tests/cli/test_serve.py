@@ -8,6 +8,7 @@ import socket
 import struct
 import subprocess
 import sys
+import urllib.request
 from contextlib import contextmanager
 
 import pytest
@@ -134,3 +135,21 @@ def test_systemd_hands_its_sockets_over(path, folder):
         process.terminate()
         assert "inherited" in process.communicate(timeout=60)[0]
         assert process.returncode == 0
+
+
+def test_metrics_are_served_beside(path, folder):
+    pytest.importorskip("prometheus_client")
+    with serving(path, "--unix", folder / "sock", "--metrics", 0) as process:
+        address = process.said.split("metrics at ")[1].strip()
+        with urllib.request.urlopen(address, timeout=30) as answer:
+            assert b"jrnl_up 1.0" in answer.read()
+
+
+def test_what_happens_is_logged_where_it_is_asked_for(path, folder, run):
+    for words, logged in (((), False), (("-v",), True)):
+        with serving(path, "--unix", folder / "sock", *words) as process:
+            assert run("snapshot", path, f"taken {logged}").code == 0
+            process.terminate()
+            said = process.stderr.read()
+        assert ("jrnlctl: " in said and "taken" in said) == logged
+        assert logged or not said

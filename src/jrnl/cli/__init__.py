@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import os
 import sys
-import warnings
 from collections.abc import Sequence
 from contextlib import suppress
 
 from jrnl import demo
-from jrnl.cli.tell import complain, show_warning, told
+from jrnl.cli.tell import complain, telling, told
 from jrnl.errors import JrnlError
 
 _PACKAGES = ("click", "rich", "rich_click")
@@ -25,11 +24,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):  # any name or path can be written to any terminal
         with suppress(AttributeError):
             stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
-    shown = warnings.showwarning
     try:
-        warnings.showwarning = show_warning
-        code = _run(given)
-        sys.stdout.flush()
+        with telling():
+            code = _run(given)
+            sys.stdout.flush()
     except BrokenPipeError:  # the reader has gone; nothing must be written at exit either
         with suppress(OSError, ValueError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -39,8 +37,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (JrnlError, OSError, MemoryError) as error:
         complain(told(error))
         return 1
-    finally:
-        warnings.showwarning = shown
     return code
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import sys
@@ -15,8 +16,10 @@ from jrnl.api import create as create_store
 from jrnl.api import open_store
 from jrnl.cli.common import command, say
 from jrnl.cli.progress import Shown
+from jrnl.cli.tell import log_to_stderr
 from jrnl.cli.units import SIZE, size_text
 from jrnl.control import ControlServer
+from jrnl.watch import serve_metrics
 
 if TYPE_CHECKING:
     from jrnl.nbd import Server
@@ -40,6 +43,11 @@ _STOPPING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 @click.option("--host", default="127.0.0.1", show_default=True, help="The address of that port.")
 @click.option("--read-only", is_flag=True, help="Take no writes, and write nothing.")
 @click.option(
+    "--metrics", type=click.IntRange(0, _PORT_MAX), metavar="PORT",
+    help="Serve its metrics to Prometheus on this port of the machine's own, 0: a free one.",
+)  # fmt: skip
+@click.option("-v", "--verbose", is_flag=True, help="Log what happens on standard error.")
+@click.option(
     "--max-connections", type=click.IntRange(1), default=64, show_default=True,
     help="How many clients there may be at a time.",
 )  # fmt: skip
@@ -51,6 +59,8 @@ def serve(
     port: int | None,
     host: str,
     read_only: bool,
+    metrics: int | None,
+    verbose: bool,
     max_connections: int,
 ) -> None:
     """Serve a store by NBD, and to the other commands meanwhile.
@@ -67,6 +77,7 @@ def serve(
         raise click.UsageError("--journal is for --memory; a store on disk has its own")
     from jrnl import nbd
 
+    log_to_stderr(logging.INFO if verbose else logging.WARNING)
     with ExitStack() as restoring, ExitStack() as closing:
         store = closing.enter_context(_store(path, memory, journal, read_only=read_only))
         if path is not None and not read_only:
@@ -80,9 +91,13 @@ def serve(
         if not listens:
             os.dup2(sys.stderr.fileno(), 1)  # the server has its own: nothing else goes there
         stop = _stopping(restoring, server)
+        where = str(server.uri or "inherited sockets")
+        if metrics is not None:
+            watched = closing.enter_context(serve_metrics(store, metrics))
+            where += f", metrics at http://{watched.host}:{watched.port}/metrics"
         if listens:
             volumes = (f"{name} of {size_text(v.size)}" for name, v in store.volumes.items())
-            say(f"{path or 'memory'}: {', '.join(volumes)} at {server.uri or 'inherited sockets'}")
+            say(f"{path or 'memory'}: {', '.join(volumes)} at {where}")
             sys.stdout.flush()
         os.read(stop, 1)
 

@@ -85,13 +85,16 @@ def plot(path: str, out: str | None, html: str | None, **options: Any) -> None:
 @volume_option
 @click.option("--offset", type=OFFSET, default=0, help="Where a partition begins in the volume.")
 @click.option("--length", type=SIZE, help="How long it is; to the volume's end by default.")
+@click.option(
+    "--journal/--no-journal", default=True, help="Look through the journal of ext, or not."
+)
 @json_option
 def files(target: str, action: str, file: str, as_json: bool, **options: Any) -> None:
     """Look into the file system in a state of a volume: ext2 to ext4, XFS or btrfs.
 
     PATH is a store, or a log of dm-log-writes; without a POINT it is the present state. 'ls' lists
-    a directory, 'cat' writes a file's content to the standard output. What the file system's own
-    journal holds and has not put into place yet is not seen.
+    a directory, 'cat' writes a file's content to the standard output. What the journal of an ext
+    file system holds is shown in place, as mounting would put it; that of XFS and btrfs is not.
     """
     path, at = _split(target)
     what: Row = {"place": file, "at": at, **options}

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TextIO
 
 
 def complain(message: str) -> None:
@@ -24,3 +29,42 @@ def told(error: BaseException) -> str:
 def show_warning(message: Warning | str, *place: object, **more: object) -> None:
     """Say a warning as the command says all else, without a line of its source."""
     complain(f"note: {message}")
+
+
+@contextmanager
+def telling() -> Iterator[None]:
+    """Have warnings told as lines of the command's, and nothing that is logged, in a block.
+
+    Without this Python would write what is logged as a warning there, in lines of its own.
+    """
+    logger, shown = logging.getLogger("jrnl"), warnings.showwarning
+    level = logger.level
+    try:
+        warnings.showwarning = show_warning
+        logger.addHandler(_Nothing())
+        yield
+    finally:
+        warnings.showwarning = shown
+        logger.setLevel(level)
+        for handler in list(logger.handlers):
+            if isinstance(handler, _Lines | _Nothing):
+                logger.removeHandler(handler)
+
+
+def log_to_stderr(level: int) -> None:
+    """Have what is logged from a level on stand on standard error, until `telling` ends."""
+    logger = logging.getLogger("jrnl")
+    logger.addHandler(_Lines(sys.stderr))
+    logger.setLevel(level)
+
+
+class _Nothing(logging.NullHandler):
+    """Of the command: told from what an embedding program has set."""
+
+
+class _Lines(logging.StreamHandler[TextIO]):
+    """What is logged, as the command says all else."""
+
+    def __init__(self, stream: TextIO) -> None:
+        super().__init__(stream)
+        self.setFormatter(logging.Formatter("jrnlctl: %(asctime)s %(levelname)s %(message)s"))

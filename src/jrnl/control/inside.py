@@ -27,9 +27,10 @@ def list_files(
     volume: str | None = None,
     offset: int = 0,
     length: int | None = None,
+    journal: bool = True,
 ) -> dict[str, Any]:
     """Give what a directory has as rows; return what file system it is."""
-    with _file_system(history, at, volume, offset, length) as found:
+    with _file_system(history, at, volume, offset, length, journal) as found:
         entries = found.ls(place)
         for first in range(0, len(entries), _ROWS):
             report.rows([
@@ -37,7 +38,7 @@ def list_files(
                  "mtime": None if mtime is None else mtime.isoformat()}
                 for name, kind, size, mtime in entries[first : first + _ROWS]
             ])  # fmt: skip
-        return {"kind": found.kind, "unclean": found.unclean}
+        return {"kind": found.kind, "unclean": found.unclean, "applied": found.applied}
 
 
 def read_file(
@@ -48,9 +49,10 @@ def read_file(
     volume: str | None = None,
     offset: int = 0,
     length: int | None = None,
+    journal: bool = True,
 ) -> int:
     """Give a file's content as rows, in Base64, a piece each; return how many bytes there are."""
-    with _file_system(history, at, volume, offset, length) as found:
+    with _file_system(history, at, volume, offset, length, journal) as found:
         return found.cat(place, _Pieces(report))
 
 
@@ -67,7 +69,12 @@ class _Pieces:
 
 @contextmanager
 def _file_system(
-    history: Store | LogHistory, at: str | None, volume: str | None, offset: int, length: int | None
+    history: Store | LogHistory,
+    at: str | None,
+    volume: str | None,
+    offset: int,
+    length: int | None,
+    journal: bool,
 ) -> Iterator[FileSystem]:
     """Lend the file system in a volume of a state, or in a part of that: a partition."""
     point = history.seq if at is None else point_of(history, at)
@@ -75,4 +82,4 @@ def _file_system(
     with history.view(point) if with_views else history.recover(point) as state:
         target = state.volume if volume is None else state[volume]
         rest = target.size - offset if length is None else length
-        yield open_file_system(target.as_file().part(offset, rest))
+        yield open_file_system(target.as_file().part(offset, rest), journal=journal)
