@@ -81,8 +81,8 @@ def to_parquet(
 
     The columns are those of `rows`, null where that leaves them out: seq, offset, length, state
     (uint64), time (timestamp, ns, UTC), kind and volume (dictionaries of strings), name (string),
-    flags (a dictionary of strings, joined by "|"). Row groups have 65,536 rows, and one is in
-    memory at a time. Needs pyarrow, which the extra ``parquet`` has.
+    flags (a dictionary of strings, joined by "|"). Row groups have 65,536 rows; one is in memory at
+    a time, and the headers, 40 bytes an entry. Needs pyarrow, which the extra ``parquet`` has.
 
     Takes what `rows` does; `path` is where there is nothing yet.
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import jrnl
-from jrnl import logwrites
+from jrnl import crash, logwrites
 from tests.model.logs import DISCARD, FLUSH, FUA, MARK, Entry, plain_states, unpack_log
 from tests.model.traces import SIZE, TRACES, Recorded
 
@@ -154,6 +154,24 @@ def test_entries_become_what_the_kernel_would_have_recorded(tmp_path):
     )
 
 
+@pytest.mark.parametrize("mode", ["prefix", "subset", "torn"])
+def test_a_log_has_the_crash_states_of_its_store(tmp_path, mode):
+    with jrnl.create(size=8192, journal="64KiB") as store:
+        for k in range(9):
+            store.volume.write(512 * (3 * k % 7), bytes([k + 1]) * 1024)
+            if k % 3 == 1:
+                store.flush()
+        store.volume.discard(0, 1024)
+        logwrites.export(store, tmp_path / "log")
+        with logwrites.attach(tmp_path / "log", size=8192) as log:
+            told, expected = (
+                [(state.id.partition(":")[2], state.digest()) for state in states]
+                for states in (crash.states(log, mode=mode), crash.states(store, mode=mode))
+            )
+    assert len(told) > 10
+    assert told == expected
+
+
 def test_a_log_begins_with_what_the_oldest_state_holds(tmp_path):
     with jrnl.create(size="1MiB", journal="16KiB") as store:
         for k in range(40):
@@ -168,6 +186,33 @@ def test_a_log_begins_with_what_the_oldest_state_holds(tmp_path):
     assert first[-2:] == [Entry(flags=FLUSH), Entry(flags=MARK, text=b"jrnl-state-%d" % oldest)]
     with logwrites.attach(tmp_path / "log") as log:
         assert log.marks[f"jrnl-state-{oldest}"] == made.counts[0]
+
+
+@pytest.mark.parametrize("count", [3, 40])
+def test_a_mark_of_an_earlier_state_stands_behind_that(tmp_path, count):
+    with jrnl.create(size="1MiB", journal="16KiB") as store:
+        for k in range(count):
+            store.volume.write(8192 * k, bytes([k + 1]) * 1000)
+        oldest, newest = store.window
+        assert (oldest > 0) == (count == 40)
+        early = oldest + 8 if oldest else 0  # so that it is there to the end
+        store.mark("own")
+        store.mark("early", at=early)
+        store.mark("of the newest", at=newest)
+        store.mark("another", at=newest)
+        store.volume.write(0, b"later")
+        store.mark("last", at=store.seq)
+        store.rewind(store.seq - 1)
+        store.mark("of what a rewind went to", at=store.seq)
+        made = logwrites.export(store, tmp_path / "log")
+        check_log(store, tmp_path / "log", "data", made)
+        with logwrites.attach(tmp_path / "log", size="1MiB") as log:
+            names = [name for name in log.marks if not name.startswith("jrnl-state-")]
+            assert sorted(names) == sorted(store.marks)
+            for name in names:
+                assert log.digest(name) == store.digest(name)
+            assert log.marks["of the newest"] < log.marks["another"] < log.marks["own"]
+            assert log.marks["early"] == made.counts[made.seqs.tolist().index(early)]
 
 
 def test_an_oldest_state_of_zeroes_is_named_where_it_is_not_state_0(tmp_path):

@@ -19,6 +19,7 @@ from jrnl.sizes import as_int, check_callable
 from jrnl.state import StateVolume
 from jrnl.store import Store
 from jrnl.whole_file import whole_file
+from jrnl.window import present_seq
 
 if TYPE_CHECKING:
     from jrnl.recovery import Recovery
@@ -62,9 +63,9 @@ def export(
     not all zeroes, or not state 0, the log begins with what that holds, a flush, and a mark
     ``jrnl-state-SEQ``. Then each entry of the journal becomes one of the log (one of over 32 MiB
     becomes several): a write or zeroes a write, a discard a discard, a flush FLUSH alone, a mark
-    MARK alone with its name. With ``sync="always"`` what was written has FUA. What a rewind dropped
-    is not in the journal, so it is not in the log: the REWIND itself adds nothing. Nor do entries
-    of other volumes, and marks of earlier states.
+    MARK alone with its name, behind the state that it names. With ``sync="always"`` what was
+    written has FUA. What a rewind dropped is not in the journal, so it is not in the log: the
+    REWIND itself adds nothing. Nor do entries of other volumes.
 
     A log has whole sectors. A write of a part of one has the rest of it as it was then; a discard
     of a part is a write; behind a volume that does not end with a sector come zeroes.
@@ -137,46 +138,75 @@ class _Export:
                     f"entries after state {oldest} have left the journal meanwhile; try again, or "
                     "have store.pin(store.window.oldest) keep them while it is exported"
                 )
+            later = self._marks_of_earlier(rows, oldest)
             with self._look(oldest, both_ways) as state:
-                self._write_first(state, rows.size)
+                self._write_first(state, rows.size, later.pop(0, []))
             before = self.count
-            for k in np.flatnonzero(rows["kind"] == _MARK).tolist():
-                if store.journal._state_named(int(rows["seq"][k])) is not None:
-                    rows["kind"][k] = _REWIND  # it names another state than a log would have it
+            counts = np.zeros(rows.size, np.int64)
+            for k, texts in later.items():
+                counts[k - 1] = len(texts)
             slots = lay_out(
                 rows,
                 self.index,
                 self.size,
                 self.sector,
                 self.position,
+                counts,
                 durable=store.options.sync == "always",
             )
             self._write_entries(slots, oldest, both_ways)
-        self.count += int(slots["entries"].sum())
-        self._finish(slots)
+        for k, texts in later.items():
+            self._write_marks(texts, int(slots["end"][k - 1]))
+        counts += slots["entries"]
+        self.count += int(counts.sum())
+        self._finish(slots, later)
         self._tell(self.total)
         seqs = np.concatenate([np.array([oldest], np.int64), slots["seq"]])
-        return Exported(seqs, before + np.concatenate([[0], np.cumsum(slots["entries"])]))
+        return Exported(seqs, before + np.concatenate([[0], np.cumsum(counts)]))
+
+    def _marks_of_earlier(self, rows: NDArray[Any], oldest: int) -> dict[int, list[bytes]]:
+        """Return the names of marks by the states that they name, where these are earlier ones.
+
+        The states are counted: 0 is the oldest one, k that after the k-th of the rows. In these
+        such a mark is made what a log leaves out.
+        """
+        journal = self.store.journal
+        states = np.concatenate([np.array([oldest], np.int64), rows["seq"].astype(np.int64)])
+        found: dict[int, list[bytes]] = {}
+        for k in np.flatnonzero(rows["kind"] == _MARK).tolist():
+            seq = int(states[k + 1])
+            named = journal._state_named(seq)
+            if named is None or named >= seq:
+                continue
+            rows["kind"][k] = _REWIND
+            at = present_seq(self.store._engine, named)
+            if at is not None and at >= oldest:  # else it has left the window, and the mark with it
+                place = int(np.searchsorted(states, at))
+                found.setdefault(place, []).append(journal.after(seq))
+        return found
+
+    def _write_marks(self, texts: list[bytes], position: int) -> None:
+        heads = (header(0, 0, MARK, self.sector, text) for text in texts)
+        os.pwrite(self.descriptor, b"".join(heads), position)
 
     def _look(self, seq: int, both_ways: bool) -> View | Recovery:
         """Return a state to read; with after-images alone there may be no view of it."""
         look = self.store.view if both_ways else self.store.recover
         return look(seq, volumes=[self.name])
 
-    def _finish(self, slots: NDArray[Any]) -> None:
+    def _finish(self, slots: NDArray[Any], later: dict[int, list[bytes]]) -> None:
         """Write the super, and be as long as the entries say, whatever zeroes were left out."""
         super_ = SUPER.pack(MAGIC, VERSION, self.count, self.sector)
         os.pwrite(self.descriptor, super_.ljust(self.sector, b"\0"), 0)
         if slots.size:
-            last = Slot(*slots[-1].tolist())
-            data = 0 if last.flags & DISCARD else last.stop - last.start
-            self.position = last.position + last.entries * self.sector + data
+            behind = len(later.get(slots.size, []))
+            self.position = int(slots["end"][-1]) + behind * self.sector
         os.ftruncate(self.descriptor, self.position)
 
     # The first state.
 
-    def _write_first(self, state: View | Recovery, entry_count: int) -> None:
-        """Write what the window's oldest state holds, if anything, and what it is."""
+    def _write_first(self, state: View | Recovery, entry_count: int, marks: list[bytes]) -> None:
+        """Write what the window's oldest state holds, if anything, what it is, and its marks."""
         held = [column.tolist() for column in state._held(self.index)]
         pieces = [
             (start, min(PIECE_BYTES, offset + length - start))
@@ -191,6 +221,8 @@ class _Export:
         if self.count or state.seq:
             self._add(header(0, 0, FLUSH, self.sector))
             text = f"jrnl-state-{state.seq}".encode()
+            marks = [text, *marks]
+        for text in marks:
             self._add(header(0, 0, MARK, self.sector, text))
 
     def _write_piece(self, state: View | Recovery, start: int, count: int) -> None:

@@ -27,8 +27,8 @@ class Slot(NamedTuple):
         Those of its entries in the log.
     entries : int
         How many entries of the log it becomes.
-    position : int
-        The byte of the log where they begin.
+    position, end : int
+        The byte of the log where they begin, and the one after them.
     """
 
     seq: int
@@ -39,13 +39,21 @@ class Slot(NamedTuple):
     flags: int
     entries: int
     position: int
+    end: int
 
 
 _SLOT: Final = np.dtype([(name, "<i8") for name in Slot._fields])
 
 
 def lay_out(
-    rows: NDArray[Any], volume: int, size: int, sector: int, position: int, *, durable: bool
+    rows: NDArray[Any],
+    volume: int,
+    size: int,
+    sector: int,
+    position: int,
+    later: NDArray[np.int64],
+    *,
+    durable: bool,
 ) -> NDArray[Any]:
     """Return a slot for each entry of the journal, of which those of one volume go into a log.
 
@@ -59,6 +67,9 @@ def lay_out(
         Bytes.
     position : int
         The byte of the log where the first one is to lie.
+    later : ndarray
+        int64, one an entry: how many marks that come later name the state after it, and stand
+        behind it in the log.
     durable : bool
         Whether each write was durable once it was done.
 
@@ -84,8 +95,10 @@ def lay_out(
     alone = (kinds == _MARK) | (kinds == _FLUSH)
     sizes = slots["stop"] - slots["start"]
     slots["entries"] = np.where(changes, -(-sizes // ENTRY_MAX_BYTES), alone)
-    taken = slots["entries"] * sector + np.where(discards, 0, sizes)
+    own = slots["entries"] * sector + np.where(discards, 0, sizes)
+    taken = own + later * sector
     slots["position"] = position + np.cumsum(taken) - taken
+    slots["end"] = slots["position"] + own
     return slots
 
 
