@@ -80,7 +80,7 @@ def test_each_state_of_a_store_comes_out_of_its_log(tmp_path, seed, images, sect
         if images == "after":
             store.snapshot("first")
         play(store, random.Random(seed), count)
-        assert (store.window.oldest > 0) == (count == 150) or images == "after"
+        assert store.window.oldest > 0 or count < 150
         for name in SIZES:
             path = tmp_path / name
             made = logwrites.export(store, path, volume=name, sector_size=sector)
