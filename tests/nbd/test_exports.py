@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import shutil
 import time
 from datetime import UTC, datetime, timedelta
 
@@ -13,6 +14,7 @@ from tests.model.nbd_client import (
     EINVAL,
     EIO,
     EPERM,
+    FUA,
     INFO,
     INVALID,
     LIST,
@@ -158,6 +160,21 @@ def test_writes_to_the_mark_export_set_marks(served, store):
     assert marker.read(0, 4096) == text
     marker.write(0, bytes(512))  # no name, no mark
     assert len(store.marks) == 2
+
+
+def test_a_mark_is_durable_once_its_device_is_flushed_or_its_write_forced(served, tmp_path):
+    with jrnl.create(tmp_path / "s.jrnl", size=SIZE, journal="1MiB") as store:
+        served(store)
+        writer, marker = served.client(), served.client("@mark")
+        for name, flags in (("first", FUA), ("second", 0)):
+            writer.write(0, name.encode())
+            marker.write(0, f"{name}\n".encode(), flags)
+            if not flags:
+                marker.flush()
+            left = tmp_path / f"{name}.jrnl"
+            shutil.copytree(tmp_path / "s.jrnl", left)  # as a crash would leave it
+            with jrnl.open(left) as there, there.view(name) as view:
+                assert view.read(0, len(name)) == name.encode()
 
 
 def test_a_block_that_a_page_cache_changes_in_part_sets_the_new_name(served, store):

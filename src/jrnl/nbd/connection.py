@@ -133,7 +133,7 @@ class Connection:
         try:
             if kind == protocol.BLOCK_STATUS:
                 return self._status(flags, offset, length)
-            return 0, [self._agreed.export.answer(kind, offset, length, data)]
+            return 0, [self._agreed.export.answer(kind, flags, offset, length, data)]
         except Exception as error:
             return protocol.error_of(error), []
 

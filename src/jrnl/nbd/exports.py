@@ -46,7 +46,7 @@ class Export(ABC):
     production: Volume | None = None
     description = ""
 
-    def answer(self, kind: int, offset: int, length: int, data: bytes | None) -> bytes:
+    def answer(self, kind: int, flags: int, offset: int, length: int, data: bytes | None) -> bytes:
         """Do what a request asks; return the bytes that a READ brings. Its range fits."""
         if kind == protocol.READ:
             return self._read(offset, length)
@@ -54,6 +54,8 @@ class Export(ABC):
             self._write(offset, data or b"")
         elif kind in (protocol.TRIM, protocol.WRITE_ZEROES):
             self._zero(offset, length)
+        if kind == protocol.FLUSH or flags & protocol.REQ_FUA:
+            self._flush()
         return b""
 
     @abstractmethod
@@ -67,6 +69,10 @@ class Export(ABC):
     @abstractmethod
     def _zero(self, offset: int, length: int) -> None:
         """Zero a range."""
+
+    @abstractmethod
+    def _flush(self) -> None:
+        """Make durable what was written."""
 
     def contexts(self) -> list[str]:
         """Return the names of the metadata contexts that a client may ask for."""
@@ -115,6 +121,9 @@ class VolumeExport(Export):
     def _zero(self, offset: int, length: int) -> None:
         self._volume.write_zeroes(offset, length)
         self._changes += 1
+
+    def _flush(self) -> None:
+        """Do nothing: a scratch branch ends with its last connection, and production never asks."""
 
     def contexts(self) -> list[str]:
         """Return `base:allocation`, and what has changed since each mark and snapshot."""
@@ -186,6 +195,9 @@ class MarkerExport(Export):
     def _zero(self, offset: int, length: int) -> None:
         with self._lock:
             self._text[offset : offset + length] = bytes(length)
+
+    def _flush(self) -> None:
+        self._store.flush()
 
     def close(self) -> None:
         """Forget the text."""

@@ -48,7 +48,7 @@ SEND_CACHE, SEND_FAST_ZERO = 1 << 10, 1 << 11
 
 # Requests.
 READ, WRITE, DISCONNECT, FLUSH, TRIM, CACHE, WRITE_ZEROES, BLOCK_STATUS = range(8)
-REQ_ONE = 8  # a flag of BLOCK_STATUS
+REQ_FUA, REQ_ONE = 1, 8  # flags of a request; the second of BLOCK_STATUS
 HOLE, ZERO, DIRTY = 1, 2, 1  # what base:allocation says; what jrnl:changed says
 EXTENT = struct.Struct(">II")
 LENGTH_MAX = (1 << 32) - 1
