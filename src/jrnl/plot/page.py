@@ -128,7 +128,7 @@ def _data_of(told: Told, scale: Scale, names: dict[int, str], everything: bool) 
         "since": _exact(told.since),
         "entries": int(told.seq.size),
         "edges": _places(scale, edges),
-        "heat": {"least": _exact(least), "most": _exact(most)},
+        "heat": {"least": _exact(least), "most": _exact(most)} if written.size else None,
         "volumes": [
             {
                 "name": name,
@@ -164,7 +164,7 @@ def _step_ends(told: Told, named: list[int]) -> NDArray[np.intp]:
 def _steps(told: Told, scale: Scale, ends: NDArray[np.intp]) -> dict[str, Any]:
     """Return a column for each thing that is told of a step: of its one entry, or of them all."""
     if not ends.size:
-        return {name: [] for name in ("seq", "first", "at", "kind", "volume", "low", "high",
+        return {name: [] for name in ("seq", "at", "kind", "volume", "low", "high",
                                       "bytes", "count", "flushes")}  # fmt: skip
     starts = np.concatenate([[0], ends[:-1] + 1])
     touching = np.isin(told.kind, (1, 2, 3)) & (told.length > 0)
@@ -187,7 +187,6 @@ def _steps(told: Told, scale: Scale, ends: NDArray[np.intp]) -> dict[str, Any]:
         "count": ends - starts + 1,
         "flushes": np.add.reduceat(told.flush.astype(np.int64), starts),
         "seq": told.seq[ends],
-        "first": told.seq[starts],
     }
     shown = {name: [_exact(n) for n in column.tolist()] for name, column in columns.items()}
     return {**shown, "at": _places(scale, scale.at[ends])}

@@ -281,10 +281,9 @@
     if (k > step) row.className = "later";
     const touched = k > 0 && Number(steps.high[k - 1]) > 0;
     const volume = touched && data.volumes.find((v) => v.index === steps.volume[k - 1]);
-    const first = k > 0 && steps.count[k - 1] > 1 ? `${steps.first[k - 1]}–` : "";
     const here = onLine.filter((n) => n.step === k).map((n) => n.name);
     const cells = [
-      `${first}${seqOf(k)}`,
+      String(seqOf(k)),
       data.axis === "time" ? place(atOf(k)) : "",
       k === 0 ? "(before)" : describe(k) + (here.length ? ` ${short(`“${here.join("”, “")}”`)}` : ""),
       volume ? volume.name : touched ? "several" : "",
@@ -292,10 +291,12 @@
       touched ? size(steps.bytes[k - 1]) : "",
     ];
     cells.forEach((text, column) => {
+      if (!touched && column > 2) return; // what has no range may be told at length
       const cell = document.createElement("td");
       cell.textContent = text;
       if (column === 1) cell.className = "time";
-      if (column === 3) cell.className = "volume";
+      if (column === 2 && !touched) cell.colSpan = data.volumes.length === 1 ? 3 : 4;
+      if (column === 3) { cell.className = "volume"; cell.title = text; }
       if (column === 4 && touched) cell.title = `byte ${steps.low[k - 1]} to ${steps.high[k - 1]}`;
       row.append(cell);
     });
@@ -368,7 +369,7 @@
   at("previous-name").addEventListener("click", () => goToName(-1));
   at("next-name").addEventListener("click", () => goToName(1));
   at("copy").addEventListener("click", copy);
-  at("names").append(new Option(names.length ? "a mark or a snapshot …" : "there are no marks", ""));
+  at("names").append(new Option(names.length ? "a mark or a snapshot …" : "there are no marks or snapshots", ""));
   names.forEach((name, k) => at("names").append(new Option(`${name.name} (${name.kind}, ${name.seq})`, k)));
   at("names").addEventListener("change", (event) => {
     const name = names[event.target.value];
@@ -387,8 +388,9 @@
   at("axis-low").textContent = place(low);
   at("axis-high").textContent = place(data.axis === "seq" ? high - 1 : high);
   at("axis-label").textContent = data.axis === "seq" ? "seq" : `time since ${data.origin}`;
-  at("least").textContent = `written in a cell: ${size(data.heat.least)}`;
-  at("most").textContent = size(data.heat.most);
+  at("least").textContent = data.heat ? `written in a cell: ${size(data.heat.least)}` : "";
+  at("most").textContent = data.heat ? size(data.heat.most) : "";
+  at("scale").hidden = !data.heat;
   const maps = data.volumes.map(mapOf);
   const redraw = () => { maps.forEach(paint); drawScale(); show(); };
   dark.addEventListener("change", redraw);
