@@ -114,6 +114,45 @@ def test_a_scratch_branch_is_shared_and_goes_with_its_last_connection(served, st
     assert served.client("data@good+rw").read(4096, 7) == bytes(7)
 
 
+@pytest.mark.parametrize("newer_goes_first", [False, True])
+@pytest.mark.parametrize("suffix", ["", "+rw"])
+def test_a_name_that_has_come_to_mean_another_state_is_not_shared(
+    served, store, suffix, newer_goes_first
+):
+    vol, name = store.volume, f"data@again{suffix}"
+    vol.write(0, b"old")
+    store.mark("before")
+    store.mark("again")
+    server = served(store)
+    first = served.client(name)
+    assert first.read(0, 3) == b"old"
+    store.rewind("before", close_views=True)
+    vol.write(0, b"new")
+    store.mark("again")
+    second, third = served.client(name), served.client(name)
+    assert second.read(0, 3) == third.read(0, 3) == b"new"
+    assert first.call(READ, 0, 3).error
+
+    def leave(*clients) -> None:
+        count = len(server.clients) - len(clients)
+        for client in clients:
+            client.socket.close()
+        until = time.monotonic() + 10
+        while len(server.clients) > count and time.monotonic() < until:
+            time.sleep(0.01)
+        assert len(server.clients) == count
+
+    if newer_goes_first:
+        leave(second, third)
+        leave(first)
+        assert not store.views
+    else:
+        leave(first)  # the last of its own, and no other one's
+        assert second.read(0, 3) == b"new" and len(store.views) == 1
+    assert served.client(name).read(0, 3) == b"new"
+    assert len(store.views) == 1
+
+
 def test_views_go_when_nobody_reads_them(served, store):
     store.mark("good")
     store.volume.write(0, b"x")

@@ -98,10 +98,12 @@ def session(rng: random.Random) -> list[bytes]:
 
 
 def changed(rng: random.Random, pieces: list[bytes]) -> bytes:
-    """Change bytes, numbers and pieces of a session; not its first ones alone."""
+    """Change bytes, numbers and pieces of a session; in two of three its requests alone."""
     pieces = [*pieces]
+    requests = next(k for k, piece in enumerate(pieces) if piece[:4] == b"\x25\x60\x95\x13")
+    first = rng.choice([0, requests, requests])
     for _ in range(rng.choice([0, 1, 1, 2, 4])):
-        at = rng.randrange(len(pieces))
+        at = rng.randrange(first, len(pieces))
         kind = rng.randrange(7)
         piece = bytearray(pieces[at])
         if kind == 0 and piece:
@@ -120,7 +122,7 @@ def changed(rng: random.Random, pieces: list[bytes]) -> bytes:
         elif kind == 5:
             piece = bytearray()
         else:
-            pieces.insert(rng.randrange(len(pieces)), bytes(piece))
+            pieces.insert(rng.randrange(first, len(pieces)), bytes(piece))
         pieces[at] = bytes(piece)
     return b"".join(pieces)
 
@@ -224,7 +226,7 @@ def test_changed_sessions_do_no_harm(served, folder, seed, where, sessions):
     path = folder / "s.jrnl" if where == "disk" else None
     with jrnl.create(path, size=SIZE, journal="8MiB") as store:
         answered = play(served, store, seed, sessions)
-    assert answered > sessions // 5  # many are still sessions
+    assert answered > sessions // 4  # many are still sessions
     if path is not None:
         with jrnl.open(path) as store:
             assert not store.problems and store.verify().ok

@@ -82,6 +82,10 @@ class Export(ABC):
         """Make one of them; None where there is none of that name. Raises JrnlError."""
         return None
 
+    def is_like(self, made: Export) -> bool:
+        """Whether one that is made now by the same name would be of the same bytes."""
+        return True
+
     @abstractmethod
     def close(self) -> None:
         """Give it up: its last connection has gone."""
@@ -153,6 +157,15 @@ class VolumeExport(Export):
         find()  # a point that is not there is noticed now
         return Context(find, self._stamp, protocol.DIRTY, 0)
 
+    def is_like(self, made: Export) -> bool:
+        """Whether its state still has that name, and has not been closed by a rewind."""
+        if self._view is None:
+            return True
+        view = made._view if isinstance(made, VolumeExport) else None
+        return (
+            view is not None and view.seq == self._view.seq and self._view.id in self._store.views
+        )
+
     def _stamp(self) -> object:
         return self._store.seq if self._view is None else self._changes
 
@@ -207,13 +220,15 @@ class Exports:
     """The exports of a store, by name; those of earlier states are made when they are asked for.
 
     ``VOLUME`` is production, ``VOLUME@POINT`` an earlier state, ``VOLUME@POINT+rw`` a scratch
-    branch of it, ``@mark`` sets marks. Connections that name the same share it; what is not
-    production goes with the last one. An empty name means the only volume.
+    branch of it, ``@mark`` sets marks. Connections that name the same share it, as long as that is
+    the same state; what is not production goes with the last one. An empty name means the only
+    volume.
     """
 
     def __init__(self, store: Store, read_only: bool) -> None:
         self._store, self._read_only = store, read_only
-        self._shared: dict[str, tuple[Export, int]] = {}
+        self._current: dict[str, Export] = {}
+        self._users: dict[Export, int] = {}
         self._lock = threading.Lock()
 
     def names(self) -> list[tuple[str, str]]:
@@ -238,20 +253,23 @@ class Exports:
         """
         name = name or self._only()
         with self._lock:
-            export, users = self._shared.get(name, (None, 0))
-            if export is None:
-                export = self._make(name)
-            self._shared[name] = export, users + 1
+            made, export = self._make(name), self._current.get(name)
+            if export is not None and export.is_like(made):
+                made.close()
+            else:
+                export = self._current[name] = made
+            self._users[export] = self._users.get(export, 0) + 1
             return export
 
     def close(self, export: Export) -> None:
         """Let go of an export; the last one to do so closes it."""
         with self._lock:
-            users = self._shared[export.name][1] - 1
-            if users:
-                self._shared[export.name] = export, users
+            self._users[export] -= 1
+            if self._users[export]:
                 return
-            del self._shared[export.name]
+            del self._users[export]
+            if self._current.get(export.name) is export:
+                del self._current[export.name]
             export.close()
 
     def _only(self) -> str:
