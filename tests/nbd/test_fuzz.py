@@ -8,6 +8,7 @@ own. Meant for the sanitized build (`make sanitize-quick`), where a stray byte e
 from __future__ import annotations
 
 import random
+import select
 import socket
 import struct
 import time
@@ -49,7 +50,8 @@ from tests.model.nbd_client import (
     with_length,
 )
 
-SIZE = 1 << 20
+SIZE = 4 << 20
+LENGTHS = (1, 512, 4096, 5000, 70_000, 600_000, (2 << 20) + 100_000)  # the last takes more room
 EXPORTS = ("", "data", "data@good", "data@good+rw", "data@1", "@mark")
 CONTEXTS = ("base:allocation", "jrnl:changed:good", "qemu:dirty-bitmap:good", "qemu:")
 INTERESTING = (0, 1, 2, 7, 0x7F, 0x80, 0xFF, 0x7FFF, 0xFFFF, SIZE - 1, SIZE, 1 << 25, (1 << 25) + 1,
@@ -62,7 +64,7 @@ def option(number: int, data: bytes = b"") -> bytes:
 
 def request(rng: random.Random, kind: int) -> bytes:
     """A request that is in order."""
-    length = rng.choice([1, 512, 4096, 5000, 70_000])
+    (length,) = rng.choices(LENGTHS, [9, 9, 9, 9, 9, 4, 1])
     offset, data, flags = rng.randrange(SIZE - length), b"", 0
     if kind == WRITE:
         data, flags = rng.randbytes(length), rng.choice([0, FUA])
@@ -118,7 +120,7 @@ def changed(rng: random.Random, pieces: list[bytes]) -> bytes:
         elif kind == 3:
             piece += rng.randbytes(rng.choice([1, 3, 28, 300]))
         elif kind == 4:
-            piece *= rng.choice([2, 40])
+            piece *= 40 if len(piece) < 1000 else 2
         elif kind == 5:
             piece = bytearray()
         else:
@@ -129,23 +131,28 @@ def changed(rng: random.Random, pieces: list[bytes]) -> bytes:
 
 def send(path: str, data: bytes, rng: random.Random) -> tuple[bytes, bool]:
     """Send a session in parts of any length; return what came, and whether that is all."""
-    got, ended = bytearray(), False
+    got, rest, how = bytearray(), memoryview(data), rng.random()
+    cuts = [rng.choice([1, 27, 28, 29, 1000, 100_000]) for _ in range(rng.randrange(8))]
+    stays, reads = how < 0.7, how < 0.85  # to the end; at all
     with socket.socket(socket.AF_UNIX) as there, suppress(OSError):
-        there.settimeout(5)
         there.connect(path)
-        while data:
-            length = rng.choice([1, 27, 28, 29, 1000, len(data), len(data)])
-            there.sendall(data[:length])
-            data = data[length:]
-        how = rng.random()
-        if how < 0.7:
-            there.shutdown(socket.SHUT_WR)  # it reads to the end
-            while part := there.recv(1 << 16):
+        there.setblocking(False)
+        while rest or stays:
+            readable, writable, _ = select.select(
+                [there] * reads, [there] * bool(rest), [], 10 if reads else 0.02
+            )
+            if readable:
+                part = there.recv(1 << 16)
+                if not part:
+                    return bytes(got), True
                 got += part
-            ended = True
-        elif how < 0.85:
-            got += there.recv(100)
-    return bytes(got), ended
+            if writable:
+                rest = rest[there.send(rest[: cuts.pop() if cuts else len(rest)]) :]
+                if not rest and stays:
+                    there.shutdown(socket.SHUT_WR)
+            if not readable and not writable:
+                break
+    return bytes(got), False
 
 
 def items(got: bytes) -> Iterator[tuple[str, int]]:
@@ -224,7 +231,7 @@ def play(served, store: jrnl.Store, seed: int, sessions: int) -> int:
 @pytest.mark.parametrize("where", ["memory", "disk"])
 def test_changed_sessions_do_no_harm(served, folder, seed, where, sessions):
     path = folder / "s.jrnl" if where == "disk" else None
-    with jrnl.create(path, size=SIZE, journal="8MiB") as store:
+    with jrnl.create(path, size=SIZE, journal="16MiB") as store:
         answered = play(served, store, seed, sessions)
     assert answered > sessions // 4  # many are still sessions
     if path is not None:
