@@ -24,6 +24,7 @@ The module
     tables                  the entries of a history as rows for JSON, or as a Parquet file
     files                   the files in a volume of ext2 to ext4, XFS or btrfs, at any state
     plot                    pictures of a history: a figure, a page
+    nbd                     a store's volumes, and its earlier states, served by NBD
     get_include             the folder of jrnl.h, for C and Cython
     kernel                  which kernel writes: avx512, avx2, portable or none
 
@@ -135,7 +136,7 @@ from enum import IntEnum
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from jrnl import crash, files, logwrites, plot, tables
+from jrnl import crash, files, logwrites, nbd, plot, tables
 from jrnl._core import Edit
 from jrnl._core import kernel_in_use as kernel
 from jrnl.api import create, wrap
