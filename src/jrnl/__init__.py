@@ -266,6 +266,7 @@ __all__ = [
     "get_include",
     "kernel",
     "logwrites",
+    "nbd",
     "open",
     "plot",
     "tables",

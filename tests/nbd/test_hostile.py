@@ -8,9 +8,12 @@ import random
 import socket
 import stat
 import struct
+import subprocess
+import sys
 import threading
 import time
 
+import numpy as np
 import pytest
 
 import jrnl
@@ -33,6 +36,7 @@ from tests.model.nbd_client import (
     meta,
     with_length,
 )
+from tests.model.places import ROOT
 
 
 def is_well(served, store) -> None:
@@ -194,6 +198,39 @@ def test_a_client_that_takes_no_replies_keeps_nobody_waiting(served, store):
         for _ in range(10_000):
             slow.ask(0, 0, 1 << 20)
     is_well(served, store)
+
+
+SLOW = """
+import os, sys, time
+from tests.model.nbd_client import STATUS, Client
+path, told, *contexts = sys.argv[1:]
+with Client(path) as client:
+    client.go(contexts=tuple(contexts))
+    client.ask(STATUS, 0, 128 << 20)  # megabytes of extents, which nobody takes
+    client.take(1)  # it has begun to send
+    print("asked", flush=True)
+    until = time.monotonic() + 20
+    while not os.path.exists(told) and time.monotonic() < until:
+        time.sleep(0.01)
+    sys.exit(not os.path.exists(told))
+"""
+
+
+def test_a_client_that_takes_no_block_status_stops_nobody_else(served, tmp_path):
+    with jrnl.create(size="128MiB", journal="64MiB") as store:
+        marks = [f"m{k}" for k in range(12)]
+        for name in marks:
+            store.mark(name)
+        offsets = np.arange(0, 128 << 20, 8192)
+        store.volume.write_many(offsets, np.ones((offsets.size, 1), np.uint8))
+        served(store)
+        contexts = [f"jrnl:changed:{name}" for name in marks]
+        command = [sys.executable, "-c", SLOW, served.path, str(tmp_path / "told"), *contexts]
+        with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE) as slow:
+            assert slow.stdout.readline() == b"asked\n"
+            is_well(served, store)
+            (tmp_path / "told").touch()  # Python runs on; else the client gives up waiting
+            assert slow.wait() == 0
 
 
 def test_long_requests_of_many_clients_share_the_room(served):

@@ -100,7 +100,8 @@ cdef class Transmission:
         cdef Wire* wire = &self.wire
         cdef uint64_t length = PyBytes_GET_SIZE(content)
         if wire_left(wire) < length + NBD_CHUNK_BYTES:
-            wire_settle(wire)    # what cannot be sent is noticed with the next request
+            with nogil:
+                wire_settle(wire)    # what cannot be sent is noticed with the next request
         put_chunk(wire, cookie, NBD_CHUNK_STATUS, <uint32_t>length, last)
         memcpy(wire.replies + wire.replies_end, PyBytes_AS_STRING(content), length)
         wire.replies_end += length
