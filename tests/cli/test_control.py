@@ -96,6 +96,12 @@ def test_a_hostile_request_gets_an_error_and_the_server_goes_on(served, sent):
     assert goes_on(path)
 
 
+def test_a_request_that_does_not_end_is_cut_short(served):
+    *_, path = served
+    [told] = ask(path, b"x" * 200_000)
+    assert told["error"]["class"] == "TooLong"
+
+
 def test_a_client_that_asks_too_slowly_is_told(served):
     *_, path = served
     with connect(path) as client:

@@ -105,6 +105,17 @@ def test_a_state_that_has_left_the_window_gets_no_mark(store):
             store.mark("then", at=point)
 
 
+def test_with_after_images_alone_no_snapshot_leads_to_an_earlier_state():
+    with jrnl.create(size="64KiB", journal="64KiB", images="after") as store:
+        store.volume.write(0, b"one")
+        store.snapshot("copy")
+        store.volume.write(0, b"two")
+        store.mark("between", at="copy")
+        assert store.recover("between").read(0, 3) == b"one"
+        with pytest.raises(jrnl.PointExpired):
+            store.mark("before", at=0)
+
+
 def test_rows_say_which_state_it_names_and_a_log_leaves_it_out(store, folder):
     store.mark("then", at=3)
     store.mark("now")

@@ -33,21 +33,17 @@ def show_warning(message: Warning | str, *place: object, **more: object) -> None
 
 @contextmanager
 def telling() -> Iterator[None]:
-    """Have warnings told as lines of the command's, and nothing that is logged, in a block.
-
-    Without this Python would write what is logged as a warning there, in lines of its own.
-    """
+    """Have warnings told as lines of the command's, in a block; logging ends with it, too."""
     logger, shown = logging.getLogger("jrnl"), warnings.showwarning
     level = logger.level
     try:
         warnings.showwarning = show_warning
-        logger.addHandler(_Nothing())
         yield
     finally:
         warnings.showwarning = shown
         logger.setLevel(level)
         for handler in list(logger.handlers):
-            if isinstance(handler, _Lines | _Nothing):
+            if isinstance(handler, _Lines):
                 logger.removeHandler(handler)
 
 
@@ -56,10 +52,6 @@ def log_to_stderr(level: int) -> None:
     logger = logging.getLogger("jrnl")
     logger.addHandler(_Lines(sys.stderr))
     logger.setLevel(level)
-
-
-class _Nothing(logging.NullHandler):
-    """Of the command: told from what an embedding program has set."""
 
 
 class _Lines(logging.StreamHandler[TextIO]):
