@@ -6,6 +6,7 @@ import io
 import json
 import os
 import subprocess
+import sys
 
 import pytest
 
@@ -246,7 +247,7 @@ def test_two_can_look_at_an_unserved_store_at_once(run, path):
 
 def test_the_binary_is_the_same(path):
     done = subprocess.run(
-        ["python", "-m", "jrnl", "info", path, "--json"], capture_output=True, check=True
+        [sys.executable, "-m", "jrnl", "info", path, "--json"], capture_output=True, check=True
     )
     assert json.loads(done.stdout)["seq"] == 8
 
