@@ -116,12 +116,14 @@ def test_with_after_images_alone_no_snapshot_leads_to_an_earlier_state():
             store.mark("before", at=0)
 
 
-def test_rows_say_which_state_it_names_and_a_log_leaves_it_out(store, folder):
+def test_rows_say_which_state_it_names_and_in_a_log_it_stands_there(store, folder):
     store.mark("then", at=3)
     store.mark("now")
     rows = {row["name"]: row for row in tables.rows(store) if row["kind"] == "mark"}
     assert (rows["then"]["state"], "state" in rows["now"]) == (3, False)
     made = jrnl.logwrites.export(store, folder / "out.log")
     with jrnl.logwrites.attach(folder / "out.log", size="64KiB") as log:
-        assert dict(log.marks) == {"now": int(made.counts[-1])}
+        assert log.marks.keys() == {"then", "now"}
+        assert log.marks["now"] == made.counts[-1]
+        assert log.view("then").read(0, 2) == b"\3\3"
         assert FLUSH not in log.entries["flags"]
