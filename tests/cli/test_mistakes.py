@@ -158,3 +158,12 @@ def test_it_leaves_logging_and_warnings_as_they_were(run, path, folder):
     before = list(logger.handlers), logger.level, warnings.showwarning
     assert run("serve", path, "-v", "--unix", folder / "a" / "b").code == 1
     assert (list(logger.handlers), logger.level, warnings.showwarning) == before
+
+
+@pytest.mark.parametrize("more", ["--yes", "--dry-run"])
+def test_a_store_that_keeps_no_before_images_is_restored_not_rewound(run, folder, more):
+    path = folder / "after"
+    assert run("create", path, "--size", "64KiB", "--images", "after").code == 0
+    assert run("snapshot", path, "start").code == 0
+    assert "use restore" in run("rewind", path, "--to", "start", more).line
+    assert run("restore", path, "--to", "start", more).code == 0

@@ -110,6 +110,8 @@ def rewind(
 ) -> Row:
     """Put production back in place, and drop the entries after the state; or say what would go."""
     point = point_of(store, to)
+    if store.options.images == "after":
+        raise InvalidArgument("a rewind needs before-images, and the store keeps none: use restore")
     if dry_run:
         lost = store.stats(since=point)
         marks = [name for name, mark in store.marks.items() if mark.seq > lost.since]
