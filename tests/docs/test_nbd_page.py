@@ -20,7 +20,7 @@ import jrnl
 from jrnl.nbd import protocol
 from tests.model.mounts import TOOLS, lacking_right
 from tests.model.places import ROOT
-from tests.model.tools import PATIENCE, need
+from tests.model.tools import PATIENCE, SYSTEM_PYTHON, lacking_binding, need
 
 DOCUMENT = (ROOT / "docs" / "nbd.md").read_text()
 SHELL, PYTHON, INI = (re.findall(rf"```{kind}\n(.*?)```", DOCUMENT, re.S)
@@ -93,19 +93,12 @@ def test_a_full_and_an_incremental_backup_run_as_they_stand(place, seed):
 
 
 def test_the_same_by_libnbd_runs_as_it_stands(place, seed):
-    need("nbdcopy", "qemu-img", "qemu-io", packages=lacks_binding())
+    need("nbdcopy", "qemu-img", "qemu-io", packages=lacking_binding())
     backup = with_writes(seed).partition("changed monday tuesday\n")
     program = place / "changed.py"
     program.write_text(PYTHON[0])
-    only = backup[0] + f"env -u PYTHONPATH /usr/bin/python3 -I {program}\n" + backup[2]
+    only = backup[0] + f"env -u PYTHONPATH {SYSTEM_PYTHON} -I {program}\n" + backup[2]
     assert "identical" in run(place, only)
-
-
-def lacks_binding() -> tuple[str, ...]:
-    done = subprocess.run(
-        ["sh", "-c", "/usr/bin/python3 -I -c 'import nbd'"], capture_output=True, check=False
-    )
-    return ("python3-libnbd",) if done.returncode else ()
 
 
 def test_a_file_system_is_mounted_and_marked_from_inside(place):

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 PATIENCE = 120  # seconds, for anything that may hang
+SYSTEM_PYTHON = "/usr/bin/python3"
 PACKAGES = {
     "btrfs": "btrfs-progs",
     "e2fsck": "e2fsprogs",
@@ -42,6 +43,18 @@ def which(tool: str) -> str | None:
 def lacking(*tools: str) -> list[str]:
     """Return the Debian packages of those that are not installed."""
     return sorted({PACKAGES[tool] for tool in tools if which(tool) is None})
+
+
+def lacking_binding() -> tuple[str, ...]:
+    """Return libnbd's Python binding where it is missing: Debian's, for the system's own Python."""
+    if os.access(SYSTEM_PYTHON, os.X_OK):
+        done = subprocess.run(
+            [SYSTEM_PYTHON, "-I", "-c", "import nbd"], capture_output=True, check=False,
+            env=environment(),
+        )  # fmt: skip
+        if done.returncode == 0:
+            return ()
+    return ("python3-libnbd",)
 
 
 def need(*tools: str, right: str | None = None, packages: tuple[str, ...] = ()) -> None:

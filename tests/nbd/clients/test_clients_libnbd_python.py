@@ -14,9 +14,8 @@ from pathlib import Path
 import pytest
 
 import jrnl
-from tests.model.tools import PATIENCE, need
+from tests.model.tools import PATIENCE, SYSTEM_PYTHON, lacking_binding, need
 
-PYTHON = "/usr/bin/python3"
 SIZE = 4 << 20
 BEGIN = """
 import errno, os, random, sys
@@ -34,16 +33,9 @@ h = nbd.NBD()
 """
 
 
-def lacks_binding() -> tuple[str, ...]:
-    if not os.access(PYTHON, os.X_OK):
-        return ("python3-libnbd",)
-    done = subprocess.run([PYTHON, "-I", "-c", "import nbd"], capture_output=True, check=False)
-    return ("python3-libnbd",) if done.returncode else ()
-
-
 @pytest.fixture(scope="module")
 def may():
-    need(packages=lacks_binding())
+    need(packages=lacking_binding())
 
 
 @pytest.fixture
@@ -56,7 +48,7 @@ def client(program: str, *arguments: object, whole: bool = False) -> None:
     """Run a program on libnbd, of which `h` is a handle; `whole`: in this environment."""
     kept = dict(os.environ) if whole else {"PATH": os.environ.get("PATH", "")}
     done = subprocess.run(
-        [PYTHON, "-I", "-c", BEGIN + program, *map(str, arguments)],
+        [SYSTEM_PYTHON, "-I", "-c", BEGIN + program, *map(str, arguments)],
         capture_output=True, text=True, timeout=PATIENCE, check=False, env=kept,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
