@@ -160,6 +160,15 @@ def test_a_dry_run_says_what_then_happens_and_changes_nothing(run, anyhow):
     assert done["window"]["oldest"] == told["window"]["oldest"]
 
 
+@pytest.mark.parametrize("more", [(), ("--yes",)])
+def test_a_dry_run_of_giving_a_recovery_up_keeps_it(run, anyhow, more):
+    done = run("restore", anyhow, "--to", "good", "--yes", "--json").json
+    told = run("again", anyhow, "--delete", "--dry-run", *more)
+    assert told == (0, f"recovery {done['id']} would be deleted\n", "")
+    assert list(run("info", anyhow, "--json").json["recoveries"]) == [str(done["id"])]
+    assert "7" in run("again", anyhow, 7, "--delete", "--dry-run", *more).line
+
+
 def test_rewind_drops_what_came_after(run, anyhow):
     told = run("rewind", anyhow, "--to", 2, "--dry-run", "--json").json
     assert (told["entries"], told["marks"]) == (6, ["good"])

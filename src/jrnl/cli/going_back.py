@@ -130,11 +130,7 @@ def again(path: str, id: int | None, delete: bool, yes: bool, dry_run: bool, as_
     whatever has happened to the volumes since. ID is one that 'info' lists; the last by default.
     """
     if delete:
-        number = "the last recovery" if id is None else f"recovery {id}"
-        if not yes:
-            confirm(f"give up {number} of {path}?")
-        done = perform(path, "delete-recovery", "deleting", number=id)
-        say_json(done) if as_json else say(f"recovery {done['id']} is deleted")
+        _give_up(path, id, yes=yes, dry_run=dry_run, as_json=as_json)
         return
     if not (yes or dry_run):
         check_can_ask()
@@ -146,6 +142,17 @@ def again(path: str, id: int | None, delete: bool, yes: bool, dry_run: bool, as_
         confirm(_question(path, told))
     done = perform(path, "again", "restoring", number=id)
     _say_restore(path, done, dry_run=False, as_json=as_json)
+
+
+def _give_up(path: str, id: int | None, *, yes: bool, dry_run: bool, as_json: bool) -> None:
+    if not (yes or dry_run):
+        number = "the last recovery" if id is None else f"recovery {id}"
+        confirm(f"give up {number} of {path}?")
+    done = perform(path, "delete-recovery", "deleting", number=id, dry_run=dry_run)
+    if as_json:
+        say_json(done)
+    else:
+        say(f"recovery {done['id']} {'would be' if dry_run else 'is'} deleted")
 
 
 def _question(path: str, told: Row) -> str:

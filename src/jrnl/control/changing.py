@@ -85,11 +85,14 @@ def _restore(store: Store, recovery: Recovery, *, dry_run: bool) -> Row:
     return told | {"restored": done._asdict(), "window": window}
 
 
-def delete_recovery(store: Store, report: Report, number: int | None = None) -> Row:
-    """Give up a recovery, with what it preserves."""
-    if number is None:
-        number = _recovery(store, None).id
-    store.delete_recovery(number)
+def delete_recovery(
+    store: Store, report: Report, number: int | None = None, dry_run: bool = False
+) -> Row:
+    """Give up a recovery, with what it preserves; or say which one that would be."""
+    if number is None or dry_run:
+        number = _recovery(store, number).id
+    if not dry_run:
+        store.delete_recovery(number)
     return {"id": number}
 
 
