@@ -146,6 +146,24 @@ def test_a_reader_that_goes_away_is_no_error(path):
     assert not broken.stderr
 
 
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [(("restore", "--to", "good", "--yes"), 0), (("info",), 0), (("plan", "--to", "nix"), 1)],
+)
+def test_with_its_standard_streams_closed_it_does_its_work(run, path, words, code):
+    name, *others = words
+    line = [sys.executable, "-m", "jrnl", name, str(path), *others]
+    for closed in (">&-", "<&- >&- 2>&-"):
+        done = subprocess.run(
+            ["sh", "-c", f'exec "$@" {closed}', "sh", *line], capture_output=True, text=True,
+            check=False,
+        )  # fmt: skip
+        assert (done.returncode, done.stdout) == (code, "")
+        assert done.stderr.count("\n") == (code if closed == ">&-" else 0)
+    assert run("verify", path).code == 0
+    assert len(run("info", path, "--json").json["recoveries"]) == (2 if name == "restore" else 0)
+
+
 def test_what_an_opening_finds_wrong_is_not_mixed_into_what_a_command_says(path):
     with open(path / "index", "r+b") as file:
         file.write(b"damaged")

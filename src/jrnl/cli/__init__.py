@@ -21,6 +21,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     A user's mistake gives one line on standard error and a non-zero code, never a traceback.
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
+    _open_what_is_closed()
     for stream in (sys.stdout, sys.stderr):  # any name or path can be written to any terminal
         with suppress(AttributeError):
             stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
@@ -38,6 +39,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
         complain(told(error))
         return 1
     return code
+
+
+def _open_what_is_closed() -> None:
+    """Have /dev/null in the place of a standard stream that the caller has closed.
+
+    Otherwise the next file that is opened gets its number, and what is said would go into that.
+    """
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # it gets the lowest number that is free: this one
+        if getattr(sys, name) is None:
+            stream = open(os.devnull, "w" if number else "r", encoding="utf-8")  # noqa: SIM115
+            setattr(sys, name, stream)  # until the process ends
 
 
 def _run(arguments: list[str]) -> int:
