@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import threading
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING
+from datetime import datetime
+from typing import TYPE_CHECKING, NamedTuple
 
 from jrnl.control.points import point_of
 from jrnl.errors import InvalidArgument, ReadOnlyStore, UnknownVolume
 from jrnl.nbd import protocol
-from jrnl.nbd.extents import ALLOCATION, CHANGED, Context
+from jrnl.nbd.extents import ALLOCATION, CHANGED, Context, Extents, ProductionExtents
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import numpy as np
     from numpy.typing import NDArray
 
@@ -24,6 +27,7 @@ if TYPE_CHECKING:
 
 MARKER = "@mark"
 MARKER_BYTES = 4096
+ZERO_BYTES = 1 << 20  # most of a scratch branch that is zeroed at a time
 SCRATCH = "+rw"
 
 
@@ -82,9 +86,13 @@ class Export(ABC):
         """Make one of them; None where there is none of that name. Raises JrnlError."""
         return None
 
-    def is_like(self, made: Export) -> bool:
-        """Whether one that is made now by the same name would be of the same bytes."""
+    def is_there(self) -> bool:
+        """Whether no rewind has closed its state."""
         return True
+
+    def means(self, point: object) -> bool:
+        """Whether it is of what its name means now."""
+        return self.is_there()
 
     @abstractmethod
     def close(self) -> None:
@@ -98,16 +106,28 @@ class VolumeExport(Export):
     ----------
     volume : StateVolume
         Production's, or a view's.
+    turn : callable
+        Gives another number once production was put back.
     view : View, optional
         Closed with the export.
+    point : object, optional
+        What the view's name means: a mark, a snapshot, a seq.
     """
 
     def __init__(
-        self, store: Store, name: str, volume: StateVolume, view: View | None, read_only: bool
+        self,
+        store: Store,
+        name: str,
+        volume: StateVolume,
+        read_only: bool,
+        turn: Callable[[], int],
+        view: View | None = None,
+        point: object = None,
     ) -> None:
-        self._store, self._volume, self._view = store, volume, view
-        self._changes = 0
+        self._store, self._volume, self._view, self._turn = store, volume, view, turn
+        self._point = point
         self.name, self.size, self.read_only = name, volume.size, read_only
+        self._data = self._extents(volume.data_extents)
         if view is None:
             self.production = store[volume.name]
             self.description = f"volume {volume.name!r}, as it is now"
@@ -119,12 +139,14 @@ class VolumeExport(Export):
         return self._volume.read(offset, length)
 
     def _write(self, offset: int, data: bytes) -> None:
+        self._data.add(offset, len(data))
         self._volume.write(offset, data)
-        self._changes += 1
 
     def _zero(self, offset: int, length: int) -> None:
-        self._volume.write_zeroes(offset, length)
-        self._changes += 1
+        """Zero what may be something else, in pieces: others get in between."""
+        for start, stop in self._data.inside(offset, length):
+            for at in range(start, stop, ZERO_BYTES):
+                self._volume.write_zeroes(at, min(ZERO_BYTES, stop - at))
 
     def _flush(self) -> None:
         """Do nothing: a scratch branch ends with its last connection, and production never asks."""
@@ -137,8 +159,7 @@ class VolumeExport(Export):
     def context(self, name: str) -> Context | None:
         """Make one of them, or of any other point's."""
         if name == ALLOCATION:
-            zero = protocol.HOLE | protocol.ZERO
-            return Context(self._volume.data_extents, self._stamp, 0, zero)
+            return Context(self._data, 0, protocol.HOLE | protocol.ZERO)
         for kind in CHANGED:
             if name.startswith(kind):
                 return self._changed(name.removeprefix(kind))
@@ -149,25 +170,31 @@ class VolumeExport(Export):
         store, since = self._store, point_of(self._store, text)
         if self._view is not None and not self.read_only:
             return None  # what a scratch branch has changed is no matter of points
-        until = None if self._view is None else self._view.seq
 
         def find() -> NDArray[np.void]:
-            return store.diff(since, store.seq if until is None else until, self._volume.name)
+            until = store.seq if self._view is None else self._view.seq
+            return store.diff(since, until, self._volume.name)
 
-        find()  # a point that is not there is noticed now
-        return Context(find, self._stamp, protocol.DIRTY, 0)
+        extents = self._extents(find)
+        extents.edges()  # a point that is not there is noticed now
+        return Context(extents, protocol.DIRTY, 0)
 
-    def is_like(self, made: Export) -> bool:
-        """Whether its state still has that name, and has not been closed by a rewind."""
-        if self._view is None:
-            return True
-        view = made._view if isinstance(made, VolumeExport) else None
-        return (
-            view is not None and view.seq == self._view.seq and self._view.id in self._store.views
+    def _extents(self, find: Callable[[], NDArray[np.void]]) -> Extents:
+        """Return what keeps such extents, of an export that changes or does not."""
+        if self._view is not None:
+            return Extents(find)
+        store, name = self._store, self._volume.name
+        return ProductionExtents(
+            find, lambda since, until: store.diff(since, until, name), lambda: store.seq, self._turn
         )
 
-    def _stamp(self) -> object:
-        return self._store.seq if self._view is None else self._changes
+    def is_there(self) -> bool:
+        """Whether no rewind has closed its state."""
+        return self._view is None or self._view.id in self._store.views
+
+    def means(self, point: object) -> bool:
+        """Whether it is of what its name means now."""
+        return point == self._point and self.is_there()
 
     def close(self) -> None:
         """Close the view."""
@@ -216,13 +243,22 @@ class MarkerExport(Export):
         """Forget the text."""
 
 
+class Asked(NamedTuple):
+    """What an export's name asks for: the marks' device, a volume, or a state of one."""
+
+    volume: str | None
+    point: int | str | None = None
+    meaning: object = None  # a mark, a snapshot or a seq
+    writable: bool = False
+
+
 class Exports:
     """The exports of a store, by name; those of earlier states are made when they are asked for.
 
     ``VOLUME`` is production, ``VOLUME@POINT`` an earlier state, ``VOLUME@POINT+rw`` a scratch
-    branch of it, ``@mark`` sets marks. Connections that name the same share it, as long as that is
-    the same state; what is not production goes with the last one. An empty name means the only
-    volume.
+    branch of it, ``@mark`` sets marks. Connections that name the same share it, as long as that
+    means the same mark, snapshot or state; what is not production goes with the last one. An empty
+    name means the only volume.
     """
 
     def __init__(self, store: Store, read_only: bool) -> None:
@@ -230,6 +266,11 @@ class Exports:
         self._current: dict[str, Export] = {}
         self._users: dict[Export, int] = {}
         self._lock = threading.Lock()
+        self._turn = 0
+
+    def production_replaced(self) -> None:
+        """Take note that production was put back. The engine's lock is held."""
+        self._turn += 1
 
     def names(self) -> list[tuple[str, str]]:
         """Return what there is to be listed: names, and what they are."""
@@ -253,13 +294,19 @@ class Exports:
         """
         name = name or self._only()
         with self._lock:
-            made, export = self._make(name), self._current.get(name)
-            if export is not None and export.is_like(made):
-                made.close()
-            else:
-                export = self._current[name] = made
+            asked, export = self._asked(name), self._current.get(name)
+            if export is None or not export.means(asked.meaning):
+                export = self._current[name] = self._make(name, asked)
             self._users[export] = self._users.get(export, 0) + 1
             return export
+
+    def open_like(self, held: Export | None, name: str) -> Export:
+        """Return one that is held open already where it has that name; else as `open`."""
+        with self._lock:
+            if held is not None and held.name == (name or self._only()) and held.is_there():
+                self._users[held] += 1
+                return held
+        return self.open(name)
 
     def close(self, export: Export) -> None:
         """Let go of an export; the last one to do so closes it."""
@@ -278,19 +325,36 @@ class Exports:
             raise UnknownVolume(f"there are several volumes; name one of {', '.join(volumes)}")
         return volumes[0]
 
-    def _make(self, name: str) -> Export:
+    def _asked(self, name: str) -> Asked:
+        """Sort out what a name asks for."""
         store = self._store
         if name == MARKER:
             if self._read_only:
                 raise ReadOnlyStore("the store is served for reading, so no mark can be set")
-            return MarkerExport(store)
+            return Asked(None)
         volume, at, text = name.partition("@")
         if volume not in store.volumes:
             known = ", ".join(store.volumes)
             raise UnknownVolume(f"no volume is called {volume!r}; there is {known}")
         if not at:
-            return VolumeExport(store, name, store[volume], None, self._read_only)
-        writable = text.endswith(SCRATCH)
-        point = point_of(store, text.removesuffix(SCRATCH))
-        view = store.view(point, writable=writable, volumes=[volume])
-        return VolumeExport(store, name, view[volume], view, not writable)
+            return Asked(volume)
+        named = {**store.marks, **store.snapshots}
+        writable = text.endswith(SCRATCH) and text not in named
+        text = text.removesuffix(SCRATCH) if writable else text
+        point = point_of(store, text)
+        if isinstance(point, datetime):
+            with store.view(point, volumes=[volume]) as view:
+                point = view.seq
+        # What has a name is told by itself: a fold moves a snapshot on to another seq.
+        return Asked(volume, point, named.get(text, point), writable)
+
+    def _make(self, name: str, asked: Asked) -> Export:
+        store, volume = self._store, asked.volume
+        if volume is None:
+            return MarkerExport(store)
+        if asked.point is None:
+            return VolumeExport(store, name, store[volume], self._read_only, lambda: self._turn)
+        view = store.view(asked.point, writable=asked.writable, volumes=[volume])
+        return VolumeExport(
+            store, name, view[volume], not asked.writable, lambda: self._turn, view, asked.meaning
+        )

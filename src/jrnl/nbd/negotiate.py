@@ -115,7 +115,7 @@ class Handshake:
             raise Gone(f"an export's name of {length} bytes")
         name = self._channel.read(length)
         try:
-            export = self._exports.open(name.decode())
+            export = self._exports.open_like(self._chosen_of, name.decode())
         except (UnicodeDecodeError, JrnlError, OSError) as error:
             raise Gone(f"it asks for {name!r}: {error}") from error  # there is no error reply
         try:
@@ -131,7 +131,7 @@ class Handshake:
         if len(rest) < 2 or len(rest) != 2 + 2 * int.from_bytes(rest[:2]):  # noqa: PLR2004
             raise Refused(protocol.ERR_INVALID, "its length is wrong")
         asked = struct.unpack(f">{len(rest) // 2 - 1}H", rest[2:])
-        export = self._open(name)
+        export = self._open(name, self._chosen_of)
         try:
             self._inform(option, export, set(asked))
             if option == protocol.GO:
@@ -186,9 +186,9 @@ class Handshake:
             told = struct.pack(">I", number if setting else 0) + context.encode()
             self._reply(option, protocol.META_CONTEXT, told)
 
-    def _open(self, name: str) -> Export:
+    def _open(self, name: str, held: Export | None = None) -> Export:
         try:
-            return self._exports.open(name)
+            return self._exports.open_like(held, name)
         except (JrnlError, OSError, MemoryError) as error:
             raise Refused(protocol.ERR_UNKNOWN, str(error)) from error
 

@@ -101,6 +101,7 @@ class Server(ClosesItself):
             thread.join(_PATIENCE_S)
 
     def _replaced(self) -> None:
+        self._exports.production_replaced()
         with self._mutex:
             there = [*self._connections]
         for connection in there:
