@@ -114,10 +114,52 @@ def test_recover_leaves_a_file_that_is_there_alone_unless_forced(run, anyhow, fo
     assert out.read_bytes() == (b"one" * 1000).ljust(1 << 20, b"\0")
 
 
-def test_nothing_is_written_into_the_store_itself(run, anyhow):
-    before = sorted(os.listdir(anyhow))
-    assert "store itself" in run("export", anyhow, anyhow / "out", "--force").line
-    assert sorted(os.listdir(anyhow)) == before
+OUTPUTS = [
+    ("recover", "--to", "8", "--force", "--out"), ("export", "--force"), ("export-log",),
+    ("log", "--parquet"), ("plot", "-o"), ("plot", "--html"),
+    ("crash", "--check", "test {}", "--limit", "1", "--junit"),
+    ("crash", "--check", "test {}", "--limit", "1", "--bundles"),
+]  # fmt: skip
+
+
+def content_of(folder):
+    return {file: file.read_bytes() for file in folder.rglob("*") if file.is_file()}
+
+
+@pytest.mark.parametrize("words", OUTPUTS, ids=" ".join)
+@pytest.mark.parametrize("place", ["new.png", "snapshots/new.png", "data.img", "log", "", "link"])
+def test_nothing_is_written_into_the_store_itself(run, anyhow, folder, words, place):
+    before = content_of(anyhow)
+    (folder / "link.png").symlink_to(anyhow / "new.png")
+    (folder / "link").symlink_to(anyhow)
+    out = folder / "link" / "x.png" if place == "link" else anyhow / place
+    name, *others = words
+    for target in (out, folder / "link.png"):
+        taken = {"-o": target.suffix == ".png", "--junit": not target.is_dir()}
+        if taken.get(words[-1], True):
+            assert "lies in the store itself" in run(name, anyhow, *others, target).line
+    assert content_of(anyhow) == before
+
+
+@pytest.mark.parametrize("words", [w for w in OUTPUTS if "--bundles" not in w], ids=" ".join)
+def test_a_file_of_the_store_is_not_written_to_by_another_name(run, anyhow, folder, words):
+    before = content_of(anyhow)
+    for file in before:
+        (folder / "other.png").hardlink_to(file)
+        name, *others = words
+        said = run(name, anyhow, *others, folder / "other.png").line
+        assert "another name of a file of the store" in said
+        (folder / "other.png").unlink()
+    assert content_of(anyhow) == before
+
+
+@pytest.mark.parametrize("words", [OUTPUTS[3], *OUTPUTS[5:7]], ids=" ".join)
+def test_a_log_is_not_written_over_by_what_is_told_of_it(run, folder, words):
+    log = folder / "x.log"
+    log.write_bytes(pack_log([write(0, b"a" * 512), flush()]))
+    before = log.read_bytes()
+    assert "is what is read" in run(words[0], log, *words[1:], log).line
+    assert log.read_bytes() == before
 
 
 def test_a_file_that_could_not_be_finished_is_removed(run, path, folder):

@@ -23,6 +23,7 @@ from jrnl.cli.common import (
 )
 from jrnl.cli.progress import Shown
 from jrnl.cli.units import SIZE
+from jrnl.control.files import check_outside
 from jrnl.measure import measure
 
 _LONG_NS = 100_000
@@ -68,6 +69,8 @@ def crash(path: str, check: str, junit: str | None, as_json: bool, **options: An
     The path is of a store, or of a log of dm-log-writes. Exits with 1 where a state is bad.
     """
     words = _words(check)
+    for place in (path, options["source"]):
+        check_outside(junit, place)
     id, size, source = options.pop("id"), options.pop("size"), options.pop("source")
     name, arguments = "crash-state", {"id": id}
     if id is None:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Literal, cast
 
-from jrnl.control.files import check_outside
+from jrnl.control.files import check_outside, source_of
 from jrnl.control.points import point_of
 from jrnl.errors import InvalidArgument
-from jrnl.logwrites import LogHistory
 
 if TYPE_CHECKING:
     from jrnl.control.report import Report, Row
+    from jrnl.logwrites import LogHistory
     from jrnl.store import Store
 
 PICTURES = ("pdf", "png", "svg")
@@ -35,11 +35,10 @@ def plot(
     kind = "" if picture is None else picture.rpartition(".")[2].lower()
     if picture is not None and kind not in PICTURES:
         raise InvalidArgument(f"{picture!r} must end with .{', .'.join(PICTURES)}")
-    store = None if isinstance(history, LogHistory) else history.options.path
     first, last = (None if text is None else point_of(history, text) for text in (start, stop))
     made = [os.path.abspath(path) for path in (picture, html) if path is not None]
     for path in made:
-        check_outside(path, store)
+        check_outside(path, source_of(history))
     if picture is not None:
         figure = plotting.timeline(history, volume, first, last, by=axis, title=title)
         figure.savefig(picture, dpi=120, format=kind)

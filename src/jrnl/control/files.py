@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import stat
-from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from jrnl.errors import InvalidArgument, PathExists
+from jrnl.logwrites import LogHistory
 from jrnl.whole_file import whole_file
 
 if TYPE_CHECKING:
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from jrnl.state import StateVolume
+    from jrnl.store import Store
     from jrnl.volume import Volume
 
 _PIECE_BYTES = 1 << 20
@@ -72,14 +73,48 @@ def write_volume(
     return volume.size
 
 
-def check_outside(path: str, store: str | None) -> None:
-    """Raise InvalidArgument where a path leads into a store's folder."""
-    if store is None:
+def check_outside(path: str | None, source: str | None) -> None:
+    """Raise InvalidArgument where writing to a path would write into what is looked at.
+
+    Parameters
+    ----------
+    path : str, optional
+        A file or a folder that is to be written.
+    source : str, optional
+        The store's folder, at any depth of which nothing is written, and to none of its files by
+        another name; or the file of a log.
+    """
+    if path is None or source is None:
         return
-    folder = os.path.dirname(os.path.realpath(path))
-    with suppress(OSError):
-        if os.path.samestat(os.stat(folder), os.stat(store)):
-            raise InvalidArgument(f"{path!r} lies in the store itself; choose another place")
+    real = os.path.realpath(path)
+    places = [real]
+    while (above := os.path.dirname(places[-1])) != places[-1]:
+        places.append(above)
+    if any(_is_same(place, source) for place in places):
+        what = "lies in the store itself" if os.path.isdir(source) else "is what is read"
+        raise InvalidArgument(f"{path!r} {what}; choose another place")
+    if not os.path.isfile(real):
+        return
+    for folder, _, names in os.walk(source):
+        if any(_is_same(real, os.path.join(folder, name)) for name in names):
+            raise InvalidArgument(
+                f"{path!r} is another name of a file of the store; choose another place"
+            )
+
+
+def source_of(history: Store | LogHistory) -> str | None:
+    """Return the folder or the file that a history lies in; None for one in memory."""
+    if isinstance(history, LogHistory):
+        return history.name
+    path = history.options.path
+    return None if path is None else os.fsdecode(path)
+
+
+def _is_same(one: str, other: str) -> bool:
+    try:
+        return os.path.samestat(os.stat(one), os.stat(other))
+    except OSError:
+        return False
 
 
 def _fill(

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from jrnl import crash as crashing
 from jrnl import logwrites, tables
-from jrnl.control.files import write_volume
+from jrnl.control.files import check_outside, source_of, write_volume
 from jrnl.control.points import point_of
 from jrnl.crash.check import judge_of
 
@@ -30,8 +30,7 @@ def recover(
     """Rebuild a state beside production, and write a volume of it into a file."""
     with store.recover(point_of(store, to), base) as recovery:
         target = recovery.volume if volume is None else recovery[volume]
-        path = store.options.path
-        size = write_volume(target, out, report.progress, force=force, store=path)
+        size = write_volume(target, out, report.progress, force=force, store=source_of(store))
         plan = recovery.plan
         return {
             "state": recovery.seq, "volume": target.name, "out": out, "size": size,
@@ -53,6 +52,7 @@ def export(
 
 def export_log(store: Store, report: Report, out: str, volume: str | None = None) -> Row:
     """Write what the journal holds of a volume as a dm-log-writes log."""
+    check_outside(out, source_of(store))
     with store.pin(store.window.oldest):
         made = logwrites.export(store, out, volume, report.progress)
     return {"out": out, "entries": int(made.counts[-1]), "first_state": int(made.seqs[0]),
@@ -68,6 +68,7 @@ def parquet(
 ) -> Row:
     """Write the entries as a Parquet file."""
     first, last = (None if text is None else point_of(history, text) for text in (start, stop))
+    check_outside(out, source_of(history))
     tables.to_parquet(history, out, first, last)
     return {"out": out}
 
@@ -89,6 +90,7 @@ def crash(
 ) -> Row:
     """Hold a command against what a disk may hold after a power cut; see `jrnl.crash.campaign`."""
     first, last = (None if text is None else point_of(history, text) for text in (start, stop))
+    check_outside(bundles, source_of(history))
     summary = crashing.campaign(
         history, check, jobs, start=first, stop=last, mode=mode, limit=limit, seed=seed,
         reduce=reduce, damage=damage, failures_max=failures_max, bundles=bundles,
