@@ -170,6 +170,26 @@ def test_a_file_that_could_not_be_finished_is_removed(run, path, folder):
     assert run("export", folder / "two", folder / "out.img", "--volume", "b").code == 0
 
 
+@pytest.mark.parametrize("out", ["/dev/stdout", "/proc/self/fd/1", "/dev/fd/1", "{image}"])
+def test_what_is_written_to_standard_output_is_that_alone(run, anyhow, folder, out):
+    image, plain = folder / "image", folder / "plain"
+    run("export", anyhow, plain)
+    words = ["export", anyhow, out.format(image=image), "--force"]
+    with open(image, "wb") as file:
+        done = subprocess.run(
+            [sys.executable, "-m", "jrnl", *map(str, words)], stdout=file, stderr=subprocess.PIPE,
+            text=True, check=True,
+        )  # fmt: skip
+    assert image.read_bytes() == plain.read_bytes()
+    assert "data at state 8" in done.stderr
+    words = ["crash", anyhow, "--check", "test {}", "--limit", "1", "--junit", "/dev/stdout"]
+    found = subprocess.run(
+        [sys.executable, "-m", "jrnl", *map(str, words)], text=True, capture_output=True, check=True
+    )
+    assert found.stdout.endswith("</testsuite>\n")
+    assert "the check passes" in found.stderr
+
+
 def test_export_takes_the_present_state_or_another(run, anyhow, folder):
     assert run("export", anyhow, folder / "now.img").code == 0
     assert (folder / "now.img").read_bytes()[100:104] == b"last"

@@ -5,9 +5,11 @@ from __future__ import annotations
 import inspect
 import json
 import os
+import re
 import sys
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext, redirect_stdout
 from typing import Any, TypeVar
 
 import rich_click as click
@@ -21,6 +23,9 @@ from jrnl.logwrites import attach
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 Rows = Callable[[list[dict[str, Any]]], object]
+
+_STREAMS = ("stdin", "stdout", "stderr")
+_STREAM = re.compile("/dev/(?P<name>stdin|stdout|stderr)|(/proc/self|/dev)/fd/(?P<number>[0-9]+)")
 
 
 class Refused(JrnlError):
@@ -86,7 +91,29 @@ def confirm(question: str) -> None:
 
 def absolute(path: str | None) -> str | None:
     """Return a path that means the same in another process."""
-    return None if path is None else os.path.abspath(path)
+    if path is None:
+        return None
+    found = os.path.abspath(path)
+    stream = _STREAM.fullmatch(found)
+    if stream is None:
+        return found
+    number = stream["number"] or _STREAMS.index(stream["name"])
+    return f"/proc/{os.getpid()}/fd/{number}"
+
+
+@contextmanager
+def beside(*outs: str | None) -> Iterator[None]:
+    """Have what is said go to standard error, where one of these files is standard output."""
+    to_stdout = any(out is not None and _is_stdout(out) for out in outs)
+    with redirect_stdout(sys.stderr) if to_stdout else nullcontext():
+        yield
+
+
+def _is_stdout(path: str) -> bool:
+    try:
+        return os.path.samestat(os.stat(path), os.fstat(sys.stdout.fileno()))
+    except (OSError, ValueError):  # of a stream that is no file
+        return False
 
 
 def say(text: str = "") -> None:

@@ -10,6 +10,7 @@ import rich_click as click
 from jrnl.cli.common import (
     absolute,
     base_option,
+    beside,
     check_can_ask,
     command,
     confirm,
@@ -79,13 +80,13 @@ def export(
 
 
 def _say_file(done: Row, out: str, *, as_json: bool) -> None:
-    if as_json:
-        say_json(done)
-    else:
-        made = f"{size_text(done['bytes'])} put together, {done['route']} from {done['base']}"
-        say(
-            f"{out}: {done['volume']} at state {done['state']:,}, {size_text(done['size'])}; {made}"
-        )
+    made = f"{size_text(done['bytes'])} put together, {done['route']} from {done['base']}"
+    size = size_text(done["size"])
+    with beside(out):
+        if as_json:
+            say_json(done)
+        else:
+            say(f"{out}: {done['volume']} at state {done['state']:,}, {size}; {made}")
 
 
 @command(

@@ -11,6 +11,7 @@ import rich_click as click
 
 from jrnl.cli.common import (
     absolute,
+    beside,
     command,
     json_option,
     path_argument,
@@ -69,8 +70,9 @@ def plot(path: str, out: str | None, html: str | None, **options: Any) -> None:
     made = perform_on_any(
         path, "plot", "drawing", picture=absolute(out), html=absolute(html), **options
     )
-    for file in made["made"]:
-        say(file)
+    with beside(out, html):
+        for file in made["made"]:
+            say(file)
 
 
 @command(

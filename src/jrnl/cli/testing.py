@@ -13,6 +13,7 @@ from jrnl import demo as demonstration
 from jrnl._core import kernel_in_use
 from jrnl.cli.common import (
     absolute,
+    beside,
     command,
     json_option,
     perform_on_any,
@@ -87,7 +88,8 @@ def crash(path: str, check: str, junit: str | None, as_json: bool, **options: An
     if junit is not None and id is None:
         with open(junit, "w", encoding="utf-8") as file:
             file.write(found["junit"])
-    _say_found(found, as_json=as_json)
+    with beside(junit):
+        _say_found(found, as_json=as_json)
     return 0 if found["ok"] else 1
 
 
