@@ -246,6 +246,16 @@ def test_a_log_that_touches_nothing_has_states_too(save):
         assert history.states().tolist() == [0]
 
 
+def test_bounds_of_states_may_lie_where_there_are_none(save):
+    with logwrites.attach(save(pack_log([flush(), mark("m")])), size=700) as history:
+        for bounds, seqs in [
+            ((-(1 << 70), 1 << 70), [0, 1, 2]), ((1 << 64,), []), ((3,), []), ((None, -1), []),
+            ((2, 1), []), (("m", 1 << 64), [2]),
+        ]:  # fmt: skip
+            found = history.states(*bounds)
+            assert (found.tolist(), found.dtype) == (seqs, np.int64)
+
+
 def test_state_0_is_what_a_file_or_a_buffer_holds_and_zeroes_after_it(save, tmp_path):
     path = save(pack_log([write(1, sector(5))]))
     content = pattern(700, 3)

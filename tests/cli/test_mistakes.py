@@ -13,6 +13,7 @@ import pytest
 import jrnl
 from tests.model.places import DATA
 
+LOG = DATA / "ext4-docs.log.xz"
 MISTAKES = [
     (("foo",), 2, "foo"),
     (("info",), 2, "PATH"),
@@ -61,6 +62,7 @@ MISTAKES = [
     (("plot", "{path}"), 2, "--html"),
     (("plot", "{path}", "-o", "{folder}/out.docx"), 1, ".svg"),
     (("plot", "{path}", "-o", "{path}/out.png"), 1, "store itself"),
+    (("plot", "{log}", "--html", "{folder}/o.html", "--from", str(1 << 64)), 1, "there is no state"),
     (("serve",), 2, "--memory"),
     (("serve", "{path}", "--memory", "1MiB"), 2, "--memory"),
     (("serve", "{path}", "--journal", "1MiB"), 2, "--journal"),
@@ -78,7 +80,7 @@ MISTAKES = [
 @pytest.mark.parametrize(("words", "code", "said"), MISTAKES, ids=lambda value: str(value)[:60])
 def test_a_mistake_gets_one_helpful_line(run, path, folder, words, code, said):
     before = sorted(os.listdir(folder))
-    ran = run(*(word.format(path=path, folder=folder) for word in words))
+    ran = run(*(word.format(path=path, folder=folder, log=LOG) for word in words))
     assert said.format() in ran.line
     assert ran.code == code
     assert sorted(os.listdir(folder)) == before

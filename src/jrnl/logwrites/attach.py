@@ -173,7 +173,10 @@ class LogHistory(ClosesItself):
             else self._resolve(bound)
             for bound in (0 if start is None else start, self.seq if stop is None else stop)
         )
-        return np.arange(max(first, 0), min(last, self.seq) + 1, dtype=np.int64)
+        first, last = max(first, 0), min(last, self.seq)
+        return (
+            np.arange(first, last + 1, dtype=np.int64) if first <= last else np.empty(0, np.int64)
+        )
 
     def view(self, at: Point, writable: bool = False) -> LogView:
         """Look at a state.
