@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from inspect import signature
 from random import Random
 
@@ -277,6 +277,72 @@ def test_another_user_is_told_who_serves_the_store(served, folder):
     assert done.returncode == 1
     assert "another user's process serves the store" in done.stderr
     assert done.stderr.count("\n") == 1
+
+
+def speak(path, said, clients=1):
+    """Have something in the place of a serving process that says this to each client."""
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(str(path / SOCKET))
+    listener.listen()
+
+    def serve():
+        with listener:
+            for _ in range(clients):
+                client, _ = listener.accept()
+                with client:
+                    client.recv(1000)
+                    for piece in said:
+                        with suppress(BrokenPipeError):
+                            client.sendall(piece)
+                        time.sleep(0.1 if len(said) > 1 else 0)
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    return thread
+
+
+@pytest.mark.parametrize(
+    "said",
+    [b"[" * 100_000, b"7", b'{"result": {}}', b'{"result": 7}', b'{"result": {"volumes": 7}}',
+     b'{"error": 7}', b'{"progress": 1}', b'{"progress": [1, "2"]}', b'{"rows": [7]}',
+     b'{"rows": {}}', b"\xff"],
+    ids=lambda said: str(said)[:30],
+)  # fmt: skip
+def test_an_answer_that_is_none_gets_one_line(run, path, said):
+    thread = speak(path, [said + b"\n"])
+    assert "an answer that" in run("info", path).line
+    thread.join()
+
+
+@pytest.mark.parametrize("said", [[], [b"{"] * 30], ids=["nothing", "a byte now and then"])
+def test_what_has_the_socket_and_never_answers_is_named(path, said):
+    listener = None
+    if said:
+        thread = speak(path, said)
+    else:
+        listener = socket.socket(socket.AF_UNIX)
+        listener.bind(str(path / SOCKET))
+        listener.listen()
+    with pytest.raises(jrnl.JrnlError, match=f"process {os.getpid()}, .* does not answer"):
+        control.call(path, "info", answer_seconds=0.3)
+    if listener is None:
+        thread.join()
+    else:
+        listener.close()
+
+
+def test_one_that_lets_nobody_in_is_no_reason_to_wait(run, path):
+    with socket.socket(socket.AF_UNIX) as listener, ExitStack() as waiting:
+        listener.bind(str(path / SOCKET))
+        listener.listen(0)
+        waiting.enter_context(connect(path))
+        assert "takes no more clients" in run("info", path).line
+
+
+def test_what_is_begun_may_take_longer_than_its_answer(path):
+    thread = speak(path, [b'{"begun": true}\n', *[b""] * 5, b'{"result": 7}\n'])
+    assert control.call(path, "info", answer_seconds=0.3) == 7
+    thread.join()
 
 
 def test_a_server_that_ends_in_the_middle_is_told_of(path, monkeypatch):

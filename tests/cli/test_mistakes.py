@@ -62,7 +62,11 @@ MISTAKES = [
     (("plot", "{path}"), 2, "--html"),
     (("plot", "{path}", "-o", "{folder}/out.docx"), 1, ".svg"),
     (("plot", "{path}", "-o", "{path}/out.png"), 1, "store itself"),
-    (("plot", "{log}", "--html", "{folder}/o.html", "--from", str(1 << 64)), 1, "there is no state"),
+    (
+        ("plot", "{log}", "--html", "{folder}/o.html", "--from", str(1 << 64)),
+        1,
+        "there is no state",
+    ),
     (("serve",), 2, "--memory"),
     (("serve", "{path}", "--memory", "1MiB"), 2, "--memory"),
     (("serve", "{path}", "--journal", "1MiB"), 2, "--journal"),

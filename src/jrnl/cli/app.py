@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import rich_click as click
 
 from jrnl import __version__
+from jrnl.cli.common import ASKED
 from jrnl.cli.going_back import again, export, recover, restore, rewind
 from jrnl.cli.looking import diff, history, info, log, plan, verify
 from jrnl.cli.making import create, mark, replay, snapshot
@@ -12,6 +15,7 @@ from jrnl.cli.serving import serve
 from jrnl.cli.taking_out import export_log, files, plot
 from jrnl.cli.tell import complain
 from jrnl.cli.testing import bench, crash, demo
+from jrnl.errors import JrnlError
 
 TASKS = {
     "Make, and name states": [create, mark, snapshot, replay],
@@ -24,7 +28,27 @@ TASKS = {
 _NAME = "jrnlctl"
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+class _App(click.RichGroup):
+    """All commands; what they cannot make anything of in an answer is an error, told as one."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command that is asked for."""
+        try:
+            return super().invoke(ctx)
+        except (JrnlError, OSError):
+            raise
+        except (LookupError, TypeError, ValueError, AttributeError) as error:
+            if ASKED not in ctx.meta:
+                raise
+            raise JrnlError(
+                "the serving process gave an answer that cannot be read "
+                f"({type(error).__name__}: {error}); is it of the same version of jrnl?"
+            ) from error
+
+
+@click.group(
+    cls=_App, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}
+)
 @click.version_option(__version__, prog_name=_NAME)
 def app() -> None:
     """Give block volumes a memory: every earlier state rebuilt, restored, rewound to.

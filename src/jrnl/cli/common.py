@@ -24,6 +24,7 @@ from jrnl.logwrites import attach
 Command = TypeVar("Command", bound=Callable[..., Any])
 Rows = Callable[[list[dict[str, Any]]], object]
 
+ASKED = "jrnl.cli.asked"  # in a context: there is a process that serves the store
 _STREAMS = ("stdin", "stdout", "stderr")
 _STREAM = re.compile("/dev/(?P<name>stdin|stdout|stderr)|(/proc/self|/dev)/fd/(?P<number>[0-9]+)")
 
@@ -46,6 +47,9 @@ def command(*examples: str) -> Callable[[Callable[..., Any]], click.RichCommand]
 def perform(path: str, name: str, what: str, rows: Rows | None = None, /, **arguments: Any) -> Any:
     """Do an operation on a store, wherever it is open, and show progress; return its result."""
     with Shown(what, rows) as report:
+        context = click.get_current_context(silent=True)
+        if context is not None and os.path.exists(os.path.join(path, "control.sock")):
+            context.meta[ASKED] = path
         try:
             return control.call(path, name, arguments, report)
         except FileNotFoundError as error:

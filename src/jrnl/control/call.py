@@ -12,7 +12,16 @@ from typing import TYPE_CHECKING, Any
 from jrnl.api import open_store
 from jrnl.control.report import Silent
 from jrnl.control.table import OPERATIONS
-from jrnl.control.wire import ANSWER_MAX_BYTES, address, encode, lines, raised, user_of
+from jrnl.control.wire import (
+    ANSWER_MAX_BYTES,
+    SOCKET,
+    address,
+    encode,
+    lines,
+    process_of,
+    raised,
+    user_of,
+)
 from jrnl.errors import InvalidArgument, JrnlError, StoreLocked
 
 if TYPE_CHECKING:
@@ -22,6 +31,7 @@ if TYPE_CHECKING:
 
 _LOCKED_SECONDS = 2.0  # for a serving process that is closing the store
 _CONNECT_SECONDS = 5.0
+ANSWER_SECONDS = 10.0
 
 
 def call(
@@ -29,6 +39,8 @@ def call(
     name: str,
     arguments: Mapping[str, Any] | None = None,
     report: Report | None = None,
+    *,
+    answer_seconds: float = ANSWER_SECONDS,
 ) -> Any:
     """Do an operation on the store at `path`, in the process that serves it, if any does.
 
@@ -43,6 +55,8 @@ def call(
         mean the same in both processes: make them absolute.
     report : Report, optional
         Is told how far it is, and given the rows.
+    answer_seconds : float
+        How long a serving process has to say that it begins; what it does then takes what it takes.
 
     Returns
     -------
@@ -53,6 +67,8 @@ def call(
     ------
     InvalidArgument, InvalidType
         There is no such operation, or it takes other arguments.
+    JrnlError
+        What has the socket does not answer in time, or gives no answer that can be read.
     JrnlError, OSError
         What opening the store and the operation itself raise.
     """
@@ -63,7 +79,7 @@ def call(
     operation.check(given)
     deadline = time.monotonic() + _LOCKED_SECONDS
     while True:
-        answer = _ask(path, name, given, heard)
+        answer = _ask(path, name, given, heard, answer_seconds)
         if answer is not None:
             return answer["result"]
         try:
@@ -87,7 +103,11 @@ def is_served(path: str | os.PathLike[str]) -> bool:
 
 
 def _ask(
-    path: str | os.PathLike[str], name: str, arguments: dict[str, Any], report: Report
+    path: str | os.PathLike[str],
+    name: str,
+    arguments: dict[str, Any],
+    report: Report,
+    answer_seconds: float,
 ) -> dict[str, Any] | None:
     """Return the answer of the serving process; None where nobody serves, or nothing was done."""
     connection = _connect(path)
@@ -95,23 +115,55 @@ def _ask(
         return None
     with connection:
         begun = False
-        with suppress(BrokenPipeError):  # what it has said before it closed is read all the same
-            connection.sendall(encode({"op": name, "args": arguments}))
-        for line in lines(connection, ANSWER_MAX_BYTES):
-            answer = _parsed(line)
-            if "begun" in answer:
-                begun = True
-            elif "progress" in answer:
-                report.progress(*answer["progress"])
-            elif "rows" in answer:
-                report.rows(answer["rows"])
-            elif "error" in answer:
-                raise raised(answer["error"])
-            elif "result" in answer:
-                return answer
+        try:
+            connection.settimeout(answer_seconds)
+            with suppress(
+                BrokenPipeError
+            ):  # what it has said before it closed is read all the same
+                connection.sendall(encode({"op": name, "args": arguments}))
+            for line in lines(connection, ANSWER_MAX_BYTES, answer_seconds):
+                answer = _parsed(line)
+                if "begun" in answer:
+                    begun = True
+                elif "error" in answer:
+                    raise raised(answer["error"])
+                elif "result" in answer:
+                    return answer
+                else:
+                    _report(answer, report)
+        except TimeoutError as error:
+            raise _silent(path, process_of(connection)) from error
         if begun:
             raise _lost()
         return None
+
+
+def _report(answer: dict[str, Any], report: Report) -> None:
+    """Pass on how far it is, or rows; what this version does not know is left out."""
+    if "progress" in answer:
+        match answer["progress"]:
+            case [int(done), int(total)]:
+                report.progress(done, total)
+            case _:
+                raise _unreadable()
+    elif "rows" in answer:
+        rows = answer["rows"]
+        if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+            raise _unreadable()
+        report.rows(rows)
+
+
+def _silent(path: str | os.PathLike[str], process: int) -> JrnlError:
+    return JrnlError(
+        f"process {process}, which has {SOCKET} in {os.fsdecode(path)!r}, does not answer: see "
+        f"whether it is stopped or too busy; where it does not serve the store, end it"
+    )
+
+
+def _unreadable() -> JrnlError:
+    return JrnlError(
+        "the serving process gave an answer that is none; is it of the same version of jrnl?"
+    )
 
 
 def _lost() -> JrnlError:
@@ -124,10 +176,10 @@ def _lost() -> JrnlError:
 def _parsed(line: bytes) -> dict[str, Any]:
     try:
         answer = json.loads(line)
-    except ValueError as error:
-        raise JrnlError("the serving process gave an answer that is none") from error
+    except (ValueError, RecursionError) as error:
+        raise _unreadable() from error
     if not isinstance(answer, dict):
-        raise JrnlError("the serving process gave an answer that is none")
+        raise _unreadable()
     return answer
 
 
@@ -143,8 +195,13 @@ def _connect(path: str | os.PathLike[str]) -> socket.socket | None:
         connection.connect(address(folder))
         if user_of(connection) not in (0, os.geteuid(), os.stat(folder).st_uid):
             raise JrnlError("the socket in the store is another user's; nothing was asked there")
-        connection.settimeout(None)
         return connection
+    except (BlockingIOError, TimeoutError) as error:  # more wait there than are let in
+        connection.close()
+        raise JrnlError(
+            f"what has {SOCKET} in {os.fsdecode(path)!r} takes no more clients: see whether it is "
+            f"stopped, or try again"
+        ) from error
     except (FileNotFoundError, ConnectionRefusedError, NotADirectoryError):
         connection.close()
         return None

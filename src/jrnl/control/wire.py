@@ -12,6 +12,7 @@ import json
 import os
 import socket
 import struct
+import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -44,11 +45,19 @@ def address(folder: int) -> str:
     return f"/proc/self/fd/{folder}/{SOCKET}"
 
 
+def process_of(connection: socket.socket) -> int:
+    """Return the number of the process on the other side, as the kernel knows it."""
+    return _credentials(connection)[0]
+
+
 def user_of(connection: socket.socket) -> int:
     """Return the user whose process is on the other side, as the kernel knows it."""
+    return _credentials(connection)[1]
+
+
+def _credentials(connection: socket.socket) -> tuple[int, ...]:
     told = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
-    user: int = _CREDENTIALS.unpack(told)[1]
-    return user
+    return _CREDENTIALS.unpack(told)
 
 
 def encode(message: dict[str, Any]) -> bytes:
@@ -56,16 +65,21 @@ def encode(message: dict[str, Any]) -> bytes:
     return json.dumps(message, separators=(",", ":")).encode() + b"\n"
 
 
-def lines(connection: socket.socket, longest: int) -> Iterator[bytes]:
+def lines(connection: socket.socket, longest: int, first_seconds: float) -> Iterator[bytes]:
     """Yield lines until the other side closes; what is no whole line then is dropped.
 
     Raises
     ------
+    TimeoutError
+        The first line is not there after so many seconds; for the others there is no limit.
     TooLong, OSError
     """
     pending = bytearray()
+    deadline = time.monotonic() + first_seconds
+    waiting = True
     while True:
         piece = b""
+        connection.settimeout(max(0.001, deadline - time.monotonic()) if waiting else None)
         with suppress(ConnectionResetError):
             piece = connection.recv(_RECEIVE_BYTES)
         if not piece:
@@ -75,7 +89,7 @@ def lines(connection: socket.socket, longest: int) -> Iterator[bytes]:
         while (end := pending.find(b"\n", searched)) >= 0:
             line = bytes(pending[:end])
             del pending[: end + 1]
-            searched = 0
+            searched, waiting = 0, False
             yield line
         if len(pending) > longest:
             raise TooLong(f"a line has at most {longest} bytes")
