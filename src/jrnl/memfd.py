@@ -6,17 +6,17 @@ import fcntl
 import mmap
 import os
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from jrnl.compare import PIECE_BYTES, pieces_of
+from jrnl.compare import united
 from jrnl.errors import naming
+from jrnl.pieces import pieces_within, runs_within
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
-
-    from numpy.typing import NDArray
+    from collections.abc import Iterable
 
     from jrnl.compare import Pair
 
@@ -30,6 +30,7 @@ class Shown(Protocol):
     def _size(self, index: int) -> int: ...
     def _held(self, index: int) -> Pair: ...
     def _read(self, index: int, offset: int, length: int) -> bytes: ...
+    def _readinto(self, index: int, offset: int, buffer: memoryview) -> None: ...
 
 
 class MemoryFile:
@@ -70,30 +71,32 @@ class MemoryFile:
 
     def write_all(self, state: Shown, *, fresh: bool) -> None:
         """Write what may be anything but zeroes; in a file that is not fresh, zeroes as well."""
-        pieces = pieces_of(*state._held(self._index), PIECE_BYTES)
+        held = state._held(self._index)
         if not fresh:
-            pieces = np.unique(np.concatenate([pieces, *self._filled()]))
-        zeroes = bytes(PIECE_BYTES)
-        for start in (pieces * PIECE_BYTES).tolist():
-            piece = state._read(self._index, start, min(PIECE_BYTES, self._size - start))
-            if not fresh or piece != zeroes[: len(piece)]:
-                self._put(start, piece)
+            for start, length in pieces_within(united(held, self._filled())):
+                self._put(start, state._read(self._index, start, length))
+            return
+        for _, runs in runs_within(partial(state._readinto, self._index), held):
+            for start, content in runs:
+                self._put(start, content)
 
-    def _filled(self) -> Iterator[NDArray[np.int64]]:
-        """Yield the pieces in which the file has bytes."""
-        stop = 0
+    def _filled(self) -> Pair:
+        """Return the ranges in which the file has bytes."""
+        ranges, stop = [], 0
         with suppress(OSError):  # ENXIO: nothing but a hole is left
             while stop < self._size:
                 start = os.lseek(self._descriptor, stop, os.SEEK_DATA)
-                stop = os.lseek(self._descriptor, start, os.SEEK_HOLE)
-                yield np.arange(start // PIECE_BYTES, -(-stop // PIECE_BYTES))
+                stop = min(os.lseek(self._descriptor, start, os.SEEK_HOLE), self._size)
+                ranges.append((start, stop - start))
+        offsets, lengths = np.array(ranges, np.int64).reshape(-1, 2).T
+        return offsets, lengths
 
     def follow(self, state: Shown, ranges: Iterable[tuple[int, int]]) -> None:
         """Write the ranges, (offset, length), in which the file and the state differ."""
         for offset, length in ranges:
             self._put(offset, state._read(self._index, offset, length))
 
-    def _put(self, offset: int, content: bytes) -> None:
+    def _put(self, offset: int, content: bytes | memoryview) -> None:
         if self._memory is not None:
             self._memory[offset : offset + len(content)] = content
             return

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from jrnl._core import ExtentMap, Image
-from jrnl.compare import BLOCK_BYTES, PIECE_BYTES
+from jrnl.compare import ranges_of_blocks, united
 from jrnl.errors import JrnlError
+from jrnl.pieces import pieces_within
 from jrnl.plan import AFTER, BEFORE
 from jrnl.snapshot import Report, problems_of
 from jrnl.steady import steadily
@@ -75,10 +76,8 @@ def read_production(engine: Engine, volumes: Volumes) -> tuple[int, list[str]]:
     total = 0
     image = Image.production(engine)
     for name, volume in volumes.items():
-        pieces = np.unique(engine.data_blocks(volume._index) * BLOCK_BYTES // PIECE_BYTES)
-        for start in pieces.tolist():
-            offset = start * PIECE_BYTES
-            length = min(PIECE_BYTES, volume.size - offset)
+        blocks = engine.data_blocks(volume._index)
+        for offset, length in pieces_within(united(ranges_of_blocks(blocks, volume.size))):
             try:
                 image.read(offset, length, volume._index)
             except JrnlError as error:
@@ -132,10 +131,6 @@ def compare_ways(engine: Engine, snapshot: Snapshot, volumes: Volumes) -> list[s
 def _unequal_pieces(one: Image, other: Image, volume: Volume) -> Iterator[int]:
     """Yield where two images of a volume differ, to the nearest piece that may."""
     blocks = np.union1d(one.blocks(volume._index), other.blocks(volume._index))
-    step = PIECE_BYTES
-    for start in np.unique(blocks * BLOCK_BYTES // step) * step:
-        length = min(step, volume.size - int(start))
-        if one.read(int(start), length, volume._index) != other.read(
-            int(start), length, volume._index
-        ):
-            yield int(start)
+    for start, length in pieces_within(united(ranges_of_blocks(blocks, volume.size))):
+        if one.read(start, length, volume._index) != other.read(start, length, volume._index):
+            yield start

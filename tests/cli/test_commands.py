@@ -7,10 +7,12 @@ import json
 import os
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 
 import jrnl
+from jrnl import control
 from jrnl.control import ControlServer
 from tests.model.logs import FLUSH, flush, mark, pack_log, write
 from tests.model.places import DATA
@@ -195,6 +197,24 @@ def test_export_takes_the_present_state_or_another(run, anyhow, folder):
     assert (folder / "now.img").read_bytes()[100:104] == b"last"
     assert run("export", anyhow, folder / "then.img", "--at", "good").code == 0
     assert (folder / "then.img").read_bytes()[100:104] == b"neon"
+
+
+def test_export_reads_what_may_hold_data_and_leaves_the_rest_a_hole(folder):
+    with jrnl.create(folder / "sparse", size="1GiB", journal="1MiB") as store:
+        for k in range(8):
+            store.volume.write(k << 27, b"x")
+    told = []
+    heard = SimpleNamespace(progress=lambda done, total: told.append((done, total)))
+    out = str(folder / "out.img")
+    control.call(folder / "sparse", "export", {"out": out}, heard)
+    assert told[-1][0] == told[-1][1]
+    assert max(total for _, total in told) <= 8 << 16  # bytes
+    facts = os.stat(out)
+    assert facts.st_size == 1 << 30
+    assert facts.st_blocks * 512 <= 8 * 4096
+    with open(out, "rb") as file:
+        file.seek(7 << 27)
+        assert file.read(2) == b"x\0"
 
 
 def test_restore_and_again_and_undo(run, anyhow):

@@ -192,6 +192,13 @@ def test_verify_finds_what_was_done_to_a_volume_behind_its_back(path, images):
         assert any("not what the journal says" in problem for problem in report.problems)
 
 
+def test_verify_reads_what_may_hold_data_alone(path):
+    with jrnl.create(path, size="64GiB", journal="1MiB") as store:
+        for k in range(100):
+            store.volume.write(k << 29, b"x")
+        assert store.verify().volume_bytes <= 100 << 16
+
+
 def test_verify_reads_what_no_entry_covers_too(path, tmp_path):
     (tmp_path / "source").write_bytes(b"x" * 50000)
     with jrnl.create(path, source=tmp_path / "source", journal="64KiB") as store:

@@ -40,6 +40,13 @@ def test_the_file_of_a_recovery_of_a_large_volume_takes_room_and_time_for_what_w
             assert file.read(6) == b"there\0"
 
 
+def test_the_file_of_a_state_has_room_for_the_blocks_that_are_not_zero():
+    store = jrnl.create(size="1GiB", journal="1MiB")
+    for k in range(16):
+        store.volume.write(k << 26, b"x")
+    assert os.stat(store.view(16).path()).st_blocks * 512 <= 16 * 4096
+
+
 def test_a_rewind_that_is_refused_says_which_state_is_in_the_way():
     store = jrnl.create(size=8192, journal="16KiB")
     for k in range(4):

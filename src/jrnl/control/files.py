@@ -8,21 +8,18 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from jrnl.compare import PIECE_BYTES
 from jrnl.errors import InvalidArgument, PathExists
 from jrnl.logwrites import LogHistory
+from jrnl.pieces import runs_within
 from jrnl.whole_file import whole_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from numpy.typing import NDArray
-
     from jrnl.state import StateVolume
     from jrnl.store import Store
     from jrnl.volume import Volume
-
-_PIECE_BYTES = 1 << 20
-_BLOCK_BYTES = 4096  # as small as holes are
 
 
 def write_volume(
@@ -41,6 +38,9 @@ def write_volume(
     ----------
     path : str
         A new file; with `force`, also one that is there, or a block device.
+    progress : callable
+        Called as ``progress(done, total)``, in bytes of what may hold anything but zeroes; into a
+        device, of all.
     store : str, optional
         The store's folder, in which nothing is written.
 
@@ -124,30 +124,35 @@ def _fill(
     progress: Callable[[int, int], object],
 ) -> None:
     size, mode = volume.size, os.fstat(descriptor).st_mode
-    sparse = stat.S_ISREG(mode)
-    if sparse:
+    if stat.S_ISREG(mode):
         os.ftruncate(descriptor, 0)
         os.ftruncate(descriptor, size)
+        extents = volume.data_extents()
+        offsets, lengths = (extents[field].astype(np.int64) for field in ("offset", "length"))
+        done, total = 0, int(lengths.sum())
+        for length, runs in runs_within(volume.readinto, (offsets, lengths)):
+            for offset, content in runs:
+                _write_all(descriptor, content, offset)
+            done += length
+            progress(done, total)
     elif not stat.S_ISBLK(mode):
         raise InvalidArgument(f"{path!r} is neither a file nor a block device")
     elif os.lseek(descriptor, 0, os.SEEK_END) < size:
         raise InvalidArgument(f"the device {path!r} is smaller than the volume's {size} bytes")
-    buffer = np.zeros(_PIECE_BYTES, np.uint8)
-    content = memoryview(buffer)  # type: ignore[arg-type]  # an array is a buffer
-    for offset in range(0, size, _PIECE_BYTES):
-        count = min(_PIECE_BYTES, size - offset)
-        buffer[count:] = 0
+    else:
+        _overwrite(volume, descriptor, progress)
+
+
+def _overwrite(
+    volume: StateVolume | Volume, descriptor: int, progress: Callable[[int, int], object]
+) -> None:
+    """Write all of a volume, its zeroes too."""
+    content = memoryview(bytearray(PIECE_BYTES))
+    for offset in range(0, volume.size, PIECE_BYTES):
+        count = min(PIECE_BYTES, volume.size - offset)
         volume.readinto(offset, content[:count])
-        for first, last in _held(buffer) if sparse else [(0, count)]:
-            _write_all(descriptor, content[first : min(last, count)], offset + first)
-        progress(offset + count, size)
-
-
-def _held(buffer: NDArray[np.uint8]) -> list[tuple[int, int]]:
-    """Return where there is anything but zeroes: (begin, end) of runs of blocks."""
-    held = buffer.view(np.uint64).reshape(-1, _BLOCK_BYTES // 8).any(axis=1)
-    steps = np.flatnonzero(np.diff(held, prepend=False, append=False)) * _BLOCK_BYTES
-    return [(first, last) for first, last in steps.reshape(-1, 2).tolist()]
+        _write_all(descriptor, content[:count], offset)
+        progress(offset + count, volume.size)
 
 
 def _write_all(descriptor: int, piece: memoryview, offset: int) -> None:
