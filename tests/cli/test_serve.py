@@ -137,6 +137,15 @@ def test_systemd_hands_its_sockets_over(path, folder):
         assert process.returncode == 0
 
 
+def test_all_places_where_it_listens_are_said(path, folder):
+    with serving(path, "--unix", folder / "sock", "--port", "0") as process:
+        unix, port = process.said.partition(" at ")[2].split(" and ")
+        assert unix == f"nbd+unix:///?socket={folder / 'sock'}"
+        assert port.startswith("nbd://127.0.0.1:")
+        with socket.create_connection(("127.0.0.1", int(port.rpartition(":")[2]))) as client:
+            assert client.recv(8) == b"NBDMAGIC"
+
+
 def test_metrics_are_served_beside(path, folder):
     pytest.importorskip("prometheus_client")
     with serving(path, "--unix", folder / "sock", "--metrics", 0) as process:

@@ -91,7 +91,7 @@ def serve(
         if not listens:
             os.dup2(sys.stderr.fileno(), 1)  # the server has its own: nothing else goes there
         stop = _stopping(restoring, server)
-        where = str(server.uri or "inherited sockets")
+        where = " and ".join(server.uris) or "inherited sockets"
         if metrics is not None:
             watched = closing.enter_context(serve_metrics(store, metrics))
             where += f", metrics at http://{watched.host}:{watched.port}/metrics"

@@ -32,14 +32,17 @@ class Server(ClosesItself):
     Attributes
     ----------
     uri : str or None
-        Where it listens, as an NBD URI without an export's name; None with standard input alone.
+        Where it listens, as an NBD URI without an export's name: the Unix socket, where there is
+        one; None with standard input alone.
+    uris : list of str
+        All of them, of the Unix socket and of the TCP port.
     port : int or None
         TCP.
     """
 
     def __init__(self, store: Store, exports: Exports, limits: Limits) -> None:
         self._store, self._exports, self._limits = store, exports, limits
-        self.uri: str | None = None
+        self.uris: list[str] = []
         self.port: int | None = None
         self._spare = Spare(limits.spare_bytes)
         self._listeners: list[tuple[socket.socket, str | None]] = []
@@ -52,6 +55,10 @@ class Server(ClosesItself):
 
     def __repr__(self) -> str:
         return f"<jrnl.nbd.Server {self.uri or 'on standard input'}, {len(self.clients)} clients>"
+
+    @property
+    def uri(self) -> str | None:
+        return self.uris[0] if self.uris else None
 
     @property
     def clients(self) -> list[dict[str, int | str | None]]:
@@ -248,12 +255,12 @@ def serve(
         if unix is not None:
             path = os.fspath(unix)
             server._listen(listeners.listen_unix(path), path)
-            server.uri = f"nbd+unix:///?socket={quote(os.path.abspath(path))}"
+            server.uris.append(f"nbd+unix:///?socket={quote(os.path.abspath(path))}")
         if port is not None:
             listener = listeners.listen_tcp(host, port)
             server.port = listener.getsockname()[1]
             shown = f"[{host}]" if ":" in host else host
-            server.uri = server.uri or f"nbd://{shown}:{server.port}"
+            server.uris.append(f"nbd://{shown}:{server.port}")
             server._listen(listener, None)
         for listener in sockets:
             server._listen(listener, None)
