@@ -301,6 +301,23 @@ def test_crash_holds_a_command_against_each_state(run, anyhow, folder):
     assert run("crash", anyhow, "--check", "grep -qa last {}", "--state", 8).code == 0
 
 
+def test_a_check_that_hangs_is_a_failure_of_its_state(run, anyhow):
+    hangs = ["--check", "sh -c 'sleep 60 #{}'", "--timeout", "0.2"]
+    found = run("crash", anyhow, *hangs, "--limit", "2", "--json")
+    assert found.code == 1
+    assert ["has not ended after 0.2 s" in bad["message"] for bad in found.json["failures"]] == [
+        True, True
+    ]  # fmt: skip
+    one = run("crash", anyhow, *hangs, "--state", found.json["failures"][0]["id"])
+    assert one.code == 1
+    assert "has not ended after 0.2 s" in one.out
+
+
+def test_a_command_may_have_braces_of_its_own(run, anyhow):
+    check = """sh -c '{ test "{nosuch}" = "{""nosuch}" && test -f {data}; }' {}"""
+    assert run("crash", anyhow, "--check", check, "--limit", "1").code == 0
+
+
 def test_crash_takes_a_log(run, folder):
     log = folder / "some.log"
     log.write_bytes(pack_log([write(0, b"A" * 512), flush(), write(1, b"B" * 512)]))

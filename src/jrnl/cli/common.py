@@ -75,6 +75,8 @@ def perform_on_any(
 ) -> Any:
     """Do an operation on a store, or on a log of dm-log-writes, which is attached."""
     if not os.path.isfile(path):
+        if size is not None or source is not None:
+            raise click.UsageError("--size and --source are for a log; a store has its own volumes")
         return perform(path, name, what, rows, **arguments)
     with Shown(what, rows) as report, attach(path, size, source) as log:
         return control.OPERATIONS[name](log, report, arguments)

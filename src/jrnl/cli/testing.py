@@ -58,6 +58,10 @@ _AGAIN = re.compile(r"^again: jrnl\.crash\.state\(history, '(.*)'\)$", re.MULTIL
 @click.option("--failures", type=click.IntRange(1), default=10, help="End after so many.")
 @click.option("--bundles", type=click.Path(), help="A folder for all that failures take.")
 @click.option("--junit", type=click.Path(dir_okay=False), help="Write a JUnit report here.")
+@click.option(
+    "--timeout", type=click.FloatRange(0, min_open=True), metavar="SECONDS",
+    help="A check that takes longer is ended, and its state is bad.",
+)  # fmt: skip
 @click.option("--state", "id", metavar="ID", help="Look at this one state only.")
 @click.option("--size", type=SIZE, help="The volume's size, of a log.")
 @click.option("--source", type=click.Path(), help="What the volume held before, of a log.")
@@ -73,7 +77,7 @@ def crash(path: str, check: str, junit: str | None, as_json: bool, **options: An
     for place in (path, options["source"]):
         check_outside(junit, place)
     id, size, source = options.pop("id"), options.pop("size"), options.pop("source")
-    name, arguments = "crash-state", {"id": id}
+    name, arguments = "crash-state", {"id": id, "timeout": options["timeout"]}
     if id is None:
         name = "crash"
         arguments = {
@@ -81,6 +85,7 @@ def crash(path: str, check: str, junit: str | None, as_json: bool, **options: An
             "seed": options["seed"], "start": options["start"], "stop": options["stop"],
             "reduce": options["reduce"], "damage": options["damage"],
             "failures_max": options["failures"], "bundles": absolute(options["bundles"]),
+            "timeout": options["timeout"],
         }  # fmt: skip
     found = perform_on_any(
         path, name, "crashing", size=size, source=source, check=words, **arguments

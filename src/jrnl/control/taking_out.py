@@ -87,6 +87,7 @@ def crash(
     damage: str | None = None,
     failures_max: int = 10,
     bundles: str | None = None,
+    timeout: float | None = None,
 ) -> Row:
     """Hold a command against what a disk may hold after a power cut; see `jrnl.crash.campaign`."""
     first, last = (None if text is None else point_of(history, text) for text in (start, stop))
@@ -94,6 +95,7 @@ def crash(
     summary = crashing.campaign(
         history, check, jobs, start=first, stop=last, mode=mode, limit=limit, seed=seed,
         reduce=reduce, damage=damage, failures_max=failures_max, bundles=bundles,
+        timeout=timeout,
         progress=lambda looked, failed: report.progress(looked, limit or 0),
     )  # fmt: skip
     covered = summary.coverage
@@ -107,8 +109,10 @@ def crash(
     }
 
 
-def crash_state(history: Any, report: Report, check: list[str], id: str) -> Row:
+def crash_state(
+    history: Any, report: Report, check: list[str], id: str, timeout: float | None = None
+) -> Row:
     """Hold a command against one state, given by its id."""
     state = crashing.state(history, id)
-    message = judge_of(check)(state)
+    message = judge_of(check, timeout)(state)
     return {"ok": message is None, "id": id, "message": message, "text": state.explain()}

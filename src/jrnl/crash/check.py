@@ -84,4 +84,9 @@ class _Command:
         elif any("{}" in word for word in self._words):
             raise InvalidArgument(f"there are several volumes: say which, {' or '.join(places)}")
         pattern = "|".join(map(re.escape, places))
+        if not any(re.search(pattern, word) for word in self._words):
+            raise InvalidArgument(
+                f"the command {shlex.join(self._words)!r} names no volume where the path of the "
+                f"state goes: there is {' or '.join(places)}"
+            )
         return [re.sub(pattern, lambda match: places[match[0]], word) for word in self._words]
