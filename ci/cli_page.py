@@ -31,11 +31,12 @@ made from the commands by `python ci/cli_page.py`; `jrnlctl COMMAND --help` says
 - **A SIZE** is a number of bytes, or like `512B`, `64KiB`, `64MiB`, `1GiB`, `1TiB`.
 - **Exit code:** 0; 2 where the arguments make no command; 1 for anything else that has not been
   done, and for what is found wrong by `verify` and `crash`; 130 after Ctrl-C. What is wrong is one
-  line on standard error.
+  line on standard error; so is what a command says when its file is `/dev/stdout`.
 - **`--json`** gives exact figures, bytes and UTC, as one JSON object on one line, `log --json` one
   for each entry.
 - **What destroys asks first**, on a terminal; elsewhere it takes `--yes`. `--dry-run` says what it
-  would do.
+  would do, and changes nothing, whatever else is given.
+- **Nothing is written into the store's folder**, nor to a file of it by another name.
 - **Shell completion**, also of marks, snapshots and volumes:
 
   ```sh
