@@ -301,6 +301,20 @@ def test_crash_holds_a_command_against_each_state(run, anyhow, folder):
     assert run("crash", anyhow, "--check", "grep -qa last {}", "--state", 8).code == 0
 
 
+def test_crash_takes_states_of_which_much_is_lost(run, folder):
+    with jrnl.create(folder / "big.jrnl", size="8TiB", journal="8MiB") as store:
+        for number in range(1, 2001):
+            store.volume.write(number << 32, b"x")
+    words = ["--check", "test ! -s {}", "--limit", "9", "--bundles", folder / "bundles", "--json"]
+    found = run("crash", folder / "big.jrnl", *words).json
+    assert found["coverage"]["looked"] == len(found["failures"]) > 3
+    longest = max((each["id"] for each in found["failures"]), key=len)
+    assert len(longest) > 255
+    assert len(os.listdir(folder / "bundles")) == len(found["failures"])
+    again = run("crash", folder / "big.jrnl", "--check", "test -s {}", "--state", longest)
+    assert again.code == 0
+
+
 def test_a_check_that_hangs_is_a_failure_of_its_state(run, anyhow):
     hangs = ["--check", "sh -c 'sleep 60 #{}'", "--timeout", "0.2"]
     found = run("crash", anyhow, *hangs, "--limit", "2", "--json")

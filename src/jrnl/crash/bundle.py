@@ -7,6 +7,8 @@ import os
 import re
 from typing import TYPE_CHECKING, Any, BinaryIO
 
+import xxhash
+
 from jrnl.crash.damaged import DamagedState
 from jrnl.crash.epoch import SECTOR
 from jrnl.logwrites.read import DISCARD, FLUSH, FUA, HEADER, MAGIC, SUPER, VERSION
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
 
 _SOURCE = "before.img"
 _LOG = "entries.log"
+_NAME_MAX = 200  # a file's name has at most 255 bytes; an id that lists what is lost is longer
 
 
 def write_bundle(state: CrashState, message: str, folder: str | os.PathLike[str]) -> str:
@@ -60,7 +63,11 @@ def _can_be_replayed(state: CrashState) -> bool:
 
 
 def _as_file_name(text: str) -> str:
-    return re.sub(r"[^\w.-]", "_", text)
+    name = re.sub(r"[^\w.-]", "_", text)
+    if len(name) <= _NAME_MAX:
+        return name
+    told_apart = xxhash.xxh3_64_hexdigest(text.encode(errors="backslashreplace"))
+    return f"{name[:_NAME_MAX]}-{told_apart}"
 
 
 def _write_image(state: State, name: str, path: str) -> None:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from jrnl.crash.state import CrashState, Tag
 
 _GROUND_BLOCKS: Final = 1 << 13  # 32 MiB
+_NAME_MAX: Final = 200  # memfd_create(2) takes 249 bytes; an id that lists what is lost is longer
 _PIECE: Final = 1 << 20
 _ZEROES: Final = bytes(_PIECE)
 _ADD_SEALS: Final = 1033  # linux/fcntl.h
@@ -178,7 +179,7 @@ class Disk:
 
     def __init__(self, run: Run, state: CrashState) -> None:
         self._run, self._sizes = run, run.sizes
-        self._name = f"jrnl-{state.id}"
+        self._name = f"jrnl-{state.id}"[:_NAME_MAX]
         self.epoch, self.kept = state._epoch, state._kept
         self._files: dict[int, tuple[int, mmap.mmap]] = {}  # descriptor, our mapping
         self._others: list[None] = []  # one for each user but one
