@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 
 _TYPES = {
     "str": str, "int": int, "bool": bool, "float": float,
-    "str | None": str | None, "int | None": int | None, "float | None": float | None, "list[str]": list[str],
+    "str | None": str | None, "int | None": int | None, "list[str]": list[str],
+    "float | None": float | None,
 }  # fmt: skip
 
 

@@ -35,7 +35,7 @@ class Server(ClosesItself):
         Where it listens, as an NBD URI without an export's name: the Unix socket, where there is
         one; None with standard input alone.
     uris : list of str
-        All of them, of the Unix socket and of the TCP port.
+        All places where it listens: the Unix socket, the TCP port.
     port : int or None
         TCP.
     """
@@ -58,6 +58,7 @@ class Server(ClosesItself):
 
     @property
     def uri(self) -> str | None:
+        """Where it listens, first of all."""
         return self.uris[0] if self.uris else None
 
     @property
