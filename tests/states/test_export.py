@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -213,6 +214,26 @@ def test_a_mark_of_an_earlier_state_stands_behind_that(tmp_path, count):
                 assert log.digest(name) == store.digest(name)
             assert log.marks["of the newest"] < log.marks["another"] < log.marks["own"]
             assert log.marks["early"] == made.counts[made.seqs.tolist().index(early)]
+
+
+@pytest.mark.parametrize("full", [True, False])
+def test_a_mark_of_the_oldest_state_whose_entry_has_left_is_in_the_log(tmp_path, full):
+    images = "both" if full else "after"
+    with jrnl.create(size="64KiB", journal="16KiB", images=images) as store:
+        store.volume.write(0, b"before")
+        store.mark("kept")
+        if full:
+            with store.pin("kept"), suppress(jrnl.JournalFull):
+                while True:
+                    store.volume.write(4096, b"later")
+            with pytest.raises(jrnl.PointExpired):
+                store.journal.after(2)
+        assert store.window.oldest == 2
+        made = logwrites.export(store, tmp_path / "log")
+        check_log(store, tmp_path / "log", "data", made)
+        with logwrites.attach(tmp_path / "log", size="64KiB") as log:
+            assert log.marks.keys() == {"jrnl-state-2", "kept"}
+            assert log.digest("kept") == store.digest("kept")
 
 
 def test_an_oldest_state_of_zeroes_is_named_where_it_is_not_state_0(tmp_path):

@@ -22,6 +22,7 @@ from jrnl.whole_file import whole_file
 from jrnl.window import present_seq
 
 if TYPE_CHECKING:
+    from jrnl.points import Mark
     from jrnl.recovery import Recovery
     from jrnl.view import View
 
@@ -71,7 +72,7 @@ def export(
     of a part is a write; behind a volume that does not end with a sector come zeroes.
 
     The file is made whole or not at all, and durable. It takes time and room for what was written,
-    and memory for the headers and at most about 64 MiB.
+    and memory: some 300 bytes for each entry of the journal, and at most about 64 MiB.
 
     Parameters
     ----------
@@ -129,6 +130,7 @@ class _Export:
     def write(self) -> Exported:
         store = self.store
         both_ways = store.options.images != "after"
+        marks = dict(store.marks)  # before any that come meanwhile
         # Opened first: it keeps a rewind from dropping what is read from here on.
         with self._look(store.seq, both_ways) if both_ways else nullcontext(store) as newest:
             last, oldest = newest.seq, store.window.oldest
@@ -140,7 +142,8 @@ class _Export:
                 )
             later = self._marks_of_earlier(rows, oldest)
             with self._look(oldest, both_ways) as state:
-                self._write_first(state, rows.size, later.pop(0, []))
+                texts = self._marks_left(marks, oldest, later.pop(0, []))
+                self._write_first(state, rows.size, texts)
             before = self.count
             counts = np.zeros(rows.size, np.int64)
             for k, texts in later.items():
@@ -154,6 +157,7 @@ class _Export:
                 counts,
                 durable=store.options.sync == "always",
             )
+            del rows
             self._write_entries(slots, oldest, both_ways)
         for k, texts in later.items():
             self._write_marks(texts, int(slots["end"][k - 1]))
@@ -184,6 +188,19 @@ class _Export:
                 place = int(np.searchsorted(states, at))
                 found.setdefault(place, []).append(journal.after(seq))
         return found
+
+    def _marks_left(self, marks: dict[str, Mark], oldest: int, found: list[bytes]) -> list[bytes]:
+        """Return the names of the oldest state's marks: also of that whose entry has just left.
+
+        `found` are those of which there are entries.
+        """
+        engine = self.store._engine
+        names = [
+            name.encode()
+            for name, mark in marks.items()
+            if mark.seq <= oldest and present_seq(engine, mark.seq) == oldest
+        ]
+        return [name for name in names if name not in found] + found
 
     def _write_marks(self, texts: list[bytes], position: int) -> None:
         heads = (header(0, 0, MARK, self.sector, text) for text in texts)
@@ -271,14 +288,14 @@ class _Export:
 
     def _back(self, slots: NDArray[Any], oldest: int) -> Iterator[tuple[Slot, View]]:
         """Yield each entry, the newest first, and a view of the state after it."""
-        seqs = [oldest, *slots["seq"].tolist()]
-        with _Walk(partial(self._scratch, seqs[-1])) as walk:
-            for k in range(len(seqs) - 2, -1, -1):
+        with _Walk(partial(self._scratch, int(slots["seq"][-1]))) as walk:
+            for k in range(slots.size - 1, -1, -1):
                 slot = Slot(*slots[k].tolist())
                 yield slot, walk.view
                 if slot.length:
                     walk.view.write(slot.offset, self.store.journal.before(slot.seq), self.name)
-                    walk.renew(partial(self._scratch, seqs[k]))
+                    before = int(slots["seq"][k - 1]) if k else oldest
+                    walk.renew(partial(self._scratch, before))
 
     def _on(self, slots: NDArray[Any], oldest: int) -> Iterator[tuple[Slot, View]]:
         """Yield each entry, the oldest first, and a view of the state after it."""
