@@ -14,6 +14,7 @@ from jrnl.errors import InvalidType, PathExists
 Path = str | os.PathLike[str]
 
 _NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK)
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 @contextmanager
@@ -45,9 +46,11 @@ def whole_file(path: Path) -> Iterator[io.FileIO]:
             os.fsync(file.fileno())
         _place(temporary, name)
         _sync_folder(os.path.dirname(name) or ".")
-    except BaseException:
+    except BaseException as error:
         with suppress(FileNotFoundError):
             os.unlink(temporary)
+        if isinstance(error, OSError) and error.filename is None and error.errno in _NO_ROOM:
+            error.filename = name
         raise
 
 

@@ -251,6 +251,26 @@ def test_a_dry_run_of_giving_a_recovery_up_keeps_it(run, anyhow, more):
     assert "7" in run("again", anyhow, 7, "--delete", "--dry-run", *more).line
 
 
+@pytest.mark.parametrize("complete", [True, False])
+def test_a_rewind_that_was_complete_when_it_was_interrupted_is_said_to_be(
+    run, anyhow, monkeypatch, complete
+):
+    assert "1 entry is gone" in run("rewind", anyhow, "--to", "7", "--yes").out
+    real = control.call
+
+    def interrupted(path, name, *others):
+        if name == "rewind":
+            if complete:
+                real(path, name, *others)
+            raise KeyboardInterrupt
+        return real(path, name, *others)
+
+    monkeypatch.setattr(control, "call", interrupted)
+    ran = run("rewind", anyhow, "--to", "good", "--yes")
+    said = f"jrnlctl: the rewind was complete: {anyhow} is at state 3"
+    assert (ran.code, ran.out, ran.err.strip()) == (130, "", said if complete else "")
+
+
 def test_rewind_drops_what_came_after(run, anyhow):
     told = run("rewind", anyhow, "--to", 2, "--dry-run", "--json").json
     assert (told["entries"], told["marks"]) == (6, ["good"])

@@ -64,6 +64,8 @@ MISTAKES = [
     (("crash", "{path}", "--check", "'"), 2, "--check"),
     (("crash", "{path}", "--check", "test {{}}", "--state", "x"), 1, "'x'"),
     (("crash", "{path}", "--check", "/nowhere {{}}"), 1, "No such file"),
+    (("crash", "{folder}/nix", "--check", "true {{}}"), 1, "nix"),
+    (("log", "{path}", "--json", "--parquet", "{folder}/out"), 2, "ask for one"),
     (("plot", "{path}"), 2, "--html"),
     (("plot", "{path}", "-o", "{folder}/out.docx"), 1, ".svg"),
     (("plot", "{path}", "-o", "{path}/out.png"), 1, "store itself"),
@@ -77,7 +79,7 @@ MISTAKES = [
     (("serve", "{path}", "--journal", "1MiB"), 2, "--journal"),
     (("serve", "{folder}/nix", "--port", "0"), 1, "No such file"),
     (("serve", "{path}", "--port", "70000"), 2, "65535"),
-    (("serve", "{path}", "--unix", "{folder}/a/b"), 1, "No such file"),
+    (("serve", "{path}", "--unix", "{folder}/a/b"), 1, "{folder}/a/b': No such file"),
     (("serve", "{path}", "--host", "no host", "--port", "0"), 1, "not known"),
     (("files", "{path}@god", "ls"), 1, "did you mean 'good'"),
     (("files", "{path}@1e3", "ls"), 2, "plain digits"),
@@ -90,9 +92,50 @@ MISTAKES = [
 def test_a_mistake_gets_one_helpful_line(run, path, folder, words, code, said):
     before = sorted(os.listdir(folder))
     ran = run(*(word.format(path=path, folder=folder, log=LOG) for word in words))
-    assert said.format() in ran.line
+    assert said.format(folder=folder) in ran.line
     assert ran.code == code
     assert sorted(os.listdir(folder)) == before
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="takes root, to be another user")
+@pytest.mark.parametrize("words", [("info",), ("log",), ("crash", "--check", "true {}")])
+def test_a_path_that_may_not_be_read_makes_a_command_all_the_same(path, folder, words):
+    os.chmod(folder, 0o755)
+    os.chmod(path, 0o700)
+    as_nobody = (
+        "import os, sys; from jrnl.cli import app, main; os.setgroups([]); os.setgid(65534);"
+        "os.setuid(65534); sys.exit(main(sys.argv[1:]))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", as_nobody, words[0], str(path), *words[1:]], text=True,
+        capture_output=True, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+    assert "Permission denied" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "words", [("export",), ("export", "--force"), ("export-log",), ("log", "--parquet")]
+)
+def test_a_disk_that_is_full_is_named_by_the_file(path, folder, words):
+    (folder / "out").write_bytes(b"") if "--force" in words else None
+    limited = """
+import resource, signal, sys
+from jrnl.cli import app, main
+calling = sys.modules["jrnl.control.call"]
+real = calling.open_store
+def opened(*words):
+    store = real(*words)  # which has files in memory
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
+    return store
+calling.open_store = opened
+sys.exit(main(sys.argv[1:]))
+"""
+    line = [sys.executable, "-c", limited, words[0], str(path), *words[1:], str(folder / "out")]
+    done = subprocess.run(line, text=True, capture_output=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr == f"jrnlctl: {str(folder / 'out')!r}: File too large\n"
 
 
 def test_a_store_that_another_process_has_open_is_said_to_be(run, path):

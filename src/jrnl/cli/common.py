@@ -17,7 +17,7 @@ from click.shell_completion import CompletionItem
 
 from jrnl import control
 from jrnl.cli.progress import Shown
-from jrnl.cli.units import POINT
+from jrnl.cli.units import PATH, POINT
 from jrnl.errors import JrnlError, ReadOnlyStore
 from jrnl.logwrites import attach
 
@@ -172,7 +172,7 @@ def _complete_volumes(
 
 def path_argument(command: Command) -> Command:
     """Take the path of a store; it is taken first, for what completes the rest."""
-    return click.argument("path", type=click.Path(), is_eager=True)(command)
+    return click.argument("path", type=PATH, is_eager=True)(command)
 
 
 def json_option(command: Command) -> Command:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import shlex
+from contextlib import suppress
+from datetime import UTC, datetime
 from typing import Any
 
 import rich_click as click
 
+from jrnl import control
 from jrnl.cli.common import (
     absolute,
     base_option,
@@ -26,7 +29,10 @@ from jrnl.cli.common import (
     volume_option,
     yes_option,
 )
-from jrnl.cli.units import count_text, size_text
+from jrnl.cli.tell import complain
+from jrnl.cli.units import PATH, count_text, size_text
+from jrnl.control.report import Silent
+from jrnl.errors import JrnlError
 
 Row = dict[str, Any]
 
@@ -34,7 +40,7 @@ Row = dict[str, Any]
 @command("jrnlctl recover disk.jrnl --to before-upgrade --out before.img")
 @path_argument
 @to_option
-@click.option("--out", required=True, type=click.Path(), help="The file; a new one.")
+@click.option("--out", required=True, type=PATH, help="The file; a new one.")
 @base_option
 @volume_option
 @click.option("--force", is_flag=True, help="Overwrite the file, or block device, that is there.")
@@ -64,7 +70,7 @@ def recover(
     "jrnlctl export db.jrnl root.img --volume root --at 2026-03-01T12:00",
 )
 @path_argument
-@click.argument("out", type=click.Path())
+@click.argument("out", type=PATH)
 @point_option("--at", told="The state; the present one by default.")
 @volume_option
 @click.option("--force", is_flag=True, help="Overwrite the file, or block device, that is there.")
@@ -215,15 +221,30 @@ def rewind(path: str, to: str, close_views: bool, yes: bool, dry_run: bool, as_j
             f"rewind {path} to state {told['state']:,}: {count_text(told['entries'], 'entry')}"
             f"{lost} will be gone for good. Go on?"
         )
-    done = perform(path, "rewind", "rewinding", to=to, close_views=close_views)
+    began = datetime.now(UTC)
+    try:
+        done = perform(path, "rewind", "rewinding", to=to, close_views=close_views)
+    except KeyboardInterrupt:
+        _complain_if_rewound(path, began)
+        raise
     _say_rewind(done, dry_run=False, as_json=as_json)
+
+
+def _complain_if_rewound(path: str, began: datetime) -> None:
+    """Say that a rewind was complete when it was interrupted, where it was: nothing undoes it."""
+    last = Silent()
+    with suppress(JrnlError, OSError):
+        control.call(path, "log", {"start": str(control.call(path, "info")["seq"])}, last)
+        for row in last.kept:
+            if row["kind"] == "rewind" and datetime.fromisoformat(row["time"]) >= began:
+                complain(f"the rewind was complete: {path} is at state {row['state']:,}")
 
 
 def _say_rewind(told: Row, *, dry_run: bool, as_json: bool) -> None:
     if as_json:
         say_json(told)
         return
-    would = "would go" if dry_run else "are gone"
+    would = "would go" if dry_run else "is gone" if told["entries"] == 1 else "are gone"
     marks = f", and the marks {', '.join(told['marks'])}" if told["marks"] else ""
     say(f"state {told['state']:,}: {size_text(told['bytes'])} "
         f"{'would be' if dry_run else 'were'} put back; "

@@ -23,7 +23,7 @@ from jrnl.cli.common import (
     to_option,
     volume_option,
 )
-from jrnl.cli.units import OFFSET, SIZE, age_text, count_text, size_text, time_shown
+from jrnl.cli.units import OFFSET, PATH, SIZE, age_text, count_text, size_text, time_shown
 
 Row = dict[str, Any]
 
@@ -76,16 +76,18 @@ def _named(name: str, each: Row) -> list[str]:
     """jrnlctl log disk.jrnl --json | jq 'select(.kind == "write") | .length'""",
     "jrnlctl log ext4.log --parquet entries.parquet",
 )
-@click.argument("path", metavar="STORE|LOG", type=click.Path(), is_eager=True)
+@click.argument("path", metavar="STORE|LOG", type=PATH, is_eager=True)
 @point_option("--from", "start", told="The first entry: a number, or a point.")
 @point_option("--to", "stop", told="The last entry: a number, or a point.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
-@click.option("--parquet", metavar="FILE", type=click.Path(), help="Write a Parquet file instead.")
+@click.option("--parquet", metavar="FILE", type=PATH, help="Write a Parquet file instead.")
 def log(path: str, start: str | None, stop: str | None, as_json: bool, parquet: str | None) -> None:
     """List the entries of a journal, or of a log of dm-log-writes, the oldest first.
 
     An entry's number is that of the state after it.
     """
+    if as_json and parquet is not None:
+        raise click.UsageError("--json and --parquet are two answers: ask for one")
     what = "reading the entries"
     bounds: Row = {"start": start, "stop": stop}
     if parquet is not None:

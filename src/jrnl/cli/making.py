@@ -21,7 +21,7 @@ from jrnl.cli.common import (
     yes_option,
 )
 from jrnl.cli.progress import Shown
-from jrnl.cli.units import SIZE, count_text, size_text
+from jrnl.cli.units import PATH, SIZE, count_text, size_text
 from jrnl.sizes import parse_size
 
 
@@ -30,7 +30,7 @@ from jrnl.sizes import parse_size
     "jrnlctl create db.jrnl --volume root=8GiB --volume log=1GiB",
     "jrnlctl create vm.jrnl --from golden.img",
 )
-@click.argument("path", type=click.Path())
+@click.argument("path", type=PATH)
 @click.option("--size", type=SIZE, help="The size of the one volume, which is called 'data'.")
 @click.option(
     "--volume", "volumes", multiple=True, metavar="NAME=SIZE", help="A volume; give one for each."
@@ -166,7 +166,7 @@ def snapshot(path: str, name: str, delete: bool, yes: bool, as_json: bool) -> No
 
 @command("jrnlctl replay disk.jrnl ext4.log")
 @path_argument
-@click.argument("log", type=click.Path())
+@click.argument("log", type=PATH)
 @volume_option
 @json_option
 def replay(path: str, log: str, volume: str | None, as_json: bool) -> None:

@@ -17,7 +17,7 @@ from jrnl.api import open_store
 from jrnl.cli.common import command, say
 from jrnl.cli.progress import Shown
 from jrnl.cli.tell import log_to_stderr
-from jrnl.cli.units import SIZE, size_text
+from jrnl.cli.units import PATH, SIZE, size_text
 from jrnl.control import ControlServer
 from jrnl.watch import serve_metrics
 
@@ -35,10 +35,10 @@ _STOPPING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
     "jrnlctl serve --memory 1GiB --journal 256MiB --unix scratch.sock",
     "nbdcopy -- [ jrnlctl serve disk.jrnl ] out.img",
 )
-@click.argument("path", type=click.Path(), required=False)
+@click.argument("path", type=PATH, required=False)
 @click.option("--memory", type=SIZE, help="Serve a new store in memory, with one volume, 'data'.")
 @click.option("--journal", type=SIZE, help="The journal of that store.  [default: 64MiB]")
-@click.option("--unix", type=click.Path(), help="Listen on this Unix socket.")
+@click.option("--unix", type=PATH, help="Listen on this Unix socket.")
 @click.option("--port", type=click.IntRange(0, _PORT_MAX), help="Listen on TCP; 0: a free port.")
 @click.option("--host", default="127.0.0.1", show_default=True, help="The address of that port.")
 @click.option("--read-only", is_flag=True, help="Take no writes, and write nothing.")

@@ -23,14 +23,14 @@ from jrnl.cli.common import (
     say_json,
     volume_option,
 )
-from jrnl.cli.units import OFFSET, POINT, SIZE, count_text, size_text, time_shown
+from jrnl.cli.units import OFFSET, PATH, POINT, SIZE, count_text, size_text, time_shown
 
 Row = dict[str, Any]
 
 
 @command("jrnlctl export-log disk.jrnl disk.log")
 @path_argument
-@click.argument("out", type=click.Path())
+@click.argument("out", type=PATH)
 @volume_option
 @json_option
 def export_log(path: str, out: str, volume: str | None, as_json: bool) -> None:
@@ -51,9 +51,9 @@ def export_log(path: str, out: str, volume: str | None, as_json: bool) -> None:
     "jrnlctl plot disk.jrnl --html timeline.html --from before-upgrade",
     "jrnlctl plot ext4.log -o ext4.svg --by seq",
 )
-@click.argument("path", metavar="STORE|LOG", type=click.Path(), is_eager=True)
-@click.option("-o", "--out", type=click.Path(), help="A picture: .png, .svg or .pdf.")
-@click.option("--html", type=click.Path(), help="A page on which to move along time.")
+@click.argument("path", metavar="STORE|LOG", type=PATH, is_eager=True)
+@click.option("-o", "--out", type=PATH, help="A picture: .png, .svg or .pdf.")
+@click.option("--html", type=PATH, help="A page on which to move along time.")
 @point_option("--from", "start", told="Only what was written after this state.")
 @point_option("--to", "stop", told="Only what was written up to this state.")
 @click.option("--by", type=click.Choice(["time", "seq"]), help="What stands below the picture.")

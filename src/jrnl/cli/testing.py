@@ -23,7 +23,7 @@ from jrnl.cli.common import (
     say_json,
 )
 from jrnl.cli.progress import Shown
-from jrnl.cli.units import SIZE
+from jrnl.cli.units import PATH, SIZE
 from jrnl.control.files import check_outside
 from jrnl.measure import measure
 
@@ -36,7 +36,7 @@ _AGAIN = re.compile(r"^again: jrnl\.crash\.state\(history, '(.*)'\)$", re.MULTIL
     "jrnlctl crash ext4.log --check './check.sh {}' --mode torn --limit 500",
     "jrnlctl crash ext4.log --check 'e2fsck -fn {}' --state 912-s5",
 )
-@click.argument("path", metavar="STORE|LOG", type=click.Path(exists=True))
+@click.argument("path", metavar="STORE|LOG", type=PATH)
 @click.option(
     "--check", required=True, metavar="COMMAND",
     help="The command, in which {} stands for a path of the volume, {NAME} for one of several.",
@@ -56,15 +56,17 @@ _AGAIN = re.compile(r"^again: jrnl\.crash\.state\(history, '(.*)'\)$", re.MULTIL
     help="With --mode torn: sectors that are neither old nor new.",
 )  # fmt: skip
 @click.option("--failures", type=click.IntRange(1), default=10, help="End after so many.")
-@click.option("--bundles", type=click.Path(), help="A folder for all that failures take.")
-@click.option("--junit", type=click.Path(dir_okay=False), help="Write a JUnit report here.")
+@click.option("--bundles", type=PATH, help="A folder for all that failures take.")
+@click.option(
+    "--junit", type=click.Path(dir_okay=False, readable=False), help="Write a JUnit report here."
+)
 @click.option(
     "--timeout", type=click.FloatRange(0, min_open=True), metavar="SECONDS",
     help="A check that takes longer is ended, and its state is bad.",
 )  # fmt: skip
 @click.option("--state", "id", metavar="ID", help="Look at this one state only.")
 @click.option("--size", type=SIZE, help="The volume's size, of a log.")
-@click.option("--source", type=click.Path(), help="What the volume held before, of a log.")
+@click.option("--source", type=PATH, help="What the volume held before, of a log.")
 @json_option
 def crash(path: str, check: str, junit: str | None, as_json: bool, **options: Any) -> int:
     """Hold a check against what the disk may hold after a power cut.
@@ -146,7 +148,7 @@ def _time_text(time_ns: float) -> str:
 
 
 @command("jrnlctl demo", "jrnlctl demo ext4.log.xz")
-@click.argument("log", type=click.Path(), required=False)
+@click.argument("log", type=PATH, required=False)
 def demo(log: str | None) -> None:
     """Replay a recorded disk history, and go back and forth in it.
 

@@ -70,4 +70,5 @@ def _parse_offset(text: str) -> int:
 
 SIZE = _Parsed("size", parse_size)
 OFFSET = _Parsed("offset", _parse_offset)
+PATH = click.Path(readable=False)  # what is wrong with one is said by who opens it
 POINT = _Parsed("point", normal_point)

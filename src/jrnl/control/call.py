@@ -207,6 +207,8 @@ def _connect(path: str | os.PathLike[str]) -> socket.socket | None:
         return None
     except PermissionError as error:
         connection.close()
+        if not os.access(path, os.X_OK, effective_ids=True):
+            return None  # opening it says so
         error.filename, error.strerror = os.fspath(path), "another user's process serves the store"
         raise
     except BaseException:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from jrnl.compare import PIECE_BYTES
-from jrnl.errors import InvalidArgument, PathExists
+from jrnl.errors import InvalidArgument, PathExists, naming
 from jrnl.logwrites import LogHistory
 from jrnl.pieces import runs_within
 from jrnl.whole_file import whole_file
@@ -60,7 +60,8 @@ def write_volume(
         descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NONBLOCK)
         try:
             _fill(volume, descriptor, path, progress)
-            os.fsync(descriptor)
+            with naming(lambda: path):
+                os.fsync(descriptor)
         finally:
             os.close(descriptor)
         return volume.size
@@ -125,8 +126,9 @@ def _fill(
 ) -> None:
     size, mode = volume.size, os.fstat(descriptor).st_mode
     if stat.S_ISREG(mode):
-        os.ftruncate(descriptor, 0)
-        os.ftruncate(descriptor, size)
+        with naming(lambda: path):
+            os.ftruncate(descriptor, 0)
+            os.ftruncate(descriptor, size)
         extents = volume.data_extents()
         offsets, lengths = (extents[field].astype(np.int64) for field in ("offset", "length"))
         done, total = 0, int(lengths.sum())

@@ -8,7 +8,7 @@ import socket
 import stat
 from contextlib import suppress
 
-from jrnl.errors import InvalidArgument
+from jrnl.errors import InvalidArgument, naming
 
 _BACKLOG = 64
 
@@ -25,8 +25,9 @@ def listen_unix(path: str) -> socket.socket:
     """
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
-        _remove_stale(path)
-        listener.bind(path)
+        with naming(lambda: path):
+            _remove_stale(path)
+            listener.bind(path)
         os.chmod(path, 0o600)  # before anybody can connect: nobody listens yet
         listener.listen(_BACKLOG)
     except BaseException:
