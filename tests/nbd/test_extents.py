@@ -7,7 +7,15 @@ import random
 import pytest
 
 import jrnl
-from tests.model.nbd_client import TRIM, ZEROES
+from tests.model.nbd_client import (
+    LIST_META,
+    META,
+    STRUCTURED,
+    TOO_BIG,
+    TRIM,
+    ZEROES,
+    meta,
+)
 
 SIZE = 1 << 20
 
@@ -80,3 +88,15 @@ def test_zeroes_on_a_scratch_branch_take_room_only_where_something_was(served, k
         assert not any(client.read((8 << 20) + 5, 4 << 20)) and not any(client.read(32 << 20, 9))
         assert view.own_bytes <= (3 << 20) + 8192
         assert store.volume.read((8 << 20) + 5, 3) == b"xxx"
+
+
+def test_queries_without_end_are_refused_and_the_handshake_goes_on(served, store):
+    store.mark("good")
+    served(store)
+    client = served.client(None)
+    client.greet()
+    client.option(STRUCTURED)
+    ((kind, _),) = client.option(LIST_META, meta("data", *["jrnl:"] * 65))
+    assert kind == TOO_BIG
+    *told, _ = client.option(LIST_META, meta("data", *["jrnl:"] * 64))
+    assert [(kind, text[4:]) for kind, text in told] == [(META, b"jrnl:changed:good")]

@@ -22,6 +22,8 @@ cdef class Transmission:
     read_only, structured : bool
     stop : int
         A descriptor: once it can be read, no more requests are. For pipes: they have no shutdown.
+    patience_ms : int
+        For a peer that neither sends nor takes anything while it has spare room; -1: no limit.
     """
 
     cdef Wire wire
@@ -30,9 +32,10 @@ cdef class Transmission:
     cdef Engine engine
 
     def __cinit__(self, int source, int target, uint64_t size, answer, spare,
-                  VolumeIO volume=None, bint read_only=False, bint structured=False, int stop=-1):
+                  VolumeIO volume=None, bint read_only=False, bint structured=False, int stop=-1,
+                  int patience_ms=-1):
         self.wire.source, self.wire.target, self.wire.size = source, target, size
-        self.wire.stop = stop
+        self.wire.stop, self.wire.patience_ms = stop, patience_ms
         self.wire.is_socket = os.fstat(target).st_mode & 0o170000 == 0o140000
         self.wire.is_read_only, self.wire.is_structured = read_only, structured
         self.answer, self.spare = answer, spare
@@ -54,6 +57,10 @@ cdef class Transmission:
     def end(self):
         """Serve no further request of production: its bytes were put back. The lock is held."""
         self.wire.is_stale = True
+
+    def finish(self):
+        """Answer the requests that have arrived, and no others."""
+        self.wire.is_over = True
 
     def serve(self):
         """Answer requests until the peer has gone, or has sent what is none."""

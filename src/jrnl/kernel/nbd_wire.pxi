@@ -11,6 +11,7 @@ cdef extern from *:
     """
     #include <errno.h>
     #include <poll.h>
+    #include <sys/ioctl.h>
     #include <sys/socket.h>
     #include <unistd.h>
 
@@ -44,25 +45,43 @@ cdef extern from *:
         memcpy(p, &value, sizeof value);
     }
 
-    /* Bytes read; 0: the peer has gone, in whichever way, or `stop` (-1: none) can be read. */
-    static uint64_t jrnl_receive(int fd, int stop, void *target, uint64_t length)
+    /* Bytes read; 0: the peer has gone, in whichever way, `stop` (-1: none) can be read, or
+       nothing has come for that long (-1: no limit). */
+    static uint64_t jrnl_receive(int fd, int stop, int patience_ms, void *target, uint64_t length)
     {
         struct pollfd both[2] = {{fd, POLLIN, 0}, {stop, POLLIN, 0}};
         ssize_t got;
         do {
-            if (stop >= 0 && (poll(both, 2, -1) < 0 || both[1].revents))
-                got = both[1].revents ? 0 : -1;
+            if ((stop >= 0 || patience_ms >= 0) &&
+                ((got = poll(both, stop >= 0 ? 2 : 1, patience_ms)) <= 0 || both[1].revents))
+                got = both[1].revents ? 0 : got;
             else
                 got = read(fd, target, length);
         } while (got < 0 && errno == EINTR);
         return got > 0 ? (uint64_t)got : 0;
     }
 
-    static int jrnl_send(int fd, int is_socket, const uint8_t *source, uint64_t length)
+    /* Bytes that have arrived and are not read. */
+    static uint64_t jrnl_arrived(int fd)
     {
+        int count = 0;
+        return ioctl(fd, FIONREAD, &count) == 0 && count > 0 ? (uint64_t)count : 0;
+    }
+
+    /* 0: the peer has gone, or (a socket's) has taken nothing for that long (-1: no limit). */
+    static int jrnl_send(int fd, int is_socket, int patience_ms, const uint8_t *source,
+                         uint64_t length)
+    {
+        struct pollfd there = {fd, POLLOUT, 0};
+        int flags = MSG_NOSIGNAL | (patience_ms >= 0 ? MSG_DONTWAIT : 0);
         while (length) {
-            ssize_t put = is_socket ? send(fd, source, length, MSG_NOSIGNAL)
-                                    : write(fd, source, length);
+            ssize_t put = is_socket ? send(fd, source, length, flags) : write(fd, source, length);
+            if (put < 0 && errno == EAGAIN && is_socket && patience_ms >= 0) {
+                int ready = poll(&there, 1, patience_ms);
+                if (ready > 0 || (ready < 0 && errno == EINTR))
+                    continue;
+                return 0;
+            }
             if (put < 0 && errno == EINTR)
                 continue;
             if (put <= 0)
@@ -79,8 +98,11 @@ cdef extern from *:
     void jrnl_put16(uint8_t* p, uint16_t value) noexcept nogil
     void jrnl_put32(uint8_t* p, uint32_t value) noexcept nogil
     void jrnl_put64(uint8_t* p, uint64_t value) noexcept nogil
-    uint64_t jrnl_receive(int fd, int stop, void* target, uint64_t length) noexcept nogil
-    bint jrnl_send(int fd, bint is_socket, const uint8_t* source, uint64_t length) noexcept nogil
+    uint64_t jrnl_receive(int fd, int stop, int patience_ms, void* target,
+                          uint64_t length) noexcept nogil
+    uint64_t jrnl_arrived(int fd) noexcept nogil
+    bint jrnl_send(int fd, bint is_socket, int patience_ms, const uint8_t* source,
+                   uint64_t length) noexcept nogil
 
 cdef enum:
     NBD_REQUEST_MAGIC = 0x25609513
@@ -173,6 +195,11 @@ cdef int wire_resize(Wire* wire, uint64_t received_room, uint64_t replies_room) 
 
 cdef inline bint wire_is_large(const Wire* wire) noexcept nogil:
     return wire.received_room + wire.replies_room > 2 * NBD_ROOM_BYTES
+
+
+cdef inline int wire_patience(const Wire* wire) noexcept nogil:
+    """How long the peer may do nothing: with no limit, unless others wait for its room."""
+    return wire.patience_ms if wire_is_large(wire) else -1
 
 
 # Replies.
@@ -273,8 +300,8 @@ cdef bint wire_settle(Wire* wire) noexcept nogil:
             jrnl_put32(wire.replies + wire.waiting[k] + 4, error)
             wire.errors += 1
         wire.waiting_count = 0
-    sent = wire.replies_end == 0 or jrnl_send(wire.target, wire.is_socket, wire.replies,
-                                              wire.replies_end)
+    sent = wire.replies_end == 0 or jrnl_send(wire.target, wire.is_socket,
+                                              wire_patience(wire), wire.replies, wire.replies_end)
     wire.replies_end = 0
     return sent
 
@@ -292,9 +319,18 @@ cdef bint wire_receive(Wire* wire, uint64_t wanted) noexcept nogil:
         wire.received_start = 0
     if wanted > NBD_TAKE_BYTES:
         most = wire.received_start + wanted - wire.received_end    # no more than this request
-    got = jrnl_receive(wire.source, wire.stop, wire.received + wire.received_end,
-                       min(most, wire.received_room - wire.received_end))
+    most = min(most, wire.received_room - wire.received_end)
+    if wire.is_over:
+        if not wire.is_last:
+            wire.is_last, wire.left = True, jrnl_arrived(wire.source)
+        most = min(most, wire.left)
+        if most == 0:
+            return False
+    got = jrnl_receive(wire.source, wire.stop, wire_patience(wire),
+                       wire.received + wire.received_end, most)
     wire.received_end += got
+    if wire.is_last:
+        wire.left -= got
     return got != 0
 
 

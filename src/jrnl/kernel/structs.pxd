@@ -555,6 +555,10 @@ cdef struct Wire:
     bint is_read_only
     bint is_structured       # replies may be structured
     bint is_stale            # production was put back: set and looked at under the core's lock
+    bint is_over             # only requests that are here already are to be answered
+    bint is_last             # that was seen, and `left` is how many bytes of them are to be read
+    uint64_t left
+    int patience_ms          # for the peer, while it has more room than each one has
     uint8_t* received        # requests: [received_start, received_end) of received_room
     uint64_t received_room, received_start, received_end
     uint8_t* replies         # not sent yet

@@ -18,20 +18,30 @@ from jrnl.nbd.negotiate import Agreed, Handshake
 if TYPE_CHECKING:
     from jrnl.nbd.exports import Export, Exports
 
+_PATIENCE_MAX_MS = (1 << 31) - 1
+
 
 class Spare:
-    """Room for requests longer than what each connection has: a bound on bytes in flight."""
+    """Room for requests longer than what each connection has: a bound on bytes in flight.
 
-    def __init__(self, total: int) -> None:
-        self._left = total
+    Parameters
+    ----------
+    total : int
+        Bytes.
+    seconds : float
+        After which who waits for some gives up.
+    """
+
+    def __init__(self, total: int, seconds: float) -> None:
+        self._left, self._seconds = total, min(seconds, threading.TIMEOUT_MAX)
         self._changed = threading.Condition()
         self._over = False
 
     def take(self, count: int) -> bool:
-        """Wait for `count` bytes; False where the server ends meanwhile."""
+        """Wait for `count` bytes; False where that takes too long, or the server ends meanwhile."""
         with self._changed:
-            self._changed.wait_for(lambda: self._left >= count or self._over)
-            if self._over:
+            self._changed.wait_for(lambda: self._left >= count or self._over, self._seconds)
+            if self._over or self._left < count:
                 return False
             self._left -= count
             return True
@@ -63,8 +73,8 @@ class Connection:
     def __init__(self, source: int, target: int, exports: Exports, spare: Spare) -> None:
         self._source, self._target, self._exports, self._spare = source, target, exports, spare
         self._stop = -1 if source == target else os.eventfd(0)
-        self._mutex = threading.Lock()
-        self._closed = False
+        self._mutex = threading.RLock()  # a signal's handler may come in, and cut it off
+        self._closed = self._over = False
         self._export: Export | None = None
         self._agreed: Agreed | None = None
         self._transmission: Transmission | None = None
@@ -93,7 +103,10 @@ class Connection:
             self._transmission = Transmission(
                 self._source, self._target, agreed.export.size, self._answer, self._spare,
                 agreed.export.production, agreed.export.read_only, agreed.structured, self._stop,
+                int(min(seconds * 1000, _PATIENCE_MAX_MS)),
             )  # fmt: skip
+            if self._over:
+                self._transmission.finish()
             self._transmission.serve()
         except MemoryError as error:
             return str(error)
@@ -103,6 +116,9 @@ class Connection:
 
     def cut(self, how: int = socket.SHUT_RDWR) -> None:
         """Break it off: no more is read from it, and with SHUT_RDWR nothing is sent, either."""
+        self._over = True  # TCP goes on to read what comes
+        if self._transmission is not None:
+            self._transmission.finish()
         with self._mutex:
             if self._closed:
                 return  # its descriptors may be others' by now

@@ -167,7 +167,7 @@ def matching(queries: list[str], known: Callable[[], list[str]]) -> list[str]:
     if not queries:
         return known()
     names = []
-    for query in queries:
+    for query in dict.fromkeys(queries):
         if query == ALLOCATION or (query.startswith(CHANGED) and not query.endswith(":")):
             names.append(query)
         elif query.endswith(":"):

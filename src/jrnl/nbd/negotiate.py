@@ -236,6 +236,8 @@ def _queries(data: bytes) -> list[str]:
     if len(data) < 4:  # noqa: PLR2004
         raise Refused(protocol.ERR_INVALID, "the number of queries is missing")
     count, rest, found = int.from_bytes(data[:4]), data[4:], []
+    if protocol.QUERIES_MAX < count <= len(rest) // 4:
+        raise Refused(protocol.ERR_TOO_BIG, f"at most {protocol.QUERIES_MAX} queries")
     for _ in range(min(count, len(data))):
         query, rest = _string(rest)
         found.append(query)

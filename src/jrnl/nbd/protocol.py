@@ -39,6 +39,7 @@ STRING_MAX_BYTES = 4096  # of a name or another string
 OPTION_MAX_BYTES = 65536
 OPTIONS_MAX = 1000  # of one handshake
 CONTEXTS_MAX = 64  # of one connection
+QUERIES_MAX = 64  # of one option
 BLOCK_SIZES = (1, 4096, 32 << 20)  # smallest, preferred, largest
 
 # What an export can do.

@@ -44,12 +44,14 @@ class Server(ClosesItself):
         self._store, self._exports, self._limits = store, exports, limits
         self.uris: list[str] = []
         self.port: int | None = None
-        self._spare = Spare(limits.spare_bytes)
+        self._spare = Spare(limits.spare_bytes, 2 * limits.handshake_s)
         self._listeners: list[tuple[socket.socket, str | None]] = []
         self._connections: dict[Connection, threading.Thread] = {}
         self._acceptors: list[threading.Thread] = []
-        self._mutex = threading.Lock()
-        self._ended = threading.Event()
+        self._mutex = threading.RLock()  # of who is taken on; a signal's handler may come in
+        self._closes = threading.Lock()  # taken once, and for good
+        self._pid = os.getpid()
+        self._ended = _Ended()
         self._closing = False
         store._session.on_replaced.append(self._replaced)
 
@@ -64,8 +66,7 @@ class Server(ClosesItself):
     @property
     def clients(self) -> list[dict[str, int | str | None]]:
         """What each connection has asked for: `export`, and counts since it began."""
-        with self._mutex:
-            return [{"export": each.export, **each.counters} for each in self._connections]
+        return [{"export": each.export, **each.counters} for each in self._connections.copy()]
 
     def wait(self, seconds: float | None = None) -> bool:
         """Wait until it is closed, or with standard input until that client has gone.
@@ -75,44 +76,65 @@ class Server(ClosesItself):
         return self._ended.wait(seconds)
 
     def close(self) -> None:
-        """Take no more requests, answer those that are here, flush the store. Twice is fine."""
-        with self._mutex:
-            if self._closing:
-                return
-            self._closing = True
-        for listener, path in self._listeners:
-            with suppress(OSError):
-                listener.shutdown(socket.SHUT_RDWR)  # whoever accepts is woken
-            listener.close()
-            if path is not None:
-                listeners.remove(path)
-        self._spare.end()
-        self._disconnect(0, socket.SHUT_RD)
-        self._disconnect(_PATIENCE_S, socket.SHUT_RDWR)
-        self._store._session.on_replaced.remove(self._replaced)
+        """Take no more requests, answer those that are here, flush the store. Twice is fine.
+
+        A signal's handler may call it, and what runs on a connection's thread (`on_low`), whose own
+        client is then not waited for. In a forked child, whose connections are its parent's, it
+        only closes the child's own ends of what is listened on.
+        """
+        forked = os.getpid() != self._pid  # looked at first: a lock may be held by nobody
+        if not self._closes.acquire(blocking=False):
+            return
         try:
-            if not self._store._engine.closed:
-                self._store.flush()
+            if forked:
+                self._closing = True
+            else:
+                with self._mutex:  # who is taken on at this moment is among them from here on
+                    self._closing = True
+            self._deafen(forked)
+            if not forked:
+                self._spare.end()
+                self._disconnect(0, socket.SHUT_RD)
+                self._disconnect(_PATIENCE_S, socket.SHUT_RDWR)
         finally:
-            self._ended.set()
+            with suppress(ValueError):
+                self._store._session.on_replaced.remove(self._replaced)
+            try:
+                if not forked and not self._store._engine.closed:
+                    self._store.flush()
+            finally:
+                self._ended.set()
+
+    def _deafen(self, forked: bool) -> None:
+        """Listen no more."""
+        for listener, path in self._listeners:
+            if not forked:
+                with suppress(OSError):
+                    listener.shutdown(socket.SHUT_RDWR)  # whoever accepts is woken
+            listener.close()
+            if path is not None and not forked:
+                listeners.remove(path)
 
     def _disconnect(self, patience_s: float, how: int) -> None:
         """End what is still there after some time; then wait for its threads."""
         until = time.monotonic() + patience_s
-        with self._mutex:
-            there = [*self._connections.items()]
+        me = threading.current_thread()
+        there = self._connections.copy().items()  # in one step: threads take themselves out
         for connection, thread in there:
-            if patience_s:
+            if patience_s and thread is not me and thread.is_alive():
                 thread.join(max(0.0, until - time.monotonic()))
-            connection.cut(how)
-        for _, thread in there if patience_s else ():
-            thread.join(_PATIENCE_S)
+            # Who has called this from its own thread gets the reply to what that came of.
+            connection.cut(socket.SHUT_RD if thread is me else how)
+        until = time.monotonic() + patience_s
+        for _, thread in there:
+            if patience_s and thread is not me and thread.is_alive():
+                thread.join(max(0.0, until - time.monotonic()))
 
     def _replaced(self) -> None:
+        if os.getpid() != self._pid:
+            return  # the connections are the parent's
         self._exports.production_replaced()
-        with self._mutex:
-            there = [*self._connections]
-        for connection in there:
+        for connection in self._connections.copy():
             connection.production_replaced()
 
     # Connections.
@@ -134,9 +156,13 @@ class Server(ClosesItself):
                 _log.warning("no connection can be taken: %s", error)
                 time.sleep(0.1)  # out of descriptors: some will come back
                 continue
-            if client.family != socket.AF_UNIX:
-                client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            self._begin(client.fileno(), client.fileno(), client.close)
+            try:
+                if client.family != socket.AF_UNIX:
+                    client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                self._begin(client.fileno(), client.fileno(), client.close)
+            except (OSError, RuntimeError, MemoryError) as error:  # no thread can be started, say
+                _log.warning("a connection was refused: %s", error)
+                client.close()
 
     def _begin(self, source: int, target: int, close: Callable[[], object]) -> None:
         """Serve a connection on a thread of its own; refuse it where there are too many."""
@@ -145,9 +171,14 @@ class Server(ClosesItself):
                                   name="jrnl-nbd")  # fmt: skip
         with self._mutex:
             taken = not self._closing and len(self._connections) < self._limits.connections
-            if taken:
-                self._connections[connection] = thread
-                thread.start()
+            try:
+                if taken:
+                    self._connections[connection] = thread  # first: it takes itself out
+                    thread.start()
+            except BaseException:
+                self._connections.pop(connection, None)
+                connection.close()
+                raise
         if not taken:
             _log.warning("a connection was refused: there are %d", self._limits.connections)
             connection.close()
@@ -160,8 +191,7 @@ class Server(ClosesItself):
         except Exception:
             _log.exception("a connection ended by an error")
         finally:
-            with self._mutex:
-                self._connections.pop(connection, None)
+            self._connections.pop(connection, None)
             connection.close()
             _log.info("client of %s: %s", connection.export or "no export", why)
             close()
@@ -178,6 +208,33 @@ class Server(ClosesItself):
         self._begin(source, target, close)
 
 
+class _Ended:
+    """What is waited for: an event that a signal's handler may set while it is being waited for.
+
+    threading.Event holds a lock then, which its own thread would wait for in the handler.
+    """
+
+    def __init__(self) -> None:
+        self._is_set = False
+        self._until = threading.Lock()
+        self._until.acquire()
+
+    def set(self) -> None:
+        self._is_set = True
+        with suppress(RuntimeError):  # it was set before
+            self._until.release()
+
+    def wait(self, seconds: float | None) -> bool:
+        """Wait until it is set; return whether it is."""
+        if self._is_set:
+            return True
+        left = -1 if seconds is None else min(max(seconds, 0), threading.TIMEOUT_MAX)
+        if self._until.acquire(timeout=left):
+            with suppress(RuntimeError):
+                self._until.release()  # the next one who waits
+        return self._is_set
+
+
 class Limits:
     """What clients may ask of a server.
 
@@ -186,7 +243,8 @@ class Limits:
     connections : int
         At one time. Each has up to 4 MiB of memory.
     handshake_s : float
-        Seconds, from connecting to having chosen an export.
+        Seconds, from connecting to having chosen an export; and how long a client that has spare
+        room may do nothing. Who waits for some gives up after twice that.
     spare_bytes : int
         For requests of more than 2 MiB, all connections together; at least 64 MiB.
     """
@@ -234,7 +292,8 @@ def serve(
         Take no writes and no marks.
     max_connections, handshake_s, spare_bytes
         Limits: connections at one time; seconds for a handshake; bytes for requests of more than
-        2 MiB, of which a client may send up to 32 MiB.
+        2 MiB, of which a client may send up to 32 MiB. In the midst of such a request a client may
+        do nothing for `handshake_s`, too.
 
     Raises
     ------
