@@ -74,7 +74,9 @@ def test_a_restore_says_its_plan_before_it_asks(path):
     said = terminal.read("[y/N]")
     assert "restore state 3" in said
     assert "the window will be 0 to" in said
+    until = time.monotonic() + 60
     while terminal.process.poll() is None:  # again, as a person would: it may just begin to read
+        assert time.monotonic() < until, terminal.said
         terminal.process.send_signal(signal.SIGINT)
         time.sleep(0.3)
     assert terminal.end() in (130, -signal.SIGINT)  # one more came once it had ended

@@ -8,7 +8,7 @@ import signal
 import sys
 from contextlib import ExitStack
 from threading import Thread
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import rich_click as click
 
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 _PORT_MAX = 65535
 _STOPPING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+_ITSELF = b"\0"  # no signal has that number
+_ENDS = {_ITSELF, *(bytes([number]) for number in _STOPPING)}
 
 
 @command(
@@ -99,7 +101,7 @@ def serve(
             volumes = (f"{name} of {size_text(v.size)}" for name, v in store.volumes.items())
             say(f"{path or 'memory'}: {', '.join(volumes)} at {where}")
             sys.stdout.flush()
-        os.read(stop, 1)
+        _wait_for(stop)
 
 
 def _store(path: str | None, memory: int | None, journal: int | None, *, read_only: bool) -> Store:
@@ -112,23 +114,28 @@ def _store(path: str | None, memory: int | None, journal: int | None, *, read_on
 def _stopping(restoring: ExitStack, server: Server) -> int:
     """Return a descriptor that can be read once the server is to end: by a signal, or by itself.
 
-    A handler must not take a lock, which whoever it has interrupted may hold: it writes to a pipe.
+    It is the signal's C handler that writes there: Python's own would not run before the thread
+    that waits has something to read, where the signal comes just as it begins to.
     What was handled before is put back by `restoring`, once all is closed.
     """
     stop, told = os.pipe()
     os.set_blocking(told, False)
 
-    def tell(*_: Any) -> None:
-        os.write(told, b"x")
-
     def wait() -> None:
         server.wait()
-        tell()
+        os.write(told, _ITSELF)
 
+    restoring.callback(signal.set_wakeup_fd, signal.set_wakeup_fd(told, warn_on_full_buffer=False))
     for number in _STOPPING:
         before = signal.getsignal(number)
         if before is not signal.SIG_IGN:  # as nohup has it, and a shell for what it starts behind
-            signal.signal(number, tell)
+            signal.signal(number, lambda *_: None)
             restoring.callback(signal.signal, number, before)
     Thread(target=wait, daemon=True).start()
     return stop
+
+
+def _wait_for(stop: int) -> None:
+    """Wait until a server is to end; other signals that Python handles are written there, too."""
+    while os.read(stop, 1) not in _ENDS:
+        pass
