@@ -14,9 +14,14 @@ import jrnl
 from jrnl.cli import main
 from jrnl.control import ControlServer
 
-if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-    # A shell's background job ignores Ctrl-C, and so would all that is started here.
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+# A shell's background job ignores Ctrl-C, what nohup runs SIGHUP, and so would all that is started
+# here.
+for number, default in {
+    signal.SIGINT: signal.default_int_handler,
+    signal.SIGHUP: signal.SIG_DFL,
+}.items():
+    if signal.getsignal(number) is signal.SIG_IGN:
+        signal.signal(number, default)
 
 
 class Ran(NamedTuple):
