@@ -355,6 +355,7 @@ def test_who_has_cached_production_is_disconnected_when_it_goes_back(served, sto
     writer, reader = served.client(), served.client()
     other = served.client("data@0")
     writer.write(0, b"new")
+    assert reader.read(0, 3) == b"new"  # who has asked for nothing yet has nothing cached
     if how == "rewind":
         store.rewind("good", close_views=True)
     elif how == "restore":
