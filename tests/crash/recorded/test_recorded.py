@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -41,14 +42,27 @@ os.mkdir("g"); os.rmdir("g"); os.fsync(here)
 """
 
 
-def test_everything_that_changes_a_file_is_recorded(tmp_path: Path):
-    root, log = tmp_path / "root", tmp_path / "log"
+def run_recorded(code: str, folder: Path) -> tuple[Path, Path, int]:
+    """Run a program under the recorder; return its root, the recording and its exit code."""
+    root, log = folder / "root", folder / "log"
     root.mkdir()
     under = {**os.environ, "LD_PRELOAD": recording.preloaded()}
-    subprocess.run([sys.executable, "-c", CALLS, log, root], env=under, check=True)
+    done = subprocess.run([sys.executable, "-c", code, log, root], env=under, check=False)
+    return root, log, done.returncode
+
+
+def followed(log: Path) -> Disk:
+    """The disk that a recording leads to."""
     disk = Disk()
     for record in recording.read(log):
         disk.follow(record)
+    return disk
+
+
+def test_everything_that_changes_a_file_is_recorded(tmp_path: Path):
+    root, log, code = run_recorded(CALLS, tmp_path)
+    assert code == 0
+    disk = followed(log)
     assert digest(disk.kept()) == digest(read_tree(root))
     assert read_tree(root).keys() == {"a", "d", "d/f", "e"}
     # Of what was not synced after it, nothing need be there; names are durable by their folder.
@@ -58,15 +72,13 @@ def test_everything_that_changes_a_file_is_recorded(tmp_path: Path):
 
 
 def test_a_call_that_is_not_modelled_is_refused(tmp_path: Path):
-    root, log = tmp_path / "root", tmp_path / "log"
-    root.mkdir()
     code = (
         CALLS.split("a = ", maxsplit=1)[0]
         + "import mmap; f = os.open('m', os.O_RDWR | os.O_CREAT)\n"
     )
     code += "os.ftruncate(f, 4096); mmap.mmap(f, 4096)\n"
-    under = {**os.environ, "LD_PRELOAD": recording.preloaded()}
-    subprocess.run([sys.executable, "-c", code, log, root], env=under, check=True)
+    _, log, ended = run_recorded(code, tmp_path)
+    assert ended == 0
     with pytest.raises(Missed, match="mmap"):
         recording.read(log)
 
@@ -90,14 +102,9 @@ os.kill(os.getpid(), signal.SIGKILL)
 
 @pytest.mark.parametrize("_", range(8))
 def test_no_call_is_without_its_record_when_a_process_ends(tmp_path: Path, _: int):
-    root, log = tmp_path / "root", tmp_path / "log"
-    root.mkdir()
-    under = {**os.environ, "LD_PRELOAD": recording.preloaded()}
-    subprocess.run([sys.executable, "-c", ENDING, log, root], env=under, check=False)
-    disk = Disk()
-    for record in recording.read(log):
-        disk.follow(record)
-    assert digest(disk.kept()) == digest(read_tree(root))
+    root, log, code = run_recorded(ENDING, tmp_path)
+    assert code == -signal.SIGKILL
+    assert digest(followed(log).kept()) == digest(read_tree(root))
 
 
 def written(node: int, offset: int, data: bytes) -> Record:
