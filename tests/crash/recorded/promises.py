@@ -127,7 +127,7 @@ class Promises:
             must,
             may,
             absent,
-            bool(begun) and begun[-1].name == "close" and begun[-1].ended < index,
+            _closed(begun, index),
         )
 
     def _durable(self, done: Done) -> int:
@@ -193,6 +193,14 @@ def _goes(must: Any, may: Any, kind: str, key: Any, happened: bool) -> None:
         may[kind].pop(key, None)
     else:
         may[kind][key] = value
+
+
+def _closed(begun: list[Done], index: int) -> bool:
+    """Whether the last call was a close that came to its end: one that failed promises nothing."""
+    if not begun:
+        return False
+    last = begun[-1]
+    return last.name == "close" and last.happened and last.ended < index
 
 
 @dataclass

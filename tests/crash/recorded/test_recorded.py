@@ -20,7 +20,7 @@ from tests.crash.recorded.campaign import Campaign
 from tests.crash.recorded.disk import Body, Disk, digest, read_tree, write_tree
 from tests.crash.recorded.history import Done, Entry, Life, World, content_of
 from tests.crash.recorded.life import Host, Shape, Spec
-from tests.crash.recorded.promises import Facts, Promise, found_in
+from tests.crash.recorded.promises import Facts, Promise, Promises, found_in
 from tests.crash.recorded.recording import Call, Missed, Record
 
 CALLS = """
@@ -128,6 +128,16 @@ def test_a_sync_covers_what_was_written_before_it_began():
     disk.follow(event(Call.SYNC_BEGINS))
     disk.follow(event(Call.SYNC_ENDS))
     assert crashes.left(disk, "none", 0)["a"].data == b"1" * 512
+
+
+@pytest.mark.parametrize(("outcome", "closed"), [({"r": 0}, True), ({"x": "OSError"}, False)])
+def test_only_a_close_that_succeeded_leaves_no_group_in_doubt(
+    outcome: dict[str, Any], closed: bool
+):
+    facts = [{"opened": {}}, {"b": 1, "op": "close", "open": {}}, {"e": 1, **outcome}]
+    life = Life([event(Call.MARK, first=json.dumps(fact).encode()) for fact in facts], [512])
+    promises = Promises(life, World(0, {0: (bytes(512),)}), always=False, before=None)
+    assert [promises.at(at).closed for at in (1, 2, 3)] == [False, False, closed]
 
 
 def test_what_a_failed_sync_left_out_no_later_one_makes_durable():
