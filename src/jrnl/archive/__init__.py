@@ -1,0 +1,1 @@
+"""An archive of a store, on an object store."""
