@@ -209,11 +209,15 @@ class Ledger:
         free: who slept meanwhile may have taken one of these.
         """
         newest = max((n for n in map(number_of, self._listed(manifest_key(new.n))) if n), default=0)
+        later: list[Manifest] = []
         try:
-            later = [self.read(n) for n in range(new.n + 1, newest + 1)]
+            for n in range(new.n + 1, newest + 1):
+                later.append(self.read(n))
+                if later[0].follows != new.sum:
+                    return None
         except ObjectMissing:
             return None
-        return None if later and later[0].follows != new.sum else later
+        return later
 
     def _counts(self, new: Manifest) -> bool:
         """Whether a manifest that was created is archived. Raises Fenced."""
