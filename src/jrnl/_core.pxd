@@ -31,10 +31,12 @@ cdef class Engine:
     cdef object finish_copy
     cdef object fold_hook
     cdef object on_low
+    cdef object on_throttle
     cdef object events
     cdef tuple files
     cdef object __weakref__
     cdef int _tell_due(self) except -1
+    cdef int _hold_up(self) except -1
     cdef void _call_low(self) noexcept
     cdef const EntryHeader* _entry(self, uint64_t seq) except NULL
 

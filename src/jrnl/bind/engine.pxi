@@ -199,6 +199,21 @@ cdef class Engine:
         tell_here(core)
         return 0
 
+    cdef int _hold_up(self) except -1:
+        """Have a writer wait that is done: somebody cannot keep up. What that raises is raised."""
+        if self.core.reclaim.throttled and self.on_throttle is not None:
+            self.on_throttle()
+        return 0
+
+    def set_throttle(self, callback):
+        """Have writers call this while `throttle` is on, with no lock held."""
+        self.on_throttle = callback
+
+    def throttle(self, bint on):
+        """Have writers held up, or not; the caller has the lock."""
+        self.core.reclaim.throttled = on
+        self.core.reclaim.due |= on
+
     cdef void _call_low(self) noexcept:
         # Whatever it raises is reported as unraisable: what was done is done.
         callback = self.on_low

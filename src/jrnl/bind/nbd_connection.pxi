@@ -73,6 +73,7 @@ cdef class Transmission:
                     self._ask()
                 elif what == WIRE_LOW:
                     self.engine._tell_due()
+                    self.engine._hold_up()
                 elif what != WIRE_GONE and not self._make_room(what):
                     return
         finally:

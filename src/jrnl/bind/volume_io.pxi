@@ -104,6 +104,8 @@ cdef class VolumeIO:
         if status == E_BOUNDS:
             raise_bounds(offset, length, self.size)
         raise_status(status, self.core)
+        if due:
+            self.engine._hold_up()
         return seq
 
     def write_many(self, offsets, data):
@@ -162,6 +164,8 @@ cdef class VolumeIO:
                               "batch longer than the journal are made: rewind to before them, "
                               "or write the rest")
         raise_status(status, self.core)
+        if due:
+            self.engine._hold_up()
         return seq
 
     def read(self, offset, length):
@@ -273,6 +277,8 @@ cdef class VolumeIO:
         if status == E_BOUNDS:
             raise_bounds(offset, length, self.size)
         raise_status(status, self.core)
+        if due:
+            self.engine._hold_up()
         return seq
 
 
@@ -347,6 +353,7 @@ cdef class Edit:
         if self.due:
             self.due = False
             self.volume.engine._tell_due()
+            self.volume.engine._hold_up()
         raise_status(status, self.volume.core)
 
     def __dealloc__(self):

@@ -67,7 +67,7 @@ cdef inline bint take_due(Core* core) noexcept nogil:
         return False
     if core.calls.locked > 1:
         return False
-    core.reclaim.due = False
+    core.reclaim.due = core.reclaim.throttled
     return True
 
 

@@ -305,6 +305,7 @@ cdef struct Reclaim:
     bint left_told           # as was told before,
     int64_t left_told_ns     # at this time,
     uint64_t left            # ... when so many had
+    bint throttled           # writers are to be held up once they are done
     int full_by              # FullBy, of the last E_FULL
 
 # A copy of a state, for which it is noted where was written since; see changed_blocks.pxi.
