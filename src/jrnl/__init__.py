@@ -125,6 +125,9 @@ Errors, all JrnlErrors
     PathExists, UnknownPath    of a file that was to be written; of one inside a volume
     MissingPackage          an optional part needs one; it says what to install
     StoreClosed, ReadOnlyStore, StorePoisoned    nothing can be written, or nothing at all
+    ArchiveError            an archive's object store: ArchiveUnreachable, ArchiveRefused,
+                            ArchiveFull, ArchiveUnfit
+    Fenced                  another writer has taken the archive over
     JrnlError               the base of them all
 
 What the system refuses (memory, a full disk) is raised as Python does: MemoryError, OSError.
@@ -142,10 +145,16 @@ from jrnl._core import kernel_in_use as kernel
 from jrnl.api import create, wrap
 from jrnl.api import open_store as open
 from jrnl.errors import (
+    ArchiveError,
+    ArchiveFull,
+    ArchiveRefused,
+    ArchiveUnfit,
+    ArchiveUnreachable,
     CatalogFull,
     CorruptionError,
     EditOpen,
     EntryTooLarge,
+    Fenced,
     FormatError,
     InvalidArgument,
     InvalidType,
@@ -211,11 +220,17 @@ def __dir__() -> list[str]:
 
 
 __all__ = [
+    "ArchiveError",
+    "ArchiveFull",
+    "ArchiveRefused",
+    "ArchiveUnfit",
+    "ArchiveUnreachable",
     "CatalogFull",
     "CorruptionError",
     "Edit",
     "EditOpen",
     "EntryTooLarge",
+    "Fenced",
     "FormatError",
     "InvalidArgument",
     "InvalidType",

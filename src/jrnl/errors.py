@@ -132,3 +132,27 @@ class ReadOnlyStore(JrnlError):
 
 class StorePoisoned(JrnlError):
     """A write or sync has failed; nothing more is written until the store is opened again."""
+
+
+class ArchiveError(JrnlError):
+    """An archive's object store does not do what is asked; the classes below say which way."""
+
+
+class ArchiveUnreachable(ArchiveError):
+    """An object store did not answer in time, however often it was asked."""
+
+
+class ArchiveRefused(ArchiveError):
+    """An object store, or a folder, does not take the credentials, or they may not do this."""
+
+
+class ArchiveFull(ArchiveError):
+    """An object store takes no more."""
+
+
+class ArchiveUnfit(ArchiveError):
+    """An object store that breaks a promise which an archive stands on; says what was seen."""
+
+
+class Fenced(JrnlError):
+    """Another writer has taken the archive over; this one has stopped."""
