@@ -125,9 +125,8 @@ Errors, all JrnlErrors
     PathExists, UnknownPath    of a file that was to be written; of one inside a volume
     MissingPackage          an optional part needs one; it says what to install
     StoreClosed, ReadOnlyStore, StorePoisoned    nothing can be written, or nothing at all
-    ArchiveError            an archive's object store: ArchiveUnreachable, ArchiveRefused,
-                            ArchiveFull, ArchiveUnfit
-    Fenced                  another writer has taken the archive over
+    ArchiveError, ArchiveFull, ArchiveRefused, ArchiveUnfit    an archive's object store
+    ArchiveUnreachable, Fenced    it does not answer; another writer has taken the archive over
     JrnlError               the base of them all
 
 What the system refuses (memory, a full disk) is raised as Python does: MemoryError, OSError.
