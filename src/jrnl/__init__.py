@@ -118,15 +118,13 @@ Errors, all JrnlErrors
     PointExpired            a state that is no longer kept
     CatalogFull, JournalFull, PinnedPoint    what is kept stands in the way
     ProductionChanged       what was written since a view's state does, for promoting it
-    EditOpen                first end the ``edit`` block
-    StoreBusy               a call from inside another one, which must not be disturbed
+    EditOpen, StoreBusy     first end the ``edit`` block; a call from inside another one
     CorruptionError         stored bytes are not what was stored
     FormatError, StoreExists, StoreLocked    opening and creating
     PathExists, UnknownPath    of a file that was to be written; of one inside a volume
     MissingPackage          an optional part needs one; it says what to install
     StoreClosed, ReadOnlyStore, StorePoisoned    nothing can be written, or nothing at all
-    ArchiveError, ArchiveFull, ArchiveRefused, ArchiveUnfit    an archive's object store
-    ArchiveUnreachable, Fenced    it does not answer; another writer has taken the archive over
+    ArchiveError, ArchiveFull, ArchiveRefused, ArchiveUnfit, ArchiveUnreachable, Fenced    archives
     JrnlError               the base of them all
 
 What the system refuses (memory, a full disk) is raised as Python does: MemoryError, OSError.
