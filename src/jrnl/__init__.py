@@ -124,7 +124,8 @@ Errors, all JrnlErrors
     PathExists, UnknownPath    of a file that was to be written; of one inside a volume
     MissingPackage          an optional part needs one; it says what to install
     StoreClosed, ReadOnlyStore, StorePoisoned    nothing can be written, or nothing at all
-    ArchiveError, ArchiveFull, ArchiveRefused, ArchiveUnfit, ArchiveUnreachable, Fenced    archives
+    ArchiveError, ArchiveFull, ArchiveLagging, ArchiveRefused, ArchiveUnfit, ArchiveUnreachable,
+    Fenced                  archives
     JrnlError               the base of them all
 
 What the system refuses (memory, a full disk) is raised as Python does: MemoryError, OSError.
@@ -144,6 +145,7 @@ from jrnl.api import open_store as open
 from jrnl.errors import (
     ArchiveError,
     ArchiveFull,
+    ArchiveLagging,
     ArchiveRefused,
     ArchiveUnfit,
     ArchiveUnreachable,
@@ -219,6 +221,7 @@ def __dir__() -> list[str]:
 __all__ = [
     "ArchiveError",
     "ArchiveFull",
+    "ArchiveLagging",
     "ArchiveRefused",
     "ArchiveUnfit",
     "ArchiveUnreachable",

@@ -154,5 +154,9 @@ class ArchiveUnfit(ArchiveError):
     """An object store that breaks a promise which an archive stands on; says what was seen."""
 
 
+class ArchiveLagging(ArchiveError, TimeoutError):
+    """What is durable was not archived in the time that was given."""
+
+
 class Fenced(JrnlError):
     """Another writer has taken the archive over; this one has stopped."""

@@ -65,6 +65,15 @@ ON_DISK = {
     "write_backs_total": Metric(COUNTER, "times", "That volumes' files were brought up to date."),
 }  # fmt: skip
 
+ARCHIVED = {
+    "archive_seq": Metric(GAUGE, "seq", "The newest state that the archive has; -1: none yet."),
+    "archive_age_seconds": Metric(GAUGE, "seconds", "For which something durable has not been "
+                                  "archived; 0: all is."),
+    "archive_failures_total": Metric(COUNTER, "failures", "Of the object store, or in reading what "
+                                     "was to be archived."),
+    "archive_failing": Metric(GAUGE, "0 or 1", "1: the last attempt failed; it is tried again."),
+}  # fmt: skip
+
 
 def metrics(session: Session, oldest: int, problems: int) -> dict[str, Number]:
     """Return all numbers; see `Store.metrics`. The caller holds the lock.
@@ -102,4 +111,5 @@ def metrics(session: Session, oldest: int, problems: int) -> dict[str, Number]:
         "pins": len(session.pins.all()),
         "problems": problems,
         **session.metrics(),
+        **(session.archive.metrics() if session.archive is not None else {}),
     }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from jrnl._core import Image
 from jrnl.catalog import Catalog
@@ -54,6 +54,10 @@ class Session:
     pins : Pins
     resolver : Resolver
     views : Views
+    on_closing : list of callable
+        Called, without the lock, before the store is closed: who works beside it ends.
+    archive : Archive or None
+        Which archives it.
     on_replaced : list of callable
         Called, with the engine's lock held, once production has been put back to an earlier state
         by a rewind, a restore or a promotion: who has cached its bytes has old ones. They must not
@@ -76,6 +80,8 @@ class Session:
         self.resolver = Resolver(engine, self.catalog)
         self.views = Views()
         self.on_replaced: list[Callable[[], object]] = []
+        self.on_closing: list[Callable[[], object]] = []
+        self.archive: Any = None
 
     def changing(self) -> AbstractContextManager[object]:
         """Return a block that changes files, if there are any, and none of them from inside it."""

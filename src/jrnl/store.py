@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
+from importlib import import_module
 from types import MappingProxyType
-from typing import Self
+from typing import TYPE_CHECKING, Any, Self
 
 from jrnl import retention, verify
 from jrnl._core import Image, to_the_end
@@ -30,6 +32,9 @@ from jrnl.steady import steadily
 from jrnl.volume import Production, Volume
 from jrnl.volume_file import VolumeFile
 from jrnl.window import WindowTime, is_in_window, window_time
+
+if TYPE_CHECKING:
+    from jrnl.archive.working import Archive
 
 
 class Store(Past, ClosesItself):
@@ -498,6 +503,73 @@ class Store(Past, ClosesItself):
         self._rewinder.check_before_images("savepoint")
         return Savepoint(self._rewinder, name)
 
+    # Elsewhere.
+
+    def archive(self, url: str | os.PathLike[str], **options: Any) -> Archive:
+        """Archive the store on an object store, from which any machine can recover any state.
+
+        A thread of its own sends what becomes durable, and never holds a writer up unless it is
+        asked to. It is asynchronous: a machine that is lost takes with it what was not archived by
+        then, and that is what `Archive.age` tells. Takes ``pip install 'jrnl-engine[archive]'``.
+
+        Parameters
+        ----------
+        url : str or path
+            ``s3://bucket/prefix``, a folder, or ``memory://name``. Whoever opens it for writing
+            takes it over: an earlier writer is stopped with `Fenced`.
+        lag_at_most : timedelta or seconds, optional
+            While something durable has not been archived for longer, writers wait once they are
+            done.
+        lag_timeout : timedelta or seconds, optional
+            After which such a writer gets ArchiveLagging; what it wrote is written.
+        interval : float
+            Seconds, within which what is durable is sent, however little it is.
+        segment : int or str
+            Bytes of one object, at most; from 64KiB to 64MiB.
+        snapshot_every : int or str
+            Bytes sent, after which a snapshot of what has changed follows.
+        keep : timedelta or seconds, optional
+            How long states are kept in the archive; all stay by default.
+        grace : timedelta or seconds
+            How long what is not needed any more stays for readers; a day by default.
+        collect_every : timedelta or seconds, optional
+            How often what is older is deleted; None: never.
+        **options
+            Of the object store, for ``s3://``: endpoint, region, access_key_id, ...; by default
+            from the environment. They are kept in memory alone.
+
+        Returns
+        -------
+        Archive
+
+        Raises
+        ------
+        ArchiveUnfit
+            The archive is of another store, or of another history of this one; or the object store
+            breaks a promise that an archive stands on.
+        ArchiveUnreachable, ArchiveRefused, ArchiveFull, ArchiveError, Fenced, MissingPackage
+        InvalidArgument
+            The store is in memory, or archived already.
+        ReadOnlyStore, InvalidType, StoreClosed
+        """
+        working = import_module("jrnl.archive.working")  # it stands above the store
+        archive: Archive = working.archive(self, url, **options)
+        return archive
+
+    def archive_flush(self, timeout: float | None = None) -> int:
+        """Flush, and wait until that is archived; as `Archive.flush`.
+
+        Raises
+        ------
+        InvalidArgument
+            The store is not archived.
+        Fenced, ArchiveLagging, OSError, StorePoisoned, EditOpen, StoreClosed
+        """
+        self._engine.check_not_closed()
+        if self._session.archive is None:
+            raise InvalidArgument("the store is not archived: store.archive(url) begins that")
+        return int(self._session.archive.flush(timeout))
+
     # Checking.
 
     def verify(self, progress: Callable[[int, int], object] | None = None) -> Report:
@@ -564,6 +636,12 @@ class Store(Past, ClosesItself):
         EditOpen
             Inside this thread's own ``edit`` block.
         """
+        with self._engine as engine:
+            if engine.closed:
+                return
+            self._session.check_closing()
+        for end in [*self._session.on_closing]:
+            end()
         with self._engine as engine:
             if engine.closed:
                 return

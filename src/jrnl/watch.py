@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from jrnl.closeable import ClosesItself
 from jrnl.errors import InvalidArgument, InvalidType, StoreBusy, StoreClosed, StoreLocked
 from jrnl.extras import need
-from jrnl.metrics import COUNTER, METRICS, ON_DISK
+from jrnl.metrics import ARCHIVED, COUNTER, METRICS, ON_DISK
 from jrnl.sizes import as_flag
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ class _Collector:
         except (StoreClosed, StoreLocked, StoreBusy):
             numbers = {}
         yield GaugeMetricFamily(_PREFIX + "up", "1: the store is open.", int(bool(numbers)))
-        for name, metric in {**METRICS, **ON_DISK}.items():
+        for name, metric in {**METRICS, **ON_DISK, **ARCHIVED}.items():
             if name in numbers:
                 family: Any = CounterMetricFamily if metric.kind == COUNTER else GaugeMetricFamily
                 yield family(_PREFIX + name, f"{metric.text} [{metric.unit}]", numbers[name])

@@ -41,6 +41,7 @@ _STEP_SEGMENTS = 16  # before a manifest is published
 _PUTS = 4  # at a time
 _TABLE_MOST = 1 << 30
 _EPOCHS = 8  # that one step may begin
+_OVERDUE = 1 << 62
 _MARK, _REWIND = FORMAT["kinds"]["MARK"], FORMAT["kinds"]["REWIND"]
 _ZEROES = FORMAT["kinds"]["ZEROES"]
 
@@ -72,7 +73,8 @@ class Snapshot(NamedTuple):
     facts: SnapshotFacts
     table: Table
     packs: frozenset[str]
-    marks: Marks
+    marks: Marks  # all, of the states from `oldest` on
+    oldest: int
 
 
 class _Unsent(NamedTuple):
@@ -102,7 +104,8 @@ class Writer:
         self._pool = ThreadPoolExecutor(_PUTS, thread_name_prefix="jrnl-archive")
         self._copier = ThreadPoolExecutor(1, thread_name_prefix="jrnl-archive-snapshot")
         self._stopping = threading.Event()
-        self._table: Table | None = None  # of the newest snapshot, once it is known
+        self._making: Future[Snapshot] | None = None
+        self._cancelled = threading.Event()
         self._forget()
 
     def _forget(self) -> None:
@@ -111,11 +114,15 @@ class Writer:
         self._unsent: list[_Unsent] = []  # taken, and not put
         self._pending: list[_Unsent] = []  # put, and not named
         self._ready: Snapshot | None = None  # put, and not named
-        self._making: Future[Snapshot] | None = None
-        self._cancelled = threading.Event()
+        self._table: Table | None = None  # of the newest snapshot, once it is known
         self._packs = self._tables = 0  # numbers that are used in this epoch
         self._since = 0  # bytes of segments since the newest snapshot
         self._dirty: list[np.ndarray] | None = None  # ... and rows; None: anything may have changed
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether a snapshot is under way."""
+        return self._making is not None
 
     @property
     def seq(self) -> int:
@@ -254,6 +261,8 @@ class Writer:
         time_ns = base.state_time_ns
         if ready is not None and ready.facts not in snapshots:
             snapshots = [*(each for each in snapshots if each.seq < ready.facts.seq), ready.facts]
+            marks = {name: row for name, row in marks.items()
+                     if not ready.oldest <= int(str(row[0])) <= ready.facts.seq}  # fmt: skip
             marks |= ready.marks
             if ready.facts.seq > seq:
                 seq, time_ns = ready.facts.seq, ready.facts.time_ns
@@ -308,13 +317,16 @@ class Writer:
         if gap:
             self._taken = held.seq
         dirty, self._dirty = self._dirty, []
+        if self.source.images == "after":  # the snapshot is of a later state than is taken
+            dirty = None
+        oldest = self.source.store.window.oldest
         marks = {name: row for name, row in self.source.marks() if int(str(row[0])) <= held.seq}
         self._since = 0
         self._cancelled = threading.Event()
         key = snapshot_key(self.ledger.epoch, held.seq, self._tables)
         self._tables += 1
         self._making = self._copier.submit(
-            self._make_snapshot, held, key, dirty, marks, current, self._cancelled
+            self._make_snapshot, held, key, dirty, marks, oldest, current, self._cancelled
         )
 
     def _is_due(self, current: Manifest) -> bool:
@@ -328,6 +340,7 @@ class Writer:
         key: str,
         dirty: list[np.ndarray] | None,
         marks: Marks,
+        oldest: int,
         current: Manifest,
         cancelled: threading.Event,
     ) -> Snapshot:
@@ -341,7 +354,7 @@ class Writer:
             self._packs = packs.next_number
             self._put(key, body)
             facts = SnapshotFacts(held.seq, held.time_ns, key, len(body), sum_of(body))
-            return Snapshot(facts, table, frozenset(packs.keys), marks)
+            return Snapshot(facts, table, frozenset(packs.keys), marks, oldest)
         finally:
             with suppress(Exception):  # the store may be closed by now
                 held.close()
@@ -362,17 +375,13 @@ class Writer:
         try:
             self._ready = making.result()
         except BaseException:
-            self._dirty = None
-            current = self.ledger.current
-            if current is None or current.seq < 0:
-                self._taken = None
-            self._since = self.policy.snapshot_bytes + 1
+            self._dirty, self._since = None, _OVERDUE
             raise
         self._table = self._ready.table
 
     def _give_up_snapshot(self) -> None:
-        self._cancelled.set() if hasattr(self, "_cancelled") else None
-        making = getattr(self, "_making", None)
+        self._cancelled.set()
+        making, self._making = self._making, None
         if making is not None:
             with suppress(BaseException):
                 making.result()
@@ -394,7 +403,7 @@ def _marks_in(segment: Segment) -> list[tuple[str, list[object]] | tuple[int, in
         if row["kind"] == _REWIND:
             found.append((int(row["position"]), seq))
             continue
-        name, *parts = bytes(segment.written(row)).decode("utf-8", "replace").split("/")
+        name, *parts = bytes(segment.written(row)).decode("utf-8", "replace").split("\0")
         volumes, state = parse_mark_text(parts)
         found.append((name, [seq if state is None else state, int(row["time_ns"]), seq, *volumes]))
     return found
