@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import asdict, dataclass, field, fields, replace
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Self
 
 import xxhash
@@ -330,7 +331,7 @@ def _check(found: Manifest) -> None:
         raise ValueError(f"kind {found.kind!r}")
     _rising([each.last for each in found.segments], found.seq)
     _rising([each.seq for each in found.snapshots], found.seq)
-    for before, after in zip(found.segments, found.segments[1:], strict=False):
+    for before, after in pairwise(found.segments):
         if after.base < before.last:
             raise ValueError("segments overlap")
     for name, row in found.marks.items():
@@ -345,5 +346,5 @@ def _check(found: Manifest) -> None:
 
 
 def _rising(seqs: list[int], most: int) -> None:
-    if any(b <= a for a, b in zip(seqs, seqs[1:], strict=False)) or (seqs and seqs[-1] > most):
+    if any(b <= a for a, b in pairwise(seqs)) or (seqs and seqs[-1] > most):
         raise ValueError("seqs do not rise, or go beyond what is archived")

@@ -284,9 +284,9 @@ class Writer:
             return new
         limit = self.ledger.clock() - self.policy.keep_ns
         old = [each for each in new.snapshots if each.time_ns <= limit]
-        if len(old) < 2:  # the newest of these leads to states that stay
+        if not old:
             return new
-        first = old[-1].seq
+        first = old[-1].seq  # it leads to states that stay
         kept = replace(
             new,
             snapshots=[each for each in new.snapshots if each.seq >= first],
@@ -409,13 +409,12 @@ def _marks_in(segment: Segment) -> list[tuple[str, list[object]] | tuple[int, in
     return found
 
 
-def _follow_marks(
-    marks: Marks, happened: list[tuple[str, list[object]] | tuple[int, int]]
-) -> None:
+def _follow_marks(marks: Marks, happened: list[tuple[str, list[object]] | tuple[int, int]]) -> None:
     for what, value in happened:
         if isinstance(what, str):
             assert isinstance(value, list)
             marks[what] = value
         else:
-            for name in [n for n, row in marks.items() if what < int(str(row[2])) < int(str(value))]:
+            dropped = range(what + 1, int(str(value)))
+            for name in [name for name, row in marks.items() if row[2] in dropped]:
                 del marks[name]
