@@ -20,6 +20,7 @@ _Result = TypeVar("_Result")
 hash_in_use: str  # the C function of xxhash that serves, or "call": its Python function
 kernel_in_use: str  # "avx512", "avx2" or "portable"; "none": xxhash sums, memcpy copies
 ENTRY_FIELDS: Final[list[tuple[str, str]]]
+SEGMENT_FIELDS: Final[list[tuple[str, str]]]
 FORMAT: Final[Mapping[str, Mapping[str, int]]]  # the numbers of kernel/format.pxd
 
 @disjoint_base
@@ -632,6 +633,11 @@ def written_ranges(
 def tally(
     engine: Engine, low: int, high: int, volume: int | None = None
 ) -> tuple[list[int], list[int], int, int, int]: ...
+def durable_entries(
+    engine: Engine, after: int, upto: int, most_rows: int, most_bytes: int
+) -> tuple[NDArray[np.void], NDArray[np.uint8]] | None: ...
+def replay(engine: Engine, rows: NDArray[np.void], data: _Readable) -> None: ...
+def replay_until(engine: Engine, seq: int) -> None: ...
 def compare_images(
     one: Image,
     other: Image,

@@ -16,6 +16,7 @@
     pieces           file stores: parts of large images
     overlay          file stores: what their volumes have not got yet
     reading          the door for what reads: production's bytes, entries' images
+    taken            file stores: entries and what they wrote, for an archive
     extent_map       which bytes come from which entry
     live             earlier states that follow production
     preserve         what they need of what leaves the journal
@@ -47,6 +48,7 @@
     restore          what differs is written onto production
     disk_restore     file stores: the same, under an intent
     storage          the door for what enters: in memory, or on disk
+    replay           entries of an archive made again
     scan             file stores: what an opening finds
     fold             snapshots go on over what leaves the journal
     copy_on_write    images that are written to
@@ -67,6 +69,7 @@
     image_reader     what views and recoveries are read by
     history          who wrote where, what it cost, where two states differ
     recorded_log     a recorded log as Python sees it
+    archive          entries for an archive, and from one
     log_opening      file stores: their log as an opening finds it
     log_control      file stores: their log committed, recorded and closed
     nbd_connection   an NBD connection as the server sees it
@@ -159,6 +162,7 @@ include "kernel/log.pxi"
 include "kernel/pieces.pxi"
 include "kernel/overlay.pxi"
 include "kernel/reading.pxi"
+include "kernel/taken.pxi"
 include "kernel/extent_map.pxi"
 include "kernel/live.pxi"
 include "kernel/preserve.pxi"
@@ -190,6 +194,7 @@ include "kernel/disk_rewind.pxi"
 include "kernel/restore.pxi"
 include "kernel/disk_restore.pxi"
 include "kernel/storage.pxi"
+include "kernel/replay.pxi"
 include "kernel/scan.pxi"
 include "kernel/fold.pxi"
 include "kernel/copy_on_write.pxi"
@@ -210,6 +215,7 @@ include "bind/images.pxi"
 include "bind/image_reader.pxi"
 include "bind/history.pxi"
 include "bind/recorded_log.pxi"
+include "bind/archive.pxi"
 include "bind/log_opening.pxi"
 include "bind/log_control.pxi"
 include "bind/nbd_connection.pxi"
