@@ -69,7 +69,7 @@ cdef int taken_stays(Core* core, const Taken* taken, uint64_t k, bint* stays) no
 
 
 cdef int taken_rows(Core* core, Taken* taken, uint64_t upto, uint64_t most_rows,
-                     uint64_t most_bytes) noexcept nogil:
+                    uint64_t most_bytes) noexcept nogil:
     """Add rows of durable entries, up to the seq `upto`."""
     cdef uint64_t slot = taken.first_slot + taken.count, last, length
     cdef const EntryHeader* header = NULL
@@ -177,7 +177,7 @@ cdef int taken_check(Taken* taken, uint64_t first, uint64_t last) noexcept nogil
 
 
 cdef int taken_table(Core* core, Taken* taken, uint64_t after, uint64_t upto,
-                      uint64_t most_rows, uint64_t most_bytes) noexcept nogil:
+                     uint64_t most_rows, uint64_t most_bytes) noexcept nogil:
     """Fill the rows; called without the lock."""
     cdef int status
     core_lock(core)
