@@ -21,7 +21,7 @@ MAY_TAKE = {
     "disk": ("model", "states", "crash.disk"),  # plays on disk what was played in memory
     "cli": ("model",),
     "nbd": ("model",),
-    "archive": (),
+    "archive": ("model",),
     "docs": ("model",),
     "plot": ("model",),
     "house": ("model",),

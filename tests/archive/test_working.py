@@ -1,0 +1,281 @@
+"""An archive at work beside a store: what is archived is what the store has been."""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import jrnl
+from jrnl.archive.objects import from_url
+from tests.model.archived import Archived
+
+SIZES = {"a": 40_000, "b": 5_500}
+
+
+def store_of(tmp_path: Path, **options: Any) -> jrnl.Store:
+    return jrnl.create(tmp_path / "s", volumes=SIZES, **{"journal": "256KiB", **options})
+
+
+def state_of(store: jrnl.Store) -> tuple[bytes, ...]:
+    return tuple(volume.read(0, volume.size) for volume in store.volumes.values())
+
+
+class History:
+    """Random calls, and each state that they have led to."""
+
+    def __init__(self, store: jrnl.Store, seed: int) -> None:
+        self.store, self.dice = store, random.Random(seed)
+        self.states = {store.seq: state_of(store)}
+
+    def go_on(self, steps: int) -> None:
+        for _ in range(steps):
+            self._once()
+            self.states[self.store.seq] = state_of(self.store)
+
+    def _once(self) -> None:
+        dice, store = self.dice, self.store
+        name = dice.choice([*SIZES])
+        volume, length = store[name], dice.choice([1, 100, 512, 3000, 4096])
+        offset = dice.randrange(volume.size - length + 1)
+        act = dice.choice(["write"] * 6 + ["discard", "zero", "mark", "flush", "rewind", "restore"])
+        if act == "write":
+            volume.write(offset, dice.randbytes(length))
+        elif act == "discard":
+            volume.discard(offset, length)
+        elif act == "zero":
+            volume.write_zeroes(offset, length)
+        elif act == "mark":
+            store.mark(f"m{store.seq}")
+        elif act == "flush":
+            store.flush()
+        elif store.options.images == "both":
+            states = store.states()
+            to = int(dice.choice(states[-12:]))
+            if act == "rewind":
+                before = store.seq
+                store.rewind(to)
+                for seq in [seq for seq in self.states if to < seq <= before]:
+                    del self.states[seq]
+            else:
+                with store.recover(to) as recovery:
+                    first = recovery.restore().first_seq
+                for seq in range(first, store.seq):
+                    with store.view(seq) as view:
+                        self.states[seq] = tuple(
+                            view.read(0, size, name) for name, size in SIZES.items()
+                        )
+
+
+def check_archived(found: Archived, states: dict[int, tuple[bytes, ...]]) -> None:
+    newest = found.manifest.seq
+    for seq, state in found.states.items():
+        if seq in states:
+            assert state == states[seq], f"state {seq}"
+    missing = [seq for seq in states if found.manifest.snapshots[0].seq <= seq <= newest
+               and seq not in found.states]  # fmt: skip
+    assert missing == []
+
+
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("images", ["both", "after"])
+def test_every_state_since_the_first_snapshot_is_in_the_archive(
+    tmp_path: Path, seed: int, images: str
+):
+    url = tmp_path / "archive"
+    with store_of(tmp_path, images=images) as store:
+        history = History(store, seed)
+        history.go_on(10)
+        with store.archive(url, interval=0.01, snapshot_every=20_000, segment="64KiB") as archive:
+            archive.flush(30)
+            for _ in range(5):
+                history.go_on(12)
+                if history.dice.random() < 0.6:
+                    seq = archive.flush(30)
+                    history.states.setdefault(seq, state_of(store))
+            archive.flush(30)
+            history.states.setdefault(store.seq, state_of(store))
+            assert archive.archived_seq == store.seq
+            found = Archived(from_url(url))
+    check_archived(found, history.states)
+    assert found.states[found.manifest.seq] == history.states[found.manifest.seq]
+
+
+def test_a_log_that_has_moved_on_is_bridged_by_a_difference(tmp_path: Path):
+    url = tmp_path / "archive"
+    with store_of(tmp_path, journal="64KiB") as store:
+        history = History(store, 1)
+        history.go_on(10)
+        with store.archive(url) as archive:
+            archive.flush(30)
+        history.go_on(200)  # far more than the journal holds
+        with store.archive(url) as archive:
+            archive.flush(30)
+            history.go_on(10)
+            archive.flush(30)
+            history.states[store.seq] = state_of(store)
+            found = Archived(from_url(url))
+    assert found.states[found.manifest.seq] == history.states[found.manifest.seq]
+    for seq, state in found.states.items():
+        assert history.states.get(seq, state) == state
+    assert len(found.manifest.snapshots) == 2
+
+
+def test_marks_are_archived_as_the_store_has_them(tmp_path: Path):
+    url = tmp_path / "archive"
+    with store_of(tmp_path) as store:
+        store.mark("before")
+        with store.archive(url) as archive:
+            archive.flush(30)
+            store["a"].write(0, b"x")
+            here = store.mark("here")
+            archive.flush(30)
+            store["a"].write(0, b"y")
+            store.mark("dropped")
+            archive.flush(30)
+            store.rewind("here")
+            store.mark("some", volumes=["b"])
+            archive.flush(30)
+            marks = Archived(from_url(url)).manifest.marks
+            there = {name: mark.seq for name, mark in store.marks.items()}
+    assert {name: row[0] for name, row in marks.items()} == there
+    assert marks["here"][:2] == [here.seq, here.time_ns]
+    assert marks["some"][3:] == ["b"]
+
+
+def test_a_second_writer_fences_the_first(tmp_path: Path):
+    url = tmp_path / "archive"
+    with store_of(tmp_path) as store:
+        first = store.archive(url, interval=0.01)
+        first.flush(30)
+        store["a"].write(0, b"x")
+        store.flush()
+        store._session.archive = None  # as another process would have it
+        with store.archive(url, interval=0.01) as second:
+            second.flush(30)
+            assert second.epoch == first.epoch + 1
+            store["a"].write(0, b"y")
+            with pytest.raises(jrnl.Fenced, match="epoch 2"):
+                first.flush(30)
+            assert isinstance(first.problem, jrnl.Fenced)
+            before = first.archived_seq
+            second.flush(30)
+        assert second.archived_seq > before
+        first.close()
+
+
+def test_an_archive_of_another_store_is_refused(tmp_path: Path):
+    url = tmp_path / "archive"
+    with store_of(tmp_path) as store, store.archive(url) as archive:
+        archive.flush(30)
+    with jrnl.create(tmp_path / "t", size="1MiB") as other:
+        with pytest.raises(jrnl.ArchiveUnfit, match="another store"):
+            other.archive(url)
+        assert other.options.path is not None
+
+
+def test_a_store_in_memory_is_refused_before_anything_is_made(tmp_path: Path):
+    with jrnl.create(size="1MiB") as store:
+        with pytest.raises(jrnl.InvalidArgument, match="on disk"):
+            store.archive(tmp_path / "archive")
+        with pytest.raises(jrnl.InvalidArgument, match="not archived"):
+            store.archive_flush()
+    assert not (tmp_path / "archive").exists()
+
+
+def test_closing_the_store_ends_the_archive(tmp_path: Path):
+    store = store_of(tmp_path)
+    archive = store.archive(tmp_path / "archive", interval=0.01)
+    archive.flush(30)
+    store.close()
+    assert "closed" in repr(archive)
+    with pytest.raises(jrnl.StoreClosed):
+        archive.flush(1)
+    assert not [t for t in threading.enumerate() if t.name.startswith("jrnl-archive")]
+
+
+def test_the_numbers_of_an_archive_stand_beside_what_is_durable(tmp_path: Path):
+    with store_of(tmp_path) as store:
+        assert "archive_seq" not in store.metrics()
+        with store.archive(tmp_path / "archive") as archive:
+            archive.flush(30)
+            numbers = store.metrics()
+            assert numbers["archive_seq"] == archive.archived_seq == store.seq
+            assert numbers["archive_failures_total"] == numbers["archive_failing"] == 0
+        assert "archive_seq" not in store.metrics()
+
+
+def stalled(archive: Any, monkeypatch: pytest.MonkeyPatch) -> threading.Event:
+    """Have its object store not answer until the event is set."""
+    gate, objects = threading.Event(), archive._writer.objects
+    create = objects.create
+
+    def late(key: str, body: Any) -> None:
+        gate.wait(30)
+        create(key, body)
+
+    monkeypatch.setattr(objects, "create", late)
+    return gate
+
+
+def test_writers_wait_while_the_archive_lags_too_far(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    with store_of(tmp_path) as store:
+        archive = store.archive(tmp_path / "archive", interval=0.01, lag_at_most=0.2)
+        archive.flush(30)
+        gate = stalled(archive, monkeypatch)
+        store["a"].write(0, b"x")
+        store.flush()
+        until = time.monotonic() + 10
+        while not archive._throttled and time.monotonic() < until:
+            time.sleep(0.01)
+        done = threading.Event()
+
+        def write() -> None:
+            store["a"].write(0, b"y")
+            done.set()
+
+        writer = threading.Thread(target=write)
+        writer.start()
+        assert not done.wait(0.3)
+        assert store["a"].read(0, 1) == b"y"  # it is written; its writer waits
+        gate.set()
+        assert done.wait(10)
+        writer.join()
+
+
+def test_a_writer_that_has_waited_for_too_long_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    with store_of(tmp_path) as store:
+        archive = store.archive(
+            tmp_path / "archive", interval=0.01, lag_at_most=0.1, lag_timeout=0.1
+        )
+        archive.flush(30)
+        gate = stalled(archive, monkeypatch)
+        store["a"].write(0, b"x")
+        store.flush()
+        with pytest.raises(jrnl.ArchiveLagging, match="what was written is written"):
+            for _ in range(1000):
+                store["a"].write(0, b"y")
+                time.sleep(0.01)
+        with pytest.raises(jrnl.ArchiveLagging, match="was not archived within"):
+            archive.flush(0.1)
+        assert archive.age > 0.1
+        gate.set()
+        assert archive.flush(30) == store.seq
+
+
+@pytest.mark.parametrize("options", [
+    {"interval": 0}, {"lag_at_most": -1}, {"segment": "1KiB"}, {"keep": "a day"}, {"grace": True},
+])  # fmt: skip
+def test_what_no_archive_takes_is_refused(tmp_path: Path, options: dict[str, Any]):
+    with store_of(tmp_path) as store:
+        with pytest.raises((jrnl.InvalidArgument, jrnl.InvalidType)):
+            store.archive(tmp_path / "archive", **options)
+    assert not (tmp_path / "archive").exists()
