@@ -9,22 +9,24 @@ from __future__ import annotations
 
 import time
 from contextlib import suppress
+from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
 from jrnl.archive.chunks import Table
 from jrnl.archive.ledger import Ledger
+from jrnl.archive.lists import listed
 from jrnl.archive.manifest import PREFIX, number_of
 from jrnl.archive.objects import KeyTaken, ObjectMissing
 from jrnl.errors import ArchiveError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from jrnl.archive.manifest import Manifest
     from jrnl.archive.objects import Listed, Objects
 
 GRACE_SECONDS = 86400.0
-PREFIXES = ("pack/", "seg/", "snap/")
+PREFIXES = ("pack/", "rows/", "seg/", "snap/")
 _TABLE_MOST = 1 << 30
 _TRIES = 16
 
@@ -83,6 +85,7 @@ class _Collection:
         self.before_ns = min(newest_ns, clock()) - grace_ns
         self.manifests = sorted(manifests, key=lambda listed: listed.key)
         self.others = others
+        self.lists: dict[str, list[str]] = {}  # that were read: the segments of each
 
     def run(self) -> Collected:
         """Delete what may go. Raises KeyTaken where a writer was faster."""
@@ -103,7 +106,7 @@ class _Collection:
         assert self.base is not None
         listed = [each for each in self.manifests if number_of(each.key)]
         kept, old = [self.base], []
-        for each, successor in zip(listed, listed[1:], strict=False):
+        for each, successor in pairwise(listed):
             n = number_of(each.key)
             assert n is not None
             if n >= self.base.n:
@@ -116,11 +119,17 @@ class _Collection:
         return kept, old
 
     def _keys_of(self, manifest: Manifest) -> set[str]:
-        keys = {*manifest.keys()}
+        keys = {*manifest.keys(), *self._listed_by(manifest)}
         for snapshot in manifest.snapshots:
             body = self.objects.get(snapshot.key, most=_TABLE_MOST)
             keys |= {pack.key for pack in Table.parse(body, snapshot.key).packs}
         return keys
+
+    def _listed_by(self, manifest: Manifest) -> Iterator[str]:
+        for facts in manifest.lists:
+            if facts.key not in self.lists:
+                self.lists[facts.key] = [each.key for each in listed(self.objects, facts)]
+            yield from self.lists[facts.key]
 
     def _announce(self, condemned: list[str]) -> None:
         """Write a manifest that says what is about to be deleted. Raises KeyTaken."""

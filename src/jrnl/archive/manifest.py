@@ -20,7 +20,7 @@ from jrnl.options import IMAGES
 from jrnl.points import check_name
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
 FORMAT = 1
 MOST_BYTES = 64 << 20
@@ -36,6 +36,7 @@ _HEX = re.compile(r"[0-9a-f]{1,64}")
 _KEYS = {
     "segment": re.compile(r"seg/[0-9]{8,}-[0-9]{20}-[0-9]{20}"),
     "snapshot": re.compile(r"snap/[0-9]{8,}-[0-9]{20}-[0-9]{4,}"),
+    "list": re.compile(r"rows/[0-9]{8,}-[0-9]{20}-[0-9]{20}"),
     "any": re.compile(r"(?:seg|snap|pack|rows)/[0-9-]{1,80}"),
 }
 
@@ -59,6 +60,11 @@ def number_of(key: str) -> int | None:
 def segment_key(epoch: int, first: int, last: int) -> str:
     """Return the key of the segment with the entries `first` to `last`."""
     return f"seg/{epoch:0{_EPOCH_DIGITS}d}-{first:0{_DIGITS}d}-{last:0{_DIGITS}d}"
+
+
+def list_key(epoch: int, first: int, last: int) -> str:
+    """Return the key of a list of segments, which have the entries `first` to `last`."""
+    return f"rows/{epoch:0{_EPOCH_DIGITS}d}-{first:0{_DIGITS}d}-{last:0{_DIGITS}d}"
 
 
 def snapshot_key(epoch: int, seq: int, number: int) -> str:
@@ -156,6 +162,9 @@ class Manifest:
         By seq. The oldest is the oldest state that can be had.
     segments : list of SegmentFacts
         By seq. Where one's `base` is not the last one's `last`, states between are missing.
+    lists : list of SegmentFacts
+        Objects that list the segments before these, so that no manifest grows with the history: a
+        list's values are its segments' taken together. See `jrnl.archive.lists`.
     marks : dict of str to [seq, time_ns, entry, *volumes]
     condemned : list of str
         Keys that are deleted once this manifest is there; no later one names them.
@@ -175,6 +184,7 @@ class Manifest:
     state_time_ns: int = 0
     snapshots: list[SnapshotFacts] = field(default_factory=list)
     segments: list[SegmentFacts] = field(default_factory=list)
+    lists: list[SegmentFacts] = field(default_factory=list)
     marks: dict[str, list[Any]] = field(default_factory=dict)
     condemned: list[str] = field(default_factory=list)
     follows: str = ""
@@ -184,8 +194,8 @@ class Manifest:
         """Return the object."""
         said = asdict(self) | {"format": FORMAT, "flags": []}
         del said["sum"]
-        said["segments"] = [[*asdict(each).values()] for each in self.segments]
-        said["snapshots"] = [[*asdict(each).values()] for each in self.snapshots]
+        for name in ("segments", "lists", "snapshots"):
+            said[name] = rows_of(getattr(self, name))
         return sealed.seal(_KIND, json.dumps(said, separators=(",", ":")).encode())
 
     @classmethod
@@ -215,7 +225,8 @@ class Manifest:
             )
         values = {each.name: said[each.name] for each in fields(cls) if each.name != "sum"}
         values["store"] = _origin(said["store"])
-        values["segments"] = [_segment(row) for row in said["segments"]]
+        values["segments"] = [segment_facts(row) for row in said["segments"]]
+        values["lists"] = [segment_facts(row, "list") for row in said["lists"]]
         values["snapshots"] = [_snapshot(row) for row in said["snapshots"]]
         found = cls(**values)
         _check(found)
@@ -227,8 +238,8 @@ class Manifest:
         return replace(self, n=self.n + 1, follows=self.sum, sum="", **changes)
 
     def keys(self) -> Iterator[str]:
-        """Yield the key of each segment and table that it names; tables name the packs."""
-        for segment in self.segments:
+        """Yield each key that it names; lists name segments, and tables packs."""
+        for segment in (*self.lists, *self.segments):
             yield segment.key
         for snapshot in self.snapshots:
             yield snapshot.key
@@ -295,9 +306,15 @@ def _origin(said: Any) -> Origin:
     return found
 
 
-def _segment(row: Any) -> SegmentFacts:
+def rows_of(facts: Sequence[SegmentFacts | SnapshotFacts]) -> list[list[Any]]:
+    """Return facts as JSON has them."""
+    return [[*asdict(each).values()] for each in facts]
+
+
+def segment_facts(row: Any, kind: str = "segment") -> SegmentFacts:
+    """Return what a row says of a segment, or of a list. Raises ValueError, TypeError."""
     found = SegmentFacts(*row)
-    _text(found.key, _KEYS["segment"])
+    _text(found.key, _KEYS[kind])
     _text(found.sum, _HEX)
     for each in (found.base, found.first, found.last, found.bytes, found.head_bytes):
         _number(each)
@@ -329,9 +346,9 @@ def _check(found: Manifest) -> None:
     _text(found.follows or "0", _HEX)
     if found.kind not in KINDS:
         raise ValueError(f"kind {found.kind!r}")
-    _rising([each.last for each in found.segments], found.seq)
+    _rising([each.last for each in (*found.lists, *found.segments)], found.seq)
     _rising([each.seq for each in found.snapshots], found.seq)
-    for before, after in pairwise(found.segments):
+    for before, after in pairwise([*found.lists, *found.segments]):
         if after.base < before.last:
             raise ValueError("segments overlap")
     for name, row in found.marks.items():

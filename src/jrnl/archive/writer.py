@@ -18,6 +18,7 @@ from jrnl._core import FORMAT
 from jrnl.archive.chunks import PackWriter, Table, build
 from jrnl.archive.failures import KeyTaken
 from jrnl.archive.ledger import Condemned
+from jrnl.archive.lists import LISTED, NAMED_MOST, list_of
 from jrnl.archive.manifest import (
     SegmentFacts,
     SnapshotFacts,
@@ -114,6 +115,7 @@ class Writer:
         self._unsent: list[_Unsent] = []  # taken, and not put
         self._pending: list[_Unsent] = []  # put, and not named
         self._ready: Snapshot | None = None  # put, and not named
+        self._list: SegmentFacts | None = None  # put, and named next
         self._table: Table | None = None  # of the newest snapshot, once it is known
         self._packs = self._tables = 0  # numbers that are used in this epoch
         self._since = 0  # bytes of segments since the newest snapshot
@@ -248,11 +250,16 @@ class Writer:
         if self._news(current) is None:
             return
         named = [each.facts.key for each in self._pending]
+        self._list = None
+        if len(current.segments) > NAMED_MOST:
+            self._list, body = list_of(self.ledger.epoch, current.segments[:LISTED])
+            self._put(self._list.key, body)
+            named.append(self._list.key)
         if self._ready is not None:
             named += [self._ready.facts.key, *self._ready.packs]
         newest = self.ledger.publish(self._news, named)
         self._pending = [each for each in self._pending if each.facts.last > newest.seq]
-        self._ready = None
+        self._ready = self._list = None
 
     def _news(self, base: Manifest) -> Manifest | None:
         """Return the next manifest; None where there is nothing new, or no way to its state."""
@@ -271,11 +278,14 @@ class Writer:
                 _follow_marks(marks, each.marks)
             if pending[-1].facts.last > seq:
                 seq, time_ns = pending[-1].facts.last, pending[-1].facts.time_ns
-        segments = [*base.segments, *(each.facts for each in pending)]
+        lists, segments = base.lists, base.segments
         if snapshots == base.snapshots and not pending:
             return None
+        if self._list is not None:
+            lists, segments = [*lists, self._list], segments[LISTED:]
+        segments = [*segments, *(each.facts for each in pending)]
         new = base.with_news(seq=seq, state_time_ns=time_ns, snapshots=snapshots, marks=marks,
-                             segments=segments)  # fmt: skip
+                             segments=segments, lists=lists)  # fmt: skip
         return None if new.way_to(seq) is None else self._without_old(new)
 
     def _without_old(self, new: Manifest) -> Manifest:
@@ -291,6 +301,7 @@ class Writer:
             new,
             snapshots=[each for each in new.snapshots if each.seq >= first],
             segments=[each for each in new.segments if each.last > first],
+            lists=[each for each in new.lists if each.last > first],
             marks={name: row for name, row in new.marks.items() if int(str(row[0])) >= first},
         )
         return new if kept.way_to(kept.seq) is None else kept
