@@ -37,6 +37,7 @@ CRASH_STATES = "Crash states of the same history, 64 MiB volume, from when SQLit
 REPLAY = "Replay of a recorded ext4 history"
 FOLD = f"Folding: {size(workload.VOLUME // 4)} volume, a full journal, random 4 KiB writes"
 NBD = f"NBD, by fio over a Unix socket: {size(workload.VOLUME)} volume"
+ARCHIVE = "Archives: SeaweedFS on the same machine"
 MEMORY = "Peak RAM of a process, less what it had after its imports"
 
 _ON_DISK = f"{size(workload.VOLUME)} volume on disk, {size(workload.DISK_JOURNAL)} journal"
@@ -68,7 +69,7 @@ ORDER = (
     HISTORY,
     FOLD,
 )
-ORDER += (REPLAY, CRASH_STATES, NBD, MEMORY)
+ORDER += (REPLAY, CRASH_STATES, NBD, ARCHIVE, MEMORY)
 ORDER += (DISK_WRITES, DISK_FLUSHES, DISK_OPENING, DISK_STEADY)
 
 # The README's few lines: a row each, and what it is called where its table's title is not there.

