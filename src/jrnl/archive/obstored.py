@@ -47,7 +47,8 @@ class Objects(Protocol):
         """Put an object that must not be there yet.
 
         An answer that never came is settled by reading the key: equal bytes count as ours, so what
-        may race has to carry something of its writer's own.
+        may race has to carry something of its writer's own. `body` must not change later, either:
+        a store in memory keeps it, and an attempt that was given up may still be reading it.
 
         Raises
         ------

@@ -64,11 +64,16 @@ def seal(kind: bytes, payload: Readable, *, compress: bool = True) -> bytes:
         packed = memoryview(pack(content))
         if len(packed) < len(content):
             codec, stored = ZSTD, packed
+    return b"".join((frame_header(kind, stored, len(content), codec), stored))
+
+
+def frame_header(kind: bytes, stored: Readable, length: int, codec: int = PLAIN) -> bytes:
+    """Return the 64 bytes that stand before `stored`, which is `length` bytes once unpacked."""
+    stored = _view(stored)
     fields = _FIELDS.pack(
-        MAGIC, kind, VERSION, codec, FLAGS, len(stored), len(content),
-        xxhash.xxh3_128_digest(stored),
-    )  # fmt: skip
-    return b"".join((fields, xxhash.xxh3_64_digest(fields), stored))
+        MAGIC, kind, VERSION, codec, FLAGS, len(stored), length, xxhash.xxh3_128_digest(stored)
+    )
+    return fields + xxhash.xxh3_64_digest(fields)
 
 
 def parse_header(kind: bytes, body: Readable, key: str, most: int) -> Header:
