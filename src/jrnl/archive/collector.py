@@ -8,8 +8,6 @@ however long the collector sleeps in between.
 from __future__ import annotations
 
 import time
-from contextlib import suppress
-from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
 from jrnl.archive.chunks import Table
@@ -20,7 +18,7 @@ from jrnl.archive.objects import KeyTaken, ObjectMissing
 from jrnl.errors import ArchiveError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from jrnl.archive.manifest import Manifest
     from jrnl.archive.objects import Listed, Objects
@@ -29,6 +27,7 @@ GRACE_SECONDS = 86400.0
 PREFIXES = ("pack/", "rows/", "seg/", "snap/")
 _TABLE_MOST = 1 << 30
 _TRIES = 16
+_CONDEMNED_MOST = 50_000  # by one manifest
 
 
 class Collected(NamedTuple):
@@ -68,74 +67,130 @@ def collect(
     ------
     ArchiveError, CorruptionError, FormatError
     """
+    objects_, bytes_, manifests = 0, 0, 0
     for _ in range(_TRIES):
-        with suppress(KeyTaken):
-            return _Collection(objects, int(grace * 1e9), clock).run()
-    raise ArchiveError(f"{objects}: a writer writes manifests as fast as they are collected")
+        done = _Collection(objects, int(grace * 1e9), clock).run()
+        if done is not None:
+            found, is_all = done
+            objects_, bytes_ = objects_ + found.objects, bytes_ + found.bytes
+            manifests += found.manifests
+            if is_all:
+                break
+    else:
+        if not objects_:
+            raise ArchiveError(
+                f"{objects}: manifests are written as fast as they are collected; try later"
+            )
+    return Collected(objects_, bytes_, manifests)
 
 
 class _Collection:
+    """One announcement, and what is deleted by it.
+
+    Attributes
+    ----------
+    named : set of str
+        What the manifests name that were the newest within the grace period.
+    """
+
     def __init__(self, objects: Objects, grace_ns: int, clock: Callable[[], int]) -> None:
         self.objects, self.clock = objects, clock
         self.ledger = Ledger(objects, clock=clock)
         self.base = self.ledger.look_ahead()
-        manifests = [*objects.list(PREFIX)]
-        others = [listed for prefix in PREFIXES for listed in objects.list(prefix)]
-        newest_ns = max((listed.time_ns for listed in (*manifests, *others)), default=0)
+        listed = [*objects.list(PREFIX)]
+        self.others = [each for prefix in PREFIXES for each in objects.list(prefix)]
+        newest_ns = max((each.time_ns for each in (*listed, *self.others)), default=0)
         self.before_ns = min(newest_ns, clock()) - grace_ns
-        self.manifests = sorted(manifests, key=lambda listed: listed.key)
-        self.others = others
-        self.lists: dict[str, list[str]] = {}  # that were read: the segments of each
+        self.manifests = {n: each for each in listed if (n := number_of(each.key))}
+        self.named: set[str] = set()
+        self.opened: set[str] = set()  # tables and lists that were read
 
-    def run(self) -> Collected:
-        """Delete what may go. Raises KeyTaken where a writer was faster."""
+    def run(self) -> tuple[Collected, bool] | None:
+        """Delete what may go; return it, and whether that is all. None: it has to begin anew."""
         if self.base is None:
-            return Collected(0, 0, 0)
-        kept, old = self._split()
-        named = {key for manifest in kept for key in self._keys_of(manifest)}
+            return Collected(0, 0, 0), True
+        first = self._name_back_from(self.base)
         going = [each for each in self.others
-                 if each.time_ns < self.before_ns and each.key not in named]  # fmt: skip
-        if going:
-            self._announce([each.key for each in going])
-            self.objects.delete([each.key for each in going])
-        self.objects.delete([each.key for each in old])
-        return Collected(len(going), sum(each.bytes for each in going), len(old))
+                 if each.time_ns < self.before_ns and each.key not in self.named]  # fmt: skip
+        some = sorted(going, key=lambda each: each.time_ns)[:_CONDEMNED_MOST]
+        if some:
+            announced = self._announce(self.base, some)
+            if announced is None:
+                return None
+            some = announced
+            self.objects.delete([each.key for each in some])
+        old = [each.key for n, each in sorted(self.manifests.items()) if n < first]
+        self.objects.delete(old)
+        deleted = Collected(len(some), sum(each.bytes for each in some), len(old))
+        return deleted, len(going) <= _CONDEMNED_MOST
 
-    def _split(self) -> tuple[list[Manifest], list[Listed]]:
-        """Return the manifests that were the newest within the grace period, and older objects."""
-        assert self.base is not None
-        listed = [each for each in self.manifests if number_of(each.key)]
-        kept, old = [self.base], []
-        for each, successor in pairwise(listed):
-            n = number_of(each.key)
-            assert n is not None
-            if n >= self.base.n:
-                continue
-            if successor.time_ns < self.before_ns:
-                old.append(each)
-            else:
-                with suppress(ObjectMissing):
-                    kept.append(self.ledger.read(n))
-        return kept, old
+    def _name_back_from(self, newest: Manifest) -> int:
+        """Note what the manifests of the grace period name; return the number of the oldest.
 
-    def _keys_of(self, manifest: Manifest) -> set[str]:
-        keys = {*manifest.keys(), *self._listed_by(manifest)}
-        for snapshot in manifest.snapshots:
-            body = self.objects.get(snapshot.key, most=_TABLE_MOST)
-            keys |= {pack.key for pack in Table.parse(body, snapshot.key).packs}
-        return keys
+        One that was the newest until a younger one came is of it. A listing may lag, so they are
+        found by their numbers; and what has taken a number that became free does not count.
+        """
+        oldest = newest
+        self._name(oldest)
+        while oldest.n > 1:
+            listed = self.manifests.get(oldest.n)
+            if listed is not None and listed.time_ns < self.before_ns:
+                return oldest.n
+            try:
+                found = self.ledger.read(oldest.n - 1)
+            except ObjectMissing:
+                return 0
+            if found.sum != oldest.follows:
+                return 0
+            oldest = found
+            self._name(oldest)
+        return 0
 
-    def _listed_by(self, manifest: Manifest) -> Iterator[str]:
+    def _name(self, manifest: Manifest) -> None:
+        self.named.update(manifest.keys())
         for facts in manifest.lists:
-            if facts.key not in self.lists:
-                self.lists[facts.key] = [each.key for each in listed(self.objects, facts)]
-            yield from self.lists[facts.key]
+            if facts.key not in self.opened:
+                self.opened.add(facts.key)
+                self.named.update(each.key for each in listed(self.objects, facts))
+        for snapshot in manifest.snapshots:
+            if snapshot.key not in self.opened:
+                self.opened.add(snapshot.key)
+                body = self.objects.get(snapshot.key, most=_TABLE_MOST)
+                self.named.update(pack.key for pack in Table.parse(body, snapshot.key).packs)
 
-    def _announce(self, condemned: list[str]) -> None:
-        """Write a manifest that says what is about to be deleted. Raises KeyTaken."""
-        assert self.base is not None
-        new = self.base.with_news(
-            condemned=condemned, kind="collect", writer=self.ledger.writer, time_ns=self.clock()
-        )
-        if self.ledger.followers(self.ledger.create(new)) is None:
-            raise KeyTaken(f"manifest {new.n}")
+    def _announce(self, base: Manifest, going: list[Listed]) -> list[Listed] | None:
+        """Write a manifest that says what is about to be deleted; return that.
+
+        A writer's manifests that come meanwhile may name more. None: we have slept for so long that
+        all has to begin anew.
+        """
+        for _ in range(_TRIES):
+            condemned = [each.key for each in going]
+            new = base.with_news(
+                condemned=condemned, kind="collect", writer=self.ledger.writer, time_ns=self.clock()
+            )
+            try:
+                created = self.ledger.create(new)
+            except KeyTaken:
+                newer = self._name_on_from(base)
+                if newer is None:
+                    return None
+                base, going = newer, [each for each in going if each.key not in self.named]
+                if not going:
+                    return []
+            else:
+                return None if self.ledger.followers(created) is None else going
+        return None
+
+    def _name_on_from(self, base: Manifest) -> Manifest | None:
+        """Note what the manifests name that follow one; return the newest, None of another line."""
+        newest = base
+        while True:
+            try:
+                found = self.ledger.read(newest.n + 1)
+            except ObjectMissing:
+                return newest if newest is not base else None
+            if found.follows != newest.sum:
+                return None
+            newest = found
+            self._name(newest)

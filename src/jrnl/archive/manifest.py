@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Self
 
@@ -192,7 +192,7 @@ class Manifest:
 
     def to_bytes(self) -> bytes:
         """Return the object."""
-        said = asdict(self) | {"format": FORMAT, "flags": []}
+        said = vars(self) | {"format": FORMAT, "flags": [], "store": vars(self.store)}
         del said["sum"]
         for name in ("segments", "lists", "snapshots"):
             said[name] = rows_of(getattr(self, name))
@@ -308,7 +308,7 @@ def _origin(said: Any) -> Origin:
 
 def rows_of(facts: Sequence[SegmentFacts | SnapshotFacts]) -> list[list[Any]]:
     """Return facts as JSON has them."""
-    return [[*asdict(each).values()] for each in facts]
+    return [[*vars(each).values()] for each in facts]  # asdict takes twenty times as long
 
 
 def segment_facts(row: Any, kind: str = "segment") -> SegmentFacts:

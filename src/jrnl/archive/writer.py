@@ -289,7 +289,7 @@ class Writer:
         lists, segments = base.lists, base.segments
         if snapshots == base.snapshots and not pending:
             return None
-        if self._list is not None:
+        if self._list is not None and self._list not in lists:  # ours may be there already
             lists, segments = [*lists, self._list], segments[LISTED:]
         segments = [*segments, *(each.facts for each in pending)]
         new = base.with_news(seq=seq, state_time_ns=time_ns, snapshots=snapshots, marks=marks,
