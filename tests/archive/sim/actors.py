@@ -173,7 +173,7 @@ def reader(times: int) -> Callable[[Actor], None]:
 def read_all(actor: Actor, manifest: Manifest, since: int) -> None:
     """Read all that a manifest names, which was the newest at `since`."""
     world, objects = actor.world, Door(actor)
-    for key in manifest.keys():
+    for key in [*manifest.keys()]:
         try:
             body = objects.get(key)
         except ObjectMissing:

@@ -1,4 +1,4 @@
-"""Who decides what happens next: chance by a seed, or one way after the other until all were gone."""
+"""Who decides what happens next: chance, by a seed, or one way after the other, until the last."""
 
 from __future__ import annotations
 

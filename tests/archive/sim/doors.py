@@ -107,7 +107,7 @@ class Door:
         """Do what changes the store, in one of the ways in which that can go; return the answer."""
         world = self.world
         self.actor.turn(f"{what} {key}")
-        how = self._way([_FINE] + self._faults(faults) + self._crashes(faults[:3]))
+        how = self._way([_FINE, *self._faults(faults), *self._crashes(faults[:3])])
         answer = ""
         if how.endswith("lost"):
             pass
@@ -131,7 +131,7 @@ class Door:
         """Take a turn that changes nothing; return which recent changes a listing hides."""
         world = self.world
         self.actor.turn(f"{what} {key}")
-        ways = [_FINE] + self._faults(("lost",)) + self._crashes(("lost",))
+        ways = [_FINE, *self._faults(("lost",)), *self._crashes(("lost",))]
         if what == "list" and world.left["stale"]:
             count = len(hidings(world.wire.recent(key.partition(">")[0])))
             ways += [(world.limits.lag / count, str(k)) for k in range(count)]

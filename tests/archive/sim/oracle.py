@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 
 from jrnl.archive.manifest import Manifest, SegmentFacts, number_of, sum_of
 from tests.archive.sim.wire import GRACE_NS, LAG_NS, Wire
@@ -103,18 +104,19 @@ class Oracle:
         must(new.n == (old.n if old else 0) + 1, f"manifest {new.n} leaves numbers out")
         must(new.follows == (old.sum if old else ""), f"manifest {new.n} follows another one")
         self._goes_on(old, new)
-        for key in new.keys():
+        names = [*new.keys()]
+        for key in names:
             must(key in self.wire.objects, f"manifest {new.n} names {key}, which is not there")
             must(key not in self.condemned, f"manifest {new.n} names {key}, which is condemned")
         for key in new.condemned:
-            must(key not in {*new.keys()}, f"manifest {new.n} condemns {key}, which it names")
+            must(key not in names, f"manifest {new.n} condemns {key}, which it names")
             young = self.wire.now_ns - self.born[key] <= GRACE_NS
             must(not young, f"manifest {new.n} condemns {key} within the grace period")
         self.condemned.update(new.condemned)
         now = self.wire.now_ns
         for key in old.keys() if old else ():
             self.named[key] = now
-        for key in new.keys():
+        for key in names:
             self.named[key] = -1
         if line.manifests:
             line.ended_ns[-1] = now
@@ -139,7 +141,7 @@ class Oracle:
             must(dropped == 0, f"{what} leaves segments out")
         must(before[dropped:] == after[: len(before) - dropped], f"{what} loses segments")
         must(dropped == 0 or len(after) >= KEEP, f"{what} leaves too many segments out")
-        for left, right in zip(after, after[1:], strict=False):
+        for left, right in pairwise(after):
             must(left.last == right.base, f"{what} has a gap before {right.key}")
         must(not after or after[-1].last == new.seq, f"{what} is good for {new.seq}")
         must(new.seq >= (old.seq if old else -1), f"{what} goes back")

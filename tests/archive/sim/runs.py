@@ -13,6 +13,8 @@ from tests.archive.sim.doors import Door
 from tests.archive.sim.oracle import must
 from tests.archive.sim.world import Actor, Limits, World
 
+CALM = Limits()
+
 
 @dataclass(frozen=True)
 class Case:
@@ -21,7 +23,7 @@ class Case:
     writers: tuple[int, ...] = ()  # how often each one publishes
     collectors: tuple[int, ...] = ()
     readers: tuple[int, ...] = ()
-    limits: Limits = Limits()
+    limits: Limits = CALM
     lives: int = 1
 
     def fill(self, world: World) -> None:

@@ -30,7 +30,7 @@ class Over(BaseException):
 
 @dataclass(frozen=True)
 class Limits:
-    """How often something may happen in a run, and how likely it is beside a call that goes well."""
+    """How often something may happen in a run; how likely it is beside a call that goes well."""
 
     faults: int = 0  # calls that fail, or take effect otherwise
     crashes: int = 0
