@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from jrnl.archive.table import Chunks, Rows
-    from jrnl.compare import Pair
+    from jrnl.compare import Extents, Pair
     from jrnl.state import State
 
     Progress = Callable[[int, int], object]
@@ -47,9 +47,10 @@ _ZERO, _NEW = -1, -2
 
 def build(
     previous: Table | None,
-    dirty: Mapping[int, Pair] | None,
+    dirty: Extents | None,
     state: State,
     packs: PackWriter,
+    cancelled: Callable[[], bool] | None = None,
     progress: Progress | None = None,
 ) -> Table:
     """Return the table of a state; put the chunks that the one before does not have.
@@ -61,18 +62,20 @@ def build(
     ----------
     previous : Table, optional
         Of an earlier state of the same volumes, whose packs are all still there.
-    dirty : mapping, optional
-        By a volume's index the offsets and lengths, in bytes, of all that may differ from
-        `previous`; a volume that is not in it does not differ. None: look at all that may hold
-        anything.
+    dirty : ndarray, optional
+        Structured: volume (its index), offset and length (bytes), in any order, of all that may
+        differ from `previous`. None: look at all that may hold anything.
     state : State
     packs : PackWriter
         Is finished then.
+    cancelled : callable, optional
+        Whether to give up; asked now and then.
     progress : callable, optional
         Gets the bytes that were looked at, and all that will be. What it raises ends the call.
 
     Raises
     ------
+    Cancelled
     ArchiveError, and what reading the state raises.
     """
     old = previous or Table(np.empty(0, ROW), np.empty(0, CHUNK), ())
@@ -81,15 +84,21 @@ def build(
     for index in sorted(state._indices.values()):
         size = state._size(index)
         if previous is None or dirty is None:
-            plans[index] = whole_pieces(_extents(state, index), size)
-        elif index in dirty:
-            rows, plans[index] = changed(_rows_of(old, index), dirty[index], size)
-            kept.append(rows)
+            plans[index] = whole_pieces(_pair(state._data_extents(index)), size)
         else:
-            kept.append(_rows_of(old, index))
+            some = dirty[dirty["volume"] == index]
+            rows, plans[index] = changed(_rows_of(old, index), _pair(some), size)
+            kept.append(rows)
+
+    def tell(done: int, total: int) -> None:
+        if cancelled is not None and cancelled():
+            raise Cancelled
+        if progress is not None:
+            progress(done, total)
+
     sender = _Sender(old, packs)
     try:
-        fresh = sender.send(state, plans, progress)
+        fresh = sender.send(state, plans, tell)
         new_chunks, new_packs = packs.finish()
     finally:
         sender.close()
@@ -99,8 +108,11 @@ def build(
     return _joined(rows, old, new_chunks, new_packs)
 
 
-def _extents(state: State, index: int) -> Pair:
-    extents = state._data_extents(index)
+class Cancelled(Exception):
+    """A state was not turned into chunks to the end, as was asked for."""
+
+
+def _pair(extents: Extents) -> Pair:
     return extents["offset"].astype(np.int64), extents["length"].astype(np.int64)
 
 
@@ -164,7 +176,7 @@ class _Sender:
     def close(self) -> None:
         self._pool.shutdown(cancel_futures=True)
 
-    def send(self, state: State, plans: Mapping[int, Runs], progress: Progress | None) -> Rows:
+    def send(self, state: State, plans: Mapping[int, Runs], progress: Progress) -> Rows:
         """Return the rows of all runs that are not zero."""
         total = sum(int((runs.stops - runs.starts).sum()) for runs in plans.values())
         done = 0
@@ -176,12 +188,10 @@ class _Sender:
                 going.append(self._begin(state, index, runs, first, last))
                 if len(going) >= BATCHES_AT_ONCE:
                     done += self._end(going.popleft(), chunk)
-                    if progress is not None:
-                        progress(done, total)
+                    progress(done, total)
             while going:
                 done += self._end(going.popleft(), chunk)
-                if progress is not None:
-                    progress(done, total)
+                progress(done, total)
             found.append(_rows(index, runs, chunk))
         return np.concatenate(found) if found else np.empty(0, ROW)
 
@@ -286,6 +296,7 @@ __all__ = [
     "PIECE_BYTES",
     "ROW",
     "TABLE_MOST",
+    "Cancelled",
     "Pack",
     "PackWriter",
     "Table",

@@ -29,7 +29,7 @@ class PackWriter:
     """Chunks that are new, in packs of about 8 MiB.
 
     It takes `at_once + 1` packs of memory, and some 200 bytes for each chunk. Where a call has
-    raised, it is of no more use: another one goes on, from `number`.
+    raised, it is of no more use: another one goes on, from `next_number`.
 
     Parameters
     ----------
@@ -45,7 +45,7 @@ class PackWriter:
 
     Attributes
     ----------
-    number : int
+    next_number : int
         Of the next pack.
     sent_bytes : int
         Of all packs that were put.
@@ -61,7 +61,7 @@ class PackWriter:
         pack_bytes: int = PACK_BYTES,
     ) -> None:
         self._objects, self._epoch = objects, epoch
-        self.number = number
+        self.next_number = number
         self.sent_bytes = 0
         self._at_once, self._pack_bytes = at_once, pack_bytes
         self._pool: ThreadPoolExecutor | None = None
@@ -73,6 +73,11 @@ class PackWriter:
         self._hashes: dict[bytes, int] = {}
         self._packs: list[Pack] = []
         self._begun = 0  # packs, with the one that is being filled
+
+    @property
+    def keys(self) -> list[str]:
+        """The keys of the packs that were put."""
+        return [pack.key for pack in self._packs]
 
     def add(self, content: bytes | memoryview) -> int:
         """Take a chunk of at most 64 KiB, unless it was taken before; return its index here.
@@ -145,7 +150,7 @@ class PackWriter:
             self._landed()
         if self._pool is None:
             self._pool = ThreadPoolExecutor(self._at_once, "jrnl-archive-put")
-        number, self.number = self.number, self.number + 1
+        number, self.number = self.next_number, self.next_number + 1
         future = self._pool.submit(self._put, number, self._buffer.data[: self._used])
         self._going.append((future, number, self._used))
         self._buffer = None

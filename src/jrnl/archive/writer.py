@@ -369,9 +369,11 @@ class Writer:
             previous = self._previous(current)
             packs = PackWriter(self.objects, self.ledger.epoch, self._packs)
             changed = None if dirty is None or previous is None else _ranges(dirty)
-            table = build(previous, changed, held.state, packs, cancelled.is_set)
+            try:
+                table = build(previous, changed, held.state, packs, cancelled.is_set)
+            finally:
+                self._packs = packs.next_number  # a number is never used again, come what may
             body = table.to_bytes()
-            self._packs = packs.next_number
             self._put(key, body)
             facts = SnapshotFacts(held.seq, held.time_ns, key, len(body), sum_of(body))
             return Snapshot(facts, table, frozenset(packs.keys), marks, oldest)
