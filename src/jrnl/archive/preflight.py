@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 FOLDER = "preflight/"
 RACERS = 8
-ROUNDS = 3
+ROUNDS = 2
 _KIND = b"trial"
 _MOST = 1 << 16
 
