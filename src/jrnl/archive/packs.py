@@ -150,7 +150,8 @@ class PackWriter:
             self._landed()
         if self._pool is None:
             self._pool = ThreadPoolExecutor(self._at_once, "jrnl-archive-put")
-        number, self.number = self.next_number, self.next_number + 1
+        number = self.next_number
+        self.next_number += 1
         future = self._pool.submit(self._put, number, self._buffer.data[: self._used])
         self._going.append((future, number, self._used))
         self._buffer = None
