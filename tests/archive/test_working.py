@@ -122,7 +122,7 @@ def test_a_log_that_has_moved_on_is_bridged_by_a_difference(tmp_path: Path):
     assert found.states[found.manifest.seq] == history.states[found.manifest.seq]
     for seq, state in found.states.items():
         assert history.states.get(seq, state) == state
-    assert len(found.manifest.snapshots) == 2
+    assert len(found.manifest.snapshots) > 1
 
 
 def test_marks_are_archived_as_the_store_has_them(tmp_path: Path):

@@ -41,10 +41,11 @@ class Archived:
         for volume, size in enumerate(self.sizes):
             content = bytearray(size)
             for piece in table.find(volume, 0, size):
-                chunk = read_chunk(self.objects, table, piece.chunk)
-                part = chunk[piece.skip : piece.skip + piece.length]
-                assert len(part) == piece.length
-                content[piece.offset : piece.offset + piece.length] = part
+                chunk = read_chunk(self.objects, table, int(piece["chunk"]))
+                skip, length, offset = (int(piece[name]) for name in ("skip", "length", "offset"))
+                part = chunk[skip : skip + length]
+                assert len(part) == length
+                content[offset : offset + length] = part
             volumes.append(bytes(content))
         return tuple(volumes)
 

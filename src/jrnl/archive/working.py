@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -17,9 +18,7 @@ from jrnl.closeable import ClosesItself
 from jrnl.errors import (
     ArchiveError,
     ArchiveLagging,
-    CorruptionError,
     Fenced,
-    FormatError,
     InvalidArgument,
     InvalidType,
     JrnlError,
@@ -221,24 +220,32 @@ class Archive(ClosesItself):
     # The thread.
 
     def _run(self) -> None:
-        pause, stepped, collected = 0.0, 0.0, time.monotonic()
+        """Look what is durable, all the time; have steps done beside that."""
+        pause, began = 0.0, 0.0
+        collected = time.monotonic()
+        step: Future[None] | None = None
         try:
-            while not self._closed.is_set():
-                now = time.monotonic()
-                self._look(now)
-                if self._is_time(now, stepped, pause):
-                    self._wanted, stepped = False, now
-                    pause = self._step(pause)
-                    self._look(time.monotonic())
-                    if isinstance(self._problem, Fenced):
-                        break
-                if self._collect_every and now - collected > self._collect_every:
-                    collected = now
-                    self._collect()
-                with self._news:
-                    self._news.notify_all()
-                    if not self._closed.is_set():
-                        self._news.wait(_POLL_SECONDS)
+            with ThreadPoolExecutor(1, "jrnl-archive-step") as worker:
+                while not self._closed.is_set() and not isinstance(self._problem, Fenced):
+                    now = time.monotonic()
+                    self._look(now)
+                    if step is not None and step.done():
+                        step.result()
+                        failed = self._problem is not None
+                        pause = min(_LONGEST_PAUSE, max(self._interval, pause * 2)) if failed else 0
+                        step = None
+                    if step is None and self._is_time(now - began, pause):
+                        self._wanted, began = False, now
+                        step = worker.submit(self._step)
+                    elif step is None and self._collect_every and (
+                        now - collected > self._collect_every
+                    ):
+                        collected = now
+                        step = worker.submit(self._collect)
+                    with self._news:
+                        self._news.notify_all()
+                        if not self._closed.is_set():
+                            self._news.wait(_POLL_SECONDS)
         except Exception as error:
             self._problem = error
             raise
@@ -261,29 +268,20 @@ class Archive(ClosesItself):
             except StoreClosed:
                 self._closed.set()
 
-    def _is_time(self, now: float, stepped: float, pause: float) -> bool:
+    def _is_time(self, waited: float, pause: float) -> bool:
         if pause:
-            return now - stepped >= pause
-        late = now - stepped >= self._interval
-        return late or self._wanted or self._writer.is_waiting or self._asked
+            return waited >= pause
+        return waited >= self._interval or self._wanted or self._asked or self._writer.is_ready
 
-    def _step(self, pause: float) -> float:
-        """Do a step; return for how long to wait after a failure, 0.0 after none."""
+    def _step(self) -> None:
         try:
             self._asked = self._writer.step()
-        except Fenced as error:
-            self._problem = error
-            self._failures += 1
-            return 0.0
+            self._problem = None
         except StoreClosed:
             self._closed.set()
-            return 0.0
-        except (ArchiveError, CorruptionError, FormatError, JrnlError, OSError) as error:
+        except (JrnlError, OSError) as error:
             self._problem = error
             self._failures += 1
-            return min(_LONGEST_PAUSE, max(self._interval, pause * 2))
-        self._problem = None
-        return 0.0
 
     def _collect(self) -> None:
         try:

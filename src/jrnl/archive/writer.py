@@ -27,14 +27,15 @@ from jrnl.archive.manifest import (
     sum_of,
 )
 from jrnl.archive.taking import take
-from jrnl.errors import ArchiveError, PointExpired
+from jrnl.errors import ArchiveError, PointExpired, StoreClosed
 from jrnl.points import parse_mark_text
 
 if TYPE_CHECKING:
     from jrnl.archive.ledger import Ledger
     from jrnl.archive.manifest import Manifest
-    from jrnl.archive.segment import Segment
+    from jrnl.archive.segment import Rows, Segment
     from jrnl.archive.source import Held, Source
+    from jrnl.compare import Pair
 
 SEGMENT_BYTES = 4 << 20
 SNAPSHOT_BYTES = 256 << 20
@@ -118,14 +119,14 @@ class Writer:
         self._ready: Snapshot | None = None  # put, and not named
         self._list: SegmentFacts | None = None  # put, and named next
         self._table: Table | None = None  # of the newest snapshot, once it is known
-        self._packs = self._tables = 0  # numbers that are used in this epoch
+        self._packs, self._tables = 1, 0  # the next numbers of this epoch
         self._since = 0  # bytes of segments since the newest snapshot
-        self._dirty: list[np.ndarray] | None = None  # ... and rows; None: anything may have changed
+        self._dirty: list[Rows] | None = None  # ... and rows; None: anything may have changed
 
     @property
-    def is_waiting(self) -> bool:
-        """Whether a snapshot is under way."""
-        return self._making is not None
+    def is_ready(self) -> bool:
+        """Whether a snapshot is put that a step is to name."""
+        return self._making is not None and self._making.done()
 
     @property
     def seq(self) -> int:
@@ -196,7 +197,7 @@ class Writer:
         while (self._taken is not None and self._taken < upto
                and len(self._unsent) < _STEP_SEGMENTS):  # fmt: skip
             try:
-                segment = take(self.source.store, self._taken, upto, self.policy.segment_bytes)
+                segment = self._segment(self._taken, upto)
             except PointExpired:  # the log has moved on: the next snapshot bridges that
                 self._taken = self._dirty = None
                 return False
@@ -205,6 +206,19 @@ class Writer:
             self._unsent.append(self._packed(segment))
             self._taken = segment.last
         return self._taken is not None and self._taken < upto
+
+    def _segment(self, after: int, upto: int) -> Segment | None:
+        """Take a segment. It ends with a rewind to a state before it: a snapshot may follow there.
+
+        Raises PointExpired.
+        """
+        segment = take(self.source.store, after, upto, self.policy.segment_bytes)
+        if segment is not None:
+            rows = segment.rows
+            back = rows[(rows["kind"] == _REWIND) & (rows["position"] < segment.base)]
+            if back.size and back[0]["seq"] < segment.last:
+                return take(self.source.store, after, int(back[0]["seq"]), 1 << 30)
+        return segment
 
     def _packed(self, segment: Segment) -> _Unsent:
         head, data = segment.to_parts()
@@ -325,10 +339,8 @@ class Writer:
         gap = self._taken is None
         if not gap and not self._is_due(current):
             return
-        seq = self.source.durable_seq if self._taken is None else self._taken
-        try:
-            held = self.source.hold(seq)
-        except PointExpired:  # the next step finds out
+        held = self._hold(current)
+        if held is None:  # the next step finds out
             return
         if current.snapshots and held.seq <= current.snapshots[-1].seq and not gap:
             held.close()
@@ -337,8 +349,8 @@ class Writer:
         if gap:
             self._taken = held.seq
         dirty, self._dirty = self._dirty, []
-        if self.source.images == "after":  # the snapshot is of a later state than is taken
-            dirty = None
+        if held.seq != self._taken:  # with after-images alone it is a later state
+            dirty, self._dirty = (None, []) if held.seq > self._taken else (dirty, dirty)
         oldest = self.source.store.window.oldest
         marks = {name: row for name, row in self.source.marks() if int(str(row[0])) <= held.seq}
         self._since = 0
@@ -349,6 +361,23 @@ class Writer:
             self._make_snapshot, held, key, dirty, marks, oldest, current, self._cancelled
         )
 
+    def _hold(self, current: Manifest) -> Held | None:
+        """Return the state of the next snapshot: the newest that is taken, in most cases.
+
+        Where a rewind went back to a state to which nothing in the archive leads, it is that of the
+        rewind, without which the states after it could not be had.
+        """
+        seqs = [self.source.durable_seq if self._taken is None else self._taken]
+        if self._taken is not None and self._pending and self._news(current) is None:
+            happened = [what for each in self._pending for what in each.marks]
+            seqs[:0] = [seq for to, seq in happened
+                        if isinstance(to, int) and isinstance(seq, int)
+                        and current.way_to(to) is None]  # fmt: skip
+        for seq in seqs:
+            with suppress(PointExpired):
+                return self.source.hold(seq)
+        return None
+
     def _is_due(self, current: Manifest) -> bool:
         if not current.snapshots or (self._pending and self._news(current) is None):
             return True
@@ -358,25 +387,30 @@ class Writer:
         self,
         held: Held,
         key: str,
-        dirty: list[np.ndarray] | None,
+        dirty: list[Rows] | None,
         marks: Marks,
         oldest: int,
         current: Manifest,
         cancelled: threading.Event,
     ) -> Snapshot:
         """Put a snapshot of a state; on a thread of its own."""
+        def looked(_done: int, _total: int) -> None:
+            if cancelled.is_set():
+                raise StoreClosed("the archive is being closed")
+
         try:
             previous = self._previous(current)
+            known = set() if previous is None else {pack.key for pack in previous.packs}
             packs = PackWriter(self.objects, self.ledger.epoch, self._packs)
-            changed = None if dirty is None or previous is None else _ranges(dirty)
             try:
-                table = build(previous, changed, held.state, packs, cancelled.is_set)
+                table = build(previous, _ranges(dirty), held.state, packs, looked)
             finally:
-                self._packs = packs.next_number  # a number is never used again, come what may
+                self._packs = packs.number
             body = table.to_bytes()
             self._put(key, body)
             facts = SnapshotFacts(held.seq, held.time_ns, key, len(body), sum_of(body))
-            return Snapshot(facts, table, frozenset(packs.keys), marks, oldest)
+            new = frozenset(pack.key for pack in table.packs) - known
+            return Snapshot(facts, table, new, marks, oldest)
         finally:
             self.let_go()
 
@@ -408,11 +442,18 @@ class Writer:
                 making.result()
 
 
-def _ranges(dirty: list[np.ndarray]) -> np.ndarray:
-    return np.concatenate(dirty) if dirty else np.empty(0, _RANGE)
-
-
-_RANGE = np.dtype([("volume", "<u2"), ("offset", "<u8"), ("length", "<u8")])
+def _ranges(dirty: list[Rows] | None) -> dict[int, Pair] | None:
+    """Return what the rows have written to: offsets and lengths by volume."""
+    if dirty is None:
+        return None
+    if not dirty:
+        return {}
+    rows = np.concatenate(dirty)
+    return {
+        volume: (some["offset"].astype(np.int64), some["length"].astype(np.int64))
+        for volume in np.unique(rows["volume"]).tolist()
+        for some in [rows[rows["volume"] == volume]]
+    }
 
 
 def _marks_in(segment: Segment) -> list[tuple[str, list[object]] | tuple[int, int]]:
