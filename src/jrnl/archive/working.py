@@ -8,7 +8,6 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from jrnl.archive import preflight
 from jrnl.archive.collector import GRACE_SECONDS, Collected, collect
 from jrnl.archive.ledger import Ledger
 from jrnl.archive.objects import from_url
@@ -323,7 +322,7 @@ def archive(
             f"the store is archived already, to {store._session.archive.url}: close that first"
         )
     objects = from_url(url, **options)
-    preflight.check(objects)
+    PRE2
     writer = Writer(source, Ledger(objects), policy)
     try:
         writer.begin()
