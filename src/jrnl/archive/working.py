@@ -322,7 +322,6 @@ def archive(
             f"the store is archived already, to {store._session.archive.url}: close that first"
         )
     objects = from_url(url, **options)
-    PRE2
     writer = Writer(source, Ledger(objects), policy)
     try:
         writer.begin()

@@ -346,11 +346,13 @@ class Writer:
             held.close()
             return
         self._held = held
-        if gap:
+        if self._taken is None:
             self._taken = held.seq
         dirty, self._dirty = self._dirty, []
-        if held.seq != self._taken:  # with after-images alone it is a later state
-            dirty, self._dirty = (None, []) if held.seq > self._taken else (dirty, dirty)
+        if self._taken is not None and held.seq > self._taken:  # with after-images alone
+            dirty = None
+        elif held.seq != self._taken:
+            self._dirty = dirty and [*dirty]
         oldest = self.source.store.window.oldest
         marks = {name: row for name, row in self.source.marks() if int(str(row[0])) <= held.seq}
         self._since = 0
