@@ -92,28 +92,29 @@ def test_a_write_beside_an_archive(benchmark, place, options, rate):
 
 def test_segments(benchmark, place, options):
     """What is archived a second, beside putting the same objects again."""
-    plain = archives.Plain(options)
-    with jrnl.create(place / "seg", size=VOLUME, journal=JOURNAL) as store:
-        with store.archive(url("segments"), snapshot_every="1TiB", **options) as archive:
-            archive.flush()
-            seen = set()
+    plain, seen = archives.Plain(options), set()
+    name = f"{SENT // MIB} MiB written in 4 KiB blocks, archived"
+    case = Case(tables.ARCHIVE, name, target=1.25, yardstick="plain puts")
 
-            def prepare(number):
-                offsets = workload.offsets(number, SENT // BLOCK, BLOCK, VOLUME)
-                data = workload.rows(SENT // BLOCK, BLOCK, seed=number)
-                store.volume.write_many(offsets, data)
-                return (number,)
+    def prepare(number):
+        offsets = workload.offsets(number, SENT // BLOCK, BLOCK, VOLUME)
+        store.volume.write_many(offsets, workload.rows(SENT // BLOCK, BLOCK, seed=number))
+        return (number,)
 
-            def plainly(number):
-                keys, bodies = plain.bodies("segments", ("seg/",))
-                new = [body for key, body in zip(keys, bodies, strict=True) if key not in seen]
-                seen.update(keys)
-                return plain.put(new, f"plain-{number}") if new else 1
+    def plainly(number):
+        keys, bodies = plain.bodies("segments", ("seg/",))
+        new = [body for key, body in zip(keys, bodies, strict=True) if key not in seen]
+        seen.update(keys)
+        return plain.put(new, f"plain-{number}") if new else 1
 
-            case = Case(tables.ARCHIVE, f"{SENT // MIB} MiB written in 4 KiB blocks, archived",
-                        target=1.25, yardstick="plain puts")  # fmt: skip
-            race(benchmark, case, lambda _: archive.flush(), prepare=prepare, yardstick=plainly,
-                 afterwards=True, rounds=ROUNDS)  # fmt: skip
+    with contextlib.ExitStack() as stack:
+        store = stack.enter_context(jrnl.create(place / "seg", size=VOLUME, journal=JOURNAL))
+        archive = stack.enter_context(
+            store.archive(url("segments"), snapshot_every="1TiB", **options)
+        )
+        archive.flush()
+        race(benchmark, case, lambda _: archive.flush(), prepare=prepare, yardstick=plainly,
+             afterwards=True, rounds=ROUNDS)  # fmt: skip
 
 
 def filled(store, seed):

@@ -11,11 +11,9 @@ import random
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import pytest
 import xxhash
 
 import jrnl
@@ -36,7 +34,8 @@ print("begun", flush=True)
 volume = store.volume
 while True:
     for _ in range(dice.randrange(1, 9)):
-        volume.write(dice.randrange(volume.size - 3000), dice.randbytes(dice.choice([1, 700, 3000])))
+        length = dice.choice([1, 700, 3000])
+        volume.write(dice.randrange(volume.size - 3000), dice.randbytes(length))
     if dice.random() < 0.1:
         store.rewind(dice.choice(store.states()[-20:].tolist()))
     if dice.random() < 0.5:

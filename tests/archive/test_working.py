@@ -275,7 +275,6 @@ def test_a_writer_that_has_waited_for_too_long_is_told(
     {"interval": 0}, {"lag_at_most": -1}, {"segment": "1KiB"}, {"keep": "a day"}, {"grace": True},
 ])  # fmt: skip
 def test_what_no_archive_takes_is_refused(tmp_path: Path, options: dict[str, Any]):
-    with store_of(tmp_path) as store:
-        with pytest.raises((jrnl.InvalidArgument, jrnl.InvalidType)):
-            store.archive(tmp_path / "archive", **options)
+    with store_of(tmp_path) as store, pytest.raises((jrnl.InvalidArgument, jrnl.InvalidType)):
+        store.archive(tmp_path / "archive", **options)
     assert not (tmp_path / "archive").exists()

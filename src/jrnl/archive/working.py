@@ -8,6 +8,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
+from jrnl.archive import preflight
 from jrnl.archive.collector import GRACE_SECONDS, Collected, collect
 from jrnl.archive.ledger import Ledger
 from jrnl.archive.objects import from_url
@@ -236,8 +237,10 @@ class Archive(ClosesItself):
                     if step is None and self._is_time(now - began, pause):
                         self._wanted, began = False, now
                         step = worker.submit(self._step)
-                    elif step is None and self._collect_every and (
-                        now - collected > self._collect_every
+                    elif (
+                        step is None
+                        and self._collect_every
+                        and (now - collected > self._collect_every)
                     ):
                         collected = now
                         step = worker.submit(self._collect)
@@ -322,6 +325,7 @@ def archive(
             f"the store is archived already, to {store._session.archive.url}: close that first"
         )
     objects = from_url(url, **options)
+    preflight.check(objects)
     writer = Writer(source, Ledger(objects), policy)
     try:
         writer.begin()

@@ -26,8 +26,9 @@ from jrnl.archive.manifest import (
     snapshot_key,
     sum_of,
 )
+from jrnl.archive.segment import SEGMENT_ROW
 from jrnl.archive.taking import take
-from jrnl.errors import ArchiveError, PointExpired, StoreClosed
+from jrnl.errors import ArchiveError, PointExpired
 from jrnl.points import parse_mark_text
 
 if TYPE_CHECKING:
@@ -35,7 +36,6 @@ if TYPE_CHECKING:
     from jrnl.archive.manifest import Manifest
     from jrnl.archive.segment import Rows, Segment
     from jrnl.archive.source import Held, Source
-    from jrnl.compare import Pair
 
 SEGMENT_BYTES = 4 << 20
 SNAPSHOT_BYTES = 256 << 20
@@ -45,6 +45,8 @@ _TABLE_MOST = 1 << 30
 _EPOCHS = 8  # that one step may begin
 _OVERDUE = 1 << 62
 _MARK, _REWIND = FORMAT["kinds"]["MARK"], FORMAT["kinds"]["REWIND"]
+_PLACE = ["volume", "offset", "length"]
+_RANGE = np.dtype([(name, SEGMENT_ROW[name]) for name in _PLACE])
 _ZEROES = FORMAT["kinds"]["ZEROES"]
 
 Marks = dict[str, list[object]]
@@ -239,7 +241,7 @@ class Writer:
             self._dirty = None
         if self._dirty is not None:
             rows = segment.rows
-            self._dirty.append(rows[rows["kind"] <= _ZEROES][["volume", "offset", "length"]].copy())
+            self._dirty.append(rows[rows["kind"] <= _ZEROES][_PLACE].astype(_RANGE))
 
     def _send(self) -> None:
         """Put what is taken, several at a time. What fails stays to be put again."""
@@ -349,10 +351,10 @@ class Writer:
         if self._taken is None:
             self._taken = held.seq
         dirty, self._dirty = self._dirty, []
-        if self._taken is not None and held.seq > self._taken:  # with after-images alone
+        if held.seq > self._taken:  # with after-images alone
             dirty = None
         elif held.seq != self._taken:
-            self._dirty = dirty and [*dirty]
+            self._dirty = None if dirty is None else [*dirty]
         oldest = self.source.store.window.oldest
         marks = {name: row for name, row in self.source.marks() if int(str(row[0])) <= held.seq}
         self._since = 0
@@ -396,18 +398,14 @@ class Writer:
         cancelled: threading.Event,
     ) -> Snapshot:
         """Put a snapshot of a state; on a thread of its own."""
-        def looked(_done: int, _total: int) -> None:
-            if cancelled.is_set():
-                raise StoreClosed("the archive is being closed")
-
         try:
             previous = self._previous(current)
             known = set() if previous is None else {pack.key for pack in previous.packs}
             packs = PackWriter(self.objects, self.ledger.epoch, self._packs)
             try:
-                table = build(previous, _ranges(dirty), held.state, packs, looked)
+                table = build(previous, _ranges(dirty), held.state, packs, cancelled.is_set)
             finally:
-                self._packs = packs.number
+                self._packs = packs.next_number  # none is used again, come what may
             body = table.to_bytes()
             self._put(key, body)
             facts = SnapshotFacts(held.seq, held.time_ns, key, len(body), sum_of(body))
@@ -444,18 +442,11 @@ class Writer:
                 making.result()
 
 
-def _ranges(dirty: list[Rows] | None) -> dict[int, Pair] | None:
-    """Return what the rows have written to: offsets and lengths by volume."""
+def _ranges(dirty: list[Rows] | None) -> Rows | None:
+    """Return what the rows have written to; None where that is not known."""
     if dirty is None:
         return None
-    if not dirty:
-        return {}
-    rows = np.concatenate(dirty)
-    return {
-        volume: (some["offset"].astype(np.int64), some["length"].astype(np.int64))
-        for volume in np.unique(rows["volume"]).tolist()
-        for some in [rows[rows["volume"] == volume]]
-    }
+    return np.concatenate([np.empty(0, _RANGE), *dirty])
 
 
 def _marks_in(segment: Segment) -> list[tuple[str, list[object]] | tuple[int, int]]:
