@@ -69,17 +69,20 @@ long: $(VENV)/.built $(VENV)/.test  ## run the tests that take longer (SHARE=5: 
 sabotage:  ## take each rule of stores on disk away, in a build for it: is it missed?
 	$(MAKE) test JRNL_SABOTAGE=1 ARGS="-m sabotage $(ARGS)"
 
-crash: $(VENV)/.built $(VENV)/.test  ## cut the power of stores on disk 200,000 ways, and damage them
+crash: $(VENV)/.built $(VENV)/.test  ## cut the power of stores on disk 200,000 ways, damage them; archives in 100,000 orders
 	$(RUN) -m tests.crash.campaign --states $(or $(STATES),200000) --damages $(or $(DAMAGES),1) \
 		--faults $(or $(FAULTS),1) $(ARGS)
 	$(RUN) -m tests.crash.recorded.campaign --states $(or $(RECORDED),20000)
 	$(RUN) -m tests.crash.recorded.creation --rounds 50
+	$(RUN) -m tests.archive.sim.campaign --runs $(or $(INTERLEAVINGS),100000) --jobs 2
 
 soak: $(VENV)/.built $(VENV)/.test  ## the same for SECONDS=3600 seconds, with every damage and fault
 	$(RUN) -m tests.crash.campaign --seconds $(or $(SECONDS),3600) --damages 1 --faults 1 \
 		--seed $$(date +%s) $(ARGS)
 	$(RUN) -m tests.crash.recorded.campaign --seconds $(or $(SECONDS),3600) \
 		--states $(or $(RECORDED),1000000) --seed $$(date +%s)
+	$(RUN) -m tests.archive.sim.campaign --seconds $(or $(SECONDS),3600) --jobs 2 \
+		--every 1000000 --seed $$(date +%s)
 
 # Those that are only tested, one after the other: all builds write the metadata into one folder.
 tested-builds:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TypeVar
 
 from jrnl.archive.collector import collect
@@ -149,6 +150,18 @@ def collector(times: int) -> Callable[[Actor], None]:
                 continue
             world.counts["collected"] += found.objects
             world.counts["manifests collected"] += found.manifests
+
+    return live
+
+
+def stray(times: int) -> Callable[[Actor], None]:
+    """What a writer still puts that is fenced and does not know it: nobody ever names that."""
+
+    def live(actor: Actor) -> None:
+        objects, own = Door(actor), actor.world.new_id()
+        for k in range(times):
+            key = f"seg/00000000-{int(own, 16):020d}-{k:020d}"
+            persist(partial(objects.create, key, own.encode()))
 
     return live
 

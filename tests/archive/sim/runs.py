@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from jrnl.archive.ledger import Ledger
-from tests.archive.sim.actors import Writer, collector, read_all, reader, writer
+from tests.archive.sim.actors import Writer, collector, read_all, reader, stray, writer
 from tests.archive.sim.choose import Chance, Chooser, Every
 from tests.archive.sim.doors import Door
 from tests.archive.sim.oracle import must
@@ -23,6 +23,7 @@ class Case:
     writers: tuple[int, ...] = ()  # how often each one publishes
     collectors: tuple[int, ...] = ()
     readers: tuple[int, ...] = ()
+    strays: tuple[int, ...] = ()
     limits: Limits = CALM
     lives: int = 1
 
@@ -33,6 +34,8 @@ class Case:
             world.add(f"c{k}", collector(count), self.lives)
         for k, count in enumerate(self.readers):
             world.add(f"r{k}", reader(count))
+        for k, count in enumerate(self.strays):
+            world.add(f"s{k}", stray(count))
 
 
 CASES = {
@@ -49,13 +52,14 @@ CASES = {
 def drawn(rng: random.Random) -> Case:
     """Return a case for a random run."""
     writers = tuple(rng.randint(1, 4) for _ in range(rng.choice((1, 2, 2, 3))))
-    collectors = tuple(rng.randint(1, 3) for _ in range(rng.choice((0, 1, 1, 2))))
+    collectors = tuple(rng.randint(1, 4) for _ in range(rng.choice((0, 1, 1, 2))))
     readers = tuple(rng.randint(1, 2) for _ in range(rng.choice((0, 0, 1))))
+    strays = tuple(rng.randint(1, 4) for _ in range(rng.choice((0, 1)) if collectors else 0))
     limits = Limits(
         faults=rng.choice((0, 1, 3, 8)),
         crashes=rng.choice((0, 0, 1, 2)),
         shorts=rng.choice((0, 0, 3)),
-        longs=rng.choice((0, 1, 3, 6)) if collectors else 0,
+        longs=rng.choice((0, 2, 4, 8)) if collectors else 0,
         stale=rng.choice((0, 2, 8)),
         fault=rng.choice((0.05, 0.3)),
         crash=rng.choice((0.03, 0.1)),
@@ -65,7 +69,7 @@ def drawn(rng: random.Random) -> Case:
         stick=rng.choice((1.0, 2.0, 8.0, 30.0)),
         slow=rng.random() < 0.7,
     )
-    return Case(writers, collectors, readers, limits, rng.choice((1, 2)))
+    return Case(writers, collectors, readers, strays, limits, rng.choice((1, 2)))
 
 
 def run(case: Case, chooser: Chooser, tell: bool = False) -> World:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from types import SimpleNamespace
+from unittest.mock import patch
 
 from jrnl.archive import ledger
 from tests.archive.sim import baton
@@ -126,15 +127,12 @@ class World:
 
     def run(self) -> None:
         """Run all actors to their ends."""
-        kept = ledger.secrets
-        ledger.secrets = SimpleNamespace(token_hex=lambda _: self.new_id())  # type: ignore[assignment]
-        try:
+        numbers = SimpleNamespace(token_hex=lambda _: self.new_id())
+        with patch.object(ledger, "secrets", numbers):
             self._set_paces()
             first = self.next_player()
             if first is not None:
                 baton.begin(first)
-        finally:
-            ledger.secrets = kept
 
     def calm(self) -> None:
         """From here on nothing goes wrong any more, and what is on its way is lost."""
