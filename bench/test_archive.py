@@ -24,6 +24,7 @@ JOURNAL = 4 * MIB if workload.SMALL else 512 * MIB
 SENT = 2 * MIB if workload.SMALL else 128 * MIB  # of segments, a round
 ROUNDS = 1 if workload.SMALL else 5
 WRITES = 64 if workload.SMALL else 2000
+PIECE = MIB // 2
 CHANGED = 100  # one block in so many
 BLOCKS = workload.rows(64, BLOCK)
 
@@ -71,8 +72,8 @@ def test_a_write_beside_an_archive(benchmark, place, options, rate):
         return total
 
     with contextlib.ExitStack() as stack:
-        stores = [stack.enter_context(filled_store(place / f"w{k}-{count}")) for k in range(2)]
-        archive = stack.enter_context(stores[0].archive(url(f"write-{count}"), **options))
+        stores = [stack.enter_context(filled_store(place / f"{k}-{paced}")) for k in range(2)]
+        archive = stack.enter_context(stores[0].archive(url(f"write-{paced}"), **options))
         archive.flush()
         laps = {0: [], 1: []}
 
@@ -118,8 +119,8 @@ def test_segments(benchmark, place, options):
 
 
 def filled(store, seed):
-    for at in range(0, VOLUME, MIB):
-        store.volume.write(at, workload.rows(MIB // BLOCK, BLOCK, seed=seed + at))
+    for at in range(0, VOLUME, PIECE):
+        store.volume.write(at, workload.rows(PIECE // BLOCK, BLOCK, seed=seed + at))
 
 
 def sent(plain, prefix, kinds):
