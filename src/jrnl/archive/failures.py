@@ -23,6 +23,7 @@ _DENIED = {errno.EACCES, errno.EPERM, errno.EROFS}
 _FINAL = {errno.EINVAL, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.ENOTDIR}
 _FULL_CODES = {"QuotaExceeded", "InsufficientStorage", "XMinioStorageFull", "EntityTooLarge"}
 _STATUS_FULL = 507
+_STATUS_DENIED = {401, 403}
 _ANY_CLIENT_ERROR = range(400, 500)
 _CLIENT_ERRORS_THAT_PASS = {408, 409, 425, 429}  # and a RequestTimeout, which S3 makes a 400
 _KINDS = {
@@ -112,9 +113,9 @@ def _settled(error: Exception, what: str) -> ArchiveError | str:
     said = _said(error, text, status, code, number)
     if status == _STATUS_FULL or code in _FULL_CODES or number in _FULL:
         return ArchiveFull(f"{what}: the store is full ({said}): make room there, or use another")
-    if isinstance(error, exceptions.PermissionDeniedError | exceptions.UnauthenticatedError) or (
-        number in _DENIED
-    ):
+    denied = exceptions.PermissionDeniedError | exceptions.UnauthenticatedError
+    # A listing that is refused has the library's general error, with the status in its text.
+    if isinstance(error, denied) or status in _STATUS_DENIED or number in _DENIED:
         return ArchiveRefused(
             f"{what}: refused ({said}): look at the credentials in the environment "
             "(AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, ...), and at what they may do"
