@@ -47,8 +47,8 @@
     disk_rewind      file stores: their volumes go back, and the log is cut
     restore          what differs is written onto production
     disk_restore     file stores: the same, under an intent
-    storage          the door for what enters: in memory, or on disk
     replay           entries of an archive made again
+    storage          the door for what enters: in memory, or on disk
     scan             file stores: what an opening finds
     fold             snapshots go on over what leaves the journal
     copy_on_write    images that are written to
@@ -193,8 +193,8 @@ include "kernel/rewind.pxi"
 include "kernel/disk_rewind.pxi"
 include "kernel/restore.pxi"
 include "kernel/disk_restore.pxi"
-include "kernel/storage.pxi"
 include "kernel/replay.pxi"
+include "kernel/storage.pxi"
 include "kernel/scan.pxi"
 include "kernel/fold.pxi"
 include "kernel/copy_on_write.pxi"

@@ -123,9 +123,9 @@ def create(
     )  # fmt: skip
     settings = with_volumes(settings, size, volumes, source)
     if path is not None:
-        parent, name = _split(path)
+        parent, name = split_path(path)
         settings = replace(settings, path=os.path.join(parent, name))
-        with _telling(path, parent, name), Folder(parent) as folder:
+        with telling(path, parent, name), Folder(parent) as folder:
             return creating.make_in(folder, name, settings)
     engine = settings.engine([MemoryDevice(length) for length in settings.sizes.values()])
     for index, name in enumerate(settings.sizes):
@@ -155,7 +155,7 @@ def _refuse_path_alone(path: object) -> None:
 
 
 @contextmanager
-def _telling(path: Path, parent: str, name: str) -> Iterator[None]:
+def telling(path: Path, parent: str, name: str) -> Iterator[None]:
     """Have errors name the path that the caller gave, or a file below it.
 
     Below it is its name in a folder, and while it is made another one.
@@ -174,7 +174,7 @@ def _telling(path: Path, parent: str, name: str) -> Iterator[None]:
         raise
 
 
-def _split(path: Path) -> tuple[str, str]:
+def split_path(path: Path) -> tuple[str, str]:
     """Return the folder that a store lies in, and its name there."""
     try:
         text = os.fsdecode(path)
@@ -225,10 +225,10 @@ def open_store(
     """
     check_callable(clock, "clock")
     check_callable(on_low, "on_low")
-    parent, name = _split(path)
+    parent, name = split_path(path)
     if not name:
         raise FormatError(f"{os.fspath(path)!r} is no store")
-    with _telling(path, parent, name), Folder(parent) as folder:
+    with telling(path, parent, name), Folder(parent) as folder:
         try:
             return opening.open_in(
                 folder, name, mode, overlay=overlay, clock=clock, on_low=on_low,

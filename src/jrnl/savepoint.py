@@ -78,13 +78,16 @@ class Rewinder:
         self.session = session
         self.starts: dict[Savepoint, int] = {}
 
-    def rewind(self, seq: int, close_views: bool = False) -> Rewind:
-        """Rewind to a state that has been resolved. The engine's lock is held."""
+    def rewind(self, seq: int, close_views: bool = False, *, anyway: bool = False) -> Rewind:
+        """Rewind to a state that has been resolved. The engine's lock is held.
+
+        To the newest state it does nothing, or `anyway` makes its entry.
+        """
         session, engine = self.session, self.session.engine
         session.check_rewind()
         session.copier.finish_after(seq)
         try:
-            result = Rewind(*engine.rewind(seq))
+            result = Rewind(*engine.rewind(seq, anyway))
         except PinnedPoint:
             views = session.views.in_the_way(seq)
             if not views:

@@ -1,6 +1,6 @@
 # Entries for an archive, and from one, as the Python layer takes and makes them.
 #
-# Takes: lock, errors, storage, taken, replay, reentry, engine
+# Takes: lock, errors, taken, storage, reentry, engine
 
 SEGMENT_FIELDS = [*ENTRY_FIELDS, ("position", "<u8")]
 
@@ -80,12 +80,11 @@ def replay(Engine engine not None, const SegmentRow[::1] rows, const uint8_t[::1
     """
     cdef Core* core = engine.core
     cdef const uint8_t* content = &data[0] if data.shape[0] else NULL
-    cdef uint64_t done = 0
     cdef int status = OK
     if rows.shape[0]:
         core.calls.exclusive += 1
         with nogil:
-            status = replay_rows(core, &rows[0], rows.shape[0], content, &done)
+            status = core_replay(core, &rows[0], rows.shape[0], content)
         core.calls.exclusive -= 1
     raise_status(status, core)
     raise_status(entry_made(core), core)
@@ -95,5 +94,20 @@ def replay_until(Engine engine not None, uint64_t seq):
     """Give out seqs up to `seq`, which the next rewind drops. The caller holds the lock."""
     cdef int status
     with nogil:
-        status = replay_gap(engine.core, seq)
+        status = core_pass_by(engine.core, seq)
     raise_status(status, engine.core)
+
+
+def begin_at(Engine engine not None, uint64_t seq, int64_t time_ns, int64_t created_ns):
+    """In memory: let the state that there is be `seq`, before the first entry."""
+    cdef Core* core = engine.core
+    core.ring.seq = core.ring.base_seq = seq
+    core.clock.now_ns = core.ring.base_time_ns = time_ns
+    core.clock.created_ns = created_ns
+
+
+def go_on_with(Engine engine not None, clock, bint refuse):
+    """Take another clock, or None for the system's; and perhaps refuse what has no room."""
+    engine.core.clock.ask = <void*>clock if clock is not None else NULL
+    engine.clock = clock
+    engine.core.settings.refuse = refuse

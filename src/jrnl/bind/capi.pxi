@@ -79,7 +79,7 @@ cdef int capi_rewind(jrnl_engine* engine, uint64_t to, jrnl_rewound* result) noe
     cdef RewindResult rewound
     cdef int status
     core_lock(core)
-    status = core_rewind(core, to, &rewound)
+    status = core_rewind(core, to, False, &rewound)
     if status == OK and result is not NULL:
         result.seq = rewound.seq
         result.entries = rewound.entries

@@ -570,12 +570,15 @@ cdef class Engine:
         """What is written from here on is likely to be rewound: keep its images in the cache."""
         self.core.since_rewind = 0
 
-    def rewind(self, uint64_t to):
-        """tuple of int: (seq of the REWIND entry, entries dropped, bytes put back)."""
+    def rewind(self, uint64_t to, bint anyway=False):
+        """tuple of int: (seq of the REWIND entry, entries dropped, bytes put back).
+
+        To the newest state it does nothing, or `anyway` makes the entry.
+        """
         cdef RewindResult result
         cdef int status
         with nogil:
-            status = core_rewind(self.core, to, &result)
+            status = core_rewind(self.core, to, anyway, &result)
         if status == E_EXPIRED or status == E_UNKNOWN:
             self.resolve(to)
         raise_status(status, self.core)

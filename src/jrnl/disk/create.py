@@ -6,7 +6,8 @@ import errno
 import secrets
 import time
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Self
 
 from jrnl._core import FORMAT
 from jrnl.disk.log_files import HEAD_BYTES, SLOT_BYTES, head_bytes, volume_file
@@ -53,40 +54,141 @@ def create_in(
 
 def make_in(place: Place, name: str, settings: Settings) -> Store:
     """Do the same with settings that have been checked."""
+    with Draft(place, name, settings) as draft:
+        for device, volume in zip(draft.volumes, settings.sizes, strict=True):
+            if volume in settings.sources:
+                fill(device, settings.sources[volume])
+        draft.write(Start.now(settings))
+        draft.settle()
+    # Still locked: nobody else opens it before whoever has made it does.
+    return open_locked(draft.folder, settings, fresh=True)
+
+
+@dataclass(frozen=True)
+class Start:
+    """The state with which a store begins.
+
+    Attributes
+    ----------
+    seq, time_ns : int
+        Its number, and when it began.
+    created_ns : int
+        At earlier times there was no store.
+    marks : list of [name, seq, time_ns, *volumes]
+        Its names.
+    """
+
+    seq: int
+    time_ns: int
+    created_ns: int
+    marks: list[list[Any]] = field(default_factory=list)
+
+    @classmethod
+    def now(cls, settings: Settings) -> Self:
+        """Return state 0, which begins now."""
+        time_ns = (settings.clock or time.time_ns)()
+        return cls(0, time_ns, time_ns)
+
+
+class Draft:
+    """A store that is being made: in a folder of another name, until it is whole.
+
+    As a context manager it is discarded where its block raises.
+
+    Attributes
+    ----------
+    folder : Place
+        Its own, locked.
+    volumes : list of Device
+        The volumes' files, in order, all zeroes at first; until `write`.
+
+    Raises
+    ------
+    StoreExists
+        There is something at its place already.
+    InvalidArgument
+        The volumes' names are too long.
+    OSError
+    """
+
+    def __init__(self, place: Place, name: str, settings: Settings) -> None:
+        _check_names(settings)
+        self._place, self._name, self._settings = place, name, settings
+        self._settled = False
+        prefix = f".{name}.new-"
+        there = place.names()
+        if name in there:
+            raise StoreExists(
+                errno.EEXIST, "there is something there already; open it, or use another path", name
+            )
+        for stray in there:
+            if stray.startswith(prefix):  # an interrupted creation; or one that has it locked
+                place.clear(stray)
+        self._temporary, self.folder = _new_folder(place, prefix)
+        self.volumes: list[Device] = []
+        try:
+            for index, (volume, size) in enumerate(settings.sizes.items()):
+                self.volumes.append(self.folder.create(volume_file(index, volume), size))
+        except BaseException:
+            self.discard()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *exc: object) -> None:
+        if kind is not None:
+            self.discard()
+
+    def write(self, start: Start) -> None:
+        """Write all that a store has beside its volumes, and make everything durable."""
+        settings, folder = self._settings, self.folder
+        for device in self.volumes:
+            _finish(device)
+        self.volumes = []
+        key = secrets.randbits(63)
+        area = settings.journal - settings.journal % _BLOCK
+        slots = settings.journal // 8 // SLOT_BYTES
+        for name, length in (("log", area), ("index", slots * SLOT_BYTES)):
+            device = folder.create(name, HEAD_BYTES + length)
+            device.pwrite(0, head_bytes(name, key, area, slots))
+            _zero(device, HEAD_BYTES, length)
+            _finish(device)
+        devices = [folder.create(name, SUPER_BYTES) for name in NAMES]
+        Superblock(devices, key).write(_record(settings, start).document())
+        for device in devices:
+            device.close()
+        folder.sync()
+
+    def settle(self) -> None:
+        """Give it its name, durably. Raises StoreExists, OSError."""
+        try:
+            self._place.rename(self._temporary, self._name)
+        except FileExistsError as error:
+            raise StoreExists(
+                errno.EEXIST, "there is something there by now", self._name
+            ) from error
+        self._settled = True
+        self._place.sync()
+
+    def discard(self) -> None:
+        """Remove it, unless it has its name; let go of its folder."""
+        for device in self.volumes:
+            device.close()
+        try:
+            if not self._settled:
+                self._place.remove(self._temporary)
+        finally:
+            self.folder.close()
+
+
+def _check_names(settings: Settings) -> None:
+    """Raise InvalidArgument where the volumes' names leave too little room for others."""
     if len(packed([*settings.sizes.items()])) > ROOM_BYTES // 2:
         raise InvalidArgument(
             f"the names of {len(settings.sizes)} volumes take more than half of the room that a "
             "superblock has for all names; take fewer volumes, or shorter names"
         )
-    prefix = f".{name}.new-"
-    there = place.names()
-    if name in there:
-        raise StoreExists(
-            errno.EEXIST, "there is something there already; open it, or use another path", name
-        )
-    for stray in there:
-        if stray.startswith(prefix):  # an interrupted creation; or one that has its folder locked
-            place.clear(stray)
-    temporary, folder = _new_folder(place, prefix)
-    try:
-        _write_files(folder, settings)
-        folder.sync()
-        place.rename(temporary, name)
-    except BaseException as error:
-        try:
-            place.remove(temporary)
-        finally:
-            folder.close()
-        if isinstance(error, FileExistsError):
-            raise StoreExists(errno.EEXIST, "there is something there by now", name) from error
-        raise
-    try:
-        place.sync()
-    except BaseException:
-        folder.close()
-        raise
-    # Still locked: nobody else opens it before whoever has made it does.
-    return open_locked(folder, settings, fresh=True)
 
 
 def _new_folder(place: Place, prefix: str) -> tuple[str, Place]:
@@ -108,39 +210,25 @@ def _new_folder(place: Place, prefix: str) -> tuple[str, Place]:
             folder.close()
 
 
-def _write_files(folder: Place, settings: Settings) -> None:
-    """Write all files of a new store, durably."""
-    key = secrets.randbits(63)
-    area = settings.journal - settings.journal % _BLOCK
-    slots = settings.journal // 8 // SLOT_BYTES
-    created, limits = (settings.clock or time.time_ns)(), settings.limits
-    record = Record(
+def _record(settings: Settings, start: Start) -> Record:
+    """Return what the first superblocks say."""
+    limits = settings.limits
+    return Record(
         journal=settings.journal,
         images=settings.images,
         overflow=settings.overflow,
         sync=settings.sync or "flush",
         volumes=[[name, size] for name, size in settings.sizes.items()],
-        created_ns=created,
+        created_ns=start.created_ns,
         reclaim=None if limits.reclaim is None else list(limits.reclaim),
         low=limits.low,
         retain=[limits.least_ns, limits.most_ns],
-        tail=[1, 0, 0, 0, created],
-        newest=[0, created],
+        tail=[1, 0, 0, start.seq, start.time_ns],
+        durable_seq=start.seq,
+        synced_seq=start.seq,
+        newest=[start.seq, start.time_ns],
+        marks=start.marks,
     )
-    for index, (volume, size) in enumerate(settings.sizes.items()):
-        device = folder.create(volume_file(index, volume), size)
-        if volume in settings.sources:
-            fill(device, settings.sources[volume])
-        _finish(device)
-    for name, length in (("log", area), ("index", slots * SLOT_BYTES)):
-        device = folder.create(name, HEAD_BYTES + length)
-        device.pwrite(0, head_bytes(name, key, area, slots))
-        _zero(device, HEAD_BYTES, length)
-        _finish(device)
-    devices = [folder.create(name, SUPER_BYTES) for name in NAMES]
-    Superblock(devices, key).write(record.document())
-    for device in devices:
-        device.close()
 
 
 def _zero(device: Device, start: int, length: int) -> None:

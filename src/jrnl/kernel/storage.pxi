@@ -3,8 +3,8 @@
 # memory_... is in room, write, edit, rewind and restore; disk_... beside them, in files of its own.
 # What reads comes by reading.pxi.
 #
-# Takes: lock, ring, log, reading, reclaim, commit, write_back, log_retention, disk_room, room,
-# disk_write, disk_batch, disk_edit, write, edit, rewind, disk_rewind, restore
+# Takes: lock, ring, log, reading, taken, reclaim, commit, write_back, log_retention, disk_room,
+# room, disk_write, disk_batch, disk_edit, write, edit, rewind, disk_rewind, restore, replay
 
 cdef int core_write(Core* core, uint32_t volume, uint64_t offset, const uint8_t* data,
                     uint64_t length) noexcept nogil:
@@ -151,7 +151,7 @@ cdef int edit_end(Core* core, uint32_t volume, uint64_t offset, bint undo,
     return memory_edit_end(core, volume, offset, undo)
 
 
-cdef int core_rewind(Core* core, uint64_t to, RewindResult* result) noexcept nogil:
+cdef int core_rewind(Core* core, uint64_t to, bint anyway, RewindResult* result) noexcept nogil:
     """Put every volume back to state `to` and drop the entries after it.
 
     All images are verified before the first byte of production changes. One REWIND entry stands
@@ -164,11 +164,36 @@ cdef int core_rewind(Core* core, uint64_t to, RewindResult* result) noexcept nog
     result.seq = core.ring.seq
     result.entries = 0
     result.bytes = 0
-    if state == core.ring.seq:
+    if state == core.ring.seq and not anyway:
         return OK
     if on_disk(core.disk):
         return disk_rewind(core, state, result)
     return memory_rewind(core, state, result)
+
+
+cdef int core_replay(Core* core, const SegmentRow* rows, uint64_t count,
+                     const uint8_t* data) noexcept nogil:
+    """Make entries of an archive again, none of them a REWIND; what fails leaves those before."""
+    cdef bint disk = on_disk(core.disk)
+    cdef uint64_t k
+    cdef int status = E_CLOSED if core.closed else OK
+    for k in range(count):
+        if status == OK:
+            status = disk_replay(core, &rows[k], data) if disk else memory_replay(core, &rows[k],
+                                                                                  data)
+    return status
+
+
+cdef int core_pass_by(Core* core, uint64_t seq) noexcept nogil:
+    """Give out seqs up to `seq`, which the next rewind drops: to FLUSH entries, which take least.
+
+    Those that they stand for took more, and were dropped before anybody had archived them.
+    """
+    cdef int status = OK
+    while status == OK and core.ring.seq < seq:
+        status = (disk_note(core, KIND_FLUSH, 0, NULL, 0) if on_disk(core.disk)
+                  else memory_note(core, KIND_FLUSH, 0, NULL, 0))
+    return status
 
 
 cdef int storage_forecast(Core* core, const int64_t* offsets, const int64_t* lengths,
