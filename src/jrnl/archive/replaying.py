@@ -13,7 +13,7 @@ import numpy as np
 from jrnl._core import (
     FORMAT,
     MemoryDevice,
-    begin_at,
+    begin_in_memory,
     go_on_with,
     replay,
     replay_until,
@@ -339,7 +339,7 @@ class _InMemory:
     def __init__(self, settings: Settings, start: Start) -> None:
         self._settings, self._start = settings, start
         self._engine = settings.engine([MemoryDevice(size) for size in settings.sizes.values()])
-        begin_at(self._engine, start.seq, start.time_ns, start.created_ns)
+        begin_in_memory(self._engine, start.seq, start.time_ns, start.created_ns)
         self._session: Session | None = None
 
     def fill(self, volume: int, offset: int, data: bytes | memoryview) -> None:

@@ -98,7 +98,7 @@ def replay_until(Engine engine not None, uint64_t seq):
     raise_status(status, engine.core)
 
 
-def begin_at(Engine engine not None, uint64_t seq, int64_t time_ns, int64_t created_ns):
+def begin_in_memory(Engine engine not None, uint64_t seq, int64_t time_ns, int64_t created_ns):
     """In memory: let the state that there is be `seq`, before the first entry."""
     cdef Core* core = engine.core
     core.ring.seq = core.ring.base_seq = seq

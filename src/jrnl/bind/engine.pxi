@@ -571,10 +571,7 @@ cdef class Engine:
         self.core.since_rewind = 0
 
     def rewind(self, uint64_t to, bint anyway=False):
-        """tuple of int: (seq of the REWIND entry, entries dropped, bytes put back).
-
-        To the newest state it does nothing, or `anyway` makes the entry.
-        """
+        """tuple of int: (seq of the REWIND entry, entries dropped, bytes put back)."""
         cdef RewindResult result
         cdef int status
         with nogil:
