@@ -556,6 +556,12 @@ class Store(Past, ClosesItself):
         archive: Archive = working.archive(self, url, **options)
         return archive
 
+    @property
+    def archiving(self) -> Archive | None:
+        """The archive that is at work; None: there is none."""
+        archive: Archive | None = self._session.archive
+        return archive
+
     def archive_flush(self, timeout: float | None = None) -> int:
         """Flush, and wait until that is archived; as `Archive.flush`.
 

@@ -79,7 +79,7 @@ def collect(
     else:
         if not objects_:
             raise ArchiveError(
-                f"{objects}: manifests are written as fast as they are collected; try later"
+                f"{objects.url}: manifests are written as fast as they are collected; try later"
             )
     return Collected(objects_, bytes_, manifests)
 

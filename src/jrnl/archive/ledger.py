@@ -95,7 +95,7 @@ class Ledger:
                 return found
             same_line = ahead.follows == (found.sum if found is not None else "")
             found = ahead if same_line else self._listed_newest(found)
-        raise ArchiveError(f"{self.objects}: manifests are written as fast as they are read")
+        raise ArchiveError(f"{self.objects.url}: manifests are written as fast as they are read")
 
     def _listed_newest(self, known: Manifest | None) -> Manifest | None:
         """Return the newest manifest that is listed behind a known one, or that one."""
@@ -111,7 +111,7 @@ class Ledger:
                 if 0 <= self.clock() - start <= _LOOK_NS:
                     return found
         raise ArchiveError(
-            f"{self.objects}: the newest manifest that is listed, {newest}, cannot be read in "
+            f"{self.objects.url}: the newest manifest that is listed, {newest}, cannot be read in "
             "time: the store lists what is gone, or takes minutes to answer"
         )
 
@@ -173,7 +173,7 @@ class Ledger:
                     self._take(new, later)
                     return new
         raise ArchiveError(
-            f"{self.objects}: others claim it as fast as we do; stop the other writers"
+            f"{self.objects.url}: others claim it as fast as we do; stop the other writers"
         )
 
     def _is_ours(self, newest: Manifest) -> bool:
@@ -213,7 +213,7 @@ class Ledger:
         """
         self._check_fence()
         if self.current is None or not self.epoch:
-            raise Fenced(f"{self.objects}: this writer has not claimed it")
+            raise Fenced(f"{self.objects.url}: this writer has not claimed it")
         named = frozenset(named)
         for _ in range(_TRIES):
             new = change(self.current)
@@ -231,7 +231,7 @@ class Ledger:
                 if not self._counts(new):
                     raise Condemned
                 return new
-        raise ArchiveError(f"{self.objects}: collectors write manifests as fast as we do")
+        raise ArchiveError(f"{self.objects.url}: collectors write manifests as fast as we do")
 
     def _check_fresh(self, keys: frozenset[str]) -> None:
         """Raise Condemned unless these are of our epoch, and no collector has condemned them."""
@@ -316,7 +316,7 @@ class Ledger:
     def _fence(self, why: str) -> Fenced:
         """Return the error that ends this writer, for good."""
         self._fenced = (
-            f"{self.objects}: {why}. Nothing more is archived from here: stop one of the two"
+            f"{self.objects.url}: {why}. Nothing more is archived from here: stop one of the two"
         )
         return Fenced(self._fenced)
 

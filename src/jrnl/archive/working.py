@@ -113,6 +113,11 @@ class Archive(ClosesItself):
         """What went wrong last, until it is right again; `Fenced` stays."""
         return self._problem
 
+    @property
+    def has_ended(self) -> bool:
+        """Whether nothing is archived any more: it is closed, or another writer has taken over."""
+        return self._closed.is_set() or isinstance(self._problem, Fenced)
+
     def metrics(self) -> dict[str, int | float]:
         """Return its numbers: those of `Store.metrics` that begin with ``archive_``."""
         return {

@@ -7,6 +7,7 @@ from typing import Any
 import rich_click as click
 
 from jrnl import __version__
+from jrnl.cli.archiving import archive
 from jrnl.cli.common import ASKED
 from jrnl.cli.going_back import again, export, recover, restore, rewind
 from jrnl.cli.looking import diff, history, info, log, plan, verify
@@ -22,6 +23,7 @@ TASKS = {
     "Look": [info, log, diff, history, files, plan, verify],
     "Go back": [recover, restore, again, rewind],
     "Serve": [serve],
+    "Keep elsewhere": [archive],
     "Take out": [export, export_log, plot],
     "Test": [crash, bench, demo],
 }

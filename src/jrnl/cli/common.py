@@ -46,21 +46,27 @@ def command(*examples: str) -> Callable[[Callable[..., Any]], click.RichCommand]
 
 def perform(path: str, name: str, what: str, rows: Rows | None = None, /, **arguments: Any) -> Any:
     """Do an operation on a store, wherever it is open, and show progress; return its result."""
-    with Shown(what, rows) as report:
-        context = click.get_current_context(silent=True)
-        if context is not None and os.path.exists(os.path.join(path, "control.sock")):
-            context.meta[ASKED] = path
-        try:
-            return control.call(path, name, arguments, report)
-        except FileNotFoundError as error:
-            if os.path.exists(path):
-                raise
-            advice = f"jrnlctl create {path} --size 1GiB makes one"
-            raise JrnlError(f"there is no store at {path!r}; {advice}") from error
-        except ReadOnlyStore as error:
-            if "mode='r+'" not in str(error):
-                raise
-            raise JrnlError(f"{error}: a command that writes does, such as 'mark'") from error
+    with Shown(what, rows) as report, advising(path):
+        return control.call(path, name, arguments, report)
+
+
+@contextmanager
+def advising(path: str) -> Iterator[None]:
+    """Have what is wrong with a store's path, or its being open for reading, told with advice."""
+    context = click.get_current_context(silent=True)
+    if context is not None and os.path.exists(os.path.join(path, "control.sock")):
+        context.meta[ASKED] = path
+    try:
+        yield
+    except FileNotFoundError as error:
+        if os.path.exists(path):
+            raise
+        advice = f"jrnlctl create {path} --size 1GiB makes one"
+        raise JrnlError(f"there is no store at {path!r}; {advice}") from error
+    except ReadOnlyStore as error:
+        if "mode='r+'" not in str(error):
+            raise
+        raise JrnlError(f"{error}: a command that writes does, such as 'mark'") from error
 
 
 def perform_on_any(

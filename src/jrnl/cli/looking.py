@@ -48,6 +48,7 @@ def info(path: str, as_json: bool) -> None:
         ["journal", f"{used}, {count_text(journal['entries'], 'entry')}; {kept}"],
         *([f"keep at {rule}", f"{seconds:,.0f} s"] for rule in ("least", "most")
           if (seconds := told[f"keep_at_{rule}"]) is not None),
+        *_archived(told["archive"]),
     ])  # fmt: skip
     _say_part("volumes", [[name, size_text(size)] for name, size in told["volumes"].items()])
     _say_part("snapshots", [_named(*pair) for pair in told["snapshots"].items()])
@@ -57,6 +58,15 @@ def info(path: str, as_json: bool) -> None:
         [number, f"state {each['seq']:,}", f"from {each['base']}"] for number, each in recoveries
     ])  # fmt: skip
     _say_part("problems", [[problem] for problem in told["problems"]])
+
+
+def _archived(archive: Row | None) -> list[list[str]]:
+    if archive is None:
+        return []
+    state = "no state yet" if archive["seq"] < 0 else f"state {archive['seq']:,}"
+    behind = f", {archive['age']:,.1f} s behind" if archive["age"] else ""
+    problem = "" if archive["problem"] is None else f": {archive['problem']}"
+    return [["archive", f"{archive['url']}, {state}{behind}{problem}"]]
 
 
 def _say_part(title: str, rows: list[list[str]]) -> None:

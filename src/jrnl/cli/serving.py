@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import signal
 import sys
 from contextlib import ExitStack
 from threading import Thread
@@ -16,8 +15,9 @@ from jrnl.api import create as create_store
 from jrnl.api import open_store
 from jrnl.cli.common import command, say
 from jrnl.cli.progress import Shown
+from jrnl.cli.stopping import Stopping
 from jrnl.cli.tell import log_to_stderr
-from jrnl.cli.units import PATH, SIZE, size_text
+from jrnl.cli.units import DURATION, PATH, SIZE, URL, size_text
 from jrnl.control import ControlServer
 from jrnl.watch import serve_metrics
 
@@ -26,15 +26,13 @@ if TYPE_CHECKING:
     from jrnl.store import Store
 
 _PORT_MAX = 65535
-_STOPPING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-_ITSELF = b"\0"  # no signal has that number
-_ENDS = {_ITSELF, *(bytes([number]) for number in _STOPPING)}
 
 
 @command(
     "jrnlctl serve disk.jrnl --unix disk.sock",
     "jrnlctl serve disk.jrnl --port 10809 --read-only",
     "jrnlctl serve --memory 1GiB --journal 256MiB --unix scratch.sock",
+    "jrnlctl serve disk.jrnl --unix disk.sock --archive s3://backups/disk --lag-at-most 5s",
     "nbdcopy -- [ jrnlctl serve disk.jrnl ] out.img",
 )
 @click.argument("path", type=PATH, required=False)
@@ -47,6 +45,14 @@ _ENDS = {_ITSELF, *(bytes([number]) for number in _STOPPING)}
 @click.option(
     "--metrics", type=click.IntRange(0, _PORT_MAX), metavar="PORT",
     help="Serve its metrics to Prometheus on this port of the machine's own, 0: a free one.",
+)  # fmt: skip
+@click.option(
+    "--archive", "url", type=URL, metavar="URL",
+    help="Archive it meanwhile: s3://bucket/prefix or a folder; see 'archive'.",
+)  # fmt: skip
+@click.option(
+    "--lag-at-most", type=DURATION, metavar="DURATION",
+    help="With --archive: clients wait while the archive is further behind.",
 )  # fmt: skip
 @click.option("-v", "--verbose", is_flag=True, help="Log what happens on standard error.")
 @click.option(
@@ -62,6 +68,8 @@ def serve(
     host: str,
     read_only: bool,
     metrics: int | None,
+    url: str | None,
+    lag_at_most: float | None,
     verbose: bool,
     max_connections: int,
 ) -> None:
@@ -77,6 +85,8 @@ def serve(
         raise click.UsageError("say what to serve: a PATH, or --memory SIZE")
     if journal is not None and memory is None:
         raise click.UsageError("--journal is for --memory; a store on disk has its own")
+    if url is None and lag_at_most is not None:
+        raise click.UsageError("--lag-at-most is for --archive")
     from jrnl import nbd
 
     log_to_stderr(logging.INFO if verbose else logging.WARNING)
@@ -84,6 +94,10 @@ def serve(
         store = closing.enter_context(_store(path, memory, journal, read_only=read_only))
         if path is not None and not read_only:
             closing.enter_context(ControlServer(store))
+        archive = None
+        if url is not None:
+            with Shown("opening the archive"):
+                archive = closing.enter_context(store.archive(url, lag_at_most=lag_at_most))
         sockets = nbd.inherited() if unix is None and port is None else []
         listens = bool(sockets) or unix is not None or port is not None
         server = closing.enter_context(nbd.serve(
@@ -92,16 +106,19 @@ def serve(
         ))  # fmt: skip
         if not listens:
             os.dup2(sys.stderr.fileno(), 1)  # the server has its own: nothing else goes there
-        stop = _stopping(restoring, server)
+        stopping = Stopping(restoring)
+        _end_with(server, stopping, restoring)
         where = " and ".join(server.uris) or "inherited sockets"
         if metrics is not None:
             watched = closing.enter_context(serve_metrics(store, metrics))
             where += f", metrics at http://{watched.host}:{watched.port}/metrics"
+        if archive is not None:
+            where += f", archived at {archive.url}"
         if listens:
             volumes = (f"{name} of {size_text(v.size)}" for name, v in store.volumes.items())
             say(f"{path or 'memory'}: {', '.join(volumes)} at {where}")
             sys.stdout.flush()
-        _wait_for(stop)
+        stopping.wait()
 
 
 def _store(path: str | None, memory: int | None, journal: int | None, *, read_only: bool) -> Store:
@@ -111,31 +128,13 @@ def _store(path: str | None, memory: int | None, journal: int | None, *, read_on
         return open_store(path, "r" if read_only else "r+")
 
 
-def _stopping(restoring: ExitStack, server: Server) -> int:
-    """Return a descriptor that can be read once the server is to end: by a signal, or by itself.
-
-    It is the signal's C handler that writes there: Python's own would not run before the thread
-    that waits has something to read, where the signal comes just as it begins to.
-    What was handled before is put back by `restoring`, once all is closed.
-    """
-    stop, told = os.pipe()
-    os.set_blocking(told, False)
+def _end_with(server: Server, stopping: Stopping, restoring: ExitStack) -> None:
+    """Have it end when the server does."""
 
     def wait() -> None:
         server.wait()
-        os.write(told, _ITSELF)
+        stopping.end()
 
-    restoring.callback(signal.set_wakeup_fd, signal.set_wakeup_fd(told, warn_on_full_buffer=False))
-    for number in _STOPPING:
-        before = signal.getsignal(number)
-        if before is not signal.SIG_IGN:  # as nohup has it, and a shell for what it starts behind
-            signal.signal(number, lambda *_: None)
-            restoring.callback(signal.signal, number, before)
-    Thread(target=wait, daemon=True).start()
-    return stop
-
-
-def _wait_for(stop: int) -> None:
-    """Wait until a server is to end; other signals that Python handles are written there, too."""
-    while os.read(stop, 1) not in _ENDS:
-        pass
+    thread = Thread(target=wait, daemon=True)
+    thread.start()
+    restoring.callback(thread.join)  # the server is closed before

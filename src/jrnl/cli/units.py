@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
@@ -9,7 +11,7 @@ from typing import Any
 import rich_click as click
 
 from jrnl.control.points import normal_point
-from jrnl.errors import JrnlError
+from jrnl.errors import InvalidArgument, JrnlError
 from jrnl.sizes import parse_size
 
 _STEPS = (("TiB", 1 << 40), ("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10))
@@ -68,6 +70,27 @@ def _parse_offset(text: str) -> int:
     return 0 if text.strip("0") == "" and text else parse_size(text, "offset")
 
 
+_SECONDS = {"ms": 0.001, "s": 1, "": 1, "m": 60, "h": 3600, "d": 86400}
+
+
+def _parse_duration(text: str) -> float:
+    found = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?) ?(ms|s|m|h|d|)", text)
+    if found is None:
+        raise InvalidArgument(
+            f"{text!r} is no duration: a number of seconds, or like 500ms, 5s, 15m, 12h, 30d"
+        )
+    return float(found[1]) * _SECONDS[found[2]]
+
+
+def _parse_url(text: str) -> str:
+    """Return an archive's address; a path means the same in any process."""
+    if not text:
+        raise InvalidArgument("an archive's address is s3://bucket/prefix, or a folder")
+    return text if "://" in text else os.path.abspath(text)
+
+
+DURATION = _Parsed("duration", _parse_duration)
+URL = _Parsed("url", _parse_url)
 SIZE = _Parsed("size", parse_size)
 OFFSET = _Parsed("offset", _parse_offset)
 PATH = click.Path(readable=False)  # what is wrong with one is said by who opens it

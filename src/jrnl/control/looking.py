@@ -7,6 +7,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from jrnl import tables
+from jrnl.control.archiving import archive_told
 from jrnl.control.points import point_of
 
 if TYPE_CHECKING:
@@ -63,6 +64,7 @@ def info(store: Store, report: Report) -> Row:
         "sync": options.sync,
         "keep_at_least": _seconds(options.keep_at_least),
         "keep_at_most": _seconds(options.keep_at_most),
+        "archive": None if store.archiving is None else archive_told(store.archiving),
         "problems": store.problems,
     }
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType, NoneType, UnionType
 from typing import TYPE_CHECKING, Any, NamedTuple, get_args, get_origin
 
-from jrnl.control import changing, drawing, inside, looking, taking_out
+from jrnl.control import archiving, changing, drawing, inside, looking, taking_out
 from jrnl.errors import InvalidArgument, InvalidType
 
 if TYPE_CHECKING:
@@ -94,4 +94,5 @@ OPERATIONS: Mapping[str, Operation] = MappingProxyType({
     "plot": Operation(drawing.plot, writes=False),
     "crash": Operation(taking_out.crash, writes=False),
     "crash-state": Operation(taking_out.crash_state, writes=False),
+    "archive": Operation(archiving.archive, writes=True),
 })  # fmt: skip
