@@ -1,0 +1,80 @@
+"""docs/format.md says what an archive's objects are made of, as the code has it."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+
+from jrnl.archive import packs, preflight, sealed
+from jrnl.archive import table as tables
+from jrnl.archive.runs import PARTS_MOST
+from jrnl.archive.table import CHUNK, PIECE_BYTES, ROW, Pack, Table, pack_key
+from tests.model.places import ROOT
+
+DOCUMENT = (ROOT / "docs" / "format.md").read_text().partition("\n## Archives\n")[2]
+
+
+def rows_of(heading: str) -> list[list[str]]:
+    """The cells of the table that begins with a heading."""
+    lines = DOCUMENT.partition(f"\n{heading}")[2].split("\n\n")[0].splitlines()[2:]
+    return [[cell.strip(" `") for cell in line[1:-1].split("|")] for line in lines]
+
+
+def test_a_frames_header_is_as_told():
+    rows = rows_of("| at | bytes | frame field |")
+    places = [int(row[0]) for row in rows]
+    sizes = [int(row[1]) for row in rows]
+    assert places == [sum(sizes[:k]) for k in range(len(sizes))]
+    assert sum(sizes) == sealed.HEADER_BYTES
+    told = {row[2]: (int(row[0]), int(row[1])) for row in rows}
+    body = sealed.seal(b"table", bytes(1000))
+    header = sealed.parse_header(b"table", body, "k", 1000)
+    found = {name: body[at : at + size] for name, (at, size) in told.items()}
+    assert found["magic"] == b"JRNLARCH" == sealed.MAGIC
+    assert found["kind"] == b"table\0\0\0"
+    assert found["version"] == sealed.VERSION.to_bytes(2, "little")
+    assert found["codec"] == b"\1"
+    assert found["flags"] == sealed.FLAGS.to_bytes(4, "little")
+    assert found["stored"] == header.stored.to_bytes(8, "little")
+    assert found["length"] == (1000).to_bytes(8, "little")
+    assert found["sum"] == header.sum
+
+
+def test_the_frame_in_hex_is_what_is_made():
+    text = re.search(r"```\n(4a524e4c.*?)```", DOCUMENT, re.S)
+    assert text is not None
+    assert bytes.fromhex(text[1]) == sealed.seal(b"manifest", b"content", compress=False)
+
+
+def test_a_tables_columns_stand_as_told():
+    told = [(part, name, int(size)) for part, name, size, _ in rows_of("| of each | column |")]
+    rows, chunks = np.zeros(2, ROW), np.zeros(1, CHUNK)
+    rows["volume"], rows["offset"], rows["length"] = [1, 3], [4096, 65536], [100, 200]
+    rows["chunk"], rows["skip"] = 0, [7, 9]
+    chunks["hash"], chunks["position"], chunks["stored"] = np.arange(32), 64, 300
+    chunks["length"] = 4000
+    pack = Pack(5, 6, 364, b"0123456789abcdef")
+    payload = sealed.unseal(b"table", Table(rows, chunks, [pack]).to_bytes(), "k", 1 << 20)
+    assert payload[:24] == b"".join(n.to_bytes(8, "little") for n in (2, 1, 1))
+    values = {
+        ("row", "volume"): (1, 2), ("row", "offset"): (4096, 65536 - 4196),
+        ("row", "length"): (100, 200), ("row", "chunk"): (0, 0), ("row", "skip"): (7, 9),
+        ("chunk", "hash"): (int.from_bytes(bytes(range(32)), "little"),), ("chunk", "pack"): (0,),
+        ("chunk", "position"): (64,), ("chunk", "stored"): (300,), ("chunk", "length"): (4000,),
+        ("pack", "epoch"): (5,), ("pack", "number"): (6,), ("pack", "bytes"): (364,),
+        ("pack", "sum"): (int.from_bytes(b"0123456789abcdef", "little"),),
+    }  # fmt: skip
+    wanted = b"".join(
+        value.to_bytes(size, "little") for part, name, size in told for value in values[part, name]
+    )
+    assert payload[24:] == wanted
+
+
+def test_the_numbers_in_the_text_are_those_of_the_code():
+    assert PIECE_BYTES == 64 << 10
+    assert f"more than\n  {PARTS_MOST} rows" in DOCUMENT
+    assert f"{packs.PACK_BYTES >> 20} MiB of\nthem" in DOCUMENT
+    assert pack_key(1, 2) == "pack/00000001-000000000002"
+    assert preflight.FOLDER == "preflight/"
+    assert tables.hash_of(b"").hex().startswith("e3b0c442")  # SHA-256
