@@ -85,6 +85,8 @@ class Rewinder:
         """
         session, engine = self.session, self.session.engine
         session.check_rewind()
+        for told in [*session.on_rewind]:
+            told(seq)
         session.copier.finish_after(seq)
         try:
             result = Rewind(*engine.rewind(seq, anyway))

@@ -56,6 +56,9 @@ class Session:
     views : Views
     on_closing : list of callable
         Called, without the lock, before the store is closed: who works beside it ends.
+    on_rewind : list of callable
+        Called with the state before production is rewound to it, with the lock held: who holds a
+        later one for no caller gives it up. They must not raise.
     archive : Archive or None
         Which archives it.
     on_replaced : list of callable
@@ -81,6 +84,7 @@ class Session:
         self.views = Views()
         self.on_replaced: list[Callable[[], object]] = []
         self.on_closing: list[Callable[[], object]] = []
+        self.on_rewind: list[Callable[[int], object]] = []
         self.archive: Any = None
 
     def changing(self) -> AbstractContextManager[object]:

@@ -11,6 +11,7 @@ import random
 import subprocess
 import sys
 import time
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,8 @@ import xxhash
 
 import jrnl
 from jrnl.archive.objects import from_url
+from tests.archive import seaweed as seaweeds
+from tests.archive.seaweed import SeaweedFS
 from tests.model.amount import more_in_long
 from tests.model.archived import Archived
 
@@ -116,3 +119,43 @@ def lives(url: Any, options: dict[str, Any], path: Path, rounds: int, seed: int)
 @more_in_long("rounds", 4, 60)
 def test_what_was_acknowledged_outlives_kills_on_a_folder(tmp_path: Path, rounds: int):
     lives(tmp_path / "archive", {}, tmp_path / "s", rounds, 1)
+
+
+@more_in_long("rounds", 4, 200)
+def test_what_was_acknowledged_outlives_kills_on_seaweedfs(
+    tmp_path: Path, seaweed: SeaweedFS, rounds: int
+):
+    lives(seaweed.url("kills"), seaweed.options, tmp_path / "s", rounds, 2)
+
+
+@more_in_long("rounds", 2, 20)
+def test_a_writer_goes_on_when_seaweedfs_was_killed(tmp_path: Path, rounds: int):
+    seaweeds.need()
+    server, dice = SeaweedFS(tmp_path / "weed"), random.Random(3)
+    server.start()
+    url, acknowledged = server.url("survives"), {}
+    often = {"interval": 0.02, "snapshot_every": 60_000, "segment": "64KiB"}
+    with ExitStack() as stack:
+        stack.callback(server.stop)
+        store = stack.enter_context(jrnl.create(tmp_path / "s", size=30_000, journal="128KiB"))
+        archive = stack.enter_context(store.archive(url, **often, **server.options))
+        for _ in range(rounds):
+            until = time.monotonic() + dice.uniform(0.1, 0.8)
+            while time.monotonic() < until:
+                store.volume.write(dice.randrange(27_000), dice.randbytes(3000))
+                acknowledged |= flushed(store, archive, 0.05)
+            server.stop()
+            store.volume.write(dice.randrange(27_000), dice.randbytes(3000))
+            time.sleep(0.2)
+            server.start()
+            acknowledged |= flushed(store, archive, 60)
+        assert archive.archived_seq == store.seq
+        check(url, server.options, acknowledged)
+
+
+def flushed(store: jrnl.Store, archive: Any, timeout: float) -> dict[int, str]:
+    try:
+        seq = archive.flush(timeout)
+    except jrnl.ArchiveLagging:
+        return {}
+    return {seq: xxhash.xxh3_64_hexdigest(store.volume.read(0, store.volume.size))}

@@ -209,6 +209,29 @@ def test_the_numbers_of_an_archive_stand_beside_what_is_durable(tmp_path: Path):
         assert "archive_seq" not in store.metrics()
 
 
+def test_a_rewind_does_not_wait_for_a_snapshot_that_is_being_sent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    with store_of(tmp_path) as store:
+        store["a"].write(0, b"0")
+        store.mark("here")
+        archive = store.archive(tmp_path / "archive", interval=0.01, snapshot_every=1)
+        archive.flush(30)
+        gate = stalled(archive, monkeypatch)
+        for k in range(6):
+            store["a"].write(100 * k, b"x" * 100)
+            store.flush()
+            until = time.monotonic() + 10
+            while archive._writer._held is None and k < 2 and time.monotonic() < until:
+                time.sleep(0.01)
+            assert store.rewind("here").entries
+            gate.set()
+            time.sleep(0.05)
+        archive.flush(30)
+        found = Archived(from_url(tmp_path / "archive"))
+        assert found.states[found.manifest.seq] == state_of(store)
+
+
 def stalled(archive: Any, monkeypatch: pytest.MonkeyPatch) -> threading.Event:
     """Have its object store not answer until the event is set."""
     gate, objects = threading.Event(), archive._writer.objects

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING
 from jrnl.archive.manifest import Origin
 from jrnl.disk.session import DiskSession
 from jrnl.errors import ArchiveUnfit, InvalidArgument, PointExpired, ReadOnlyStore
+from jrnl.recovery import Recovery
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from jrnl.archive.manifest import Manifest
-    from jrnl.state import State
+    from jrnl.snapshot import Snapshot
     from jrnl.store import Store
 
 
@@ -91,37 +92,44 @@ class Source:
         for name, mark in self.store.marks.items():
             yield name, [mark.seq, mark.time_ns, mark._entry or mark.seq, *(mark.volumes or ())]
 
-    def hold(self, seq: int) -> Held:
-        """Return a state that stays readable while others write. Raises PointExpired."""
-        return Held(self.store, seq, self.images)
+    def hold(self, seq: int, keep: Callable[[Held], object], *, firmly: bool = False) -> None:
+        """Have a state stay readable while others write; `keep` gets it before a rewind can come.
+
+        With `firmly` a rewind to an earlier one does not end it, but waits; and it may be a later
+        state. Raises PointExpired.
+        """
+        if firmly or self.images == "after":
+            keep(Held(self.store, self.store.snapshot(f"archive-{secrets.token_hex(4)}")))
+            return
+        with self.session.engine:
+            held = Held(self.store, self.store.recover(seq))
+            if held.seq == seq:
+                keep(held)
+                return
+            held.close()
+        raise PointExpired(f"state {seq} is not there any more")
 
 
 class Held:
     """A state of the store that stays as it is until it is closed.
 
-    Where the journal has before-images it is a recovery, which keeps what leaves; with after-images
-    alone it is a snapshot, of the present state.
+    Either it is a recovery, which keeps what leaves the journal, and goes when production is
+    rewound to before it; or a snapshot, which is copied.
     """
 
-    def __init__(self, store: Store, seq: int, images: str) -> None:
-        self._snapshot = None
-        if images == "after":
-            name = f"archive-{secrets.token_hex(4)}"
-            self._snapshot = store.snapshot(name)
-            self.state: State = self._snapshot
-        else:
-            self._recovery = store.recover(seq)
-            self.state = self._recovery
-        self.seq = self.state.seq
+    def __init__(self, store: Store, state: Recovery | Snapshot) -> None:
+        self.state, self.seq = state, int(state.seq)
         rows = store.journal.between(self.seq, self.seq)
         self.time_ns = int(rows["time_ns"][0]) if rows.size else store._engine.time_ns
-        if images != "after" and self.seq != seq:
-            self.close()
-            raise PointExpired(f"state {seq} is not there any more")
+
+    def give_way(self, seq: int) -> None:
+        """Go, where a rewind to a state is about to drop this one. The engine is locked."""
+        if isinstance(self.state, Recovery) and self.seq > seq:
+            self.state._close()
 
     def close(self) -> None:
         """Give it up."""
-        if self._snapshot is not None:
-            self._snapshot.delete()
+        if isinstance(self.state, Recovery):
+            self.state.close()
         else:
-            self._recovery.close()
+            self.state.delete()

@@ -81,6 +81,7 @@ class Archive(ClosesItself):
         self._flush = store.flush
         self._session.archive = self
         self._session.on_closing.append(self.close)
+        self._session.on_rewind.append(writer.give_way)
         if lag is not None:
             self._engine.set_throttle(self._hold_up)
         self._thread = threading.Thread(target=self._run, name="jrnl-archive", daemon=True)
@@ -177,6 +178,7 @@ class Archive(ClosesItself):
             self._writer.let_go()
         if first:
             self._session.on_closing.remove(self.close)
+            self._session.on_rewind.remove(self._writer.give_way)
             if self._session.archive is self:
                 self._session.archive = None
             if self._lag is not None:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from jrnl._core import FORMAT
-from jrnl.archive.chunks import PackWriter, Table, build
+from jrnl.archive.chunks import Cancelled, PackWriter, Table, build
 from jrnl.archive.failures import KeyTaken
 from jrnl.archive.ledger import Condemned
 from jrnl.archive.lists import LISTED, NAMED_MOST, list_of
@@ -28,7 +28,7 @@ from jrnl.archive.manifest import (
 )
 from jrnl.archive.segment import SEGMENT_ROW
 from jrnl.archive.taking import take
-from jrnl.errors import ArchiveError, PointExpired
+from jrnl.errors import ArchiveError, PointExpired, StoreClosed
 from jrnl.points import parse_mark_text
 
 if TYPE_CHECKING:
@@ -44,6 +44,7 @@ _PUTS = 4  # at a time
 _TABLE_MOST = 1 << 30
 _EPOCHS = 8  # that one step may begin
 _OVERDUE = 1 << 62
+_GIVES_WAY = 3  # snapshots; then rewinds wait for the next one
 _MARK, _REWIND = FORMAT["kinds"]["MARK"], FORMAT["kinds"]["REWIND"]
 _PLACE = ["volume", "offset", "length"]
 _RANGE = np.dtype([(name, SEGMENT_ROW[name]) for name in _PLACE])
@@ -111,6 +112,7 @@ class Writer:
         self._making: Future[Snapshot] | None = None
         self._cancelled = threading.Event()
         self._held: Held | None = None  # by the snapshot that is being made
+        self._given_way = 0  # snapshots in a row that a rewind has ended
         self._forget()
 
     def _forget(self) -> None:
@@ -168,12 +170,19 @@ class Writer:
         self._stopping.set()
         self._cancelled.set()
 
+    def give_way(self, seq: int) -> None:
+        """Give up a state that a rewind is about to drop; the next step takes another one."""
+        held = self._held
+        if held is not None:
+            held.give_way(seq)
+
     def let_go(self) -> None:
         """Give up the state that a snapshot is being made of, whatever waits for it."""
-        held, self._held = self._held, None
-        if held is not None:
+        held = self._held
+        if held is not None:  # until it is closed a rewind finds it here
             with suppress(Exception):  # the store may be closed by now
                 held.close()
+        self._held = None
 
     def close(self) -> None:
         """Wait for what is under way, and give it up."""
@@ -345,9 +354,8 @@ class Writer:
         if held is None:  # the next step finds out
             return
         if current.snapshots and held.seq <= current.snapshots[-1].seq and not gap:
-            held.close()
+            self.let_go()
             return
-        self._held = held
         if self._taken is None:
             self._taken = held.seq
         dirty, self._dirty = self._dirty, []
@@ -377,10 +385,15 @@ class Writer:
             seqs[:0] = [seq for to, seq in happened
                         if isinstance(to, int) and isinstance(seq, int)
                         and current.way_to(to) is None]  # fmt: skip
+        firmly = self._given_way >= _GIVES_WAY
         for seq in seqs:
             with suppress(PointExpired):
-                return self.source.hold(seq)
+                self.source.hold(seq, self._keep, firmly=firmly)
+                return self._held
         return None
+
+    def _keep(self, held: Held) -> None:
+        self._held = held
 
     def _is_due(self, current: Manifest) -> bool:
         if not current.snapshots or (self._pending and self._news(current) is None):
@@ -429,10 +442,13 @@ class Writer:
         self._making = None
         try:
             self._ready = making.result()
-        except BaseException:
+        except BaseException as error:
             self._dirty, self._since = None, _OVERDUE
-            raise
-        self._table = self._ready.table
+            if not isinstance(error, (Cancelled, StoreClosed)):
+                raise
+            self._given_way += 1  # to a rewind
+            return
+        self._table, self._given_way = self._ready.table, 0
 
     def _give_up_snapshot(self) -> None:
         self._cancelled.set()
