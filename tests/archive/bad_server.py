@@ -34,8 +34,7 @@ class BadServer:
         self.plan: deque[tuple[str, str]] = deque()
         self.seen: list[str] = []
         self._lock = threading.Lock()
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
-        self._server.daemon_threads = True
+        self._server = _Listener(self)
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,))
         self._thread.start()
 
@@ -87,93 +86,100 @@ CODES = {
 }  # fmt: skip
 
 
-def _handler(server: BadServer) -> type[BaseHTTPRequestHandler]:
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
+class _Listener(ThreadingHTTPServer):
+    daemon_threads = True
 
-        def log_message(self, format: str, *args: object) -> None:
-            pass
+    def __init__(self, bad: BadServer) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.bad = bad
 
-        def do_GET(self) -> None:
-            self._serve("LIST" if "list-type=2" in self.path else "GET")
+    def handle_error(self, request: object, client_address: object) -> None:
+        """Say nothing: clients go away in the middle of it."""
 
-        def do_HEAD(self) -> None:
-            self._serve("HEAD")
 
-        def do_PUT(self) -> None:
-            self._serve("PUT")
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    server: _Listener
 
-        def do_POST(self) -> None:
-            self._serve("DELETE")
+    def log_message(self, format: str, *args: object) -> None:
+        pass
 
-        def _serve(self, method: str) -> None:
-            length = int(self.headers.get("Content-Length") or 0)
-            body = self.rfile.read(length)
-            key = self.path.partition("?")[0].removeprefix("/bucket/").removeprefix("prefix/")
-            server.seen.append(f"{method} {key}")
-            fault = server.next_fault(method)
-            if fault == "late":
-                time.sleep(1.5)
-            if fault == "cut":
-                self.close_connection = True
-                return
-            if fault.isdigit():
-                self._answer(int(fault), _error(CODES[int(fault)]))
-                return
-            status, answer, headers = self._carry_out(method, key, body)
-            if fault == "done-cut":
-                self.close_connection = True
-                return
-            if fault.startswith("done-"):
-                status, answer = int(fault[5:]), _error(CODES[int(fault[5:])])
-            self._answer(status, answer, headers, half=fault == "half", short=fault == "short")
+    def do_GET(self) -> None:
+        self._serve("LIST" if "list-type=2" in self.path else "GET")
 
-        def _carry_out(
-            self, method: str, key: str, body: bytes
-        ) -> tuple[int, bytes, dict[str, str]]:
-            if method == "PUT":
-                only_new = self.headers.get("If-None-Match") == "*"
-                status = server.create(key, body, only_new=only_new)
-                return status, b"" if status == 200 else _error(CODES[status]), {}
-            if method == "LIST":
-                return 200, _listing(server.objects), {}
-            if method == "DELETE":
-                told = ""
-                for name in re.findall(r"<Key>prefix/([^<]+)</Key>", body.decode()):
-                    server.objects.pop(name, None)
-                    told += f"<Deleted><Key>prefix/{name}</Key></Deleted>"
-                return 200, f"<DeleteResult>{told}</DeleteResult>".encode(), {}
-            found = server.objects.get(key)
-            if found is None:
-                return 404, _error("NoSuchKey"), {}
-            wanted = self.headers.get("Range")
-            if wanted is None:
-                return 200, found, {}
-            first, last = (int(part) for part in wanted.removeprefix("bytes=").split("-"))
-            if first >= len(found):
-                return 416, _error("InvalidRange"), {}
-            last = min(last, len(found) - 1)
-            place = {"Content-Range": f"bytes {first}-{last}/{len(found)}"}
-            return 206, found[first : last + 1], place
+    def do_HEAD(self) -> None:
+        self._serve("HEAD")
 
-        def _answer(
-            self, status: int, body: bytes, headers: dict[str, str] | None = None, *,
-            half: bool = False, short: bool = False,
-        ) -> None:  # fmt: skip
-            if short:
-                body = body[: len(body) // 2]
-            self.send_response(status)
-            for name, value in (headers or {}).items():
-                self.send_header(name, value)
-            self.send_header("Content-Length", str(len(body)))
-            self.send_header("ETag", '"1"')
-            self.send_header("Last-Modified", "Mon, 30 Nov 2026 16:34:02 GMT")
-            self.end_headers()
-            if self.command != "HEAD":
-                self.wfile.write(body[: len(body) // 2] if half else body)
-            self.close_connection = half
+    def do_PUT(self) -> None:
+        self._serve("PUT")
 
-    return Handler
+    def do_POST(self) -> None:
+        self._serve("DELETE")
+
+    def _serve(self, method: str) -> None:
+        length = int(self.headers.get("Content-Length") or 0)
+        body = self.rfile.read(length)
+        key = self.path.partition("?")[0].removeprefix("/bucket/").removeprefix("prefix/")
+        self.server.bad.seen.append(f"{method} {key}")
+        fault = self.server.bad.next_fault(method)
+        if fault == "late":
+            time.sleep(1.5)
+        if fault == "cut":
+            self.close_connection = True
+            return
+        if fault.isdigit():
+            self._answer(int(fault), _error(CODES[int(fault)]))
+            return
+        status, answer, headers = self._carry_out(method, key, body)
+        if fault == "done-cut":
+            self.close_connection = True
+            return
+        if fault.startswith("done-"):
+            status, answer = int(fault[5:]), _error(CODES[int(fault[5:])])
+        self._answer(status, answer, headers, half=fault == "half", short=fault == "short")
+
+    def _carry_out(self, method: str, key: str, body: bytes) -> tuple[int, bytes, dict[str, str]]:
+        if method == "PUT":
+            only_new = self.headers.get("If-None-Match") == "*"
+            status = self.server.bad.create(key, body, only_new=only_new)
+            return status, b"" if status == 200 else _error(CODES[status]), {}
+        if method == "LIST":
+            return 200, _listing(self.server.bad.objects), {}
+        if method == "DELETE":
+            told = ""
+            for name in re.findall(r"<Key>prefix/([^<]+)</Key>", body.decode()):
+                self.server.bad.objects.pop(name, None)
+                told += f"<Deleted><Key>prefix/{name}</Key></Deleted>"
+            return 200, f"<DeleteResult>{told}</DeleteResult>".encode(), {}
+        found = self.server.bad.objects.get(key)
+        if found is None:
+            return 404, _error("NoSuchKey"), {}
+        wanted = self.headers.get("Range")
+        if wanted is None:
+            return 200, found, {}
+        first, last = (int(part) for part in wanted.removeprefix("bytes=").split("-"))
+        if first >= len(found):
+            return 416, _error("InvalidRange"), {}
+        last = min(last, len(found) - 1)
+        place = {"Content-Range": f"bytes {first}-{last}/{len(found)}"}
+        return 206, found[first : last + 1], place
+
+    def _answer(
+        self, status: int, body: bytes, headers: dict[str, str] | None = None, *,
+        half: bool = False, short: bool = False,
+    ) -> None:  # fmt: skip
+        if short:
+            body = body[: len(body) // 2]
+        self.send_response(status)
+        for name, value in (headers or {}).items():
+            self.send_header(name, value)
+        self.send_header("Content-Length", str(len(body)))
+        self.send_header("ETag", '"1"')
+        self.send_header("Last-Modified", "Mon, 30 Nov 2026 16:34:02 GMT")
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(body[: len(body) // 2] if half else body)
+        self.close_connection = half
 
 
 def _listing(objects: dict[str, bytes]) -> bytes:
