@@ -41,8 +41,8 @@ Store                       one or more volumes under one journal and one sequen
     recoveries, delete_recovery    those that can be taken up again
     view, views             an earlier state, without a copy; or a scratch disk over it
     states, bisect          the states that are there; the first one at which a check fails
-    rewind                  production itself back in place; later states are dropped
-    savepoint               a ``with`` block that an exception rewinds
+    fork, parent            a store of its own that begins with a state; what this one began with
+    rewind, savepoint       production itself back in place; a block that an exception rewinds
     diff, history, stats, heat    where two states differ; who wrote where, when; what it took
     digest, verify          one sum over a state; everything against its checksums
     journal, options, metrics    what it remembers, how it was made, what it counts
@@ -108,9 +108,9 @@ Journal
 VolumeFile                  what as_file() returns: a raw file object of fixed size
     part                    another one over a part, such as a partition, or an archive
 
-Results                     Plan, Restore, Rewind, Window, WindowTime, Report, Stats, Options
-                            tell by their fields; Edit and Savepoint are for ``with`` only, Point
-                            is the type of all points
+Results                     Plan, Restore, Rewind, Window, WindowTime, Report, Stats, Options,
+                            Parent tell by their fields; Edit and Savepoint are for ``with``
+                            only, Point is the type of all points
 
 Errors, all JrnlErrors
     InvalidArgument, InvalidType, OutOfBounds, EntryTooLarge    an argument that cannot be
@@ -178,6 +178,7 @@ from jrnl.errors import (
 )
 from jrnl.history import Stats
 from jrnl.journal import Journal
+from jrnl.lineage import Parent
 from jrnl.options import Options
 from jrnl.pins import Pin
 from jrnl.plan import Plan
@@ -243,6 +244,7 @@ __all__ = [
     "NameTaken",
     "Options",
     "OutOfBounds",
+    "Parent",
     "PathExists",
     "Pin",
     "PinnedPoint",

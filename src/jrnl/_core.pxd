@@ -34,6 +34,8 @@ cdef class Engine:
     cdef object on_throttle
     cdef object events
     cdef tuple files
+    cdef object newest_share
+    cdef object source
     cdef object __weakref__
     cdef int _tell_due(self) except -1
     cdef int _hold_up(self) except -1

@@ -6,6 +6,7 @@
     kernels          which vectors move the bytes
     lock             who has the engine's lock
     memory           mappings, volumes in memory, callers' buffers
+    shared           what stores in memory share with their forks
     signals          what a signal must not break off
     device           files, and Python objects in their place
     errors           from status codes to exceptions
@@ -58,6 +59,7 @@
     reentry          calls from inside another one on the same thread
     arguments        from Python's arguments to C's
     engine           the engine as the Python layer sees it
+    shares           forks as the Python layer makes them
     pinned_state     pins as the Python layer sees them
     volume_io        a volume's reads and writes
     file_calls       what a file over a volume does at each call
@@ -83,6 +85,7 @@ re-entrant. Whoever holds the GIL waits for that lock only after letting go of t
 import os
 import warnings
 from threading import RLock, main_thread
+from weakref import ref as weakref
 
 cimport cython
 import numpy
@@ -152,6 +155,7 @@ include "kernel/hash.pxi"
 include "kernel/kernels.pxi"
 include "kernel/lock.pxi"
 include "kernel/memory.pxi"
+include "kernel/shared.pxi"
 include "kernel/signals.pxi"
 include "kernel/device.pxi"
 include "kernel/errors.pxi"
@@ -204,6 +208,7 @@ include "kernel/nbd_wire.pxi"
 include "bind/reentry.pxi"
 include "bind/arguments.pxi"
 include "bind/engine.pxi"
+include "bind/shares.pxi"
 include "bind/pinned_state.pxi"
 include "bind/volume_io.pxi"
 include "bind/file_calls.pxi"

@@ -21,6 +21,7 @@ from jrnl.errors import (
     shown,
 )
 from jrnl.fold import Folding
+from jrnl.fork import Content
 from jrnl.options import Settings, parse, with_volumes
 from jrnl.retention import Duration
 from jrnl.session import Session
@@ -121,17 +122,21 @@ def create(
         checksum=checksum, sync=sync, overlay=overlay, clock=clock, reclaim=reclaim, low=low,
         on_low=on_low, keep_at_least=keep_at_least, keep_at_most=keep_at_most,
     )  # fmt: skip
-    settings = with_volumes(settings, size, volumes, source)
+    settings = replace(with_volumes(settings, size, volumes, source), maker=_make_in_files)
     if path is not None:
-        parent, name = split_path(path)
-        settings = replace(settings, path=os.path.join(parent, name))
-        with telling(path, parent, name), Folder(parent) as folder:
-            return creating.make_in(folder, name, settings)
+        return _make_in_files(path, settings)
     engine = settings.engine([MemoryDevice(length) for length in settings.sizes.values()])
     for index, name in enumerate(settings.sizes):
         if name in settings.sources:
             load(engine, index, settings.sources[name])
     return _in_memory(engine, settings)
+
+
+def _make_in_files(path: Path, settings: Settings, content: Content | None = None) -> Store:
+    parent, name = split_path(path)
+    settings = replace(settings, path=os.path.join(parent, name))
+    with telling(path, parent, name), Folder(parent) as folder:
+        return creating.make_in(folder, name, settings, content)
 
 
 def _in_memory(engine: Engine, settings: Settings) -> Store:
@@ -232,7 +237,7 @@ def open_store(
         try:
             return opening.open_in(
                 folder, name, mode, overlay=overlay, clock=clock, on_low=on_low,
-                path=os.path.join(parent, name),
+                path=os.path.join(parent, name), maker=_make_in_files,
             )  # fmt: skip
         except NotADirectoryError as error:
             raise FormatError("this is a file, and no store") from error
@@ -276,7 +281,7 @@ def wrap(
                 f"the buffer of {name!r} is empty; a volume has at least one byte"
             )
     sizes = {name: device.size for name, device in devices.items()}
-    settings = with_volumes(settings, None, sizes, None)
+    settings = replace(with_volumes(settings, None, sizes, None), maker=_make_in_files)
     engine = settings.engine([*devices.values()])
     for index, size in enumerate(sizes.values()):
         engine.mark_written(index, 0, size)

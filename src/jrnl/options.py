@@ -102,6 +102,8 @@ class Settings:
     path, sync, overlay
         In files.
     writable : bool
+    maker : callable, optional
+        ``maker(path, settings, content)``: who makes a fork on disk.
     """
 
     sizes: dict[str, int] = field(default_factory=dict)
@@ -116,6 +118,7 @@ class Settings:
     sync: str | None = None
     overlay: Size | None = None
     writable: bool = True
+    maker: Callable[..., Any] | None = None
 
     def engine(self, devices: Sequence[Device], overlay: int = 0) -> Engine:
         """Return an engine over the devices of the volumes."""

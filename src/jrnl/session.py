@@ -14,14 +14,16 @@ from jrnl.pins import Pins
 from jrnl.plan import BEFORE
 from jrnl.resolve import Resolver
 from jrnl.snapshot_copier import Copier, MemoryCopy
+from jrnl.sources import cloned
 from jrnl.view import Views
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from contextlib import AbstractContextManager
 
-    from jrnl._core import Engine, ExtentMap, Log
+    from jrnl._core import CallbackDevice, Engine, ExtentMap, FileDevice, Log
     from jrnl.compare import Ranges
+    from jrnl.lineage import Lineage
     from jrnl.metrics import Number
     from jrnl.points import Mark
     from jrnl.recovery import Recovery
@@ -44,10 +46,14 @@ class Session:
         Of a store in files.
     told_as : str, optional
         What log records call the store; a name for the purpose by default.
+    lineage : Lineage, optional
+        Of a fork.
 
     Attributes
     ----------
     engine : Engine
+    lineage : Lineage or None
+        What it is a fork of.
     events : Events
     catalog : Catalog
     copier : Copier
@@ -73,8 +79,11 @@ class Session:
         names: list[str],
         log: Log | None = None,
         told_as: str | None = None,
+        lineage: Lineage | None = None,
     ) -> None:
         self.engine = engine
+        self.lineage = lineage
+        self._log = log
         self.events = Events(told_as or f"memory-{engine.identity & 0xFFFFFFFF:08x}")
         engine.set_events(self.events)
         self.copier = Copier(engine, log)
@@ -189,6 +198,19 @@ class Session:
     def delete_recovery(self, number: int) -> bool:
         """Forget a recovery that could not be taken up; False where there is none of that id."""
         return False
+
+    # Forks.
+
+    def clone_files(self, files: dict[int, FileDevice | CallbackDevice]) -> bool:
+        """Have new files share what the volumes' files hold, by volume; False where none can.
+
+        They hold production as it is now then.
+        """
+        log = self._log
+        if log is None or log.read_only or log.poisoned:  # files that lag behind, and stay so
+            return False
+        with self.engine.exclusive() as engine:
+            return cloned(engine, files, log.write_back)
 
     # Marks, pins and rewinds.
 

@@ -6,7 +6,7 @@ import errno
 import fcntl
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from jrnl._core import FileDevice
@@ -94,11 +94,32 @@ def fill(device: FileDevice | CallbackDevice, path: Path) -> None:
 
 
 def _clone(device: FileDevice, source: int) -> bool:
-    """Share the source's blocks, where the file system can."""
+    """Share the blocks of a descriptor's file, where the file system can."""
     size = device.size
     try:
         fcntl.ioctl(device.fileno(), _FICLONE, source)
     except OSError:
         return False
     device.truncate(size)
+    return True
+
+
+def cloned(
+    engine: Engine,
+    files: Mapping[int, FileDevice | CallbackDevice],
+    write_back: Callable[[], object],
+) -> bool:
+    """Have new files share the blocks of the volumes' files, by index; False where none can.
+
+    Whether that can be done is seen before ``write_back()`` brings the volumes' files up to date.
+    """
+    for turn in range(2):
+        for index, device in files.items():
+            own = engine.devices[index]
+            if not (isinstance(device, FileDevice) and isinstance(own, FileDevice)):
+                return False
+            if not _clone(device, own.fileno()):
+                return False
+        if turn == 0:
+            write_back()
     return True

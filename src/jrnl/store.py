@@ -5,17 +5,20 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from functools import partial
 from importlib import import_module
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Self
 
-from jrnl import retention, verify
+from jrnl import fork, retention, verify
 from jrnl._core import Image, to_the_end
 from jrnl.catalog import Marks, chosen
 from jrnl.closeable import ClosesItself
 from jrnl.errors import InvalidArgument, InvalidType, JrnlError, PointExpired
+from jrnl.fork import Wish
 from jrnl.journal import Journal
+from jrnl.lineage import Parent
 from jrnl.metrics import metrics
 from jrnl.options import Options, Settings
 from jrnl.past import Past
@@ -26,8 +29,9 @@ from jrnl.recovery import Progress, Recovery, recover
 from jrnl.retention import Duration, parse_retention
 from jrnl.savepoint import Rewind, Rewinder, Savepoint
 from jrnl.session import Session
-from jrnl.sizes import as_flag, check_callable
+from jrnl.sizes import Size, as_flag, check_callable
 from jrnl.snapshot import Report, Snapshot
+from jrnl.sources import Path
 from jrnl.steady import steadily
 from jrnl.volume import Production, Volume
 from jrnl.volume_file import VolumeFile
@@ -322,6 +326,100 @@ class Store(Past, ClosesItself):
         engine.happened("snapshot", name=name, seq=snapshot.seq)
         session.copier.start()
         return snapshot
+
+    # Forks.
+
+    def fork(
+        self,
+        path: Path | None = None,
+        at: Point | None = None,
+        *,
+        volumes: Iterable[str] | None = None,
+        journal: Size | None = None,
+        images: str | None = None,
+        overflow: str | None = None,
+        checksum: bool | None = None,
+        sync: str | None = None,
+        overlay: Size | None = None,
+        clock: Callable[[], int] | None = None,
+        reclaim: tuple[float, float] | None = None,
+        low: float | None = None,
+        on_low: Callable[[Store], object] | None = None,
+        keep_at_least: Duration | None = None,
+        keep_at_most: Duration | None = None,
+        digest: bool | None = None,
+        progress: Progress = None,
+    ) -> Store:
+        """Make a store of its own whose state 0 is a state of this one: in memory, or on disk.
+
+        Whatever becomes of this store, its fork stays as it is. A fork in memory of a store in
+        memory copies nothing until one of the two writes, and then blocks of 4 KiB. On disk the
+        volumes' files share their blocks where the file system can; else what is not zero is
+        copied, and this store goes on meanwhile. ``fork.parent`` tells where it comes from.
+
+        Parameters
+        ----------
+        path : str or path, optional
+            A folder that is made for it, whole or not at all; in memory by default.
+        at : point, optional
+            Any state of the window, or a snapshot's; the present one by default.
+        volumes : iterable of str, optional
+            Only these; by default those of the mark or snapshot that `at` names, or all.
+        journal, images, overflow, checksum, sync, clock
+            As for `create`; by default as this store has them, `images`, `checksum` and `sync`
+            where both are on disk, or both in memory.
+        overlay, reclaim, low, on_low, keep_at_least, keep_at_most
+            As for `create`.
+        digest : bool, optional
+            On disk: record the state's digest, which reads all of it. By default of volumes of up
+            to 4 GiB together.
+        progress : callable, optional
+            Called as ``progress(done, total)``, in bytes that are copied; none of this store's
+            locks is held.
+
+        Returns
+        -------
+        Store
+
+        Raises
+        ------
+        UnknownPoint, PointExpired, UnknownVolume, CorruptionError
+            As `recover`.
+        StoreExists
+            There is something at `path` already.
+        InvalidArgument, InvalidType, OSError, EditOpen, StoreClosed, MemoryError
+        """
+        check_callable(progress, "progress")
+        options = {
+            "journal": journal, "images": images, "overflow": overflow, "checksum": checksum,
+            "sync": sync, "overlay": overlay, "clock": clock, "reclaim": reclaim, "low": low,
+            "on_low": on_low, "keep_at_least": keep_at_least, "keep_at_most": keep_at_most,
+        }  # fmt: skip
+        wish = Wish(at, volumes, options, progress, digest)
+        if path is not None:
+            forked: Store = fork.in_files(self._session, self._settings, path, wish)
+            return forked
+        forked = Store(*fork.in_memory(self._session, self._settings, wish))
+        forked._session.tell_made()
+        return forked
+
+    @property
+    def parent(self) -> Parent | None:
+        """What this store is a fork of; None where it is none. Raises StoreClosed."""
+        self._engine.check_not_closed()
+        lineage = self._session.lineage
+        if lineage is None:
+            return None
+        return Parent(lineage.key, lineage.seq, self._parent_digest)
+
+    def _parent_digest(self) -> str | None:
+        """Return the digest of the state that it was made of, as long as that is known."""
+        lineage = self._session.lineage
+        assert lineage is not None
+        if lineage.digest is None:
+            with suppress(PointExpired):
+                lineage.digest = self.digest(lineage.state)
+        return lineage.digest
 
     # What stays.
 
@@ -673,6 +771,8 @@ class Store(Past, ClosesItself):
 
     def __del__(self) -> None:
         session = getattr(self, "_session", None)
+        if session is not None:
+            session.engine.leave_memory()
         if session is not None and session.unsaved:
             warnings.warn(
                 f"{self!r} was dropped without being closed; it is flushed, as far as it can be",

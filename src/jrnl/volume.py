@@ -8,7 +8,7 @@ import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
-from jrnl._core import Edit, Image, VolumeIO
+from jrnl._core import Edit, Image, VolumeIO, is_fork, own_all
 from jrnl.compare import written_between
 from jrnl.errors import InvalidArgument
 from jrnl.points import Mark
@@ -66,7 +66,7 @@ class Production(ImageState):
             file.follow(self, zip(*(column.tolist() for column in ranges), strict=True))
 
     def _digest_now(self) -> str:
-        if self._engine.on_disk:
+        if self._engine.on_disk or is_fork(self._engine):
             return super()._digest_now()
         state = xxhash.xxh3_128()
         for device in self._engine.devices:
@@ -133,6 +133,7 @@ class Volume(VolumeIO, StateVolume):
                 raise InvalidArgument(
                     "a store on disk has no production in memory; read(), or as_file()"
                 )
+            own_all(engine, self._index)
             # Over a read-only view, or the array's owner could make it writable again.
             return np.frombuffer(memoryview(engine.devices[self._index]).toreadonly(), np.uint8)
 

@@ -6,13 +6,13 @@ import errno
 import secrets
 import time
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Self
 
 from jrnl._core import FORMAT
 from jrnl.disk.log_files import HEAD_BYTES, SLOT_BYTES, head_bytes, volume_file
 from jrnl.disk.open import open_locked
-from jrnl.disk.record import Record
+from jrnl.disk.record import ParentRow, Record
 from jrnl.disk.superblock import NAMES, ROOM_BYTES, SUPER_BYTES, Superblock, packed
 from jrnl.errors import (
     InvalidArgument,
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from jrnl.disk.folder import Place
     from jrnl.disk.superblock import Device
+    from jrnl.fork import Content
     from jrnl.sizes import Size
     from jrnl.sources import Path
 
@@ -52,13 +53,19 @@ def create_in(
     return make_in(place, name, settings)
 
 
-def make_in(place: Place, name: str, settings: Settings) -> Store:
-    """Do the same with settings that have been checked."""
+def make_in(
+    place: Place, name: str, settings: Settings, content: Content | None = None
+) -> Store:
+    """Do the same with settings that have been checked; `content` is what a fork begins with."""
+    start = Start.now(settings)
     with Draft(place, name, settings) as draft:
         for device, volume in zip(draft.volumes, settings.sizes, strict=True):
             if volume in settings.sources:
                 fill(device, settings.sources[volume])
-        draft.write(Start.now(settings))
+        if content is not None:
+            content.fill(draft.volumes)
+            start = replace(start, parent=ParentRow.of(vars(content.lineage)))
+        draft.write(start)
         draft.settle()
     # Still locked: nobody else opens it before whoever has made it does.
     return open_locked(draft.folder, settings, fresh=True)
@@ -76,12 +83,15 @@ class Start:
         At earlier times there was no store.
     marks : list of [name, seq, time_ns, *volumes]
         Its names.
+    parent : ParentRow, optional
+        What it is a fork of.
     """
 
     seq: int
     time_ns: int
     created_ns: int
     marks: list[list[Any]] = field(default_factory=list)
+    parent: ParentRow | None = None
 
     @classmethod
     def now(cls, settings: Settings) -> Self:
@@ -222,6 +232,7 @@ def _record(settings: Settings, start: Start) -> Record:
         created_ns=start.created_ns,
         reclaim=None if limits.reclaim is None else list(limits.reclaim),
         low=limits.low,
+        parent=start.parent,
         retain=[limits.least_ns, limits.most_ns],
         tail=[1, 0, 0, start.seq, start.time_ns],
         durable_seq=start.seq,

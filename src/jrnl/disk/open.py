@@ -47,6 +47,7 @@ def open_in(
     clock: Callable[[], int] | None = None,
     on_low: Callable[[Store], object] | None = None,
     path: str | None = None,
+    maker: Callable[..., Store] | None = None,
 ) -> Store:
     """Open the store `name` of a folder. Raises what `open` raises."""
     if mode not in ("r", "r+"):
@@ -58,7 +59,12 @@ def open_in(
         folder.close()
         raise
     settings = Settings(
-        overlay=overlay, clock=clock, limits=Limits(on_low=on_low), path=path, writable=mode == "r+"
+        overlay=overlay,
+        clock=clock,
+        limits=Limits(on_low=on_low),
+        path=path,
+        writable=mode == "r+",
+        maker=maker,
     )
     return open_locked(folder, settings)
 

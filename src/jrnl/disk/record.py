@@ -5,11 +5,13 @@ A superblock's checksum was right, but its writer need not be us.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from jrnl._core import FORMAT
 from jrnl.errors import FormatError
+from jrnl.lineage import Lineage
 from jrnl.points import check_name
 from jrnl.retention import LONGEST_NS, Limits, as_fraction, check_callback, parse_thresholds
 
@@ -104,6 +106,13 @@ class RestoreRow(Row):
     other: Document = field(default_factory=dict)
 
 
+@dataclass
+class ParentRow(Lineage, Row):
+    """What a fork was made of."""
+
+    other: Document = field(default_factory=dict)
+
+
 @dataclass(kw_only=True)
 class Record:
     """All that the superblocks say; docs/format.md tells what each value means."""
@@ -117,6 +126,7 @@ class Record:
     created_ns: int
     reclaim: list[float] | None = None
     low: float | None = None
+    parent: ParentRow | None = None
     # The log.
     tail: list[int]  # group, position, slot, seq, time_ns
     lost_production: bool = False
@@ -148,7 +158,7 @@ class Record:
     _tables: ClassVar[dict[str, type[Row]]] = {
         "snapshots": SnapshotRow, "recoveries": RecoveryRow, "kept": PreservedRow,
     }  # fmt: skip
-    _optional: ClassVar[tuple[str, ...]] = ("reclaim", "low", "index_sum", "drops")
+    _optional: ClassVar[tuple[str, ...]] = ("reclaim", "low", "index_sum", "drops", "parent")
 
     @classmethod
     def of(cls, document: Document) -> Record:
@@ -160,6 +170,8 @@ class Record:
             given[name] = [kind.of(row) for row in document.get(name, ())]
         if document["restore"] is not None:
             given["restore"] = RestoreRow.of(document["restore"])
+        if "parent" in document:
+            given["parent"] = ParentRow.of(document["parent"])
         return cls(**given)
 
     def document(self) -> Document:
@@ -168,6 +180,7 @@ class Record:
         for name in self._tables:
             said[name] = [row.document() for row in said[name]]
         said["restore"] = None if self.restore is None else self.restore.document()
+        said["parent"] = None if self.parent is None else self.parent.document()
         for name in self._optional:
             if said[name] is None:
                 del said[name]
@@ -229,6 +242,7 @@ def check(document: Document) -> None:
     checks: tuple[Callable[[Document], None], ...] = (
         _check_kinds, _check_options, _check_volumes, _check_positions, _check_tables,
         _check_intents, _check_copies, _check_preserved, _check_pins, _check_limits,
+        _check_parent,
     )  # fmt: skip
     try:
         for each in checks:
@@ -366,6 +380,18 @@ def _check_copies(document: Document) -> None:
             raise TypeError("whether a recovery is undoable")
         _numbers([fact.get("version", 0)])
         _check_indices(document, fact.get("volumes", [0]))
+
+
+def _check_parent(document: Document) -> None:
+    if "parent" not in document:
+        return
+    fact = document["parent"]
+    _numbers([fact["seq"], fact.get("state", 0)])
+    if type(fact["key"]) is not int or not 0 <= fact["key"] < 1 << 64:
+        raise ValueError("a parent's key")
+    digest = fact.get("digest")
+    if digest is not None and not re.fullmatch("[0-9a-f]{32}", digest):
+        raise ValueError("a parent's digest")
 
 
 def _check_preserved(document: Document) -> None:

@@ -87,7 +87,7 @@ class DiskSession(Session):
         self.log = Log(engine, devices[0], devices[1], superblock.key, say,
                        record.sync == "always", not writable)  # fmt: skip
         told_as = told_as or f"disk-{superblock.key & 0xFFFFFFFF:08x}"
-        super().__init__(engine, record.volume_names, self.log, told_as)
+        super().__init__(engine, record.volume_names, self.log, told_as, record.parent)
         self.log.finish_copies(self.copier.finish_oldest)
         self.place = place
         self.superblock = superblock

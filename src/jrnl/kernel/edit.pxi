@@ -4,7 +4,7 @@
 # are set at the end. The lock is held in between, so no other thread sees the range half-written,
 # and eviction stops short of the entry.
 #
-# Takes: hash, memory, ring, reading, room
+# Takes: hash, memory, shared, ring, reading, room
 
 cdef int memory_edit_begin(Core* core, uint32_t volume, uint64_t offset,
                            uint64_t length) noexcept nogil:
@@ -29,6 +29,8 @@ cdef int memory_edit_begin(Core* core, uint32_t volume, uint64_t offset,
         free(edit.old)
         free(edit)
         return status
+    if core.shared:
+        before_change(core, volume, offset, length)
     entry.offset = offset
     entry.length = <uint32_t>length
     entry.volume = <uint16_t>volume

@@ -1,7 +1,7 @@
 # Images: a base, and a map of where the image differs from it. One read path serves them all.
 #
-# Takes: hash, kernels, memory, errors, signal_poll, ring, reading, extent_map, live, preserve,
-# snapshot_files, preserved
+# Takes: hash, kernels, memory, shared, errors, signal_poll, ring, reading, extent_map, live,
+# preserve, snapshot_files, preserved
 
 cdef ImageOps[IMAGE_KINDS] image_ops
 
@@ -184,8 +184,7 @@ cdef int frozen_create(ImageData* image, const uint8_t* covered) except -1:
             while covered[k] and first < core.volumes[k].chunks:
                 last = min(first + (POLL_BYTES >> CHUNK_SHIFT), core.volumes[k].chunks)
                 with nogil:
-                    frozen_copy(&core.volumes[k], first, last, image.data[k], image.sums[k],
-                                image.touched[k])
+                    frozen_copy(core, k, first, last, image)
                 first = last
                 poll_signals(&poll, core)
     finally:
@@ -193,13 +192,15 @@ cdef int frozen_create(ImageData* image, const uint8_t* covered) except -1:
     return 0
 
 
-cdef void frozen_copy(const VolumeMemory* volume, uint64_t first, uint64_t last, uint8_t* data,
-                      uint64_t* sums, uint8_t* touched) noexcept nogil:
-    cdef uint64_t chunk, start, stop, end, length
+cdef void frozen_copy(Core* core, uint32_t k, uint64_t first, uint64_t last,
+                      ImageData* image) noexcept nogil:
+    cdef const VolumeMemory* volume = &core.volumes[k]
+    cdef uint8_t* data = image.data[k]
+    cdef uint64_t chunk, start, end, length
     for chunk in range(first, last):
         if not volume.touched[chunk]:
             continue
-        touched[chunk] = 1
+        image.touched[k][chunk] = 1
         start = chunk << CHUNK_SHIFT
         end = start + (1 << CHUNK_SHIFT)
         if end > volume.size:
@@ -208,8 +209,11 @@ cdef void frozen_copy(const VolumeMemory* volume, uint64_t first, uint64_t last,
             length = end - start
             if length > SNAPSHOT_BLOCK_BYTES:
                 length = SNAPSHOT_BLOCK_BYTES
-            stream_copy(data + start, volume.data + start, length)
-            sums[start // SNAPSHOT_BLOCK_BYTES] = hash64(volume.data + start, length)
+            if volume.own is not NULL:
+                own_fetch(core, k, start, data + start, length)
+            else:
+                stream_copy(data + start, volume.data + start, length)
+            image.sums[k][start // SNAPSHOT_BLOCK_BYTES] = hash64(data + start, length)
             start += length
     jrnl_stream_fence()
 

@@ -1,7 +1,7 @@
 # Making a core, and taking it down.
 #
-# Takes: lock, memory, ring, prefault, log, pieces, overlay, extent_map, preserve, changed_blocks,
-# reclaim, preserved
+# Takes: lock, memory, shared, ring, prefault, log, pieces, overlay, extent_map, preserve,
+# changed_blocks, reclaim, preserved
 
 cdef void free_dropped(Core* core) noexcept nogil:
     cdef Dropped* dropped = <Dropped*>jrnl_pop_all(<void**>&core.dropped)
@@ -218,6 +218,7 @@ cdef void core_destroy(Core* core) noexcept nogil:
     core_release_journal(core)
     map_destroy(&core.rewind_map)
     changed_free(&core.changed)
+    shares_free(core)
     if core.volumes is not NULL:
         for k in range(core.volume_count):
             unmap_memory(core.volumes[k].touched, core.volumes[k].chunks)

@@ -28,6 +28,7 @@ cdef extern from "<sys/mman.h>" nogil:
     int MAP_ANONYMOUS
     int MAP_NORESERVE
     int MADV_HUGEPAGE
+    int MADV_NOHUGEPAGE
     int MADV_FREE
     int MADV_DONTNEED
     void* MAP_FAILED
@@ -53,6 +54,11 @@ cdef uint8_t* map_memory(uint64_t size, bint huge) noexcept nogil:
     if huge and size >= HUGE_MIN_BYTES:
         madvise(memory, size, MADV_HUGEPAGE)
     return <uint8_t*>memory
+
+
+cdef inline void begin_small(void* memory, uint64_t size) noexcept nogil:
+    """Have the first bytes of a mapping in small pages: who needs few takes no more."""
+    madvise(memory, size if size < HUGE_BYTES else HUGE_BYTES, MADV_NOHUGEPAGE)
 
 
 cdef inline uint64_t page_bytes(uint64_t size) noexcept nogil:
@@ -91,6 +97,15 @@ cdef inline void touch(VolumeMemory* volume, uint64_t offset, uint64_t length) n
         chunk += 1
 
 
+cdef bint is_own(const VolumeMemory* volume, uint64_t start, uint64_t stop) noexcept nogil:
+    """Whether a fork has all of a range itself."""
+    cdef uint64_t block
+    for block in range(start >> BLOCK_SHIFT, ((stop - 1) >> BLOCK_SHIFT) + 1):
+        if not volume.own[block]:
+            return False
+    return True
+
+
 cdef bint all_zero(const VolumeMemory* volume, uint64_t offset, uint64_t length) noexcept nogil:
     """Whether a range reads as zeroes; chunks that were never written are not looked at."""
     cdef uint64_t end = offset + length, stop
@@ -100,6 +115,8 @@ cdef bint all_zero(const VolumeMemory* volume, uint64_t offset, uint64_t length)
         if stop > end:
             stop = end
         if volume.touched[offset >> CHUNK_SHIFT]:
+            if volume.own is not NULL and not is_own(volume, offset, stop):
+                return False    # its source would have to be read
             data = volume.data + offset
             if data[0] or memcmp(data, data + 1, stop - offset - 1):
                 return False
@@ -125,7 +142,8 @@ cdef bint is_zero(const uint8_t* data, uint64_t length) noexcept nogil:
 cdef class MemoryDevice:
     """Bytes in memory behind the device interface: ``size``, ``pread``, ``pwrite``, ``sync``.
 
-    Made with a size in bytes it maps zeroed memory; :meth:`adopt` takes a caller's writable buffer.
+    Made with a size in bytes it maps zeroed memory, in pages that are not `huge` where few of them
+    will be touched; :meth:`adopt` takes a caller's writable buffer.
     The memory lives as long as anything exported from it.
     """
 
@@ -133,8 +151,8 @@ cdef class MemoryDevice:
         self.data = NULL
         self.mapped = False
 
-    def __init__(self, uint64_t size):
-        self.data = map_memory(size, fits_in_huge_pages(size))
+    def __init__(self, uint64_t size, bint huge=True):
+        self.data = map_memory(size, huge and fits_in_huge_pages(size))
         if self.data is NULL:
             raise MemoryError(f"no address space for {size} bytes; ask for a smaller size")
         self.length = size

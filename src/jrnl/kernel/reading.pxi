@@ -3,7 +3,7 @@
 # Here and in storage.pxi it is decided which of the two a store is on, once an operation; nowhere
 # else does the core ask.
 #
-# Takes: hash, kernels, memory, ring, log, overlay
+# Takes: hash, kernels, memory, shared, ring, log, overlay
 
 cdef enum:
     FRAGMENT_FETCHED = 128       # the bytes are read from a file, and verified whenever they are
@@ -56,6 +56,9 @@ cdef int production_read(Core* core, uint32_t volume, uint64_t offset, uint8_t* 
     cdef const uint8_t* source
     if on_disk(core.disk):
         return volume_fetch(core, volume, offset, target, length)
+    if core.volumes[volume].own is not NULL:
+        own_fetch(core, volume, offset, target, length)
+        return OK
     source = core.volumes[volume].data + offset
     if is_apart(target, source, length):
         copy_block(target, source, length)
@@ -67,6 +70,9 @@ cdef int production_read(Core* core, uint32_t volume, uint64_t offset, uint8_t* 
 cdef const uint8_t* production_at(Core* core, uint32_t volume, uint64_t offset, uint8_t* room,
                                   uint64_t length, int* status) noexcept nogil:
     """A range of production: where it lies, or read into `room`."""
+    if core.volumes[volume].own is not NULL:
+        own_fetch(core, volume, offset, room, length)
+        return room
     if not on_disk(core.disk):
         return core.volumes[volume].data + offset
     status[0] = volume_fetch(core, volume, offset, room, length)
@@ -78,7 +84,10 @@ cdef int production_lay(Core* core, uint32_t volume, uint64_t start, uint64_t st
     """Lay a range of production, which begins with a chunk, out in zeroed memory of its size."""
     if on_disk(core.disk):
         return volume_fetch(core, volume, start, target + start, stop - start)
-    copy_touched(&core.volumes[volume], start, stop, target)
+    if core.volumes[volume].own is not NULL:
+        own_lay(core, volume, start, stop, target)
+    else:
+        copy_touched(&core.volumes[volume], start, stop, target)
     return OK
 
 

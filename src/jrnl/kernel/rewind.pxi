@@ -1,7 +1,7 @@
 # In memory, rewind: production itself goes back, at the cost of the distinct bytes written since
 # (I10).
 #
-# Takes: kernels, memory, ring, extent_map, preserve, changed_blocks, reclaim, write
+# Takes: kernels, memory, shared, ring, extent_map, preserve, changed_blocks, reclaim, write
 
 cdef inline void target_prefetch(const VolumeMemory* volumes,
                                  const Fragment* fragment) noexcept nogil:
@@ -34,6 +34,8 @@ cdef void rewind_copy(Core* core, const ExtentMapData* map) noexcept nogil:
             length += other.length
             k += 1
         target = core.volumes[fragment.volume].data + fragment.offset
+        if core.shared:
+            before_change(core, fragment.volume, fragment.offset, length)
         if k < map.count and not past:
             target_prefetch(core.volumes, &map.fragments[k])
         if past and not fragment.flags & FRAGMENT_ZERO:

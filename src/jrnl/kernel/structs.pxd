@@ -71,6 +71,34 @@ cdef struct VolumeMemory:
     uint64_t size            # bytes
     uint8_t* touched         # one byte a chunk: 0 where no byte was ever written
     uint64_t chunks
+    uint8_t* own             # a fork's: one byte a block, 0 where its source has it; NULL: all is
+
+# Production of a store in memory as it was when forks were made of it; see shared.pxi.
+cdef struct SharedState:
+    SharedState* older
+    SharedState* newer
+    Core* core
+    uint8_t** kept           # for each volume and block: Kept
+    uint8_t** data           # what is kept, at its place in the volume
+    bint changed             # something is kept, in it or in a newer one
+    bint dead                # no fork reads it
+
+cdef enum Kept:
+    KEPT_NOT = 0             # production, or a newer state, has it
+    KEPT_DATA = 1
+    KEPT_ZERO = 2
+
+# What a store in memory shares with its forks, and a fork with what it was made of.
+cdef struct Shares:
+    pthread_mutex_t* mutex   # nothing else is waited for with it
+    unsigned long forks      # the process, as it was when the mutex was made
+    SharedState* oldest
+    SharedState* newest
+    bint tidying             # a thread takes dead states out
+    SharedState* source      # what it is a fork of, or NULL,
+    uint32_t* places         # which of that's volumes each of its own was,
+    uint64_t owned           # how many blocks are its own,
+    uint32_t depth           # and how many forks of forks that is
 
 # A file behind the device interface: a descriptor, or a Python object that the engine keeps alive.
 cdef struct Device:
@@ -432,6 +460,8 @@ cdef struct Core:
     uint32_t volume_count
     bint owns_volumes        # made from C: the volumes' memory is freed with the core
     bint closed
+    bint shared              # `shares` has to be asked before production changes
+    Shares* shares           # NULL: it has nothing to do with forks
     bint unflushed           # an entry was added since the last FLUSH
     Settings settings
     Limits limits

@@ -1,6 +1,6 @@
 # In memory: copy the old range into the ring, write the header, copy the new data in.
 #
-# Takes: hash, kernels, memory, ring, reading, extent_map, preserve, reclaim, room
+# Takes: hash, kernels, memory, shared, ring, reading, extent_map, preserve, reclaim, room
 
 cdef enum:
     ONE_PASS_MIN_BYTES = 1024    # below this the pass takes longer to begin than it saves
@@ -67,6 +67,8 @@ cdef inline int write_one(Core* core, uint32_t volume, uint64_t offset, const ui
     cdef int status = memory_reserve(core, room, &entry.position)
     if status != OK:
         return status
+    if core.shared:
+        before_change(core, volume, offset, length)
     entry.offset = offset
     entry.length = <uint32_t>length
     entry.volume = <uint16_t>volume
@@ -157,6 +159,8 @@ cdef int zero_one(Core* core, int kind, uint32_t volume, uint64_t offset,
             return status
         if seq == core.ring.seq:
             break    # else a call from inside the fold has written, perhaps here
+    if core.shared and not was_zero:
+        before_change(core, volume, offset, length)
     entry.offset = offset
     entry.length = <uint32_t>length
     entry.volume = <uint16_t>volume

@@ -1,0 +1,141 @@
+# Forks of stores in memory: making one, and how long what it reads lives.
+#
+# Takes: memory, shared, errors, ring, engine
+
+@cython.no_gc_clear    # it has to take itself out of its engine's chain
+cdef class Share:
+    """A state of a store in memory that forks read, as long as one of them is there.
+
+    It keeps the store's volumes in memory, be that closed or dropped meanwhile.
+    """
+
+    cdef SharedState* state
+    cdef Engine engine
+    cdef tuple devices
+    cdef object __weakref__
+
+    def __cinit__(self, Engine engine not None):
+        self.engine = engine
+        self.devices = engine.devices
+        self.state = state_new(engine.core)
+        if self.state is NULL:
+            raise MemoryError("no address space for what a fork shares with its store")
+
+    def __dealloc__(self):
+        cdef Core* core
+        if self.state is NULL:
+            return
+        core = self.engine.core
+        with nogil:
+            shares_lock(core.shares)
+            self.state.dead = True
+            shares_unlock(core.shares)
+            shares_tidy(core)
+
+
+cdef Share _share_now(Engine engine):
+    """The present state, which a fork made before may share already. The lock is held."""
+    cdef Share share = None if engine.newest_share is None else engine.newest_share()
+    if share is not None and not share.state.changed and share.state.newer is NULL:
+        return share
+    if engine.core.shares is NULL:
+        engine.core.shares = shares_new()
+        if engine.core.shares is NULL:
+            raise MemoryError("no memory for a fork")
+    share = Share(engine)
+    engine.newest_share = weakref(share)
+    return share
+
+
+cdef uint32_t* _places(object volumes) except NULL:
+    cdef uint32_t* places = <uint32_t*>malloc(len(volumes) * sizeof(uint32_t) + 1)
+    if places is NULL:
+        raise MemoryError("no memory for a fork")
+    for k, volume in enumerate(volumes):
+        places[k] = volume
+    return places
+
+
+def fork_memory(Engine engine not None, Engine fork not None, volumes, stamp):
+    """Make a new engine a fork: its volumes are `volumes` of `engine`, by index, as they are now.
+
+    Nothing is copied until one of the two writes. Both are in memory, and the caller has the first
+    one's lock. Raises Moved where anything has changed since the stamp was taken, MemoryError.
+    """
+    cdef Core* core = engine.core
+    cdef Core* new = fork.core
+    cdef uint32_t* places
+    cdef Share share
+    cdef uint32_t k, depth = 1
+    cdef bint through = core.shares is not NULL and core.shares.source is not NULL
+    cdef bint copies = through and (core.shares.depth >= SHARE_DEPTH_MAX
+                                    or core.shares.owned <= SHARE_FEW_BLOCKS)
+    engine.check_stamp(stamp)
+    if copies:    # else reading would go through as many stores as have been forked in a row
+        share, depth = engine.source, core.shares.depth
+        places = _places([core.shares.places[volume] for volume in volumes])
+    else:
+        share = _share_now(engine)
+        places = _places(volumes)
+        if through:
+            depth = core.shares.depth + 1
+    raise_status(fork_begin(new, places), new)
+    new.shares.depth = depth
+    for k in range(new.volume_count):
+        memcpy(new.volumes[k].touched, core.volumes[<uint32_t>volumes[k]].touched,
+               new.volumes[k].chunks)
+    if copies:
+        places = _places(volumes)
+        with nogil:
+            fork_take(new, core, places)
+        free(places)
+    fork.source = share
+    new.shares.source = share.state
+    new.shared = True
+
+
+def fork_put(Engine fork not None, uint32_t volume, uint64_t offset, const uint8_t[::1] data):
+    """Put bytes into a fork's state 0, around the journal."""
+    cdef Core* core = fork.core
+    cdef uint64_t length = data.shape[0]
+    raise_status(range_check(core, volume, offset, length), core)
+    if length:
+        touch(&core.volumes[volume], offset, length)
+        before_change(core, volume, offset, length)
+        memcpy(core.volumes[volume].data + offset, &data[0], length)
+
+
+def own_all(Engine engine not None, uint32_t volume):
+    """Have all that a volume holds in its own memory: somebody is to be given that."""
+    cdef Core* core = engine.core
+    cdef VolumeMemory* memory = &core.volumes[volume]
+    cdef uint64_t chunk, last
+    with engine:
+        if memory.own is NULL:
+            return
+        for chunk in range(memory.chunks):
+            if memory.touched[chunk]:
+                last = min((chunk + 1) << (CHUNK_SHIFT - BLOCK_SHIFT), blocks_of(memory)) - 1
+                with nogil:
+                    own_take(core, volume, chunk << (CHUNK_SHIFT - BLOCK_SHIFT), last)
+
+
+def is_fork(Engine engine not None):
+    """bool: whether it reads what it has not written from another one."""
+    return engine.source is not None
+
+
+def fork_facts(Engine engine not None):
+    """(depth, blocks, states): of forks of forks, of its own, and how many others share."""
+    cdef Shares* shares = engine.core.shares
+    cdef SharedState* state
+    states = 0
+    if shares is NULL:
+        return 0, 0, 0
+    shares_lock(shares)
+    state = shares.newest
+    while state is not NULL:
+        states += 1
+        state = state.older
+    shares_unlock(shares)
+    return shares.depth, shares.owned, states

@@ -1,0 +1,326 @@
+"""Forks in memory: what they show is theirs, whatever becomes of what they were made of."""
+
+from __future__ import annotations
+
+import gc
+import random
+import threading
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+import jrnl
+from tests.model.amount import more_in_long
+
+SIZES = {"odd": 3 * 65536 + 4097 + 13, "small": 600, "even": 65536}
+
+
+class Line:
+    """A store, and what it must show: the content now, and at each state of its window."""
+
+    def __init__(self, store: jrnl.Store, content: dict[str, bytearray]) -> None:
+        self.store = store
+        self.content = content
+        self.states = {store.seq: self.copy()}
+
+    def copy(self) -> dict[str, bytes]:
+        return {name: bytes(each) for name, each in self.content.items()}
+
+    def note(self) -> None:
+        self.states[self.store.seq] = self.copy()
+
+    def check(self, rng: random.Random) -> None:
+        """Some of what it shows now, and one earlier state."""
+        for name, wanted in self.content.items():
+            start = rng.randrange(len(wanted))
+            stop = min(len(wanted), start + rng.choice((1, 13, 4096, 70000)))
+            assert self.store[name].read(start, stop - start) == wanted[start:stop]
+        seq = rng.choice(self.store.states().tolist())
+        if seq in self.states:
+            after = self.store.options.images == "after"
+            with self.store.recover(seq) if after else self.store.view(seq) as state:
+                for name, content in self.states[seq].items():
+                    assert state[name].read(0, len(content)) == content
+
+    def check_all(self) -> None:
+        for name, wanted in self.content.items():
+            assert self.store[name].read(0, len(wanted)) == wanted
+        assert self.store.verify().ok
+
+
+def content_of(state: dict[str, bytes]) -> dict[str, bytearray]:
+    return {name: bytearray(content) for name, content in state.items()}
+
+
+def piece(rng: random.Random, size: int, most: int = 9000) -> tuple[int, int]:
+    start = rng.randrange(size)
+    return start, min(size - start, rng.choice((1, 17, 512, 4096, most)))
+
+
+def write(line: Line, rng: random.Random) -> None:
+    name = rng.choice([*line.content])
+    start, length = piece(rng, len(line.content[name]))
+    data = rng.randbytes(length)
+    line.store[name].write(start, data)
+    line.content[name][start : start + length] = data
+    line.note()
+
+
+def write_many(line: Line, rng: random.Random) -> None:
+    name = rng.choice([*line.content])
+    size = len(line.content[name])
+    length = rng.choice((16, 512))
+    offsets = [rng.randrange(size - length) for _ in range(rng.randrange(1, 20))]
+    for k, offset in enumerate(offsets):
+        line.content[name][offset : offset + length] = bytes([k + 1]) * length
+    data = np.repeat(np.arange(1, len(offsets) + 1, dtype=np.uint8), length)
+    line.store[name].write_many(offsets, data)
+    line.note()
+
+
+def zero(line: Line, rng: random.Random) -> None:
+    name = rng.choice([*line.content])
+    start, length = piece(rng, len(line.content[name]), 70000)
+    act = line.store[name].discard if rng.random() < 0.5 else line.store[name].write_zeroes
+    act(start, length)
+    line.content[name][start : start + length] = bytes(length)
+    line.note()
+
+
+def edit(line: Line, rng: random.Random) -> None:
+    name = rng.choice([*line.content])
+    start, length = piece(rng, len(line.content[name]), 5000)
+    keep = rng.random() < 0.6
+    try:
+        with line.store[name].edit(start, length) as memory:
+            assert memory.tobytes() == line.content[name][start : start + length]
+            memory[:] = 7
+            if not keep:
+                raise ZeroDivisionError
+    except ZeroDivisionError:
+        pass
+    else:
+        line.content[name][start : start + length] = b"\7" * length
+    line.note()
+
+
+def some_state(line: Line, rng: random.Random) -> int | None:
+    seqs = [seq for seq in line.store.states().tolist() if seq in line.states]
+    return rng.choice(seqs) if seqs else None
+
+
+def rewind(line: Line, rng: random.Random) -> None:
+    to = some_state(line, rng)
+    if to is None or line.store.options.images == "after":
+        return
+    line.store.rewind(to)
+    line.content = content_of(line.states[to])
+    line.states = {seq: state for seq, state in line.states.items() if seq <= to}
+    line.note()
+
+
+def restore(line: Line, rng: random.Random) -> None:
+    to = some_state(line, rng)
+    if to is not None:
+        with line.store.recover(to) as recovery:
+            recovery.restore()
+        line.content = content_of(line.states[to])
+        line.note()
+
+
+def promote(line: Line, rng: random.Random) -> None:
+    if line.store.options.images == "after":
+        return
+    with line.store.view(line.store.seq, writable=True) as view:
+        name = rng.choice([*line.content])
+        start, length = piece(rng, len(line.content[name]))
+        view[name].write(start, b"p" * length)
+        view.promote()
+    line.content[name][start : start + length] = b"p" * length
+    line.note()
+
+
+def look(line: Line, rng: random.Random) -> None:
+    name = rng.choice([*line.content])
+    way = rng.randrange(3)
+    if way == 0:
+        assert line.store[name].as_array().tobytes() == line.content[name]
+    elif way == 1:
+        with open(line.store[name].path(), "rb") as file:
+            assert file.read() == line.content[name]
+    else:
+        snapshot = line.store.snapshots.get("s") or line.store.snapshot("s")
+        if rng.random() < 0.5:
+            snapshot.wait()
+        if rng.random() < 0.5:
+            snapshot.delete()
+
+
+CHANGES: list[Callable[[Line, random.Random], None]] = [
+    write, write, write, write_many, zero, edit, rewind, restore, promote, look,
+]  # fmt: skip
+
+
+def forked(line: Line, rng: random.Random) -> Line:
+    to = some_state(line, rng) if rng.random() < 0.4 else None
+    options = {"images": rng.choice(("before", "both", "after"))} if rng.random() < 0.3 else {}
+    store = line.store.fork(at=to, journal=rng.choice((None, "64KiB", "1MiB")), **options)
+    assert store.parent is not None
+    assert store.parent.seq == (line.store.seq if to is None else to)
+    return Line(store, content_of(line.copy() if to is None else line.states[to]))
+
+
+def first_line(rng: random.Random, kind: str) -> Line:
+    content = {name: bytearray(size) for name, size in SIZES.items()}
+    if kind == "wrapped":
+        buffers = {name: bytearray(rng.randbytes(size)) for name, size in SIZES.items()}
+        content = {name: bytearray(each) for name, each in buffers.items()}
+        return Line(jrnl.wrap(buffers, journal="256KiB"), content)
+    return Line(jrnl.create(volumes=SIZES, journal="256KiB", images=kind), content)
+
+
+@pytest.mark.parametrize("kind", ["before", "both", "after", "wrapped"])
+@more_in_long("seeds", 10, 400)
+def test_a_family_of_forks_shows_what_was_written_to_each(seeds, kind):
+    for seed in range(seeds):
+        play(kind, random.Random(f"{kind} {seed}"))
+
+
+def play(kind: str, rng: random.Random) -> None:
+    lines = [first_line(rng, kind)]
+    for _ in range(200):
+        line = rng.choice(lines)
+        turn = rng.random()
+        if turn < 0.12 and len(lines) < 12:
+            lines.append(forked(line, rng))
+        elif turn < 0.17 and len(lines) > 3:
+            lines.remove(line)
+            if rng.random() < 0.5:
+                line.store.close()
+            del line
+            gc.collect()
+        else:
+            rng.choice(CHANGES)(line, rng)
+        rng.choice(lines).check(rng)
+    for line in lines:
+        line.check_all()
+
+
+def test_state_0_of_a_fork_is_the_present_one_and_its_window_its_own():
+    store = jrnl.create(size="1MiB")
+    store.volume.write(100, b"before")
+    fork = store.fork()
+    assert (fork.seq, *fork.window) == (0, 0, 0)
+    assert fork.volume.write(100, b"behind") == 1
+    assert store.volume.read(100, 6) == b"before"
+    fork.rewind(0)
+    assert fork.volume.read(100, 6) == b"before"
+    assert fork.parent == jrnl.Parent(store.fork().parent.key, 1, lambda: None)
+    assert store.parent is None
+    assert fork.parent.digest == store.digest()
+
+
+@pytest.mark.parametrize("way", ["close", "drop", "rewind", "evict", "fold", "overwrite"])
+def test_nothing_that_becomes_of_a_store_touches_its_fork(way):
+    overflow = "fold" if way == "fold" else "evict"
+    store = jrnl.create(size="1MiB", journal="64KiB", overflow=overflow)
+    store.mark("start")
+    for k in range(5):
+        store.volume.write(k * 5000, b"%d" % k * 5000)
+    fork, digest = store.fork(), store.digest()
+    earlier = store.fork(at="start")
+    if way == "close":
+        store.close()
+    elif way == "drop":
+        del store
+        gc.collect()
+    elif way == "rewind":
+        store.rewind("start")
+    elif way == "overwrite":
+        store.volume.write_zeroes(0, 1 << 20)
+    else:
+        for k in range(100):
+            store.volume.write(k * 4096, bytes([k + 1]) * 4096)
+    assert fork.digest() == digest
+    assert earlier.volume.read(0, 1 << 20) == bytes(1 << 20)
+    fork.volume.write(3, b"x")
+    fork.rewind(0)
+    assert fork.digest() == digest
+
+
+@pytest.mark.parametrize("how", ["close", "drop"])
+def test_a_wrapped_buffer_is_its_owners_again_once_the_store_is_gone(how):
+    buffer = bytearray(b"mine" * 5000)
+    store = jrnl.wrap(buffer)
+    fork = store.fork()
+    if how == "close":
+        store.close()
+    del store
+    gc.collect()
+    buffer[:] = bytes(20000)
+    assert fork.volume.read(0, 20000) == b"mine" * 5000
+
+
+def test_an_edit_that_is_open_on_one_thread_keeps_no_fork_waiting():
+    store = jrnl.create(size="1MiB")
+    store.volume.write(0, b"a" * 4096)
+    fork = store.fork()
+    read: list[bytes] = []
+    with store.volume.edit(0, 4096) as memory:
+        memory[:] = 98
+        thread = threading.Thread(target=lambda: read.append(fork.volume.read(0, 4096)))
+        thread.start()
+        thread.join(60)
+        with pytest.raises(jrnl.EditOpen):
+            store.fork()
+    assert read == [b"a" * 4096]
+
+
+def test_many_forks_of_forks_are_read_through_few_of_them():
+    store = jrnl.create(size="4MiB", journal="16KiB")
+    wanted = bytearray(4 << 20)
+    for k in range(3000):
+        offset = k * 4099 % (4 << 20)
+        store.volume.write(offset, b"%04d" % k)
+        wanted[offset : offset + 4] = b"%04d" % k
+        store = store.fork()
+    assert store.volume.read(0, 4 << 20) == wanted
+
+
+def test_threads_write_to_a_store_and_its_forks_at_the_same_time():
+    size, rounds = 64 * 4096, 300
+    store = jrnl.create(size=size, journal="256KiB")
+    store.volume.write_many(range(0, size, 4096), np.ones((64, 4096), np.uint8))
+    errors: list[BaseException] = []
+
+    def parent() -> None:
+        rng = random.Random(1)
+        for k in range(rounds):
+            store.volume.write(rng.randrange(64) * 4096, bytes([2 + k % 200]) * 4096)
+
+    def child(seed: int) -> None:
+        rng = random.Random(seed)
+        try:
+            for _ in range(rounds // 10):
+                fork = store.fork()
+                wanted = fork.volume.read(0, size)
+                assert all(len({*wanted[k : k + 4096]}) == 1 for k in range(0, size, 4096))
+                for _ in range(10):
+                    k = rng.randrange(64) * 4096
+                    fork.volume.write(k + 1, b"child")
+                fork.rewind(0)
+                assert fork.volume.read(0, size) == wanted
+                if rng.random() < 0.5:
+                    fork.close()
+        except BaseException as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=parent)]
+    threads += [threading.Thread(target=child, args=(seed,)) for seed in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(120)
+    assert not errors
+    assert not any(thread.is_alive() for thread in threads)
