@@ -109,8 +109,7 @@ VolumeFile                  what as_file() returns: a raw file object of fixed s
     part                    another one over a part, such as a partition, or an archive
 
 Results                     Plan, Restore, Rewind, Window, WindowTime, Report, Stats, Options,
-                            Parent tell by their fields; Edit and Savepoint are for ``with``
-                            only, Point is the type of all points
+                            Parent, by their fields; Edit, Savepoint for ``with``; Point is any
 
 Errors, all JrnlErrors
     InvalidArgument, InvalidType, OutOfBounds, EntryTooLarge    an argument that cannot be

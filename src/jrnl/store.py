@@ -12,7 +12,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Self
 
 from jrnl import fork, retention, verify
-from jrnl._core import Image, to_the_end
+from jrnl._core import Image, leave_memory, to_the_end
 from jrnl.catalog import Marks, chosen
 from jrnl.closeable import ClosesItself
 from jrnl.errors import InvalidArgument, InvalidType, JrnlError, PointExpired
@@ -772,7 +772,7 @@ class Store(Past, ClosesItself):
     def __del__(self) -> None:
         session = getattr(self, "_session", None)
         if session is not None:
-            session.engine.leave_memory()
+            leave_memory(session.engine)
         if session is not None and session.unsaved:
             warnings.warn(
                 f"{self!r} was dropped without being closed; it is flushed, as far as it can be",

@@ -72,6 +72,7 @@ def objects() -> Iterator[dict[str, object]]:
             "Report": store.verify(),
             "Stats": store.stats(),
             "Options": store.options,
+            "Parent": store.fork().parent,
         }
 
 

@@ -317,23 +317,11 @@ cdef class Engine:
         if self.core.edits.open is not NULL:
             core_unlock(self.core)
             raise_status(E_EDIT, self.core)
-        source = self.source
         if not self.core.closed:
-            self.leave_memory()
             core_release_journal(self.core)
             self.devices = ()
-            if self.core.shares is not NULL and self.core.shares.newest is NULL:
-                self.source = None    # no fork reads on through this one
+            self.source = self.source if has_forks(self.core) else None    # they read through it
         core_unlock(self.core)
-
-    def leave_memory(self):
-        """Read nothing of a caller's own buffer any more for forks: it may be his again."""
-        cdef bint lent = False
-        for device in self.devices:
-            lent |= isinstance(device, MemoryDevice) and not (<MemoryDevice>device).mapped
-        if lent:
-            with nogil:
-                keep_all(self.core)
 
     def set_fold(self, hook):
         """Have ``hook(seq)`` called before an entry leaves that `fold_seq` does not cover.

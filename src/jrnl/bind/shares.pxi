@@ -17,6 +17,8 @@ cdef class Share:
     def __cinit__(self, Engine engine not None):
         self.engine = engine
         self.devices = engine.devices
+        for device in self.devices:
+            engine.core.shares.lent |= not (<MemoryDevice?>device).mapped
         self.state = state_new(engine.core)
         if self.state is NULL:
             raise MemoryError("no address space for what a fork shares with its store")
@@ -118,6 +120,12 @@ def own_all(Engine engine not None, uint32_t volume):
                 last = min((chunk + 1) << (CHUNK_SHIFT - BLOCK_SHIFT), blocks_of(memory)) - 1
                 with nogil:
                     own_take(core, volume, chunk << (CHUNK_SHIFT - BLOCK_SHIFT), last)
+
+
+def leave_memory(Engine engine not None):
+    """Read nothing of a caller's own buffer any more for forks: it may be his again."""
+    with nogil:
+        keep_all(engine.core)
 
 
 def is_fork(Engine engine not None):

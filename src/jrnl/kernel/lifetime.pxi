@@ -124,6 +124,7 @@ cdef int core_make(Core** out, uint32_t volume_count, const uint64_t* sizes, uin
 
 cdef void core_release_journal(Core* core) noexcept nogil:
     """Give the journal's memory back; what is open can no longer be read."""
+    keep_all(core)
     core.closed = True
     prefault_end(core)
     unmap_memory(<uint8_t*>core.ring.headers, core.ring.slots * HEADER_BYTES)

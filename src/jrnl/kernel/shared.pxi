@@ -205,12 +205,16 @@ cdef void before_change(Core* core, uint32_t volume, uint64_t offset,
     shares_unlock(core.shares)
 
 
+cdef inline bint has_forks(const Core* core) noexcept nogil:
+    return core.shares is not NULL and core.shares.newest is not NULL
+
+
 cdef void keep_all(Core* core) noexcept nogil:
     """Keep all that forks may read: a caller's memory is about to be his again."""
     cdef VolumeMemory* memory
     cdef uint64_t chunk, start, length
     cdef uint32_t k
-    for k in range(core.volume_count if core.shared else 0):
+    for k in range(core.volume_count if core.shared and core.shares.lent else 0):
         memory = &core.volumes[k]
         for chunk in range(memory.chunks):
             start = chunk << CHUNK_SHIFT

@@ -95,6 +95,7 @@ cdef struct Shares:
     SharedState* oldest
     SharedState* newest
     bint tidying             # a thread takes dead states out
+    bint lent                # volumes lie in a caller's memory
     SharedState* source      # what it is a fork of, or NULL,
     uint32_t* places         # which of that's volumes each of its own was,
     uint64_t owned           # how many blocks are its own,
