@@ -80,9 +80,14 @@ def test_every_optional_key_of_the_document_is_described(tmp_path):
         store.mark("kept", pinned=True)
         recovery = store.recover("kept")  # open, so that it is kept
         assert recovery.base == "production"
-    usual, more = (document_of((path / "super.0").read_bytes()) for path in (plain, rich))
+    forked = tmp_path / "forked"
+    with jrnl.open(rich) as store:
+        store.fork(forked).close()
+    usual, more, child = (
+        document_of((path / "super.0").read_bytes()) for path in (plain, rich, forked)
+    )
     described = [row["optional key"] for row in table("optional key", "is", "meaning")]
-    assert sorted(described) == sorted(more.keys() - usual.keys())
+    assert sorted(described) == sorted((more | child).keys() - usual.keys())
     assert [pin[:2] for pin in more["pins"]] == [["kept", 1]]
     assert (more["reclaim"], more["low"]) == ([0.5, 0.25], 0.1)
     assert more["retain"] == [10**9, 2 * 10**9]

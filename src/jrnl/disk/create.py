@@ -53,9 +53,7 @@ def create_in(
     return make_in(place, name, settings)
 
 
-def make_in(
-    place: Place, name: str, settings: Settings, content: Content | None = None
-) -> Store:
+def make_in(place: Place, name: str, settings: Settings, content: Content | None = None) -> Store:
     """Do the same with settings that have been checked; `content` is what a fork begins with."""
     start = Start.now(settings)
     with Draft(place, name, settings) as draft:
