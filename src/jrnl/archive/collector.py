@@ -27,7 +27,7 @@ GRACE_SECONDS = 86400.0
 PREFIXES = ("pack/", "rows/", "seg/", "snap/")
 _TABLE_MOST = 1 << 30
 _TRIES = 16
-_CONDEMNED_MOST = 50_000  # by one manifest
+_CONDEMNED_MOST = 20_000  # by one manifest
 
 
 class Collected(NamedTuple):

@@ -13,7 +13,7 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from jrnl.archive.manifest import PREFIX, Manifest, manifest_key, number_of, sum_of
+from jrnl.archive.manifest import MOST_BYTES, PREFIX, Manifest, manifest_key, number_of, sum_of
 from jrnl.archive.objects import KeyTaken, ObjectMissing
 from jrnl.errors import ArchiveError, Fenced
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from jrnl.archive.manifest import Origin
     from jrnl.archive.objects import Objects
 
-_MANIFEST_MOST = 64 << 20
+_MANIFEST_MOST = MOST_BYTES + (1 << 16)
 _TRIES = 64  # manifests that come while one is written
 _CLAIMS = ("claim", "promote")
 # A manifest's number may be free again a grace period after it was the newest: far later than this.

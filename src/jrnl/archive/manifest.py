@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Self
 import xxhash
 
 from jrnl.archive import sealed
-from jrnl.errors import CorruptionError, FormatError, JrnlError
+from jrnl.errors import ArchiveError, CorruptionError, FormatError, JrnlError
 from jrnl.options import IMAGES
 from jrnl.points import check_name
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 FORMAT = 1
-MOST_BYTES = 64 << 20
+MOST_BYTES = 16 << 20
 KINDS = ("claim", "publish", "collect", "promote")
 PREFIX = "manifest/"
 
@@ -191,12 +191,19 @@ class Manifest:
     sum: str = field(default="", compare=False)
 
     def to_bytes(self) -> bytes:
-        """Return the object."""
+        """Return the object. Raises ArchiveError where nobody would read it."""
         said = vars(self) | {"format": FORMAT, "flags": [], "store": vars(self.store)}
         del said["sum"]
         for name in ("segments", "lists", "snapshots"):
             said[name] = rows_of(getattr(self, name))
-        return sealed.seal(_KIND, json.dumps(said, separators=(",", ":")).encode())
+        payload = json.dumps(said, separators=(",", ":")).encode()
+        if len(payload) > MOST_BYTES:
+            raise ArchiveError(
+                f"manifest {self.n} would have {len(payload)} bytes, and {MOST_BYTES} are read; it "
+                f"names {len(self.marks)} marks and {len(self.snapshots)} snapshots: keep fewer "
+                "(keep=)"
+            )
+        return sealed.seal(_KIND, payload)
 
     @classmethod
     def parse(cls, body: bytes, key: str) -> Self:
