@@ -1,4 +1,4 @@
-"""Manifests come from anybody who can write to the bucket: what is none is told, and costs little."""
+"""Manifests come from whoever can write to the bucket: what is none is told, and costs little."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jrnl import CorruptionError, FormatError
-from jrnl.errors import ArchiveError
 from jrnl.archive import sealed
 from jrnl.archive.manifest import (
     KINDS,
@@ -29,6 +28,7 @@ from jrnl.archive.manifest import (
     snapshot_key,
     sum_of,
 )
+from jrnl.errors import ArchiveError
 from tests.model.amount import more_in_long
 
 _SEALED_AS = b"manifest"
@@ -93,10 +93,11 @@ def sample() -> Manifest:
     origin = Origin("ab12", [["v", 4096], ["w", 512]], 65536, "both", "evict", "flush", 7)
     first = SegmentFacts(segment_key(2, 1, 9), 0, 1, 9, -1, 100, 40, 5, "aa")
     segments = [replace(first, key=segment_key(3, 10, 12), base=9, first=10, last=12, low=4)]
+    snapshots = [SnapshotFacts(9, 5, snapshot_key(3, 9, 1), 80, "bb")]
+    lists = [replace(first, key=list_key(3, 1, 9))]
     return Manifest(
-        5, 3, "cafe", "publish", 9, origin, 12, 6, [SnapshotFacts(9, 5, snapshot_key(3, 9, 1), 80, "bb")],
-        segments, [replace(first, key=list_key(3, 1, 9))], {"m": [3, 4, 3, "v"]},
-        ["pack/00000001-000000000001"], "dd",
+        5, 3, "cafe", "publish", 9, origin, 12, 6, snapshots, segments, lists,
+        {"m": [3, 4, 3, "v"]}, ["pack/00000001-000000000001"], "dd",
     )  # fmt: skip
 
 
