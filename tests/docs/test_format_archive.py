@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+import json
 import re
+from dataclasses import fields
 
 import numpy as np
 
 from jrnl.archive import packs, preflight, sealed
 from jrnl.archive import table as tables
+from jrnl.archive.lists import LISTED, NAMED_MOST, list_of
+from jrnl.archive.manifest import (
+    KINDS,
+    Manifest,
+    Origin,
+    SegmentFacts,
+    SnapshotFacts,
+    segment_key,
+    snapshot_key,
+)
 from jrnl.archive.runs import PARTS_MOST
 from jrnl.archive.table import CHUNK, PIECE_BYTES, ROW, Pack, Table, pack_key
 from tests.model.places import ROOT
@@ -78,3 +90,32 @@ def test_the_numbers_in_the_text_are_those_of_the_code():
     assert pack_key(1, 2) == "pack/00000001-000000000002"
     assert preflight.FOLDER == "preflight/"
     assert tables.hash_of(b"").hex().startswith("e3b0c442")  # SHA-256
+
+
+def test_a_manifest_says_what_is_told():
+    told = {name for row in rows_of("| value | what it says |") for name in row[0].split("`, `")}
+    segment = SegmentFacts(segment_key(2, 8, 9), 7, 8, 9, -1, 500, 200, 5, "ab")
+    snapshot = SnapshotFacts(7, 4, snapshot_key(1, 7, 0), 300, "cd")
+    origin = Origin("ef", [["data", 4096]], 65536, "both", "evict", "flush", 1)
+    manifest = Manifest(3, 2, "12", "publish", 6, origin, 9, 5, [snapshot], [segment])
+    said = json.loads(sealed.unseal(b"manifest", manifest.to_bytes(), "k", 1 << 20))
+    assert said.keys() == told
+    rows = {row[0]: row[1] for row in rows_of("| value | what it says |")}
+    for value, facts in (("segments", segment), ("snapshots", snapshot)):
+        names = re.findall(r"`(\w+)`", rows[value])
+        assert names == [each.name for each in fields(facts)]
+        assert said[value] == [[getattr(facts, name) for name in names]]
+    assert re.findall(r"`(\w+)`", rows["kind"]) == [*KINDS]
+    assert [each.name for each in fields(origin)] == re.findall(r"`(\w+)`", rows["store"])
+    assert f"more than {NAMED_MOST} segments" in DOCUMENT
+    assert f"oldest {LISTED} go" in DOCUMENT
+
+
+def test_a_list_holds_rows_of_segments():
+    segments = [SegmentFacts(segment_key(2, k, k), k - 1, k, k, -1, 500, 200, k, "ab")
+                for k in (1, 2)]  # fmt: skip
+    facts, body = list_of(3, segments)
+    said = json.loads(sealed.unseal(b"rows", body, "k", 1 << 20))
+    assert said == [[getattr(each, field.name) for field in fields(each)] for each in segments]
+    assert facts.key == "rows/00000003-00000000000000000001-00000000000000000002"
+    assert (facts.base, facts.first, facts.last, facts.low) == (0, 1, 2, -1)
