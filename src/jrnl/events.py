@@ -26,6 +26,7 @@ class Event(NamedTuple):
 
 
 _DISK, _STORE, _COPY, _JOURNAL = "jrnl.disk", "jrnl.store", "jrnl.copy", "jrnl.journal"
+_ARCHIVE = "jrnl.archive"
 DEBUG, INFO, WARNING, ERROR = logging.DEBUG, logging.INFO, logging.WARNING, logging.ERROR
 
 EVENTS = {
@@ -73,11 +74,20 @@ EVENTS = {
                   "window begins at state %(oldest)d"),
     "low": Event(_JOURNAL, WARNING, "room is low: %(used)d of %(capacity)d bytes are used"),
     "full": Event(_JOURNAL, WARNING, "refused after entry %(seq)d: %(why)s"),
+    # Elsewhere.
+    "archived": Event(_ARCHIVE, INFO, "archived at %(url)s from now on, with epoch %(epoch)d; "
+                      "state %(seq)d is the newest there"),
+    "unarchived": Event(_ARCHIVE, WARNING, "archiving has failed after state %(seq)d, and is tried "
+                        "again: %(problem)s"),
+    "lagging": Event(_ARCHIVE, WARNING, "the archive is %(seconds).1f s behind, at state %(seq)d: "
+                     "writers wait"),
+    "fenced": Event(_ARCHIVE, ERROR, "nothing is archived any more after state %(seq)d: "
+                    "%(problem)s"),
 }  # fmt: skip
 
 logging.getLogger("jrnl").addHandler(logging.NullHandler())
 # Looking one up takes a lock of logging's, which a signal's handler that raises may leave taken.
-_LOGGERS = {name: logging.getLogger(name) for name in (_DISK, _STORE, _COPY, _JOURNAL)}
+_LOGGERS = {name: logging.getLogger(name) for name in (_DISK, _STORE, _COPY, _JOURNAL, _ARCHIVE)}
 
 
 class Events:

@@ -84,6 +84,7 @@ class Archive(ClosesItself):
         self._session.on_rewind.append(writer.give_way)
         if lag is not None:
             self._engine.set_throttle(self._hold_up)
+        self._engine.happened("archived", url=self.url, epoch=self.epoch, seq=self.archived_seq)
         self._thread = threading.Thread(target=self._run, name="jrnl-archive", daemon=True)
         self._thread.start()
 
@@ -117,7 +118,7 @@ class Archive(ClosesItself):
     @property
     def has_ended(self) -> bool:
         """Whether nothing is archived any more: it is closed, or another writer has taken over."""
-        return self._closed.is_set() or isinstance(self._problem, Fenced)
+        return self._ended or self._closed.is_set() or isinstance(self._problem, Fenced)
 
     def metrics(self) -> dict[str, int | float]:
         """Return its numbers: those of `Store.metrics` that begin with ``archive_``."""
@@ -223,6 +224,8 @@ class Archive(ClosesItself):
                 self._news.notify_all()
             with self._engine as engine:
                 engine.throttle(on)
+            if on:
+                self._engine.happened("lagging", seconds=self.age, seq=self.archived_seq)
 
     # The thread.
 
@@ -289,15 +292,21 @@ class Archive(ClosesItself):
         except StoreClosed:
             self._closed.set()
         except (JrnlError, OSError) as error:
-            self._problem = error
-            self._failures += 1
+            self._failed(error)
 
     def _collect(self) -> None:
         try:
             self.collect()
         except (JrnlError, OSError) as error:
-            self._problem = error
-            self._failures += 1
+            self._failed(error)
+
+    def _failed(self, error: Exception) -> None:
+        """Note what went wrong, and tell of it if all was right before."""
+        before, self._problem = self._problem, error
+        self._failures += 1
+        if before is None or isinstance(error, Fenced):
+            name = "fenced" if isinstance(error, Fenced) else "unarchived"
+            self._engine.happened(name, seq=self.archived_seq, problem=str(error))
 
 
 def archive(

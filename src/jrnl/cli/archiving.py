@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING, Any
 
@@ -23,9 +24,12 @@ from jrnl.cli.progress import Shown
 from jrnl.cli.stopping import Stopping
 from jrnl.cli.tell import complain
 from jrnl.cli.units import DURATION, URL, count_text, size_text
+from jrnl.errors import StoreLocked
 
 if TYPE_CHECKING:
     from jrnl.control.report import Row
+
+_LOCKED_SECONDS = 2.0  # for another command to end
 
 
 class Over(Exception):
@@ -137,11 +141,18 @@ def archive(
 
 def _follow_store(path: str, arguments: dict[str, Any], report: Followed) -> None:
     """Archive a store until the report raises, here or where it is served."""
-    if control.is_served(path):
-        control.call(path, "archive", arguments, report)
-        return
-    with open_store(path) as store, control.ControlServer(store):
-        control.OPERATIONS["archive"](store, report, arguments)
+    deadline = time.monotonic() + _LOCKED_SECONDS
+    while not control.is_served(path):
+        try:
+            store = open_store(path)
+        except StoreLocked:  # for a moment, by another command; or a serving process begins
+            if time.monotonic() >= deadline:
+                raise
+            report.wait(0.05)
+            continue
+        with store, control.ControlServer(store):
+            control.OPERATIONS["archive"](store, report, arguments)
+    control.call(path, "archive", arguments, report)
 
 
 def _say_archived(done: Row) -> None:
