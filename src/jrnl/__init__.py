@@ -18,6 +18,8 @@ is raised. What follows under CLASSES is the same in full.
 
 The module
     create, open, wrap      make a store; open one on disk; journal memory that is there already
+    archive                 what other machines do with a store's archive: read a state of it, make
+                            a store of it again, follow it; `Store.archive` makes one
     crash                   what a disk may hold if power fails; checks held against it
     logwrites               logs of dm-log-writes, as Linux and QEMU record them: replayed,
                             attached as a history, or made of a journal
@@ -136,7 +138,7 @@ from enum import IntEnum
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from jrnl import crash, files, logwrites, nbd, plot, tables
+from jrnl import archive, crash, files, logwrites, nbd, plot, tables
 from jrnl._core import Edit
 from jrnl._core import kernel_in_use as kernel
 from jrnl.api import create, wrap
@@ -276,6 +278,7 @@ __all__ = [
     "Window",
     "WindowTime",
     "__version__",
+    "archive",
     "crash",
     "create",
     "files",

@@ -257,13 +257,20 @@ class Manifest:
         """Return the newest snapshot from which segments lead to a state, and these; or None."""
         for snapshot in reversed(self.snapshots):
             if snapshot.seq <= seq:
-                chain = self._chain(snapshot.seq, seq)
-                # A rewind to a state before the snapshot needs an older one.
-                if chain is not None and not any(0 <= each.low < snapshot.seq for each in chain):
+                chain = self.way_from(snapshot, seq)
+                if chain is not None:
                     return snapshot, chain
         return None
 
-    def _chain(self, start: int, seq: int) -> list[SegmentFacts] | None:
+    def way_from(self, snapshot: SnapshotFacts, seq: int) -> list[SegmentFacts] | None:
+        """Return the segments that lead from a snapshot to a later state; None: they do not."""
+        chain = self.chain(snapshot.seq, seq)
+        # A rewind to a state before the snapshot needs an older one.
+        if chain is None or any(0 <= each.low < snapshot.seq for each in chain):
+            return None
+        return chain
+
+    def chain(self, start: int, seq: int) -> list[SegmentFacts] | None:
         """Return the segments that lead from one state to another; None where one is missing."""
         found, at = [], start
         for segment in self.segments:
