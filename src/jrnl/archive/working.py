@@ -234,8 +234,12 @@ class Archive(ClosesItself):
         pause, began = 0.0, 0.0
         collected = time.monotonic()
         step: Future[None] | None = None
+        collection: Future[None] | None = None
         try:
-            with ThreadPoolExecutor(1, "jrnl-archive-step") as worker:
+            with (
+                ThreadPoolExecutor(1, "jrnl-archive-step") as worker,
+                ThreadPoolExecutor(1, "jrnl-archive-collect") as collector,  # which takes minutes
+            ):
                 while not self._closed.is_set() and not isinstance(self._problem, Fenced):
                     now = time.monotonic()
                     self._look(now)
@@ -247,13 +251,12 @@ class Archive(ClosesItself):
                     if step is None and self._is_time(now - began, pause):
                         self._wanted, began = False, now
                         step = worker.submit(self._step)
-                    elif (
-                        step is None
-                        and self._collect_every
-                        and (now - collected > self._collect_every)
-                    ):
-                        collected = now
-                        step = worker.submit(self._collect)
+                    if collection is not None and collection.done():
+                        collection.result()
+                        collection, collected = None, now
+                    is_late = self._collect_every and now - collected > self._collect_every
+                    if collection is None and is_late:
+                        collection = collector.submit(self._collect)
                     with self._news:
                         self._news.notify_all()
                         if not self._closed.is_set():
