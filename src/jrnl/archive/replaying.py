@@ -113,6 +113,8 @@ class Replay:
         JournalFull, OSError, StorePoisoned, StoreClosed
         """
         engine, rows = self._session.engine, segment.rows
+        if upto is not None and upto <= engine.seq:
+            return engine.seq
         if segment.base > engine.seq:
             raise InvalidArgument(
                 f"{key} goes on from state {segment.base}, and the newest state here is "

@@ -43,7 +43,8 @@ def take(
     UnknownPoint
         There is no state `after` yet.
     CorruptionError
-        The entry that the message names is damaged.
+        The first of them, which the message names, is damaged. Those before a damaged one are
+        taken.
     EntryTooLarge
         An entry wrote more than a segment takes.
     OSError, StoreBusy, StoreClosed, InvalidType

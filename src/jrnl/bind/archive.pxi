@@ -7,8 +7,8 @@ SEGMENT_FIELDS = [*ENTRY_FIELDS, ("position", "<u8")]
 
 cdef int raise_taken(int status, Core* core, uint64_t bad_seq) except -1:
     if status == E_CORRUPT:
-        raise CorruptionError(f"entry {bad_seq} is damaged, and does not match its checksum: "
-                              "nothing after it can be taken from the journal")
+        raise CorruptionError(f"entry {bad_seq} is damaged: it does not match its checksum, so it "
+                              "cannot be taken from the journal")
     return raise_status(status, core)
 
 
@@ -38,7 +38,6 @@ def durable_entries(Engine engine not None, uint64_t after, uint64_t upto, uint6
     cdef Taken found
     cdef SegmentRow[::1] row_view
     cdef uint8_t[::1] data_view
-    cdef uint64_t done = 0
     cdef int status
     memset(&found, 0, sizeof(Taken))
     engine.check_not_closed()
@@ -64,12 +63,12 @@ def durable_entries(Engine engine not None, uint64_t after, uint64_t upto, uint6
         if found.sums is NULL or found.pending is NULL:
             raise MemoryError(f"no memory for {found.count} entries")
         with nogil:
-            status = taken_data(core, &found, &done)
+            status = taken_data(core, &found)
         raise_taken(status, core, found.bad_seq)
     finally:
         free(found.sums)
         free(found.pending)
-    return rows[:found.count], data[:done]
+    return rows[:found.count], data[:found.bytes]
 
 
 def replay(Engine engine not None, const SegmentRow[::1] rows, const uint8_t[::1] data):

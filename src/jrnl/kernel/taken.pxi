@@ -68,6 +68,14 @@ cdef int taken_stays(Core* core, const Taken* taken, uint64_t k, bint* stays) no
     return status
 
 
+cdef int taken_bad(Taken* taken, int status) noexcept nogil:
+    """What is damaged is for the next look to tell, where there is something before it."""
+    if status == E_CORRUPT and taken.count:
+        taken.is_full = True
+        return OK
+    return status
+
+
 cdef int taken_rows(Core* core, Taken* taken, uint64_t upto, uint64_t most_rows,
                     uint64_t most_bytes) noexcept nogil:
     """Add rows of durable entries, up to the seq `upto`."""
@@ -87,17 +95,20 @@ cdef int taken_rows(Core* core, Taken* taken, uint64_t upto, uint64_t most_rows,
     last = min(core.ring.slot_head, slot + TAKEN_ENTRIES)
     taken.is_full = last == core.ring.slot_head
     while slot < last:
+        if taken.seq >= upto:
+            taken.is_full = True
+            return OK
         status = sound_header(core, slot, &header)
         if status != OK:
-            return status
+            return taken_bad(taken, status)
         length = header.length if row_has_bytes(header.kind) else 0
         if (header.seq > upto or taken.count == most_rows
                 or taken.count and taken.bytes + length > most_bytes):
             taken.is_full = True
             return OK
         if header.seq != taken.seq + 1 and header.kind != KIND_REWIND:
-            core.fault.entry = taken.seq + 1
-            return E_CORRUPT    # only what a rewind has dropped may be missing
+            core.fault.entry = taken.seq + 1    # only what a rewind has dropped may be missing
+            return taken_bad(taken, E_CORRUPT)
         row = &taken.rows[taken.count]
         row.seq = taken.seq = header.seq
         row.time_ns = header.time_ns
@@ -150,6 +161,7 @@ cdef int taken_bytes(Core* core, Taken* taken, uint64_t first, uint64_t* next) n
             status = taken_copy(core, taken, k)
             copied += taken.rows[k].length
         if status != OK:
+            taken.count = k
             break
         k += 1
     next[0] = k
@@ -165,13 +177,14 @@ cdef void taken_touch(const Taken* taken, uint64_t done) noexcept nogil:
 
 
 cdef int taken_check(Taken* taken, uint64_t first, uint64_t last) noexcept nogil:
-    """Hold what was copied against its sums; without the lock."""
+    """Hold what was copied against its sums; without the lock. Where one differs, it ends there."""
     cdef const SegmentRow* row
     cdef uint64_t k
     for k in range(first, last):
         row = &taken.rows[k]
         if taken.pending[k] and hash64(taken.data + row.position, row.length) != taken.sums[k]:
             taken.bad_seq = row.seq
+            taken.count = k
             return E_CORRUPT
     return OK
 
@@ -184,28 +197,29 @@ cdef int taken_table(Core* core, Taken* taken, uint64_t after, uint64_t upto,
     status = taken_begin(core, taken, after)
     while status == OK and not taken.is_full:
         status = taken_rows(core, taken, upto, most_rows, most_bytes)
-        taken.bad_seq = core.fault.entry
+        taken.bad_seq = core.fault.entry    # another thread's, unless this has just found one
         core_unlock(core)
         core_lock(core)
     core_unlock(core)
     return status
 
 
-cdef int taken_data(Core* core, Taken* taken, uint64_t* bytes) noexcept nogil:
-    """Fill the data, `bytes` in the end; called without the lock."""
+cdef int taken_data(Core* core, Taken* taken) noexcept nogil:
+    """Fill the data, and say how much of it there is in the end; called without the lock."""
     cdef uint64_t k = 0, next = 0, done = 0
-    cdef int status = OK
+    cdef int status = OK, found
     while k < taken.count and status == OK:
         taken_touch(taken, done)
         core_lock(core)
         status = taken_bytes(core, taken, k, &next)
-        taken.bad_seq = core.fault.entry
+        if status == E_CORRUPT:
+            taken.bad_seq = core.fault.entry
         core_unlock(core)
-        if status == OK:
-            status = taken_check(taken, k, next)
-        while k < next:
+        found = taken_check(taken, k, next)
+        status = found if found != OK else status
+        while k < min(next, taken.count):
             if row_has_bytes(taken.rows[k].kind):
                 done += taken.rows[k].length
             k += 1
-    bytes[0] = done
-    return status
+    taken.bytes = done
+    return taken_bad(taken, status)
