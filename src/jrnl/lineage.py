@@ -19,10 +19,13 @@ class Parent:
         The other store's key: on disk that of its superblocks, in memory a random one.
     seq : int
         The state of it that the fork's first state is.
+    recorded : str or None
+        The digest, where it has been recorded, or asked for already.
     """
 
     key: int
     seq: int
+    recorded: str | None = field(repr=False, compare=False)
     _ask: Callable[[], str | None] = field(repr=False, compare=False)
 
     @property

@@ -107,19 +107,20 @@ def _clone(device: FileDevice, source: int) -> bool:
 def cloned(
     engine: Engine,
     files: Mapping[int, FileDevice | CallbackDevice],
-    write_back: Callable[[], object],
+    write_back: Callable[[], object] | None,
 ) -> bool:
     """Have new files share the blocks of the volumes' files, by index; False where none can.
 
-    Whether that can be done is seen before ``write_back()`` brings the volumes' files up to date.
+    Whether that can be done is seen before ``write_back()`` brings the volumes' files up to date;
+    None: they are.
     """
-    for turn in range(2):
+    for turn in range(1 if write_back is None else 2):
         for index, device in files.items():
             own = engine.devices[index]
             if not (isinstance(device, FileDevice) and isinstance(own, FileDevice)):
                 return False
             if not _clone(device, own.fileno()):
                 return False
-        if turn == 0:
+        if write_back is not None and turn == 0:
             write_back()
     return True

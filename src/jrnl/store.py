@@ -410,7 +410,7 @@ class Store(Past, ClosesItself):
         lineage = self._session.lineage
         if lineage is None:
             return None
-        return Parent(lineage.key, lineage.seq, self._parent_digest)
+        return Parent(lineage.key, lineage.seq, lineage.digest, self._parent_digest)
 
     def _parent_digest(self) -> str | None:
         """Return the digest of the state that it was made of, as long as that is known."""

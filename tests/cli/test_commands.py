@@ -503,3 +503,22 @@ def test_files_reads_a_partition(capfdbinary, folder):
     assert main(["files", str(folder / "vm2"), "ls"]) == 1
     assert main(["files", str(folder / "vm2"), "ls", "--offset", "1MiB"]) == 0
     assert b"lost+found" in capfdbinary.readouterr().out
+
+
+@pytest.mark.parametrize("at", [None, "good"])
+def test_fork_makes_a_store_that_begins_with_a_state(run, anyhow, folder, at):
+    new = folder / "child"
+    point = [] if at is None else ["--at", at]
+    said = run("fork", anyhow, new, *point)
+    assert said.code == 0
+    parent = run("info", new, "--json").json["parent"]
+    assert f"state {parent['seq']} of" in said.out
+    assert run("info", anyhow, "--json").json["parent"] is None
+    assert parent["key"] in run("info", new).out
+    assert run("export", anyhow, folder / "one", *point).code == 0
+    assert run("export", new, folder / "two").code == 0
+    assert (folder / "one").read_bytes() == (folder / "two").read_bytes()
+    assert "something there already" in run("fork", anyhow, new).line
+    assert "in the store itself" in run("fork", anyhow, anyhow / "child").line
+    assert run("fork", anyhow, folder / "third", "--at", "nix").code == 1
+    assert run("fork", anyhow, folder / "fourth", "--json").json["parent"]["seq"] == 8

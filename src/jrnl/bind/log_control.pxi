@@ -206,6 +206,11 @@ cdef class Log(OpeningLog):
                          open_count(&self.core.ring, self.core.disk)) - self.disk.ram.tail
 
     @property
+    def lags(self):
+        """bool: whether there is any block that the volumes' files have not got yet."""
+        return self.disk.back.active.count + self.disk.back.draining.count > 0
+
+    @property
     def memory(self):
         """int: bytes of memory for these."""
         return self.disk.ram.size

@@ -13,7 +13,7 @@ from jrnl.cli.going_back import again, export, recover, restore, rewind
 from jrnl.cli.looking import diff, history, info, log, plan, verify
 from jrnl.cli.making import create, mark, replay, snapshot
 from jrnl.cli.serving import serve
-from jrnl.cli.taking_out import export_log, files, plot
+from jrnl.cli.taking_out import export_log, files, fork, plot
 from jrnl.cli.tell import complain
 from jrnl.cli.testing import bench, crash, demo
 from jrnl.errors import JrnlError
@@ -24,7 +24,7 @@ TASKS = {
     "Go back": [recover, restore, again, rewind],
     "Serve": [serve],
     "Keep elsewhere": [archive],
-    "Take out": [export, export_log, plot],
+    "Take out": [fork, export, export_log, plot],
     "Test": [crash, bench, demo],
 }
 _NAME = "jrnlctl"

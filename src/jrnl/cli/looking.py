@@ -37,12 +37,13 @@ def info(path: str, as_json: bool) -> None:
     if as_json:
         say_json(told)
         return
-    window, journal = told["window"], told["journal"]
+    window, journal, parent = told["window"], told["journal"], told.get("parent")
     from_, until = (time_shown(window[f"{end}_time"]) for end in ("oldest", "newest"))
     kept = f"images {told['images']}, overflow {told['overflow']}, sync {told['sync']}"
     used = f"{size_text(journal['used'])} of {size_text(journal['capacity'])}"
     say_columns([
         ["store", told["path"]],
+        *([["fork of", f"{parent['key']}, state {parent['seq']:,}"]] if parent else []),
         ["state", f"{told['seq']:,}, {age_text(window['newest_time'])}"],
         ["window", f"{window['oldest']:,} to {window['newest']:,}, {from_} to {until}"],
         ["journal", f"{used}, {count_text(journal['entries'], 'entry')}; {kept}"],

@@ -28,6 +28,24 @@ from jrnl.cli.units import OFFSET, PATH, POINT, SIZE, count_text, size_text, tim
 Row = dict[str, Any]
 
 
+@command("jrnlctl fork disk.jrnl child.jrnl", "jrnlctl fork disk.jrnl child.jrnl --at before-test")
+@path_argument
+@click.argument("new", type=PATH)
+@point_option("--at", told="The state; the present one by default.")
+@json_option
+def fork(path: str, new: str, at: str | None, as_json: bool) -> None:
+    """Make a store of its own that begins with a state of this one.
+
+    Where the file system can, the two share what neither of them has written since. Whatever
+    becomes of one, the other one stays as it is.
+    """
+    made = perform(path, "fork", "forking", out=absolute(new), at=at)
+    if as_json:
+        say_json(made)
+    else:
+        say(f"{new}: begins with state {made['parent']['seq']:,} of {path}")
+
+
 @command("jrnlctl export-log disk.jrnl disk.log")
 @path_argument
 @click.argument("out", type=PATH)

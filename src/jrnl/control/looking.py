@@ -32,6 +32,14 @@ def time_text(time_ns: int) -> str:
     return (_EPOCH + timedelta(microseconds=time_ns // 1000)).isoformat()
 
 
+def parent_of(store: Store) -> Row | None:
+    """Say what a store is a fork of."""
+    parent = store.parent
+    if parent is None:
+        return None
+    return {"key": f"{parent.key:016x}", "seq": parent.seq, "digest": parent.recorded}
+
+
 def info(store: Store, report: Report) -> Row:
     """Say what a store is, what it remembers, and what state it is in."""
     oldest, newest = store.window
@@ -46,6 +54,7 @@ def info(store: Store, report: Report) -> Row:
             "oldest_time": began.isoformat(),
             "newest_time": ended.isoformat(),
         },
+        "parent": parent_of(store),
         "volumes": dict(options.volumes),
         "journal": {
             "capacity": journal.capacity,

@@ -86,6 +86,7 @@ OPERATIONS: Mapping[str, Operation] = MappingProxyType({
     "delete-recovery": Operation(changing.delete_recovery, writes=True),
     "replay": Operation(changing.replay, writes=True),
     "recover": Operation(taking_out.recover, writes=False),
+    "fork": Operation(taking_out.fork, writes=False),
     "export": Operation(taking_out.export, writes=False),
     "export-log": Operation(taking_out.export_log, writes=False),
     "parquet": Operation(taking_out.parquet, writes=False),

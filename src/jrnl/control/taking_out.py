@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from jrnl import crash as crashing
 from jrnl import logwrites, tables
 from jrnl.control.files import check_outside, source_of, write_volume
+from jrnl.control.looking import parent_of
 from jrnl.control.points import point_of
 from jrnl.crash.check import judge_of
 
@@ -48,6 +49,16 @@ def export(
 ) -> Row:
     """Write a volume, as it is or was, into a file."""
     return recover(store, report, str(store.seq) if at is None else at, out, None, volume, force)
+
+
+def fork(store: Store, report: Report, out: str, at: str | None = None) -> Row:
+    """Make a store of its own that begins with a state."""
+    point = None if at is None else point_of(store, at)
+    with store.fork(out, point, progress=report.progress) as made:
+        return {
+            "out": out, "seq": made.seq, "window": made.window._asdict(),
+            "volumes": dict(made.options.volumes), "parent": parent_of(made),
+        }  # fmt: skip
 
 
 def export_log(store: Store, report: Report, out: str, volume: str | None = None) -> Row:
