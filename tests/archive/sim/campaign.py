@@ -3,11 +3,13 @@
     python -m tests.archive.sim.campaign --runs 100000 --jobs 2       what CI runs (make crash)
     python -m tests.archive.sim.campaign --seconds 3600 --jobs 2      for so long (make soak)
     python -m tests.archive.sim.campaign --only 4711                  that run, told call by call
+    python -m tests.archive.sim.campaign --archiving 4711             one with the writer that ships
     python -m tests.archive.sim.campaign --case NAME --ways 0,2,1     that way of a case, told
 
-First every order of a few small cases, then random runs. Two runs are one interleaving where the
-same calls have the same outcomes in the same order; each counts once. In a case, a way that comes
-to a state from which another one went on is not gone again: such ways are told apart.
+First every order of a few small cases, then random runs, one in five of them with the writer that
+ships and a store that is made up, the others with the ledger alone. Two runs are one interleaving
+where the same calls have the same outcomes in the same order; each counts once. In a case, a way
+that comes to a state from which another one went on is not gone again: such ways are told apart.
 """
 
 from __future__ import annotations
@@ -25,14 +27,18 @@ from tests.archive.sim import runs
 from tests.archive.sim.choose import Every, Given
 from tests.archive.sim.world import World
 
-CHUNK = 250  # random runs that one process does at a time
+CHUNK = 100  # random runs that one process does at a time; four times as many of the small ones
+RANDOM = {
+    "": (runs.at_random, "--only"),
+    "archiving": (runs.archiving_at_random, "--archiving"),
+}
 FAILURES_MOST = 10
 
 
 class Task(NamedTuple):
     """What one process does at a time."""
 
-    case: str  # empty: random runs
+    case: str  # or "": random runs; "archiving": those with the writer that ships
     first: int
     count: int
 
@@ -62,7 +68,7 @@ def do(task: Task) -> Result:
             found.failures.append(f"{world.failure}\n    python -m {__spec__.name} {how}")
         return len(found.failures) >= FAILURES_MOST
 
-    if task.case:
+    if task.case in runs.CASES:
 
         def each(world: World, every: Every) -> bool:
             ways = ",".join(map(str, every.path[: every.at]))
@@ -70,8 +76,9 @@ def do(task: Task) -> Result:
 
         runs.every_way(runs.CASES[task.case], task.count, each)
     else:
+        once, only = RANDOM[task.case]
         for seed in range(task.first, task.first + task.count):
-            if see(runs.at_random(seed), f"--only {seed}"):
+            if see(once(seed), f"{only} {seed}"):
                 break
     return found._replace(cut=cut, steps=steps)
 
@@ -80,8 +87,9 @@ def tasks(seed: int, ways: int) -> Iterator[Task]:
     for name in runs.CASES if ways else ():
         yield Task(name, 0, ways)
     while True:
-        yield Task("", seed, CHUNK)
-        seed += CHUNK
+        yield Task("", seed, 4 * CHUNK)
+        yield Task("archiving", seed, CHUNK)
+        seed += 4 * CHUNK
 
 
 def tell(world: World) -> int:
@@ -99,6 +107,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=0, help="of the first random run")
     parser.add_argument("--every", type=int, default=5000, help="ways of a case, at most")
     parser.add_argument("--only", type=int, help="one random run")
+    parser.add_argument("--archiving", type=int, help="one random run with the writer that ships")
     parser.add_argument("--case", choices=[*runs.CASES])
     parser.add_argument("--ways", default="", help="of that case, by numbers")
     return parser.parse_args()
@@ -108,6 +117,8 @@ def main() -> int:
     args = arguments()
     if args.only is not None:
         return tell(runs.at_random(args.only, tell=True))
+    if args.archiving is not None:
+        return tell(runs.archiving_at_random(args.archiving, tell=True))
     if args.case:
         path = [int(number) for number in args.ways.split(",") if number]
         return tell(runs.run(runs.CASES[args.case], Given(path), tell=True))
@@ -118,7 +129,7 @@ def main() -> int:
             pending.append(pool.apply_async(do, (task,)))
             while len(pending) >= 2 * args.jobs:
                 total = joined(seen, total, pending.pop(0).get())
-            is_enough = not task.case and len(seen) >= args.runs
+            is_enough = task.case in RANDOM and len(seen) >= args.runs
             if (is_enough and time.monotonic() - start >= args.seconds) or (
                 len(total.failures) >= FAILURES_MOST
             ):

@@ -12,7 +12,7 @@ from tests.archive.sim.wire import GRACE_NS, LAG_NS, Wire
 KEEP = 3  # segments that a writer's retention leaves, at least
 
 
-class Wrong(Exception):
+class Wrong(BaseException):
     """A rule is broken."""
 
 
@@ -21,7 +21,7 @@ def must(holds: bool, what: str) -> None:
         raise Wrong(what)
 
 
-_parse, _to_bytes = Manifest.parse, Manifest.to_bytes
+PARSE, TO_BYTES = Manifest.parse, Manifest.to_bytes
 _known: dict[bytes, Manifest] = {}
 
 
@@ -31,13 +31,13 @@ def parse(body: bytes, key: str) -> Manifest:
     That reading gives back what was written is proved in `tests/archive/test_manifest.py`.
     """
     found = _known.get(body)
-    return found if found is not None else _parse(body, key)
+    return found if found is not None else PARSE(body, key)
 
 
 def to_bytes(manifest: Manifest) -> bytes:
     if len(_known) > 1 << 14:
         _known.clear()
-    body = _to_bytes(manifest)
+    body = TO_BYTES(manifest)
     _known[body] = replace(manifest, sum=sum_of(body))
     return body
 
@@ -104,7 +104,7 @@ class Oracle:
         must(new.n == (old.n if old else 0) + 1, f"manifest {new.n} leaves numbers out")
         must(new.follows == (old.sum if old else ""), f"manifest {new.n} follows another one")
         self._goes_on(old, new)
-        names = [*new.keys()]
+        names = self.names(new)
         for key in names:
             must(key in self.wire.objects, f"manifest {new.n} names {key}, which is not there")
             must(key not in self.condemned, f"manifest {new.n} names {key}, which is condemned")
@@ -114,7 +114,7 @@ class Oracle:
             must(not young, f"manifest {new.n} condemns {key} within the grace period")
         self.condemned.update(new.condemned)
         now = self.wire.now_ns
-        for key in old.keys() if old else ():
+        for key in self.names(old) if old else ():
             self.named[key] = now
         for key in names:
             self.named[key] = -1
@@ -123,6 +123,10 @@ class Oracle:
         line.place[new.sum] = len(line.manifests)
         line.manifests.append(new)
         line.ended_ns.append(-1)
+
+    def names(self, manifest: Manifest) -> list[str]:
+        """Return what must be there while a manifest counts."""
+        return [*manifest.keys()]
 
     def _goes_on(self, old: Manifest | None, new: Manifest) -> None:
         """Check that a manifest loses nothing, and is by whom it may be."""
@@ -135,6 +139,13 @@ class Oracle:
             must(new.epoch == epoch, f"{what} has epoch {new.epoch}, without a claim")
             if new.kind == "publish":
                 must(self.owners[epoch] == new.writer, f"{what} is by another than the claim")
+        self._loses_nothing(old, new, what)
+        known = set(self.names(old)) if old else set()
+        for key in self.names(new):
+            fine = key in known or epoch_of(key) == new.epoch
+            must(fine, f"{what} names {key} for the first time")
+
+    def _loses_nothing(self, old: Manifest | None, new: Manifest, what: str) -> None:
         before, after = (old.segments if old else []), new.segments
         dropped = next((k for k, each in enumerate(before) if each in after[:1]), len(before))
         if new.kind != "publish" or not before:
@@ -145,8 +156,6 @@ class Oracle:
             must(left.last == right.base, f"{what} has a gap before {right.key}")
         must(not after or after[-1].last == new.seq, f"{what} is good for {new.seq}")
         must(new.seq >= (old.seq if old else -1), f"{what} goes back")
-        for each in after[len(before) - dropped :]:
-            must(epoch_of(each.key) == new.epoch, f"{what} names {each.key} for the first time")
 
     def _deleted(self, key: str) -> None:
         now, line = self.wire.now_ns, self.line
@@ -208,5 +217,5 @@ class Oracle:
     def end(self) -> None:
         """All that the newest manifest names is there."""
         newest = self.line.newest
-        for key in newest.keys() if newest else ():
+        for key in self.names(newest) if newest else ():
             must(key in self.wire.objects, f"{key} is lost")

@@ -4,10 +4,17 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from jrnl.archive.ledger import Ledger
 from tests.archive.sim.actors import Writer, collector, read_all, reader, stray, writer
+from tests.archive.sim.archiving import (
+    StateOracle,
+    archiver,
+    made_small,
+    read_states,
+    state_reader,
+)
 from tests.archive.sim.choose import Chance, Chooser, Every
 from tests.archive.sim.doors import Door
 from tests.archive.sim.oracle import must
@@ -51,8 +58,8 @@ CASES = {
 
 def drawn(rng: random.Random) -> Case:
     """Return a case for a random run."""
-    writers = tuple(rng.randint(1, 4) for _ in range(rng.choice((1, 2, 2, 3))))
-    collectors = tuple(rng.randint(1, 4) for _ in range(rng.choice((0, 1, 1, 2))))
+    writers = tuple(rng.randint(1, 3) for _ in range(rng.choice((1, 2, 2, 3))))
+    collectors = tuple(rng.randint(1, 3) for _ in range(rng.choice((0, 1, 1, 2))))
     readers = tuple(rng.randint(1, 2) for _ in range(rng.choice((0, 0, 1))))
     strays = tuple(rng.randint(1, 4) for _ in range(rng.choice((0, 1)) if collectors else 0))
     limits = Limits(
@@ -110,3 +117,35 @@ def every_way(case: Case, most: int, each: Callable[[World, Every], bool]) -> Ev
         if each(run(case, chooser), chooser):
             break
     return chooser
+
+
+def archiving_at_random(seed: int, tell: bool = False) -> World:
+    """A random run with the writer that ships."""
+    rng = random.Random(f"archiving {seed}")
+    case = drawn(rng)
+    world = World(Chance(seed), case.limits, tell, StateOracle)
+    keep_s = rng.choice((None, None, 0, 50))
+    with made_small():
+        for k, count in enumerate(case.writers):
+            world.add(f"w{k}", archiver(2 * count, keep_s), case.lives)
+        replace(case, writers=(), readers=()).fill(world)
+        for k, count in enumerate(case.readers):
+            world.add(f"r{k}", state_reader(count))
+        world.run()
+        if not world.over:
+            world.calm()
+            world.add("end", archiving_end)
+            world.run()
+    return world
+
+
+def archiving_end(actor: Actor) -> None:
+    """Whoever comes now archives, and every state can be read."""
+    world = actor.world
+    world.oracle.end()
+    archiver(2)(actor)
+    manifest = Ledger(Door(actor), writer="0").look()
+    assert manifest is not None
+    must(manifest == world.oracle.line.newest, "the newest manifest is not found")
+    must(world.oracle.owners[manifest.epoch] == manifest.writer, "a lone writer does not get on")
+    read_states(actor, manifest, world.clock())

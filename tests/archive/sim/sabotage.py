@@ -11,16 +11,21 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from dataclasses import replace as changed
 from itertools import pairwise
+from types import SimpleNamespace
 from typing import Any
 from unittest.mock import patch
 
+from jrnl.archive import collector
 from jrnl.archive.collector import _Collection
 from jrnl.archive.ledger import Ledger
 from jrnl.archive.manifest import Manifest
+from jrnl.archive.writer import Writer
 from jrnl.errors import ArchiveError
 from tests.archive.sim import actors, runs
 from tests.archive.sim.wire import Stored, Wire
+from tests.archive.sim.world import World
 
 
 @dataclass(frozen=True)
@@ -43,6 +48,7 @@ class Switch:
     says: str
     off: list[tuple[Any, str, Any]]
     most: int = 300
+    run: Callable[[int], World] = runs.at_random
 
 
 def _overwrite(wire: Wire, key: str, body: bytes) -> bool:
@@ -52,6 +58,7 @@ def _overwrite(wire: Wire, key: str, body: bytes) -> bool:
 
 
 _with_news, _publish = Manifest.with_news, Ledger.publish
+_news = Writer._news
 _announce, _segment_key = _Collection._announce, actors.segment_key
 
 
@@ -90,6 +97,12 @@ def _name_nothing(self: _Collection, base: Manifest) -> Manifest | None:
 def _newest_only(self: _Collection, newest: Manifest) -> int:
     self._name(newest)
     return newest.n
+
+
+def _list_again(self: Writer, base: Manifest) -> Manifest | None:
+    if self._list in base.lists:
+        base = changed(base, lists=[each for each in base.lists if each != self._list])
+    return _news(self, base)
 
 
 def _by_listing(self: _Collection, newest: Manifest) -> int:
@@ -179,6 +192,23 @@ SWITCHES = {
         "keys are used again in the next epoch", "different content|has epoch|the epoch is of",
         [(actors, "segment_key", lambda epoch, first, last: _segment_key(1, first, last))],
     ),
+    "named once": Switch(
+        "a list that is named already is named again", "loses the states|cannot be read",
+        [(Writer, "_news", _list_again)], 3000, runs.archiving_at_random,
+    ),
+    "packs": Switch(
+        "a collector does not open tables", "condemns pack/",
+        [(collector, "Table", SimpleNamespace(parse=lambda *_: SimpleNamespace(packs=())))],
+        1000, runs.archiving_at_random,
+    ),
+    "lists": Switch(
+        "a collector does not open lists", "condemns seg/",
+        [(collector, "listed", lambda objects, facts: [])], 3000, runs.archiving_at_random,
+    ),
+    "chain": Switch(
+        "a manifest is written that leads nowhere", "does not lead|loses|no snapshot",
+        [(Manifest, "way_to", lambda self, seq: ())], 300, runs.archiving_at_random,
+    ),
 }  # fmt: skip
 
 
@@ -200,7 +230,7 @@ def noticed(name: str) -> tuple[int, str]:
     switch = SWITCHES[name]
     with without(name):
         for seed in range(switch.most):
-            failure = runs.at_random(seed).failure
+            failure = switch.run(seed).failure
             if failure:
                 return seed, failure
     return -1, ""

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import re
+from itertools import product
 
 import pytest
 
 from tests.archive.sim import runs
+from tests.archive.sim.campaign import RANDOM
 from tests.archive.sim.choose import Every, Given
 from tests.archive.sim.sabotage import SWITCHES, noticed
 from tests.archive.sim.world import World
 from tests.model.amount import more_in_long
 
 
-@more_in_long("ways", 300, 10000)
+@more_in_long("ways", 200, 10000)
 @pytest.mark.parametrize("name", runs.CASES)
 def test_no_order_of_a_few_actors_breaks_a_rule(name: str, ways: int):
     failures, whole = [], 0
@@ -33,15 +35,17 @@ def test_no_order_of_a_few_actors_breaks_a_rule(name: str, ways: int):
     assert len(every.states) > ways / 3
 
 
-@more_in_long("count", 300, 5000)
-def test_random_runs_break_no_rule(count: int, seed: int):
+@more_in_long("count", 200, 5000)
+@pytest.mark.parametrize("kind", RANDOM)
+def test_random_runs_break_no_rule(kind: str, count: int, seed: int):
+    once, only = RANDOM[kind]
     traces, acknowledged, failures = set(), 0, []
     for number in range(seed, seed + count):
-        world = runs.at_random(number)
+        world = once(number)
         traces.add(world.trace)
         acknowledged += world.counts["acknowledged"]
         if world.failure:
-            command = f"python -m tests.archive.sim.campaign --only {number}"
+            command = f"python -m tests.archive.sim.campaign {only} {number}"
             failures.append(f"{world.failure}\n    {command}")
     assert not failures, "\n".join(failures)
     assert len(traces) > 0.9 * count
@@ -49,8 +53,8 @@ def test_random_runs_break_no_rule(count: int, seed: int):
 
 
 def test_a_run_is_the_same_each_time():
-    for number in (3, 5, 8):
-        first, second = runs.at_random(number), runs.at_random(number)
+    for number, (once, _) in product((3, 5, 8), RANDOM.values()):
+        first, second = once(number), once(number)
         assert first.steps > 20
         assert (first.trace, first.steps, first.counts) == (
             second.trace, second.steps, second.counts

@@ -55,6 +55,8 @@ class Actor:
         self.asks = "begin"  # what it waits with
         self.heard = 0  # a hash of all that it was told
         self.pace = 1.0
+        self.is_dead = False
+        self.waits_for: Callable[[], bool] | None = None
         self.player = baton.player(self._run)
 
     def _run(self) -> baton.Player | None:
@@ -66,6 +68,7 @@ class Actor:
                     self.life(self)
                     break
                 except Crashed:
+                    self.is_dead = False
                     if self.lives:
                         self.turn("begin")
         except Over:
@@ -86,6 +89,11 @@ class Actor:
             baton.hand(self.player, following)
         if world.over:
             raise Over
+        if self.is_dead:
+            raise Crashed
+
+    def is_ready(self) -> bool:
+        return self.waits_for is None or self.is_dead or self.waits_for()
 
     def hears(self, told: object) -> None:
         """Note what was told: what the actor does depends on nothing else."""
@@ -103,10 +111,16 @@ class World:
         What was broken; empty: nothing.
     """
 
-    def __init__(self, chooser: Chooser, limits: Limits, tell: bool = False) -> None:
+    def __init__(
+        self,
+        chooser: Chooser,
+        limits: Limits,
+        tell: bool = False,
+        oracle: Callable[[], Oracle] = Oracle,
+    ) -> None:
         self.chooser, self.limits, self.tell = chooser, limits, tell
         self.left = Counter(vars(limits))
-        self.oracle = Oracle()
+        self.oracle = oracle()
         self.wire = self.oracle.wire
         self.actors: list[Actor] = []
         self.last: Actor | None = None
@@ -173,9 +187,10 @@ class World:
             raise Wrong(f"after {STEPS_MOST} steps there is no end")
         chooser, limits, left = self.chooser, self.limits, self.left
         chooser.arrive(self._state)
-        weights = [actor.pace for actor in self.actors]
-        if self.last in self.actors:
-            weights[self.actors.index(self.last)] *= limits.stick
+        actors = [each for each in self.actors if each.is_ready()]
+        weights = [actor.pace for actor in actors]
+        if self.last in actors:
+            weights[actors.index(self.last)] *= limits.stick
         events: list[Callable[[], None]] = []
         for k in range(len(self.wire.flying)):
             weights.append(limits.land)
@@ -184,9 +199,9 @@ class World:
             if left[name]:
                 weights.append(limits.time)
                 events.append(partial(self._wait, name, ns))
-        number = chooser.pick(weights) - len(self.actors)
+        number = chooser.pick(weights) - len(actors)
         if number < 0:
-            return self.actors[number]
+            return actors[number]
         events[number]()
         return None
 
