@@ -7,6 +7,7 @@ import re
 from dataclasses import fields
 
 import numpy as np
+import xxhash
 
 from jrnl.archive import packs, preflight, sealed
 from jrnl.archive import table as tables
@@ -21,6 +22,7 @@ from jrnl.archive.manifest import (
     snapshot_key,
 )
 from jrnl.archive.runs import PARTS_MOST
+from jrnl.archive.segment import DATA_MOST, NOTHING, ROWS_MOST, SEGMENT_ROW, Segment
 from jrnl.archive.table import CHUNK, PIECE_BYTES, ROW, Pack, Table, pack_key
 from tests.model.places import ROOT
 
@@ -57,6 +59,40 @@ def test_the_frame_in_hex_is_what_is_made():
     text = re.search(r"```\n(4a524e4c.*?)```", DOCUMENT, re.S)
     assert text is not None
     assert bytes.fromhex(text[1]) == sealed.seal(b"manifest", b"content", compress=False)
+
+
+def test_a_segments_fields_stand_as_told():
+    rows = [
+        (int(at), int(size), name) for at, size, name, _ in rows_of("| at | bytes | row field |")
+    ]
+    found = [(at, kind.itemsize, name) for name, (kind, at) in SEGMENT_ROW.fields.items()]
+    assert rows == found
+    told = {name: (int(at), int(size))
+            for at, size, name, _ in rows_of("| at | bytes | segment field |")}  # fmt: skip
+    row = np.array([(8, 5, 2, 1, 512, 1024, NOTHING)], SEGMENT_ROW)
+    head, data = Segment(7, row, memoryview(b"")).to_parts()
+    content = sealed.unseal(b"seghead", head, "k", 1 << 20)
+    values = {name: content[at : at + size] for name, (at, size) in told.items()}
+    data_sum = xxhash.xxh3_128_digest(data[: sealed.HEADER_BYTES])
+    assert values == {
+        "base": (7).to_bytes(8, "little"), "count": (1).to_bytes(8, "little"),
+        "data_bytes": bytes(8), "data_sum": data_sum,
+    }  # fmt: skip
+    assert content[sum(told["data_sum"]) :] == row.tobytes()
+    assert f"1 to {ROWS_MOST:,} |" in DOCUMENT
+    assert DATA_MOST == 1 << 30
+
+
+def test_the_segment_in_hex_is_what_is_made():
+    text = re.search(r"```\n(4a524e4c41524348 7365676865.*?)```", DOCUMENT, re.S)
+    assert text is not None
+    segment = Segment.parse(bytes.fromhex(text[1]), "k")
+    assert segment.base == 7
+    assert segment.rows[["seq", "kind", "offset", "length", "position"]].tolist() == [
+        (8, 1, 4096, 5, 0), (9, 4, 0, 4, 5), (12, 6, 9, 0, 9),
+    ]  # fmt: skip
+    assert bytes(segment.data) == b"hellodone"
+    assert segment.to_bytes(compress=False) == bytes.fromhex(text[1])
 
 
 def test_a_tables_columns_stand_as_told():
