@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 import jrnl
+from jrnl.archive import writer
 from jrnl.archive.objects import from_url
 from tests.model.archived import Archived
 
@@ -125,6 +126,51 @@ def test_a_log_that_has_moved_on_is_bridged_by_a_difference(tmp_path: Path):
     assert len(found.manifest.snapshots) > 1
 
 
+def test_older_segments_are_named_by_lists(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(writer, "NAMED_MOST", 6)
+    monkeypatch.setattr(writer, "LISTED", 4)
+    url = tmp_path / "archive"
+    with store_of(tmp_path) as store:
+        history = History(store, 5)
+        with store.archive(url, interval=0.01) as archive:
+            archive.flush(30)
+            for _ in range(25):
+                history.go_on(2)
+                seq = archive.flush(30)
+                history.states.setdefault(seq, state_of(store))
+            newest = archive._writer.ledger.current
+            assert newest is not None
+            assert len(newest.segments) < 20
+            assert newest.lists
+            archive.collect()
+            found = Archived(from_url(url))
+    assert len(found.manifest.segments) > 20
+    check_archived(found, history.states)
+
+
+def test_states_that_are_too_old_leave_the_archive(tmp_path: Path):
+    url = tmp_path / "archive"
+    with store_of(tmp_path) as store:
+        history = History(store, 6)
+        with store.archive(url, interval=0.01, snapshot_every=1, keep=0, grace=0) as archive:
+            until = time.monotonic() + 30
+            while len(history.states) < 60 and time.monotonic() < until:
+                history.go_on(4)
+                seq = archive.flush(30)
+                history.states.setdefault(seq, state_of(store))
+            oldest = archive._writer.ledger.current.snapshots[0].seq
+            time.sleep(0.05)
+            archive.collect()
+            found = Archived(from_url(url))
+    assert oldest > 4
+    assert min(found.states) >= oldest
+    check_archived(found, history.states)
+    there = {each.key for each in from_url(url).list("seg/")}
+    named = {facts.key for facts in found.manifest.segments}
+    assert named <= there
+    assert len(there - named) < 3  # the youngest, no older than what was listed last
+
+
 def test_marks_are_archived_as_the_store_has_them(tmp_path: Path):
     url = tmp_path / "archive"
     with store_of(tmp_path) as store:
@@ -232,13 +278,14 @@ def test_a_rewind_does_not_wait_for_a_snapshot_that_is_being_sent(
         assert found.states[found.manifest.seq] == state_of(store)
 
 
-def stalled(archive: Any, monkeypatch: pytest.MonkeyPatch) -> threading.Event:
-    """Have its object store not answer until the event is set."""
+def stalled(archive: Any, monkeypatch: pytest.MonkeyPatch, kind: str = "") -> threading.Event:
+    """Have its object store not take objects of a kind until the event is set."""
     gate, objects = threading.Event(), archive._writer.objects
     create = objects.create
 
     def late(key: str, body: Any) -> None:
-        gate.wait(30)
+        if key.startswith(kind):
+            gate.wait(30)
         create(key, body)
 
     monkeypatch.setattr(objects, "create", late)
@@ -301,3 +348,26 @@ def test_what_no_archive_takes_is_refused(tmp_path: Path, options: dict[str, Any
     with store_of(tmp_path) as store, pytest.raises((jrnl.InvalidArgument, jrnl.InvalidType)):
         store.archive(tmp_path / "archive", **options)
     assert not (tmp_path / "archive").exists()
+
+
+def test_a_rewind_while_a_snapshot_is_sent_is_in_the_next_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    with store_of(tmp_path) as store:
+        store["a"].write(0, b"0" * 100)
+        store.mark("here")
+        archive = store.archive(tmp_path / "archive", interval=0.01, snapshot_every=1)
+        archive.flush(30)
+        store["a"].write(0, b"1" * 100)
+        gate = stalled(archive, monkeypatch, "snap/")
+        archive.flush(30)  # the next snapshot is on its way
+        store["b"].write(0, b"2")
+        store.rewind("here")
+        archive.flush(30)
+        gate.set()
+        for _ in range(20):  # until another one is there
+            store["b"].write(0, b"3")
+            archive.flush(30)
+        found = Archived(from_url(tmp_path / "archive"))
+        assert len(found.manifest.snapshots) > 2
+        assert found.states[found.manifest.seq] == state_of(store)

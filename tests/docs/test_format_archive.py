@@ -143,8 +143,8 @@ def test_a_manifest_says_what_is_told():
         assert said[value] == [[getattr(facts, name) for name in names]]
     assert re.findall(r"`(\w+)`", rows["kind"]) == [*KINDS]
     assert [each.name for each in fields(origin)] == re.findall(r"`(\w+)`", rows["store"])
-    assert f"more than {NAMED_MOST} segments" in DOCUMENT
-    assert f"oldest {LISTED} go" in DOCUMENT
+    assert f"{LISTED} segments that a manifest names" in DOCUMENT
+    assert f"after {NAMED_MOST}\nsegments another snapshot" in DOCUMENT
 
 
 def test_a_list_holds_rows_of_segments():

@@ -10,9 +10,16 @@ from typing import Any
 from jrnl import Kind
 from jrnl.archive.chunks import Table, read_chunk
 from jrnl.archive.ledger import Ledger
+from jrnl.archive.lists import expanded
 from jrnl.archive.segment import Segment
 
 State = tuple[bytes, ...]
+
+
+def newest_of(manifest: Any) -> str:
+    """Say which snapshots and segments there are."""
+    segments = [(each.base, each.first, each.last, each.low) for each in manifest.segments]
+    return f"snapshots {[each.seq for each in manifest.snapshots]}, segments {segments}"
 
 
 class Archived:
@@ -28,7 +35,7 @@ class Archived:
         self.objects = objects
         newest = Ledger(objects).look_ahead()
         assert newest is not None, "there is no archive"
-        self.manifest = newest
+        self.manifest = expanded(objects, newest)
         self.sizes = [size for _, size in newest.store.volumes]
         self.states: dict[int, State] = {}
         for snapshot in newest.snapshots:
@@ -64,7 +71,9 @@ class Archived:
                 seq = int(row["seq"])
                 if before is not None:
                     known = self.states.get(seq)
-                    assert known is None or known == before, f"two ways to state {seq} disagree"
+                    assert known is None or known == before, (
+                        f"two ways to state {seq} disagree: {facts}, {newest_of(self.manifest)}"
+                    )
                     self.states[seq] = before
                 else:
                     before = self.states.get(seq)  # a snapshot's, from which it goes on

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from jrnl.archive.manifest import Manifest
     from jrnl.archive.objects import Objects
 
-NAMED_MOST = 768  # segments that a manifest names itself
-LISTED = 512  # of these, that a list takes over
+LISTED = 256  # segments of one list
+NAMED_MOST = 512  # after the newest snapshot: then another one follows
 _KIND = b"rows"
 _MOST_BYTES = 16 << 20
 

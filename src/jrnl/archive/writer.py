@@ -7,6 +7,7 @@ and publishes a manifest that names both. Only then is it archived.
 from __future__ import annotations
 
 import threading
+from bisect import bisect_right
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -128,6 +129,7 @@ class Writer:
         self._packs, self._tables = 1, 0  # the next numbers of this epoch
         self._since = 0  # bytes of segments since the newest snapshot, small ones counted as more
         self._dirty: list[Rows] | None = None  # ... and rows; None: anything may have changed
+        self._dirty_since = 0  # the state of the snapshot that was begun last
 
     @property
     def is_ready(self) -> bool:
@@ -248,9 +250,7 @@ class Writer:
         return _Unsent(facts, body, _marks_in(segment))
 
     def _note_dirty(self, segment: Segment, low: int) -> None:
-        newest = self.ledger.current
-        since = newest.snapshots[-1].seq if newest and newest.snapshots else 0
-        if 0 <= low < since:
+        if 0 <= low < self._dirty_since:
             self._dirty = None
         if self._dirty is not None:
             rows = segment.rows
@@ -288,10 +288,14 @@ class Writer:
             return
         named = [each.facts.key for each in self._pending]
         self._list = None
-        if len(current.segments) > NAMED_MOST:
+        since = current.snapshots[-1].seq if current.snapshots else -1
+        if len(current.segments) > LISTED and current.segments[LISTED - 1].last <= since:
             self._list, body = list_of(self.ledger.epoch, current.segments[:LISTED])
-            self._put(self._list.key, body)
-            named.append(self._list.key)
+            if self._news(current) is None:  # a rewind went back so far that they are needed
+                self._list = None
+            else:
+                self._put(self._list.key, body)
+                named.append(self._list.key)
         if self._ready is not None:
             named += [self._ready.facts.key, *self._ready.packs]
         newest = self.ledger.publish(self._news, named)
@@ -362,7 +366,7 @@ class Writer:
             return
         if self._taken is None:
             self._taken = held.seq
-        dirty, self._dirty = self._dirty, []
+        dirty, self._dirty, self._dirty_since = self._dirty, [], held.seq
         if held.seq > self._taken:  # with after-images alone
             dirty = None
         elif held.seq != self._taken:
@@ -409,6 +413,9 @@ class Writer:
 
     def _is_due(self, current: Manifest) -> bool:
         if not current.snapshots or (self._pending and self._news(current) is None):
+            return True
+        after = bisect_right(current.segments, current.snapshots[-1].seq, key=lambda s: s.last)
+        if len(current.segments) - after > NAMED_MOST:
             return True
         return self._since > max(self.policy.snapshot_bytes, current.snapshots[-1].bytes // 4)
 
