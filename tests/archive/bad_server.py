@@ -21,10 +21,10 @@ class BadServer:
     ----------
     objects : dict
     plan : deque of (method, str)
-        What goes wrong next with requests of a method, one by one: a status such as "503", "late",
-        "half" (a body that breaks off), "short" (a body that is shorter than it may be, and says
-        so), "cut" (no answer), "done-503" and "done-cut" (the request is carried out, and that is
-        not said).
+        What goes wrong next with requests of a method, one by one: a status such as "503" or
+        "400/WithCode", "late", "half" (a body that breaks off), "short" (a body that is shorter
+        than it may be, and says so), "cut" (no answer), "done-503" and "done-cut" (the request is
+        carried out, and that is not said).
     seen : list of str
         Method and key of each request.
     """
@@ -127,16 +127,17 @@ class _Handler(BaseHTTPRequestHandler):
         if fault == "cut":
             self.close_connection = True
             return
-        if fault.isdigit():
-            self._answer(int(fault), _error(CODES[int(fault)]))
+        if fault[:3].isdigit():
+            status, _, code = fault.partition("/")
+            self._answer(int(status), _error(code or CODES[int(status)]))
             return
-        status, answer, headers = self._carry_out(method, key, body)
+        done, answer, headers = self._carry_out(method, key, body)
         if fault == "done-cut":
             self.close_connection = True
             return
         if fault.startswith("done-"):
-            status, answer = int(fault[5:]), _error(CODES[int(fault[5:])])
-        self._answer(status, answer, headers, half=fault == "half", short=fault == "short")
+            done, answer = int(fault[5:]), _error(CODES[int(fault[5:])])
+        self._answer(done, answer, headers, half=fault == "half", short=fault == "short")
 
     def _carry_out(self, method: str, key: str, body: bytes) -> tuple[int, bytes, dict[str, str]]:
         if method == "PUT":

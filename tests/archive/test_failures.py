@@ -22,7 +22,7 @@ from tests.archive.bad_server import QUICK, BadServer
 from tests.archive.seaweed import free_ports
 
 BODY = bytes(range(256)) * 40
-PASSING = ["500", "502", "503", "504", "429", "408", "cut", "late"]
+PASSING = ["500", "502", "503", "504", "429", "408", "400/RequestTimeout", "cut", "late"]
 REFUSED = ["401", "403"]
 WRONG = ["400", "405"]
 
@@ -127,11 +127,18 @@ def test_what_is_never_taken_is_told_at_once(server, method, status):
     check_silent(caught.value)
 
 
-def test_a_full_store_is_told_at_once(server):
-    server.plan.append(("PUT", "507"))
-    with pytest.raises(ArchiveFull, match="InsufficientStorage") as caught:
+@pytest.mark.parametrize("fault", ["507/Whatever", "500/XMinioStorageFull", "403/QuotaExceeded"])
+def test_a_full_store_is_told_at_once(server, fault):
+    server.plan.append(("PUT", fault))
+    with pytest.raises(ArchiveFull, match=fault.partition("/")[2]) as caught:
         server.reached().create("seg/1", BODY)
     check_silent(caught.value)
+
+
+def test_a_listing_begins_behind_a_key_whatever_is_answered(server):
+    server.objects.update({f"seg/{k}": BODY for k in range(5)})
+    found = [each.key for each in server.reached().list("seg/", after="seg/2")]
+    assert found == ["seg/3", "seg/4"]
 
 
 def check_silent(error):
