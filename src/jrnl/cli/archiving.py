@@ -99,6 +99,10 @@ def say_rows(rows: list[Row]) -> None:
     help="How long what is not needed any more stays, for whoever reads.  [default: 1d]",
 )  # fmt: skip
 @click.option(
+    "--interval", type=DURATION, metavar="DURATION",
+    help="How often what is durable is sent, however little.  [default: 1s]",
+)  # fmt: skip
+@click.option(
     "--lag-at-most", type=DURATION, metavar="DURATION",
     help="Writers wait while the archive is further behind than this.",
 )  # fmt: skip
@@ -110,6 +114,7 @@ def archive(
     collect: bool,
     keep: float | None,
     grace: float | None,
+    interval: float | None,
     lag_at_most: float | None,
     as_json: bool,
 ) -> None:
@@ -128,7 +133,7 @@ def archive(
     if collect and not once:
         raise click.UsageError("--collect is for --once; else it is done each hour")
     arguments = {"url": url, "once": once, "collect": collect, "keep": keep, "grace": grace,
-                 "lag_at_most": lag_at_most}  # fmt: skip
+                 "interval": interval, "lag_at_most": lag_at_most}  # fmt: skip
     if once:
         done = perform(path, "archive", "archiving", **arguments)
         say_json(done) if as_json else _say_archived(done)

@@ -51,6 +51,10 @@ _PORT_MAX = 65535
     help="Archive it meanwhile: s3://bucket/prefix or a folder; see 'archive'.",
 )  # fmt: skip
 @click.option(
+    "--interval", type=DURATION, metavar="DURATION",
+    help="With --archive: how often what is durable is sent.  [default: 1s]",
+)  # fmt: skip
+@click.option(
     "--lag-at-most", type=DURATION, metavar="DURATION",
     help="With --archive: clients wait while the archive is further behind.",
 )  # fmt: skip
@@ -69,6 +73,7 @@ def serve(
     read_only: bool,
     metrics: int | None,
     url: str | None,
+    interval: float | None,
     lag_at_most: float | None,
     verbose: bool,
     max_connections: int,
@@ -85,8 +90,8 @@ def serve(
         raise click.UsageError("say what to serve: a PATH, or --memory SIZE")
     if journal is not None and memory is None:
         raise click.UsageError("--journal is for --memory; a store on disk has its own")
-    if url is None and lag_at_most is not None:
-        raise click.UsageError("--lag-at-most is for --archive")
+    if url is None and (interval, lag_at_most) != (None, None):
+        raise click.UsageError("--interval and --lag-at-most are for --archive")
     from jrnl import nbd
 
     log_to_stderr(logging.INFO if verbose else logging.WARNING)
@@ -97,7 +102,10 @@ def serve(
         archive = None
         if url is not None:
             with Shown("opening the archive"):
-                archive = closing.enter_context(store.archive(url, lag_at_most=lag_at_most))
+                options = {} if interval is None else {"interval": interval}
+                archive = closing.enter_context(
+                    store.archive(url, lag_at_most=lag_at_most, **options)
+                )
         sockets = nbd.inherited() if unix is None and port is None else []
         listens = bool(sockets) or unix is not None or port is not None
         server = closing.enter_context(nbd.serve(

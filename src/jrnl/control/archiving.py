@@ -23,6 +23,7 @@ def archive(
     url: str,
     once: bool = False,
     collect: bool = False,
+    interval: float | None = None,
     lag_at_most: float | None = None,
     keep: float | None = None,
     grace: float | None = None,
@@ -34,7 +35,9 @@ def archive(
     """
     if "://" not in url:
         check_outside(url, store.options.path)
-    given: dict[str, Any] = {"lag_at_most": lag_at_most, "keep": keep, "grace": grace}
+    given: dict[str, Any] = {
+        "interval": interval, "lag_at_most": lag_at_most, "keep": keep, "grace": grace
+    }  # fmt: skip
     options = {name: value for name, value in given.items() if value is not None}
     with ExitStack() as closing:
         working = store.archiving
