@@ -162,7 +162,7 @@ class ObstoreObjects:
         except (self._errors.AlreadyExistsError, self._errors.PreconditionError):
             # By another writer; or by us, in an attempt that was made and never answered.
             try:
-                found = bytes(self._reach().get(key).bytes())
+                found = self._get(key, DEFAULT_MOST)  # whole: a part of ours is not another's
             except FileNotFoundError:  # two creates met, and neither has been made
                 raise TryAgain("it was said to be there, and was not") from None
             if found != bytes(body):

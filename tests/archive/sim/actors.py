@@ -12,7 +12,6 @@ from jrnl.archive.ledger import Condemned, Ledger
 from jrnl.archive.manifest import Manifest, Origin, SegmentFacts, segment_key, sum_of
 from jrnl.archive.objects import ObjectMissing
 from jrnl.errors import ArchiveError, Fenced
-from tests.archive.sim.doors import Door
 from tests.archive.sim.oracle import KEEP, must
 from tests.archive.sim.wire import GRACE_NS, SECOND
 from tests.archive.sim.world import Actor
@@ -50,7 +49,7 @@ class Writer:
     def live(self) -> None:
         world = self.actor.world
         self.id = world.new_id()
-        self.objects = Door(self.actor)
+        self.objects = world.objects(self.actor)
         self.ledger = Ledger(self.objects, clock=world.clock, writer=self.id)
         self.owed = []
         if not self._claim():
@@ -145,7 +144,7 @@ def collector(times: int) -> Callable[[Actor], None]:
         world = actor.world
         for _ in range(times):
             try:
-                found = collect(Door(actor), GRACE_NS / SECOND, clock=world.clock)
+                found = collect(world.objects(actor), GRACE_NS / SECOND, clock=world.clock)
             except ArchiveError:
                 continue
             world.counts["collected"] += found.objects
@@ -158,7 +157,7 @@ def stray(times: int) -> Callable[[Actor], None]:
     """What a writer still puts that is fenced and does not know it: nobody ever names that."""
 
     def live(actor: Actor) -> None:
-        objects, own = Door(actor), actor.world.new_id()
+        objects, own = actor.world.objects(actor), actor.world.new_id()
         for k in range(times):
             key = f"seg/00000000-{int(own, 16):020d}-{k:020d}"
             persist(partial(objects.create, key, own.encode()))
@@ -169,7 +168,7 @@ def stray(times: int) -> Callable[[Actor], None]:
 def reader(times: int) -> Callable[[Actor], None]:
     def live(actor: Actor) -> None:
         world = actor.world
-        ledger = Ledger(Door(actor), clock=world.clock, writer="0")
+        ledger = Ledger(world.objects(actor), clock=world.clock, writer="0")
         for _ in range(times):
             since = world.clock()
             try:
@@ -185,7 +184,7 @@ def reader(times: int) -> Callable[[Actor], None]:
 
 def read_all(actor: Actor, manifest: Manifest, since: int) -> None:
     """Read all that a manifest names, which was the newest at `since`."""
-    world, objects = actor.world, Door(actor)
+    world, objects = actor.world, actor.world.objects(actor)
     for key in [*manifest.keys()]:
         try:
             body = objects.get(key)

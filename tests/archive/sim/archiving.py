@@ -33,7 +33,6 @@ from jrnl.archive.writer import Policy, Writer
 from jrnl.errors import ArchiveError, Fenced, FormatError, PointExpired
 from tests.archive.sim import oracle
 from tests.archive.sim.actors import ORIGIN, TRIES
-from tests.archive.sim.doors import Door
 from tests.archive.sim.oracle import Oracle, Wrong, must
 from tests.archive.sim.wire import SECOND
 from tests.archive.sim.world import Actor, Crashed, World
@@ -219,20 +218,9 @@ class AtOnce:
 _doors: dict[Any, Actor] = {}
 
 
-class SharedDoor(Door):
-    """The door of a process: a call is a turn of the thread that makes it."""
-
-    def __init__(self, owner: Actor) -> None:
-        super().__init__(owner)
-        self.owner = owner
-
-    @property
-    def actor(self) -> Actor:  # type: ignore[override]
-        return _doors.get(threading.current_thread(), self.owner)
-
-    @actor.setter
-    def actor(self, actor: Actor) -> None:
-        pass
+def of_process(owner: Actor) -> Any:
+    """Return the store as a process has it: a call is a turn of the thread that makes it."""
+    return owner.world.objects(owner, lambda: _doors.get(threading.current_thread(), owner))
 
 
 @contextmanager
@@ -348,7 +336,7 @@ def archiver(steps: int, keep_s: int | None = None) -> Callable[[Actor], None]:
         assert isinstance(told, StateOracle)
         who = world.new_id()
         source = told.sources[who] = Source(world, who)
-        ledger = Ledger(SharedDoor(actor), clock=world.clock, writer=who)
+        ledger = Ledger(of_process(actor), clock=world.clock, writer=who)
         policy = Policy(snapshot_bytes=300, keep_ns=None if keep_s is None else keep_s * SECOND)
         one = Writer(source, ledger, policy)  # type: ignore[arg-type]
         copier = one._copier = Copier(actor)  # type: ignore[assignment]
@@ -407,7 +395,7 @@ def stays_fenced(one: Writer) -> None:
 def state_reader(times: int) -> Callable[[Actor], None]:
     def live(actor: Actor) -> None:
         world = actor.world
-        ledger = Ledger(Door(actor), clock=world.clock, writer="0")
+        ledger = Ledger(world.objects(actor), clock=world.clock, writer="0")
         for _ in range(times):
             since = world.clock()
             try:
@@ -423,7 +411,7 @@ def state_reader(times: int) -> Callable[[Actor], None]:
 
 def read_states(actor: Actor, manifest: Manifest, since: int) -> None:
     """Read the oldest and the newest state of a manifest, by all that leads to them."""
-    world, objects = actor.world, Door(actor)
+    world, objects = actor.world, actor.world.objects(actor)
     told = world.oracle.histories[manifest.sum]  # type: ignore[attr-defined]
     try:
         whole = lists.expanded(objects, manifest)
@@ -440,7 +428,7 @@ def read_states(actor: Actor, manifest: Manifest, since: int) -> None:
 
 
 def state_of(
-    objects: Door, snapshot: SnapshotFacts, segments: list[SegmentFacts], seq: int
+    objects: Any, snapshot: SnapshotFacts, segments: list[SegmentFacts], seq: int
 ) -> bytes:
     """Return the volume at a state, from its snapshot and the segments after that."""
     table = Table.parse(objects.get(snapshot.key), snapshot.key, [SIZE])

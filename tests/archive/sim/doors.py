@@ -1,23 +1,24 @@
 """Objects of the simulated store, as one actor has them: each call is a turn.
 
 `Door` stands where `jrnl.archive.objects` stands, with its retries behind it: an error means that
-they were given up.
+they were given up. `retried.py` has one with the retries that ship.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import ClassVar
 
 from jrnl.archive.objects import KeyTaken, Listed, ObjectMissing
 from jrnl.errors import ArchiveFull, ArchiveRefused, ArchiveUnreachable
 from tests.archive.sim.wire import Change, Flying
-from tests.archive.sim.world import Actor, Crashed
+from tests.archive.sim.world import Actor, Crashed, World
 
 Way = tuple[float, str]
 
 _FINE = (1.0, "")
-_CREATE = ("lost", "unanswered", "late", "twice")
-_DELETE = ("lost", "unanswered", "late", "partly", "lagging")
+CREATE = ("lost", "unanswered", "late", "twice")
+DELETE = ("lost", "unanswered", "late", "partly", "lagging")
 _REASONS = {
     "lost": ArchiveUnreachable,
     "unanswered": ArchiveUnreachable,
@@ -28,18 +29,113 @@ _REASONS = {
 }
 
 
-class Door:
-    """What `jrnl.archive.objects.Objects` asks for."""
+class Turns:
+    """Calls of the simulated store, each of which is a turn of whoever makes it.
+
+    Parameters
+    ----------
+    world : World
+    who : callable
+        Returns the actor.
+    """
+
+    reasons: ClassVar[Mapping[str, Callable[[str], Exception]]] = {}
+
+    def __init__(self, world: World, who: Callable[[], Actor]) -> None:
+        self.world, self.who = world, who
+
+    @property
+    def actor(self) -> Actor:
+        return self.who()
+
+    def _change(
+        self,
+        what: str,
+        key: str,
+        faults: Sequence[str],
+        effect: Callable[..., str],
+        later: Callable[[], None],
+    ) -> str:
+        """Do what changes the store, in one of the ways in which that can go; return the answer."""
+        world = self.world
+        self.actor.turn(f"{what} {key}")
+        how = self._way([_FINE, *self._faults(faults), *self._crashes(faults[:3])])
+        answer = ""
+        if how.endswith(("lost", "full", "refused")):
+            pass
+        elif how.endswith("late"):
+            later()
+        elif how.endswith("partly"):
+            effect(key.count(" ") + 1 >> 1)
+        elif how == "lagging":
+            later()
+            answer = "gone"
+        else:
+            answer = effect()
+            if how == "twice":
+                later()
+        world.happened(self.actor.name, what, key, how, answer)
+        self._end(how, f"{what} {key}", ("", "twice", "lagging"))
+        self.actor.hears(answer)
+        return answer
+
+    def _look(self, what: str, key: str, faults: Sequence[str] = ("lost",)) -> str:
+        """Take a turn that changes nothing; return which recent changes a listing hides."""
+        world = self.world
+        self.actor.turn(f"{what} {key}")
+        ways = [_FINE, *self._faults(faults), *self._crashes(("lost",))]
+        if what == "list" and world.left["stale"]:
+            count = len(hidings(world.wire.recent(key.partition(">")[0])))
+            ways += [(world.limits.lag / count, str(k)) for k in range(count)]
+        how = self._way(ways)
+        world.happened(self.actor.name, what, key, how)
+        if how.isdigit():
+            world.spend("stale")
+            return how
+        if how == "short":
+            world.spend("faults")
+            return how
+        self._end(how, f"{what} {key}", ("",))
+        return ""
+
+    def _way(self, ways: list[Way]) -> str:
+        if len(ways) == 1:
+            return ways[0][1]
+        return ways[self.world.chooser.pick([weight for weight, _ in ways])][1]
+
+    def _faults(self, names: Sequence[str]) -> list[Way]:
+        world = self.world
+        if not world.left["faults"]:
+            return []
+        return [(world.limits.fault / len(names), name) for name in names]
+
+    def _crashes(self, names: Sequence[str]) -> list[Way]:
+        world = self.world
+        if not world.left["crashes"]:
+            return []
+        return [(world.limits.crash / len(names), f"crash, {name}") for name in names]
+
+    def _end(self, how: str, what: str, fine: Sequence[str]) -> None:
+        """Raise what the way of a call leads to."""
+        if how.startswith("crash"):
+            self.world.spend("crashes")
+            self.actor.hears("crash")
+            raise Crashed
+        if how:
+            self.world.spend("faults")
+        if how not in fine:
+            self.actor.hears(how)
+            raise self.reasons[how](f"{what}: {how}")
+
+
+class Door(Turns):
+    """What `jrnl.archive.objects.Objects` asks for, with its retries behind it."""
 
     url = "sim://store"
-
-    def __init__(self, actor: Actor) -> None:
-        self.actor, self.world = actor, actor.world
+    reasons: ClassVar = _REASONS
 
     def __repr__(self) -> str:
         return "the simulated store"
-
-    # Objects.
 
     def create(self, key: str, body: bytes | memoryview) -> None:
         content = bytes(body)
@@ -53,7 +149,7 @@ class Door:
         def later() -> None:
             wire.flying.append(Flying("create", key, content))
 
-        if self._change("create", key, _CREATE, effect, later) == "taken":
+        if self._change("create", key, CREATE, effect, later) == "taken":
             raise KeyTaken(f"{key} is there already")
 
     def get(self, key: str, most: int = 1 << 30) -> bytes:
@@ -92,85 +188,7 @@ class Door:
         def later() -> None:
             wire.flying.extend(Flying("delete", key, b"") for key in wanted)
 
-        self._change("delete", " ".join(wanted), _DELETE, effect, later)
-
-    # Turns.
-
-    def _change(
-        self,
-        what: str,
-        key: str,
-        faults: Sequence[str],
-        effect: Callable[..., str],
-        later: Callable[[], None],
-    ) -> str:
-        """Do what changes the store, in one of the ways in which that can go; return the answer."""
-        world = self.world
-        self.actor.turn(f"{what} {key}")
-        how = self._way([_FINE, *self._faults(faults), *self._crashes(faults[:3])])
-        answer = ""
-        if how.endswith("lost"):
-            pass
-        elif how.endswith("late"):
-            later()
-        elif how.endswith("partly"):
-            effect(key.count(" ") + 1 >> 1)
-        elif how == "lagging":
-            later()
-            answer = "gone"
-        else:
-            answer = effect()
-            if how == "twice":
-                later()
-        world.happened(self.actor.name, what, key, how, answer)
-        self._end(how, f"{what} {key}", ("", "twice", "lagging"))
-        self.actor.hears(answer)
-        return answer
-
-    def _look(self, what: str, key: str) -> str:
-        """Take a turn that changes nothing; return which recent changes a listing hides."""
-        world = self.world
-        self.actor.turn(f"{what} {key}")
-        ways = [_FINE, *self._faults(("lost",)), *self._crashes(("lost",))]
-        if what == "list" and world.left["stale"]:
-            count = len(hidings(world.wire.recent(key.partition(">")[0])))
-            ways += [(world.limits.lag / count, str(k)) for k in range(count)]
-        how = self._way(ways)
-        world.happened(self.actor.name, what, key, how)
-        if how.isdigit():
-            world.spend("stale")
-            return how
-        self._end(how, f"{what} {key}", ("",))
-        return ""
-
-    def _way(self, ways: list[Way]) -> str:
-        if len(ways) == 1:
-            return ways[0][1]
-        return ways[self.world.chooser.pick([weight for weight, _ in ways])][1]
-
-    def _faults(self, names: Sequence[str]) -> list[Way]:
-        world = self.world
-        if not world.left["faults"]:
-            return []
-        return [(world.limits.fault / len(names), name) for name in names]
-
-    def _crashes(self, names: Sequence[str]) -> list[Way]:
-        world = self.world
-        if not world.left["crashes"]:
-            return []
-        return [(world.limits.crash / len(names), f"crash, {name}") for name in names]
-
-    def _end(self, how: str, what: str, fine: Sequence[str]) -> None:
-        """Raise what the way of a call leads to."""
-        if how.startswith("crash"):
-            self.world.spend("crashes")
-            self.actor.hears("crash")
-            raise Crashed
-        if how:
-            self.world.spend("faults")
-        if how not in fine:
-            self.actor.hears(how)
-            raise _REASONS[how](f"{what}: {how}")
+        self._change("delete", " ".join(wanted), DELETE, effect, later)
 
 
 def hidings(recent: list[Change]) -> list[list[Change]]:

@@ -18,6 +18,7 @@ from tests.archive.sim.archiving import (
 from tests.archive.sim.choose import Chance, Chooser, Every
 from tests.archive.sim.doors import Door
 from tests.archive.sim.oracle import must
+from tests.archive.sim.retried import retried
 from tests.archive.sim.world import Actor, Limits, World
 
 CALM = Limits()
@@ -33,6 +34,7 @@ class Case:
     strays: tuple[int, ...] = ()
     limits: Limits = CALM
     lives: int = 1
+    retries: bool = False  # those that ship, below them single requests
 
     def fill(self, world: World) -> None:
         for k, count in enumerate(self.writers):
@@ -76,12 +78,14 @@ def drawn(rng: random.Random) -> Case:
         stick=rng.choice((1.0, 2.0, 8.0, 30.0)),
         slow=rng.random() < 0.7,
     )
-    return Case(writers, collectors, readers, strays, limits, rng.choice((1, 2)))
+    lives, retries = rng.choice((1, 2)), rng.random() < 0.3
+    return Case(writers, collectors, readers, strays, limits, lives, retries)
 
 
 def run(case: Case, chooser: Chooser, tell: bool = False) -> World:
     """Run a case once, to its end and beyond."""
     world = World(chooser, case.limits, tell)
+    world.door = retried if case.retries else Door
     case.fill(world)
     world.run()
     if not world.over:
@@ -98,7 +102,7 @@ def end(actor: Actor) -> None:
     before = world.counts["acknowledged"]
     Writer(actor, 1).live()
     must(world.counts["acknowledged"] == before + 1, "a lone writer does not get on")
-    manifest = Ledger(Door(actor), writer="0").look()
+    manifest = Ledger(world.objects(actor), writer="0").look()
     assert manifest is not None
     must(manifest == world.oracle.line.newest, "the newest manifest is not found")
     read_all(actor, manifest, world.clock())
@@ -124,6 +128,7 @@ def archiving_at_random(seed: int, tell: bool = False) -> World:
     rng = random.Random(f"archiving {seed}")
     case = drawn(rng)
     world = World(Chance(seed), case.limits, tell, StateOracle)
+    world.door = retried if case.retries else Door
     keep_s = rng.choice((None, None, 0, 50))
     with made_small():
         for k, count in enumerate(case.writers):
@@ -144,7 +149,7 @@ def archiving_end(actor: Actor) -> None:
     world = actor.world
     world.oracle.end()
     archiver(2)(actor)
-    manifest = Ledger(Door(actor), writer="0").look()
+    manifest = Ledger(world.objects(actor), writer="0").look()
     assert manifest is not None
     must(manifest == world.oracle.line.newest, "the newest manifest is not found")
     must(world.oracle.owners[manifest.epoch] == manifest.writer, "a lone writer does not get on")

@@ -17,10 +17,14 @@ from types import SimpleNamespace
 from typing import Any
 from unittest.mock import patch
 
+from obstore.exceptions import AlreadyExistsError
+
 from jrnl.archive import collector
 from jrnl.archive.collector import _Collection
 from jrnl.archive.ledger import Ledger
 from jrnl.archive.manifest import Manifest
+from jrnl.archive.objects import KeyTaken
+from jrnl.archive.obstored import ObstoreObjects
 from jrnl.archive.writer import Writer
 from jrnl.errors import ArchiveError
 from tests.archive.sim import actors, runs
@@ -58,7 +62,7 @@ def _overwrite(wire: Wire, key: str, body: bytes) -> bool:
 
 
 _with_news, _publish = Manifest.with_news, Ledger.publish
-_news = Writer._news
+_news, _go_on_from = Writer._news, Ledger._go_on_from
 _announce, _segment_key = _Collection._announce, actors.segment_key
 
 
@@ -97,6 +101,19 @@ def _name_nothing(self: _Collection, base: Manifest) -> Manifest | None:
 def _newest_only(self: _Collection, newest: Manifest) -> int:
     self._name(newest)
     return newest.n
+
+
+def _create_half(self: ObstoreObjects, key: str, body: bytes) -> None:
+    try:
+        self._put(key, body)
+    except AlreadyExistsError:
+        if bytes(self._store.get(key).bytes()) != body:
+            raise KeyTaken(key) from None
+
+
+def _not_ours(self: Ledger, n: int) -> None:
+    self._tried.clear()
+    return _go_on_from(self, n)
 
 
 def _list_again(self: Writer, base: Manifest) -> Manifest | None:
@@ -191,6 +208,14 @@ SWITCHES = {
     "own keys": Switch(
         "keys are used again in the next epoch", "different content|has epoch|the epoch is of",
         [(actors, "segment_key", lambda epoch, first, last: _segment_key(1, first, last))],
+    ),
+    "whole answers": Switch(
+        "a body that came in part is taken for another's", "is fenced, and owns the newest epoch",
+        [(ObstoreObjects, "_create", _create_half)], 3000,
+    ),
+    "tried": Switch(
+        "a manifest whose answer never came is taken for another's", "owns the newest epoch",
+        [(Ledger, "_go_on_from", _not_ours)],
     ),
     "named once": Switch(
         "a list that is named already is named again", "loses the states|cannot be read",

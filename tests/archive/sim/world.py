@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from types import SimpleNamespace
+from typing import Any
 from unittest.mock import patch
 
 from jrnl.archive import ledger
@@ -128,6 +129,12 @@ class World:
         self.over = self.seen = False
         self.failure = ""
         self.counts: Counter[str] = Counter()
+        self.door: Callable[[World, Callable[[], Actor]], Any] | None = None
+
+    def objects(self, actor: Actor, who: Callable[[], Actor] | None = None) -> Any:
+        """Return the store as an actor has it; `who` says which thread calls, if not it."""
+        assert self.door is not None
+        return self.door(self, who or (lambda: actor))
 
     def clock(self) -> int:
         return self.wire.now_ns
