@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -19,7 +20,8 @@ from hypothesis import strategies as st
 
 import jrnl
 from jrnl import Kind
-from jrnl.archive.replaying import Replayer
+from jrnl._core import replay_until
+from jrnl.archive.replaying import Replayer, Resumed
 from jrnl.archive.segment import NOTHING, SEGMENT_ROW, Segment
 from jrnl.archive.taking import take
 from tests.archive.replays import SIZES, Clock, History, check_same, steps
@@ -216,6 +218,56 @@ def test_segments_are_applied_once_and_in_order(tmp_path):
         assert replayer.apply(second) == second.last
 
 
+def test_a_finished_store_goes_on_where_it_was(tmp_path):
+    history = written(tmp_path)
+    path = tmp_path / "copy"
+    with history.store as original:
+        with Replayer(path, seq=0, time_ns=START, volumes=SIZES) as replayer:
+            replayer.finish().close()
+        for segment in history.segments:
+            with Resumed(path) as resumed:
+                assert resumed.seq == segment.base
+                half = (segment.first + segment.last) // 2
+                assert resumed.apply(segment, half) <= half
+                resumed.commit()
+                assert resumed.store.metrics()["durable_seq"] == resumed.seq
+                resumed.apply(segment)
+                with suppress(jrnl.PointExpired):
+                    assert resumed.store.digest() == original.digest(segment.last)
+        with jrnl.open(path) as copy:
+            check_same(original, copy)
+            copy["a"].write(0, b"its own, and at its own time")
+            assert copy.journal.entries["time_ns"][-1] > time.time_ns() - 60 * 10**9
+
+
+def test_a_rewind_that_was_interrupted_on_its_way_is_made_when_it_goes_on(tmp_path):
+    """A crash may have left entries in the place of those that nobody has archived."""
+    rows = [
+        (1, START, Kind.WRITE, 0, 0, 1, 0), (5, START, Kind.REWIND, 0, 1, 0, 1),
+        (9, START, Kind.REWIND, 0, 7, 0, 1),
+    ]  # fmt: skip
+    segment = hostile(*rows, data=b"x")
+    path = tmp_path / "copy"
+    with Replayer(path, seq=0, time_ns=START, volumes=SIZES) as replayer:
+        replayer.apply(segment, 1)
+        replayer.finish().close()
+    with Resumed(path) as resumed:
+        replay_until(resumed.store._engine, 3)
+        resumed.commit()
+    with Resumed(path) as resumed:
+        assert resumed.seq == 3
+        assert resumed.apply(segment, 5) == 5
+        assert resumed.store.journal.entries["seq"].tolist() == [1, 5]
+        replay_until(resumed.store._engine, 8)
+        with pytest.raises(jrnl.PointExpired):  # of 7 nobody knows by now
+            resumed.apply(segment)
+    with Replayer(seq=0, time_ns=START, volumes=SIZES) as replayer:
+        assert replayer.apply(segment) == 9
+        with replayer.finish() as copy:
+            assert copy.journal.entries[["seq", "offset"]].tolist() == [(1, 0), (9, 7)]
+            assert copy.digest(7) == copy.digest(1) == copy.digest()
+
+
 def hostile(*rows: tuple[int, ...], data: bytes = b"") -> Segment:
     return Segment(0, np.array([*rows], SEGMENT_ROW), memoryview(data))
 
@@ -285,7 +337,7 @@ def test_what_is_given_up_leaves_nothing_and_what_is_there_is_not_touched(tmp_pa
 
 REPLAY = """
 import sys
-from jrnl.archive.replaying import Replayer
+from jrnl.archive.replaying import Replayer, Resumed
 from jrnl.archive.segment import Segment
 path, *segments = sys.argv[1:]
 print("begun", flush=True)

@@ -19,7 +19,7 @@ from jrnl._core import (
     replay_until,
     to_the_end,
 )
-from jrnl.api import split_path, telling
+from jrnl.api import open_store, split_path, telling
 from jrnl.archive.segment import check_volumes
 from jrnl.disk.create import Draft, Start
 from jrnl.disk.folder import Folder
@@ -155,6 +155,8 @@ class Replay:
         try:
             if to > engine.seq:  # a rewind to a state that another one had made
                 self._rewind_to(follows, to)
+            elif to != follows and self._kind_of(to) != _REWIND:  # that one was interrupted here
+                raise PointExpired(f"there is no entry {to}")
             self._rewind_to(to, seq)
         except PointExpired as error:
             raise PointExpired(
@@ -162,6 +164,10 @@ class Replay:
                 f"{engine.base_seq}..{engine.seq}: replay from an earlier state, or with a larger "
                 "journal"
             ) from error
+
+    def _kind_of(self, seq: int) -> int | None:
+        found = self._session.engine.entries(seq, seq)["kind"].tolist()
+        return found[0] if found else None
 
     def _rewind_to(self, state: int, seq: int) -> None:
         """Rewind to a state, by a REWIND with this seq."""
@@ -333,6 +339,65 @@ class Replayer:
         if not self._ended:
             self._ended = True
             self._target.close()
+
+
+class Resumed:
+    """Goes on with a store that a `Replayer` has finished, as what it was made from goes on.
+
+    Nobody else may write to it: its entries would take the seqs of the original's. As a context
+    manager it closes the store.
+
+    Parameters
+    ----------
+    path : str or path
+    overlay : int or str, optional
+        As for `open`.
+
+    Attributes
+    ----------
+    store : Store
+        Open, to be read from: new entries have the original's times.
+
+    Raises
+    ------
+    FileNotFoundError, OSError, StoreLocked, FormatError, CorruptionError
+        As `open`.
+    """
+
+    def __init__(self, path: Path, *, overlay: Size | None = None) -> None:
+        clock = Clock(-(1 << 62))  # the newest entry's time counts until there is another one
+        self.store = open_store(path, overlay=overlay, clock=clock)
+        self._replay = Replay(self.store._session, clock)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    @property
+    def seq(self) -> int:
+        """The newest entry's seq."""
+        return self._replay.seq
+
+    def apply(self, segment: Segment, upto: int | None = None, key: str = "the segment") -> int:
+        """Make the entries of a segment again. Takes, returns and raises as `Replay.apply`."""
+        return self._replay.apply(segment, upto, key)
+
+    def commit(self) -> None:
+        """Have everything that was made be durable, without an entry of its own.
+
+        Raises
+        ------
+        OSError, StorePoisoned, StoreClosed
+        """
+        engine = self.store._engine
+        engine.check_not_closed()
+        engine.commit(engine.seq)
+
+    def close(self) -> None:
+        """Close the store, durably."""
+        self.store.close()
 
 
 class _InMemory:
