@@ -50,6 +50,7 @@ class Archived:
         self.dropped: set[int] = set()
         self.gone: set[int] = set()
         self.archive = self.store.archive(url, **self.policy)
+        self.archive.flush(60)  # so that it begins with state 0
 
     @property
     def objects(self) -> Any:
@@ -67,7 +68,7 @@ class Archived:
 
     def flush(self) -> int:
         """Archive all that there is."""
-        seq = self.archive.flush(30)
+        seq = self.archive.flush(60)
         self.note()
         return seq
 

@@ -5,8 +5,13 @@
     store.archive("s3://bucket/disk")                      # follows the store from now on
     with jrnl.archive.open("s3://bucket/disk", at="good") as state:
         state.read(0, 512)                                 # any archived state, from anywhere
+    store = jrnl.archive.restore("s3://bucket/disk", "disk.jrnl")     # a store again
+    standby = jrnl.archive.follow("s3://bucket/disk", "standby.jrnl")
+    store = standby.promote()                              # takes over
 
 open        a state of an archive, read-only and at once
+restore     a store again, with its window
+follow      a store that is kept up to date, and takes over
 verify      every byte against its checksum
 
 It takes the extra ``archive``: ``pip install 'jrnl-engine[archive]'``.
@@ -20,16 +25,18 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Callable
 
+    from jrnl.archive.standby import Standby
     from jrnl.archive.state import ArchiveState
     from jrnl.archive.verifying import ArchiveReport
     from jrnl.points import Point
     from jrnl.retention import Duration
     from jrnl.sizes import Size
+    from jrnl.store import Store
 
     Url = str | os.PathLike[str]
     Progress = Callable[[int, int], object]
 
-__all__ = ["open", "verify"]
+__all__ = ["follow", "open", "restore", "verify"]
 
 
 def open(
@@ -72,6 +79,100 @@ def open(
     from jrnl.archive.state import open_state
 
     return open_state(url, at, cache=cache, **options)
+
+
+def restore(
+    url: Url,
+    path: Url | None,
+    at: Point | None = None,
+    *,
+    window: bool = True,
+    progress: Progress | None = None,
+    settings: dict[str, Any] | None = None,
+    **options: Any,
+) -> Store:
+    """Make a store of an archive: whole, or not at all.
+
+    Its states have the seqs and times that they had. All that is read is held against its checksum.
+    It is a store of its own: it can be archived to another address. To go on in the same archive,
+    `follow` it and promote that.
+
+    Parameters
+    ----------
+    url, at, **options
+        As for `open`. The state is the new store's newest one.
+    path : str or path, or None
+        A folder that is made for it; None: in memory.
+    window : bool
+        Take earlier states along, as far as the journal holds and the archive has them. False: take
+        those since the snapshot before, which is the quickest.
+    progress : callable, optional
+        Called as ``progress(done, total)``, in bytes that are read.
+    settings : dict, optional
+        What `jrnl.create` takes: journal, images, overflow, sync, and so on. By default they are
+        those of the original.
+
+    Returns
+    -------
+    Store
+        Open.
+
+    Raises
+    ------
+    StoreExists
+        There is something at `path`.
+    UnknownPoint, PointExpired, CorruptionError, FormatError, ArchiveError, InvalidArgument,
+    InvalidType, MissingPackage
+        As `open`.
+    OSError
+    """
+    from jrnl.archive.restoring import restore as made
+
+    return made(url, path, at, window=window, progress=progress, settings=settings, **options)
+
+
+def follow(
+    url: Url,
+    path: Url,
+    *,
+    poll: float = 1.0,
+    settings: dict[str, Any] | None = None,
+    progress: Progress | None = None,
+    **options: Any,
+) -> Standby:
+    """Keep a store on disk up to date from an archive, until it is closed or promoted.
+
+    If it is closed or killed, following into the same path again goes on from there.
+
+    Parameters
+    ----------
+    url, **options
+        As for `open`.
+    path : str or path
+        A folder that is made for the store; or one that followed before, or the archive's own
+        store, as long as it has no entry that the archive has not.
+    poll : float
+        Seconds between two looks at what is new.
+    settings, progress
+        As for `restore`, where the store is made.
+
+    Returns
+    -------
+    Standby
+
+    Raises
+    ------
+    InvalidArgument
+        What is at `path` is another store, or was written to.
+    StoreLocked
+        Somebody else follows into `path`, or has that store open.
+    UnknownPoint, CorruptionError, FormatError, ArchiveError, InvalidType, MissingPackage
+        As `open`.
+    OSError
+    """
+    from jrnl.archive.standby import follow as followed
+
+    return followed(url, path, poll=poll, settings=settings, progress=progress, **options)
 
 
 def verify(
