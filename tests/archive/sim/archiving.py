@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 from unittest.mock import patch
@@ -27,10 +29,12 @@ from jrnl.archive.manifest import (
     sum_of,
 )
 from jrnl.archive.objects import ObjectMissing
+from jrnl.archive.reader import Reader
 from jrnl.archive.segment import NOTHING, SEGMENT_ROW, Segment
+from jrnl.archive.state import ArchiveState
 from jrnl.archive.table import Table
 from jrnl.archive.writer import Policy, Writer
-from jrnl.errors import ArchiveError, Fenced, FormatError, PointExpired
+from jrnl.errors import ArchiveError, CorruptionError, Fenced, FormatError, PointExpired
 from tests.archive.sim import oracle
 from tests.archive.sim.actors import ORIGIN, TRIES
 from tests.archive.sim.oracle import Oracle, Wrong, must
@@ -44,6 +48,7 @@ WINDOW = 6  # entries that a store remembers
 _WRITE = FORMAT["kinds"]["WRITE"]
 _EXTENT = np.dtype([("offset", "<u8"), ("length", "<u8")])
 
+STORE = replace(ORIGIN, volumes=[["v", SIZE]])
 History = tuple[str, ...]  # by whom each entry was made, from the first on
 
 
@@ -107,7 +112,7 @@ class Source:
             told = self.world.oracle.histories[base.sum]  # type: ignore[attr-defined]
             if self.history[: base.seq] != told[: max(base.seq, 0)]:
                 self.history = told[: max(base.seq, 0)]
-        return ORIGIN
+        return STORE
 
     def marks(self) -> Iterator[tuple[str, list[object]]]:
         return iter(())
@@ -206,10 +211,13 @@ class AtOnce:
     def __init__(self, *_: Any, **__: Any) -> None:
         pass
 
-    def submit(self, call: Callable[..., Any], *args: Any) -> Job:
-        job = Job(None)  # type: ignore[arg-type]
-        job.run(lambda: call(*args))
-        return job
+    def submit(self, call: Callable[..., Any], *args: Any) -> Future[Any]:
+        done: Future[Any] = Future()
+        try:
+            done.set_result(call(*args))
+        except Exception as error:
+            done.set_exception(error)
+        return done
 
     def shutdown(self, **_: Any) -> None:
         pass
@@ -421,10 +429,23 @@ def read_states(actor: Actor, manifest: Manifest, since: int) -> None:
                 must(seq == 0, f"nothing leads to state {seq} in manifest {manifest.n}")
                 continue
             got = state_of(objects, *way, seq)
+            if seq == manifest.seq:
+                must(shipped(objects, manifest) == got, f"state {seq} is read in another way")
             must(got == content(told, seq), f"state {seq} never was, in manifest {manifest.n}")
             world.counts["states read"] += 1
     except ObjectMissing as error:
         world.oracle.missed(str(error), manifest, since)
+    except CorruptionError as error:
+        must("is missing" in str(error), str(error))
+        world.oracle.missed(str(error), manifest, since)
+
+
+def shipped(objects: Any, manifest: Manifest) -> bytes:
+    """Return the volume at the newest state, as a user reads it."""
+    found = bytearray(SIZE)
+    with ArchiveState(Reader(objects, manifest, AtOnce()), manifest.seq, 1 << 20) as state:
+        state._readinto(0, 0, memoryview(found))
+    return bytes(found)
 
 
 def state_of(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
 from jrnl.archive.ledger import Ledger
 from tests.archive.sim.actors import Writer, collector, read_all, reader, stray, writer
@@ -60,15 +61,15 @@ CASES = {
 
 def drawn(rng: random.Random) -> Case:
     """Return a case for a random run."""
-    writers = tuple(rng.randint(1, 3) for _ in range(rng.choice((1, 2, 2, 3))))
+    lives, retries = rng.choice((1, 2)), rng.random() < 0.3
+    if rng.random() < 0.3:
+        return Case(**_sleepy(rng), lives=lives, retries=retries)
     collectors = tuple(rng.randint(1, 3) for _ in range(rng.choice((0, 1, 1, 2))))
-    readers = tuple(rng.randint(1, 2) for _ in range(rng.choice((0, 0, 1))))
-    strays = tuple(rng.randint(1, 4) for _ in range(rng.choice((0, 1)) if collectors else 0))
     limits = Limits(
         faults=rng.choice((0, 1, 3, 8)),
         crashes=rng.choice((0, 0, 1, 2)),
         shorts=rng.choice((0, 0, 3)),
-        longs=rng.choice((0, 2, 4, 8)) if collectors else 0,
+        longs=rng.choice((0, 2, 4)) if collectors else 0,
         stale=rng.choice((0, 2, 8)),
         fault=rng.choice((0.05, 0.3)),
         crash=rng.choice((0.03, 0.1)),
@@ -76,10 +77,40 @@ def drawn(rng: random.Random) -> Case:
         land=rng.choice((0.02, 0.1, 0.5)),
         lag=rng.choice((0.3, 1.0)),
         stick=rng.choice((1.0, 2.0, 8.0, 30.0)),
-        slow=rng.random() < 0.7,
+        slow=rng.random() < 0.5,
     )
-    lives, retries = rng.choice((1, 2)), rng.random() < 0.3
-    return Case(writers, collectors, readers, strays, limits, lives, retries)
+    return Case(
+        tuple(rng.randint(1, 3) for _ in range(rng.choice((1, 2, 2, 3)))),
+        collectors,
+        tuple(rng.randint(1, 2) for _ in range(rng.choice((0, 0, 1)))),
+        tuple(rng.randint(1, 4) for _ in range(rng.choice((0, 1)) if collectors else 0)),
+        limits,
+        lives,
+        retries,
+    )
+
+
+def _sleepy(rng: random.Random) -> dict[str, Any]:
+    """Return what has some sleep for longer than the grace period, while others collect."""
+    limits = Limits(
+        faults=rng.choice((0, 0, 2)),
+        crashes=rng.choice((0, 0, 1)),
+        longs=8,
+        stale=rng.choice((0, 4)),
+        fault=0.05,
+        crash=0.03,
+        time=rng.choice((0.1, 0.2, 0.4)),
+        land=0.1,
+        stick=rng.choice((2.0, 8.0)),
+        slow=True,
+    )
+    return {
+        "writers": tuple(rng.randint(2, 4) for _ in range(rng.choice((1, 2, 3)))),
+        "collectors": tuple(rng.randint(2, 4) for _ in range(rng.choice((1, 2)))),
+        "readers": tuple(rng.randint(1, 2) for _ in range(rng.choice((0, 0, 1)))),
+        "strays": (rng.randint(2, 5),),
+        "limits": limits,
+    }
 
 
 def run(case: Case, chooser: Chooser, tell: bool = False) -> World:

@@ -144,25 +144,28 @@ def _unchecked(self: Ledger, new: Manifest) -> list[Manifest]:
     return found
 
 
+# What comes of it, whichever way it comes.
+_HARM = (
+    "does not count|which is not in|the epoch is of|and the newest manifest names it|which it names"
+    "|within the grace period|which is not there|is condemned|no manifest has condemned|is gone"
+    "|different content|loses|is lost|follows another|goes on|fenced"
+)
+
 SWITCHES = {
     "create only": Switch(
-        "what is there already is overwritten", "not there|different content|follows another|loses"
-        "|does not count|condemn|names|newest|is lost|leaves",
+        "what is there already is overwritten", _HARM,
         [(Wire, "create", _overwrite)],
     ),
     "epoch": Switch(
-        "whose epoch the newest manifest has is not looked at",
-        "goes on|which is not in|without a claim|by another|after it was fenced|epoch",
+        "whose epoch the newest manifest has is not looked at", _HARM,
         [(Ledger, "_check_own", lambda self, other: None)],
     ),
     "look after create": Switch(
-        "what was created counts, whatever else is there",
-        "does not count|and the newest manifest names it|within the grace period",
+        "what was created counts, whatever else is there", _HARM,
         [(Ledger, "followers", lambda self, new: [])], 3000,
     ),
     "follows": Switch(
-        "what is listed above is taken to go on from ours",
-        "does not count|goes on|and the newest manifest names it|within the grace period",
+        "what is listed above is taken to go on from ours", _HARM,
         [(Ledger, "followers", _unchecked)], 3000,
     ),
     "new epoch": Switch(
@@ -174,19 +177,19 @@ SWITCHES = {
         [(Ledger, "publish", _believe)],
     ),
     "condemned": Switch(
-        "what a collector has condemned is named", "is condemned|not there",
+        "what a collector has condemned is named", _HARM,
         [(Ledger, "_check_fresh", _any_epoch)], 3000,
     ),
     "announce": Switch(
-        "a collector deletes without saying so", "no manifest has condemned",
+        "a collector deletes without saying so", _HARM,
         [(_Collection, "_announce", lambda self, base, going: going)], 1000,
     ),
     "announce first": Switch(
-        "a collector deletes, then says so", "no manifest has condemned",
+        "a collector deletes, then says so", _HARM,
         [(_Collection, "_announce", _delete_first)], 1000,
     ),
     "name on": Switch(
-        "a collector does not look at what was named meanwhile", "which it names",
+        "a collector does not look at what was named meanwhile", _HARM,
         [(_Collection, "_name_on_from", _name_nothing)], 5000,
     ),
     "grace": Switch(
@@ -218,7 +221,7 @@ SWITCHES = {
         [(Ledger, "_go_on_from", _not_ours)],
     ),
     "named once": Switch(
-        "a list that is named already is named again", "loses the states|cannot be read",
+        "a list that is named already is named again", "loses the states|cannot be read|it is gone",
         [(Writer, "_news", _list_again)], 3000, runs.archiving_at_random,
     ),
     "packs": Switch(
