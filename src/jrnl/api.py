@@ -122,9 +122,9 @@ def create(
         checksum=checksum, sync=sync, overlay=overlay, clock=clock, reclaim=reclaim, low=low,
         on_low=on_low, keep_at_least=keep_at_least, keep_at_most=keep_at_most,
     )  # fmt: skip
-    settings = replace(with_volumes(settings, size, volumes, source), maker=_make_in_files)
+    settings = replace(with_volumes(settings, size, volumes, source), maker=make_in_files)
     if path is not None:
-        return _make_in_files(path, settings)
+        return make_in_files(path, settings)
     engine = settings.engine([MemoryDevice(length) for length in settings.sizes.values()])
     for index, name in enumerate(settings.sizes):
         if name in settings.sources:
@@ -132,7 +132,8 @@ def create(
     return _in_memory(engine, settings)
 
 
-def _make_in_files(path: Path, settings: Settings, content: Content | None = None) -> Store:
+def make_in_files(path: Path, settings: Settings, content: Content | None = None) -> Store:
+    """Make a store on disk with settings that have been checked; a fork begins with `content`."""
     parent, name = split_path(path)
     settings = replace(settings, path=os.path.join(parent, name))
     with telling(path, parent, name), Folder(parent) as folder:
@@ -237,7 +238,7 @@ def open_store(
         try:
             return opening.open_in(
                 folder, name, mode, overlay=overlay, clock=clock, on_low=on_low,
-                path=os.path.join(parent, name), maker=_make_in_files,
+                path=os.path.join(parent, name), maker=make_in_files,
             )  # fmt: skip
         except NotADirectoryError as error:
             raise FormatError("this is a file, and no store") from error
@@ -281,7 +282,7 @@ def wrap(
                 f"the buffer of {name!r} is empty; a volume has at least one byte"
             )
     sizes = {name: device.size for name, device in devices.items()}
-    settings = replace(with_volumes(settings, None, sizes, None), maker=_make_in_files)
+    settings = replace(with_volumes(settings, None, sizes, None), maker=make_in_files)
     engine = settings.engine([*devices.values()])
     for index, size in enumerate(sizes.values()):
         engine.mark_written(index, 0, size)

@@ -74,8 +74,8 @@ def in_memory(session: Session, settings: Settings, wish: Wish) -> tuple[Session
     return forked, wished
 
 
-def _settings_of(parent: Settings, options: dict[str, Any], *, on_disk: bool) -> Settings:
-    """Return a fork's settings but for its volumes. Raises InvalidArgument, InvalidType."""
+def options_of(parent: Settings, options: dict[str, Any], *, on_disk: bool) -> dict[str, Any]:
+    """Return what a fork is made with but for its volumes, as `create` takes it."""
     given = {name: value for name, value in options.items() if value is not None}
     usual: dict[str, Any] = {"journal": parent.journal, "overflow": parent.overflow}
     if parent.clock is not None:
@@ -83,7 +83,13 @@ def _settings_of(parent: Settings, options: dict[str, Any], *, on_disk: bool) ->
     if on_disk == (parent.sync is not None):  # of the same kind
         usual["images"] = next(name for name, mode in IMAGES.items() if mode == parent.images)
         usual["checksum"], usual["sync"] = parent.checksum, parent.sync
-    return replace(parse(on_disk=on_disk, **(usual | given)), maker=parent.maker)
+    return usual | given
+
+
+def _settings_of(parent: Settings, options: dict[str, Any], *, on_disk: bool) -> Settings:
+    """Return the settings. Raises InvalidArgument, InvalidType."""
+    parsed = parse(on_disk=on_disk, **options_of(parent, options, on_disk=on_disk))
+    return replace(parsed, maker=parent.maker)
 
 
 def _with_volumes(
@@ -263,13 +269,13 @@ def in_files(session: Session, settings: Settings, path: Path, wish: Wish) -> An
     if maker is None:
         raise InvalidArgument("only a store of jrnl.create, jrnl.open or jrnl.wrap is forked")
     wished = _settings_of(settings, wish.options, on_disk=True)
-    _check_outside(path, settings.path)
+    check_outside(path, settings.path)
     with _recovery_at(session, wish) as recovery:
         content = Content(session, recovery, wish)
         return maker(path, replace(wished, sizes=content.sizes), content)
 
 
-def _check_outside(path: Path, store: str | None) -> None:
+def check_outside(path: Path, store: str | None) -> None:
     """Raise InvalidArgument where a path leads into the store's own folder."""
     if store is None or not isinstance(path, str | os.PathLike):
         return

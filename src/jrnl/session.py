@@ -207,7 +207,7 @@ class Session:
         They hold production as it is now then.
         """
         log = self._log
-        if log is None or log.poisoned or log.read_only and log.lags:
+        if log is None or log.poisoned or (log.read_only and log.lags):
             return False  # there are no files, or they lag behind, and stay so
         with self.engine.exclusive() as engine:
             return cloned(engine, files, None if log.read_only else log.write_back)

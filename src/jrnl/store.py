@@ -334,6 +334,7 @@ class Store(Past, ClosesItself):
         path: Path | None = None,
         at: Point | None = None,
         *,
+        history: bool = False,
         volumes: Iterable[str] | None = None,
         journal: Size | None = None,
         images: str | None = None,
@@ -363,6 +364,10 @@ class Store(Past, ClosesItself):
             A folder that is made for it, whole or not at all; in memory by default.
         at : point, optional
             Any state of the window, or a snapshot's; the present one by default.
+        history : bool
+            Take the window up to the state along: the fork keeps its seqs, times and marks, and can
+            go back to all of these states, as far as its journal holds them. Each entry is made
+            again, with this store's lock held. By default the journal is large enough.
         volumes : iterable of str, optional
             Only these; by default those of the mark or snapshot that `at` names, or all.
         journal, images, overflow, checksum, sync, clock
@@ -396,6 +401,10 @@ class Store(Past, ClosesItself):
             "on_low": on_low, "keep_at_least": keep_at_least, "keep_at_most": keep_at_most,
         }  # fmt: skip
         wish = Wish(at, volumes, options, progress, digest)
+        if as_flag(history, "history"):
+            forking = import_module("jrnl.archive.forking")  # it stands above the store
+            grown: Store = forking.fork_with_history(self, path, wish)
+            return grown
         if path is not None:
             forked: Store = fork.in_files(self._session, self._settings, path, wish)
             return forked

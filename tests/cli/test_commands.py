@@ -521,4 +521,6 @@ def test_fork_makes_a_store_that_begins_with_a_state(run, anyhow, folder, at):
     assert "something there already" in run("fork", anyhow, new).line
     assert "in the store itself" in run("fork", anyhow, anyhow / "child").line
     assert run("fork", anyhow, folder / "third", "--at", "nix").code == 1
+    grown = run("fork", anyhow, folder / "grown", "--history", "--json", *point).json
+    assert grown["window"] == {"oldest": 0, "newest": parent["seq"]}
     assert run("fork", anyhow, folder / "fourth", "--json").json["parent"]["seq"] == 8

@@ -112,6 +112,52 @@ def test_a_snapshot_of_some_volumes_is_forked_to_these(tmp_path):
             assert fork.volume.read(0, SIZES["odd"]) == states[-1]["odd"]
 
 
+@pytest.mark.parametrize("images", ["before", "both"])
+@pytest.mark.parametrize("at", [None, "named"])
+@pytest.mark.parametrize("ways", ["memory memory", "memory disk", "disk disk", "disk memory"])
+def test_a_fork_with_its_history_goes_back_to_every_state_of_the_window(tmp_path, ways, at, images):
+    one, other = ways.split()
+    path = {"memory": None, "disk": tmp_path / "parent"}[one]
+    if path is not None and images == "before":
+        pytest.skip("a store on disk keeps both")
+    with jrnl.create(path, volumes=SIZES, journal="256KiB", images=images) as store:
+        played(store)
+        for k in range(60):
+            store["odd"].write(k * 3000, bytes([k + 7]) * 5000)
+        assert store.window.oldest > 0
+        store.mark("named", volumes=["odd"])
+        for k in range(6):
+            store["odd"].write(k * 5000, bytes([k + 1]) * 5000)
+        store.rewind(store.seq - 3)
+        store.flush()
+        store.rewind("named" if at is None else store.seq - 1)
+        store["small"].write_zeroes(0, 300)
+        store.mark("earlier", at=store.seq - 1)
+        fork = store.fork(tmp_path / "fork" if other == "disk" else None, at, history=True)
+        newest = store.seq if at is None else store.marks["named"].seq
+        wanted = [seq for seq in store.states().tolist() if seq <= newest]
+        assert len(wanted) > 3
+        assert fork.window == (store.window.oldest, newest)
+        states = {seq: store.digest(seq) for seq in wanted}
+        marks = {name: mark.seq for name, mark in store.marks.items() if mark.seq <= newest}
+        entries = store.journal.between(wanted[0] + 1, newest)
+        parent = fork.parent
+        assert (parent.seq, parent.digest) == (newest, states[newest])
+    if other == "disk":
+        fork.close()
+        fork = jrnl.open(tmp_path / "fork")
+        assert fork.parent == parent
+    assert fork.states().tolist() == wanted
+    assert {seq: fork.digest(seq) for seq in wanted} == states
+    assert fork.marks.keys() >= (marks.keys() if at is None else {"named"})
+    assert (fork.journal.entries == entries).all()
+    assert fork.verify().ok
+    fork.rewind(wanted[1])
+    assert fork.digest() == states[wanted[1]]
+    assert fork.fork(tmp_path / "third").seq == 0
+    fork.close()
+
+
 def test_what_cannot_be_forked_is_refused_and_nothing_is_left(tmp_path):
     with made(tmp_path, "disk") as store:
         played(store)
@@ -124,6 +170,10 @@ def test_what_cannot_be_forked_is_refused_and_nothing_is_left(tmp_path):
             store.fork(tmp_path / "fork", 99)
         with pytest.raises(jrnl.UnknownVolume):
             store.fork(tmp_path / "fork", volumes=["nix"])
+        with pytest.raises(jrnl.InvalidArgument, match="leave volumes out"):
+            store.fork(volumes=["odd"], history=True)
+        with pytest.raises(jrnl.InvalidArgument, match="in the store itself"):
+            store.fork(tmp_path / "parent" / "fork", history=True)
         with pytest.raises(jrnl.InvalidArgument, match="images"):
             store.fork(tmp_path / "fork", images="before")
 

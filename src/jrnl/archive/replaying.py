@@ -19,7 +19,7 @@ from jrnl._core import (
     replay_until,
     to_the_end,
 )
-from jrnl.api import open_store, split_path, telling
+from jrnl.api import make_in_files, open_store, split_path, telling
 from jrnl.archive.segment import check_volumes
 from jrnl.disk.create import Draft, Start
 from jrnl.disk.folder import Folder
@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from jrnl.archive.segment import Rows, Segment
+    from jrnl.lineage import Lineage
     from jrnl.points import Mark
     from jrnl.sizes import Size
     from jrnl.sources import Path
@@ -230,6 +231,8 @@ class Replayer:
         When the original was created; `time_ns` by default.
     marks : iterable of Mark
         Of that state.
+    lineage : Lineage, optional
+        What it is a fork of.
     options
         As for `create`, all but `size` and `source`: those of the original, or others.
 
@@ -248,15 +251,17 @@ class Replayer:
         volumes: Mapping[str, Size],
         created_ns: int | None = None,
         marks: Iterable[Mark] = (),
+        lineage: Lineage | None = None,
         **options: Any,
     ) -> None:
-        settings = parse(on_disk=path is not None, **options)
+        settings = replace(parse(on_disk=path is not None, **options), maker=make_in_files)
         self._settings = with_volumes(settings, None, volumes)
         # Rules that may refuse an entry, or let one go early, hold from the end on.
         kept = replace(self._settings, overflow="evict", limits=Limits())
         clock = Clock(time_ns)
         created_ns = time_ns if created_ns is None else created_ns
-        start = Start(seq, time_ns, created_ns, [mark._row for mark in marks])
+        rows = [mark._row for mark in marks]
+        start = Start(seq, time_ns, created_ns, rows, lineage)
         self._target: _InMemory | _OnDisk
         if path is None:
             self._target = _InMemory(replace(kept, clock=clock), start)
@@ -416,7 +421,8 @@ class _InMemory:
 
     def begin(self) -> Session:
         """Return its session, now that its first state is there."""
-        self._session = Session(self._engine, list(self._settings.sizes))
+        names = list(self._settings.sizes)
+        self._session = Session(self._engine, names, lineage=self._start.lineage)
         self._session.catalog.load_marks(self._start.marks)
         return self._session
 
@@ -486,7 +492,7 @@ class _OnDisk:
             self._store = None
             return open_in(
                 self._place, self._name, overlay=settings.overlay, clock=settings.clock,
-                on_low=limits.on_low, path=self._settings.path,
+                on_low=limits.on_low, path=self._settings.path, maker=settings.maker,
             )  # fmt: skip
 
     def close(self) -> None:

@@ -32,14 +32,15 @@ Row = dict[str, Any]
 @path_argument
 @click.argument("new", type=PATH)
 @point_option("--at", told="The state; the present one by default.")
+@click.option("--history", is_flag=True, help="Take the window up to it along.")
 @json_option
-def fork(path: str, new: str, at: str | None, as_json: bool) -> None:
+def fork(path: str, new: str, at: str | None, history: bool, as_json: bool) -> None:
     """Make a store of its own that begins with a state of this one.
 
     Where the file system can, the two share what neither of them has written since. Whatever
     becomes of one, the other one stays as it is.
     """
-    made = perform(path, "fork", "forking", out=absolute(new), at=at)
+    made = perform(path, "fork", "forking", out=absolute(new), at=at, history=history)
     if as_json:
         say_json(made)
     else:

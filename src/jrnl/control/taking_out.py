@@ -51,10 +51,12 @@ def export(
     return recover(store, report, str(store.seq) if at is None else at, out, None, volume, force)
 
 
-def fork(store: Store, report: Report, out: str, at: str | None = None) -> Row:
+def fork(
+    store: Store, report: Report, out: str, at: str | None = None, history: bool = False
+) -> Row:
     """Make a store of its own that begins with a state."""
     point = None if at is None else point_of(store, at)
-    with store.fork(out, point, progress=report.progress) as made:
+    with store.fork(out, point, history=history, progress=report.progress) as made:
         return {
             "out": out, "seq": made.seq, "window": made.window._asdict(),
             "volumes": dict(made.options.volumes), "parent": parent_of(made),

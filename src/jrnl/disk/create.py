@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from jrnl.disk.folder import Place
     from jrnl.disk.superblock import Device
     from jrnl.fork import Content
+    from jrnl.lineage import Lineage
     from jrnl.sizes import Size
     from jrnl.sources import Path
 
@@ -62,7 +63,7 @@ def make_in(place: Place, name: str, settings: Settings, content: Content | None
                 fill(device, settings.sources[volume])
         if content is not None:
             content.fill(draft.volumes)
-            start = replace(start, parent=ParentRow.of(vars(content.lineage)))
+            start = replace(start, lineage=content.lineage)
         draft.write(start)
         draft.settle()
     # Still locked: nobody else opens it before whoever has made it does.
@@ -81,7 +82,7 @@ class Start:
         At earlier times there was no store.
     marks : list of [name, seq, time_ns, *volumes]
         Its names.
-    parent : ParentRow, optional
+    lineage : Lineage, optional
         What it is a fork of.
     """
 
@@ -89,7 +90,7 @@ class Start:
     time_ns: int
     created_ns: int
     marks: list[list[Any]] = field(default_factory=list)
-    parent: ParentRow | None = None
+    lineage: Lineage | None = None
 
     @classmethod
     def now(cls, settings: Settings) -> Self:
@@ -230,7 +231,7 @@ def _record(settings: Settings, start: Start) -> Record:
         created_ns=start.created_ns,
         reclaim=None if limits.reclaim is None else list(limits.reclaim),
         low=limits.low,
-        parent=start.parent,
+        parent=None if start.lineage is None else ParentRow.of(vars(start.lineage)),
         retain=[limits.least_ns, limits.most_ns],
         tail=[1, 0, 0, start.seq, start.time_ns],
         durable_seq=start.seq,
