@@ -268,6 +268,36 @@ def test_a_rewind_that_was_interrupted_on_its_way_is_made_when_it_goes_on(tmp_pa
             assert copy.digest(7) == copy.digest(1) == copy.digest()
 
 
+@pytest.mark.parametrize("on_disk", [True, False])
+def test_marks_are_the_originals(tmp_path, on_disk):
+    with jrnl.create(tmp_path / "original", volumes=SIZES, clock=Clock()) as store:
+        store["a"].write(0, b"1")
+        base = store.mark("base", volumes=["b"])
+        store.mark("earlier", volumes=["b", "a"], at=base)
+        for k in range(4):
+            store["a"].write(k, b"x")
+            store.mark(f"all {k}", pinned=k == 1)
+        store.flush()
+        first = take(store, base.seq)
+        store.mark("dropped")
+        store.rewind("all 3")
+        store.mark("after it")
+        store.rewind("all 2")
+        store.flush()
+        path = tmp_path / "copy" if on_disk else None
+        with Replayer(
+            path, seq=base.seq, time_ns=base.time_ns, volumes=SIZES, marks=[base]
+        ) as replayer:
+            replayer.fill(0, 0, b"1")
+            replayer.apply(first)
+            replayer.apply(take(store, first.last))
+            copy = replayer.finish()
+        with copy:
+            assert [*copy.marks] == ["base", "earlier", "all 0", "all 1", "all 2"]
+            assert check_same(store, copy) > 5
+            assert copy.pins == ()
+
+
 def hostile(*rows: tuple[int, ...], data: bytes = b"") -> Segment:
     return Segment(0, np.array([*rows], SEGMENT_ROW), memoryview(data))
 
