@@ -135,6 +135,7 @@ def _at_time(reader: Reader, time_ns: int) -> int:
             f"{as_datetime(oldest.time_ns)}"
         )
     seq = max(each.seq for each in manifest.snapshots if each.time_ns <= time_ns)
+    seq = max(seq, *(each.last for each in manifest.lists if each.time_ns <= time_ns), 0)
     times = np.array([each.time_ns for each in manifest.segments], np.int64)
     k = int(np.searchsorted(times, min(time_ns, (1 << 63) - 1), "right"))
     if k:

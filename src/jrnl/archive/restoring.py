@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from jrnl.archive.manifest import Manifest, SegmentFacts, SnapshotFacts
+    from jrnl.archive.reader import Call, Chunks
     from jrnl.archive.table import Table
     from jrnl.points import Point
     from jrnl.state import State
@@ -206,15 +207,19 @@ def fill(reader: Reader, table: Table, put: Fill, near: State | None = None) -> 
                 missing[k] = False
         rows = rows[missing]
     numbers = rows["chunk"].astype(np.int64)
-    for found in reader.ahead(reader.chunks(table, numbers)):
+
+    def place(read: Call[Chunks]) -> int:
         stored = 0
-        for number, content in found:
+        for number, content in read():
             first, end = np.searchsorted(numbers, (number, number + 1))
             part = memoryview(content)
             for volume, offset, length, _, skip in rows[first:end].tolist():
                 put(volume, offset, part[skip : skip + length])
             stored += int(table.chunks["stored"][number])
-        yield stored
+        return stored
+
+    # Threads write what they have read: unpacking and writing take longer than the way to here.
+    yield from reader.ahead(partial(place, read) for read in reader.chunks(table, numbers))
 
 
 def _from_near(near: State, table: Table, row: tuple[int, ...]) -> memoryview | None:
