@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
@@ -217,6 +218,27 @@ def test_a_folder_is_synced_with_what_was_created(tmp_path, monkeypatch):
     assert synced[0][1] == ["1"]  # the file is synced before it has its name
     assert [path for path, _ in synced[1:]] == [str(tmp_path / "a" / "seg"), str(tmp_path / "a")]
     assert synced[1][1] == ["1", "2"]
+
+
+@pytest.mark.parametrize("failing", [0, 1, 2])
+def test_what_could_not_be_synced_is_synced_before_it_counts(tmp_path, monkeypatch, failing):
+    synced = []
+    sync = os.fsync
+    objects = from_url(tmp_path / "a")
+    objects.create("seg/1", b"first")
+
+    def noted(descriptor):
+        synced.append(os.readlink(f"/proc/self/fd/{descriptor}"))
+        if len(synced) == failing + 1:
+            raise OSError(errno.EIO, "planted")
+        return sync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", noted)
+    objects.create("seg/2", b"second")
+    assert objects.get("seg/2") == b"second"
+    after = synced[failing + 1 :]
+    assert after[-2:] == [str(tmp_path / "a" / "seg"), str(tmp_path / "a")]
+    assert "/a/staging/" in after[0]
 
 
 @pytest.mark.parametrize(

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 BATCH_BYTES = 4 << 20  # read at a time, with the gaps between runs
 GAP_BYTES = 16 << 10  # a shorter gap is read through: it costs less than another call
-READ_BYTES = 1 << 20  # by one call, during which the store may be locked
+READ_BYTES = 256 << 10  # by one call, during which the store may be locked
 TASK_BYTES = 1 << 20  # hashed and packed by a thread at a time
 BATCHES_AT_ONCE = 3
 

@@ -50,6 +50,10 @@ class FolderObjects(ObstoreObjects):
         finally:
             with suppress(FileNotFoundError):
                 folder.delete(staged)
+
+    def _create(self, key: str, body: bytes | memoryview) -> None:
+        super()._create(key, body)
+        # Also where it is there from an attempt before, which may have failed to sync them.
         while key:
             key = os.path.dirname(key)
             _sync(os.path.join(self._path, key))
