@@ -255,7 +255,7 @@ static ssize_t write_at(int fd, const void *bytes, size_t length, off64_t offset
     NEXT(ssize_t, "pwrite64", int, const void *, size_t, off64_t);
     if (!is_ours(fd)) return real(fd, bytes, length, offset);
     int error = failing(WRITES);
-    if (error == SHORT) length = length > 1024 ? length / 3 / 512 * 512 : length > 1 ? 1 : length;
+    if (error == SHORT) length = length > 1024 ? length / 3 / 512 * 512 : (length + 1) / 2;
     else if (error) { errno = error; return -1; }
     pause_some();
     pthread_mutex_lock(&mutex);
