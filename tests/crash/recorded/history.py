@@ -153,6 +153,57 @@ class World:
                 self.states[seq] = None
 
 
+@dataclass
+class Silent:
+    """Calls that have told of no entry, and what they may have made.
+
+    Attributes
+    ----------
+    used : set of (int, int)
+        Parts of calls, by number and place, whose entry is known: no other one is theirs.
+    """
+
+    calls: list[Done]
+    used: set[tuple[int, int]] = field(default_factory=set)
+
+    def effect(
+        self, row: Entry, before: State | None, targets: Iterable[State | None]
+    ) -> Effect | None:
+        """Return what an entry has done if one of them made it; None where none can have.
+
+        It is unknown where they may have written several things. `targets` are the states that
+        restores among them bring back: what these write may have the header of what they undo.
+        """
+        parts = {
+            (done.number, k): part[3]
+            for done in self.calls
+            if not done.happened
+            for k, part in enumerate(parts_of(done))
+            if (*part[:3], len(part[3])) == row[1:] and (done.number, k) not in self.used
+        }
+        effects = [Effect(row, data) for data in parts.values()]
+        for target in targets:
+            if not parts or _may_be_restored(row, before, target):
+                effects.append(restored(Effect(row), target))
+        if not effects:
+            return None
+        if any(effect.unknown or effect.data != effects[0].data for effect in effects):
+            return Effect(row, unknown=True)
+        self.used.update([*parts][:1])
+        return effects[0]
+
+
+def _may_be_restored(row: Entry, before: State | None, target: State | None) -> bool:
+    """Whether an entry may be a restore's: these begin, in rising order, where a byte differs."""
+    if row.kind != Kind.WRITE:
+        return False  # zeroes, whoever calls
+    if before is None or target is None:
+        return True
+    v, o = row.volume, row.offset
+    done = before[:v] == target[:v] and before[v][:o] == target[v][:o]
+    return done and before[v][o] != target[v][o]
+
+
 class Life:
     """The calls of one life, from its recording."""
 
@@ -163,7 +214,9 @@ class Life:
         self.opened_at = NEVER
         self.bugs: list[str] = []
         self.rows: dict[int, Entry] = {}  # headers that some call has seen
+        self.rows_at: dict[int, int] = {}  # and at which record first
         self.seen: list[dict[str, Any]] = []  # what the life has read of earlier states
+        self.used: set[tuple[int, int]] = set()  # parts of calls that told of no entry (Silent)
         by_number: dict[int, Done] = {}
         for index, record in enumerate(records):
             if record.call == Recorded.MARK:
@@ -178,7 +231,9 @@ class Life:
             done = by_number[fact["e"]]
             done.ended, done.result, done.error = index, fact.get("r"), fact.get("x")
             done.oldest = fact.get("old")
-            self.rows |= {row[0]: Entry(*row) for row in fact.get("rows", ())}
+            for row in fact.get("rows", ()):
+                if self.rows.get(row[0]) != (entry := Entry(*row)):
+                    self.rows[row[0]], self.rows_at[row[0]] = entry, index
         elif "opened" in fact:
             self.opened, self.opened_at = fact["opened"], index
         elif "bug" in fact:
@@ -229,7 +284,7 @@ class Life:
         for seq in range(base.seq + 1, max(effects, default=base.seq) + 1):
             effect = effects.get(seq)
             if effect is None:
-                effect = self._unclaimed(self.rows.get(seq), seq)
+                effect = self._unclaimed(self.rows.get(seq), seq, world)
             elif seq in targets:
                 effect = restored(effect, self.target(targets[seq], world))
             effects[seq] = effect
@@ -239,27 +294,30 @@ class Life:
                 world.marks[done.args["name"]] = done.result
         return world, effects
 
-    def _unclaimed(self, row: Entry | None, seq: int) -> Effect:
+    def _unclaimed(self, row: Entry | None, seq: int, world: World) -> Effect:
         """Return the effect of an entry whose call has not returned; or it is a FLUSH."""
         if row is None:  # it left the journal, or was dropped, before anybody had seen it
-            return Effect(Entry(seq, Kind.FLUSH, 0, 0, 0), unknown=self._may_be_lost(seq))
+            return Effect(Entry(seq, Kind.FLUSH, 0, 0, 0), unknown=bool(self._silent(seq)))
         if row.kind in (Kind.FLUSH, Kind.MARK):
             return Effect(row)
-        for done in self.calls:
-            for part in () if done.happened else parts_of(done):
-                if (*part[:3], len(part[3])) == row[1:]:
-                    return Effect(row, part[3])
-        return Effect(row, unknown=True)
+        if row.kind == Kind.REWIND:
+            return Effect(row, unknown=True)
+        calls = self._silent(seq)
+        targets = [self.target(done, world) for done in calls if done.name == "restore"]
+        effect = Silent(calls, self.used).effect(row, world.states.get(world.seq), targets)
+        return effect or Effect(row, unknown=True)
 
-    def _may_be_lost(self, seq: int) -> bool:
-        """Whether an entry may be of a call that never told of it, by when it was made."""
+    def _silent(self, seq: int) -> list[Done]:
+        """Return the calls that may have made an entry and never told of it, by when it was."""
         since = max((done.begun for k, done in self._claimed.items() if k < seq), default=0)
         until = min((done.ended for k, done in self._claimed.items() if k > seq), default=NEVER)
-        return any(
-            done.begun < until and done.ended > since
+        until = min(until, self.rows_at.get(seq, NEVER))
+        return [
+            done
             for done in self.calls
+            if done.begun < until and done.ended > since
             if done.name in CHANGING and done.may_have_happened and not done.happened
-        )
+        ]
 
     @cached_property
     def _claimed(self) -> dict[int, Done]:

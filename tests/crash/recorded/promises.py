@@ -15,10 +15,9 @@ from tests.crash.recorded.history import (
     Effect,
     Entry,
     Life,
-    State,
+    Silent,
     World,
     parts_of,
-    restored,
 )
 
 
@@ -47,6 +46,7 @@ class Promise:
     may: dict[str, dict[Any, Any]] = field(default_factory=dict)
     absent: bool = False
     closed: bool = False  # in order: no group is in doubt
+    used: set[tuple[int, int]] = field(default_factory=set)  # by entries in `effects` (Silent)
 
     def kept_by(self, facts: Facts) -> bool:
         """Whether what a state has shown under an earlier promise is enough for this one, too."""
@@ -128,6 +128,7 @@ class Promises:
             may,
             absent,
             _closed(begun, index),
+            self.life.used,
         )
 
     def _durable(self, done: Done) -> int:
@@ -285,7 +286,7 @@ def _explained(promise: Promise, facts: Facts, split: int) -> World:
     Up to `split` it is the known one.
     """
     world = promise.world.cut(min(split, promise.world.seq))
-    candidates = _candidates(promise)
+    silent = Silent(promise.pending, {*promise.used})
     if facts.oldest > world.seq:
         _left(promise, world, facts.oldest)
     for row in (row for row in facts.rows if row.seq > split):
@@ -297,7 +298,7 @@ def _explained(promise: Promise, facts: Facts, split: int) -> World:
         elif row.kind == Kind.REWIND:
             _rewound(promise, world, row)
         else:
-            world.add(_effect_for(promise, row, candidates))
+            world.add(_effect_for(promise, row, world, silent))
         if row.kind == Kind.MARK:
             _marked(promise, facts, world, row)
     if world.seq != facts.seq:
@@ -327,28 +328,16 @@ def _marked(promise: Promise, facts: Facts, world: World, row: Entry) -> None:
         world.marks[name] = row.seq
 
 
-def _candidates(promise: Promise) -> dict[tuple[int, int, int, int], list[bytes]]:
-    """Return what calls under way would write, by kind, volume, offset and length."""
-    found: dict[tuple[int, int, int, int], list[bytes]] = {}
-    for done in promise.pending:
-        for kind, volume, offset, data in () if done.happened else parts_of(done):
-            found.setdefault((kind, volume, offset, len(data)), []).append(data)
-    return found
-
-
-def _effect_for(promise: Promise, row: Entry, candidates: Any) -> Effect:
+def _effect_for(promise: Promise, row: Entry, world: World, silent: Silent) -> Effect:
     if row.kind in (Kind.MARK, Kind.FLUSH):
         return Effect(row)
-    data = candidates.get(tuple(row[1:]))
-    if data:
-        return Effect(row, data[0]) if len(set(data)) == 1 else Effect(row, unknown=True)
-    for done in promise.pending:
-        if done.name == "restore":
-            target: State | None = promise.must["recoveries"].get(
-                done.args["rid"], promise.may["recoveries"].get(done.args["rid"], (0, None))
-            )[1]
-            return restored(Effect(row), target)
-    raise Failure(f"entry {tuple(row)} is in no history (known up to {promise.world.seq})")
+    recoveries = {**promise.may["recoveries"], **promise.must["recoveries"]}
+    restores = [done.args["rid"] for done in silent.calls if done.name == "restore"]
+    targets = [recoveries.get(rid, (0, None))[1] for rid in restores]
+    effect = silent.effect(row, world.states.get(world.seq), targets)
+    if effect is None:
+        raise Failure(f"entry {tuple(row)} is in no history (known up to {promise.world.seq})")
+    return effect
 
 
 def _rewound(promise: Promise, world: World, row: Entry) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 import jrnl
+from jrnl import Kind
 from tests.crash.expect import Failure
 from tests.crash.recorded import campaign, crashes, recording
 from tests.crash.recorded.campaign import Campaign
@@ -231,6 +232,59 @@ def test_what_an_entry_did_is_unknown_where_a_call_that_never_told_may_have_made
     seen = {**ends, "rows": [[1, 1, 0, 1, 8], [2, 1, 0, 2, 8]]}
     both = bytes(1) + content_of(1, 8)[:1] + content_of(2, 8) + bytes(54)
     assert life_of(begins(1), begins(2), seen).states[2] == (both,)
+
+
+def silent(number: int, op: str = "write", **args: int) -> dict[str, Any]:
+    return {"b": number, "op": op, **(args or {"v": 0, "o": 20, "n": 8})}
+
+
+def test_an_entry_that_several_calls_may_have_made_is_of_one_that_can_have():
+    row = [1, Kind.WRITE, 0, 20, 8]
+    ends = {"e": 9, "r": 2, "old": 0, "rows": [row, [2, Kind.WRITE, 0, 1, 8]]}
+    another = silent(9, v=0, o=1, n=8)
+    wanted = bytes(20) + content_of(2, 8) + bytes(36)
+    refused = silent(1), {"e": 1, "x": "JournalFull"}, silent(2), another, ends
+    assert life_of(*refused).states[1] == (wanted,)
+    assert life_of(silent(2), another, ends, silent(1)).states[1] == (wanted,)  # seen before it
+    assert life_of(silent(1), silent(2), another, ends).states[1] is None
+    undone = silent(1), silent(3, "restore", to=0, rid=5), another, ends  # it is as it was already
+    assert life_of(*undone).states[1] == (bytes(20) + content_of(1, 8) + bytes(36),)
+
+
+def test_a_call_under_way_makes_its_entry_once_and_a_restore_may_make_another_like_it():
+    rows = [[1, Kind.WRITE, 0, 20, 8], [2, Kind.WRITE, 0, 1, 8]]
+    facts = [
+        {"opened": {}}, silent(1), silent(2, v=0, o=1, n=8),
+        {"e": 2, "r": 2, "old": 0, "rows": rows}, silent(3, "restore", to=0, rid=5),
+    ]  # fmt: skip
+    life = Life([event(Call.MARK, first=json.dumps(fact).encode()) for fact in facts], [64])
+    promise = Promises(life, World(0, {0: (bytes(64),)}), always=False, before=None).at(9)
+    entries = [Entry(*row) for row in rows]
+    world = found_in(promise, shows(0, 3, {}, *entries, Entry(3, Kind.WRITE, 0, 20, 8)))
+    assert world.states[3] == (bytes(1) + content_of(2, 8) + bytes(55),)
+
+
+@pytest.mark.parametrize(
+    ("kind", "target", "known"),
+    [
+        (Kind.WRITE, bytes(20) + b"x" * 8 + bytes(36), False),  # one of the two has written this
+        (Kind.WRITE, bytes(19) + b"x" * 9 + bytes(36), True),  # a restore would begin before it
+        (Kind.WRITE, bytes(21) + b"x" * 7 + bytes(36), True),  # or after
+        (Kind.ZEROES, bytes(20) + b"x" * 8 + bytes(36), True),
+    ],
+    ids=["both", "from before", "from after", "zeroes"],
+)
+def test_a_call_and_a_restore_under_way_leave_open_what_an_entry_did_where_both_can_have_made_it(
+    kind: Kind, target: bytes, known: bool
+):
+    op = "write" if kind == Kind.WRITE else "zero"
+    calls = [Done(1, op, {"v": 0, "o": 20, "n": 8}, 0), Done(2, "restore", {"rid": 5}, 0)]
+    recoveries = {"recoveries": {5: (3, (target,))}}
+    promise = Promise(World(5, {5: (bytes(64),)}), {}, 5, 5, calls, recoveries, {"recoveries": {}})
+    data = content_of(1, 8) if kind == Kind.WRITE else bytes(8)
+    wanted = (bytes(20) + data + bytes(36),) if known else None
+    world = found_in(promise, shows(5, 6, {}, Entry(6, kind, 0, 20, 8)))
+    assert world.states[6] == wanted
 
 
 def lived(tmp_path: Path, states: int, deaf: str = "", seed: int = 0) -> Campaign:
