@@ -21,7 +21,7 @@ import jrnl
 from jrnl.archive.objects import from_url
 from tests.archive import seaweed as seaweeds
 from tests.archive.seaweed import SeaweedFS
-from tests.model.amount import more_in_long
+from tests.model.amount import SHARE, more_in_long
 from tests.model.archived import Archived
 
 WRITER = """
@@ -116,19 +116,19 @@ def lives(url: Any, options: dict[str, Any], path: Path, rounds: int, seed: int)
     assert acknowledged
 
 
-@more_in_long("rounds", 4, 60)
+@more_in_long("rounds", 4, 60 // SHARE)
 def test_what_was_acknowledged_outlives_kills_on_a_folder(tmp_path: Path, rounds: int):
     lives(tmp_path / "archive", {}, tmp_path / "s", rounds, 1)
 
 
-@more_in_long("rounds", 4, 200)
+@more_in_long("rounds", 4, 200 // SHARE)
 def test_what_was_acknowledged_outlives_kills_on_seaweedfs(
     tmp_path: Path, seaweed: SeaweedFS, rounds: int
 ):
     lives(seaweed.url("kills"), seaweed.options, tmp_path / "s", rounds, 2)
 
 
-@more_in_long("rounds", 2, 20)
+@more_in_long("rounds", 2, 20 // SHARE)
 def test_a_writer_goes_on_when_seaweedfs_was_killed(tmp_path: Path, rounds: int):
     seaweeds.need()
     server, dice = SeaweedFS(tmp_path / "weed"), random.Random(3)
