@@ -11,6 +11,7 @@ import time
 import pytest
 
 import jrnl
+from jrnl.archive import place
 from tests.archive.histories import Archived, content_of, new_url
 from tests.archive.test_restore import check_window
 
@@ -63,6 +64,30 @@ def test_promoting_fences_the_old_writer_and_goes_on_in_the_archive(tmp_path):
             standby.update()
         with jrnl.open(tmp_path / "standby") as store:
             assert store["a"].read(0, 7) == b"in time"
+
+
+def test_a_promotion_that_fails_can_be_made_again(tmp_path, monkeypatch):
+    url = new_url()
+    with Archived(tmp_path, url, 55) as archived:
+        archived.go_on(20)
+        standby = jrnl.archive.follow(url, tmp_path / "standby", poll=POLL)
+        opened = place.open_store
+
+        def failing(path, **options):
+            if options:
+                return opened(path, **options)
+            raise OSError("no more files")
+
+        monkeypatch.setattr(place, "open_store", failing)
+        with pytest.raises(OSError, match="no more files"):
+            standby.promote()
+        assert standby.seq == archived.store.seq
+        monkeypatch.undo()
+        with standby.promote() as store:
+            assert content_of(store) == content_of(archived.store)
+            archived.write()
+            with pytest.raises(jrnl.Fenced):
+                archived.archive.flush(60)
 
 
 def test_a_standby_can_be_promoted_without_archiving_on(tmp_path):

@@ -177,8 +177,7 @@ class Standby(ClosesItself):
                 self._close_store()
                 store = self._place.promoted()
         except BaseException:
-            if self._store is not None:
-                self._start()
+            self._go_on()
             raise
         self._let_go()
         if archive and self._archive_on is not None:
@@ -189,6 +188,18 @@ class Standby(ClosesItself):
         """Follow no more. The store stays as it is, and `follow` goes on with it."""
         self._stop()
         self._let_go()
+
+    def _go_on(self) -> None:
+        """Follow again after a promotion that has failed; or, where that cannot be, no more."""
+        try:
+            with self._lock:
+                self._reopen()
+                self._opened()
+        except (JrnlError, OSError):
+            self._let_go()
+        else:
+            self._place.mark()
+            self._start()
 
     def _checked(self, source: Source, newest: Manifest | None) -> Origin:
         if newest is None:
