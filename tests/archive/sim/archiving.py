@@ -236,7 +236,7 @@ def made_small() -> Iterator[None]:
     """Have a few segments make a list, no thread of its own put anything, and packs be small."""
     with ExitStack() as stack:
         for module, name, value in (
-            (writer, "NAMED_MOST", 2), (writer, "LISTED", 2),
+            (writer, "NAMED_MOST", 1), (writer, "LISTED", 1),
             (writer, "ThreadPoolExecutor", AtOnce),
             (chunks, "ThreadPoolExecutor", AtOnce), (packs, "ThreadPoolExecutor", AtOnce),
             (chunks, "BATCH_BYTES", 1 << 16), (packs, "PACK_BYTES", 1 << 16),

@@ -6,7 +6,7 @@
     python -m tests.archive.sim.campaign --archiving 4711             one with the writer that ships
     python -m tests.archive.sim.campaign --case NAME --ways 0,2,1     that way of a case, told
 
-First every order of a few small cases, then random runs, one in five of them with the writer that
+First every order of a few small cases, then random runs, one in six of them with the writer that
 ships and a store that is made up, the others with the ledger alone. Two runs are one interleaving
 where the same calls have the same outcomes in the same order; each counts once. In a case, a way
 that comes to a state from which another one went on is not gone again: such ways are told apart.
@@ -27,7 +27,7 @@ from tests.archive.sim import runs
 from tests.archive.sim.choose import Every, Given
 from tests.archive.sim.world import World
 
-CHUNK = 100  # random runs that one process does at a time; four times as many of the small ones
+CHUNK = 100  # random runs that one process does at a time; five times as many of the small ones
 RANDOM = {
     "": (runs.at_random, "--only"),
     "archiving": (runs.archiving_at_random, "--archiving"),
@@ -87,9 +87,9 @@ def tasks(seed: int, ways: int) -> Iterator[Task]:
     for name in runs.CASES if ways else ():
         yield Task(name, 0, ways)
     while True:
-        yield Task("", seed, 4 * CHUNK)
+        yield Task("", seed, 5 * CHUNK)
         yield Task("archiving", seed, CHUNK)
-        seed += 4 * CHUNK
+        seed += 5 * CHUNK
 
 
 def tell(world: World) -> int:
@@ -105,7 +105,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, default=0, help="go on for so long")
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--seed", type=int, default=0, help="of the first random run")
-    parser.add_argument("--every", type=int, default=5000, help="ways of a case, at most")
+    parser.add_argument("--every", type=int, default=2000, help="ways of a case, at most")
     parser.add_argument("--only", type=int, help="one random run")
     parser.add_argument("--archiving", type=int, help="one random run with the writer that ships")
     parser.add_argument("--case", choices=[*runs.CASES])
