@@ -148,7 +148,8 @@ def _unchecked(self: Ledger, new: Manifest) -> list[Manifest]:
 _HARM = (
     "does not count|which is not in|the epoch is of|and the newest manifest names it|which it names"
     "|within the grace period|which is not there|is condemned|no manifest has condemned|is gone"
-    "|different content|loses|is lost|follows another|goes on|fenced"
+    "|different content|loses|is lost|follows another|goes on|fenced|has epoch|without a claim"
+    "|by another"
 )
 
 SWITCHES = {
