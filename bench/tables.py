@@ -29,6 +29,7 @@ SNAPSHOT = f"Snapshot of {size(workload.VOLUME)}"
 STALL = "What a writing thread waits for while a snapshot is taken, by the volume's size"
 SNAPSHOTS = "One 4 KiB write beside many snapshots"
 VIEW = "Views: making one, in memory"
+FORK = "Forks in memory"
 VIEW_READ = f"Views: reading at random offsets, aligned, {size(workload.VOLUME)} volume"
 RESTORE = "Restoring 64 bytes, a snapshot in the store, by the volume's size"
 SEEK = f"Seeking in an undoable recovery: {size(workload.VOLUME)} volume, 4 KiB an entry"
@@ -64,6 +65,7 @@ ORDER = (
     STALL,
     SNAPSHOTS,
     VIEW,
+    FORK,
     VIEW_READ,
     SEEK,
     HISTORY,

@@ -289,6 +289,52 @@ def test_many_forks_of_forks_are_read_through_few_of_them():
     assert store.volume.read(0, 4 << 20) == wanted
 
 
+def test_forks_of_forks_that_write_much_are_read_through_few_of_them():
+    size = 100 * 4096
+    store = jrnl.create(size=size, journal="16KiB")
+    wanted = bytearray(size)
+    for k in range(30):
+        for block in range(k, k + 70):
+            store.volume.write(block * 4096 + 7, b"%04d" % k)
+            wanted[block * 4096 + 7 : block * 4096 + 11] = b"%04d" % k
+        parent, before = store, bytes(wanted)
+        store = parent.fork()
+        parent.volume.write(11, b"apart")
+        assert store.volume.read(0, size) == before
+    assert jrnl._core.fork_facts(store._engine)[0] <= 8
+
+
+def test_states_that_no_fork_reads_any_more_are_taken_out():
+    store = jrnl.create(size="1MiB", journal="64KiB")
+    first = store.fork()
+    for k in range(100):
+        store.volume.write(k * 4096, b"k" * 4096)
+        fork = store.fork()
+        store.volume.write(k * 4096, b"m" * 4096)
+        assert jrnl._core.fork_facts(store._engine)[2] <= 3
+        assert fork.volume.read(k * 4096, 2) == b"kk"
+    assert first.volume.read(0, 1 << 20) == bytes(1 << 20)
+    del first, fork
+    gc.collect()
+    assert jrnl._core.fork_facts(store._engine) == (0, 0, 0)
+
+
+def test_a_call_from_inside_a_fork_comes_before_it_or_after():
+    seen: list[bytes] = []
+
+    def clock() -> int:
+        if store is not None and not seen:
+            seen.append(b"")
+            seen.append(store.fork().volume.read(0, 5))
+        return 10**18 + len(seen)
+
+    store = None
+    store = jrnl.create(size=8192, journal="16KiB", clock=clock)
+    store.volume.write(0, b"after")
+    assert seen[1:] == [bytes(5)]
+    assert store.fork().volume.read(0, 5) == b"after"
+
+
 def test_threads_write_to_a_store_and_its_forks_at_the_same_time():
     size, rounds = 64 * 4096, 300
     store = jrnl.create(size=size, journal="256KiB")

@@ -16,9 +16,9 @@ cdef class Share:
 
     def __cinit__(self, Engine engine not None):
         self.engine = engine
-        self.devices = engine.devices
-        for device in self.devices:
+        for device in engine.devices:
             engine.core.shares.lent |= not (<MemoryDevice?>device).mapped
+        self.devices = () if engine.core.shares.lent else engine.devices    # see keep_all
         self.state = state_new(engine.core)
         if self.state is NULL:
             raise MemoryError("no address space for what a fork shares with its store")
