@@ -138,14 +138,21 @@ class Replay:
             self._rewind(rows[0], key)
             return
         names = [_mark(row, segment, key) for row in rows[rows["kind"] == _MARK]]
-        engine, before = self._session.engine, self._session.engine.seq
         try:
-            replay(engine, np.ascontiguousarray(rows), segment.data)
+            to_the_end(partial(self._make_once, rows, names, segment.data))
         except OutOfBounds as error:  # not reached: they were held against the volumes
             raise CorruptionError(f"{key} is damaged: {error}") from error
+
+    def _make_once(self, rows: Rows, names: list[list[Any]], data: memoryview) -> None:
+        """Make those of these entries that are not there yet, and know their marks."""
+        engine = self._session.engine
+        try:
+            left = rows[rows["seq"] > engine.seq]
+            if left.size:
+                replay(engine, np.ascontiguousarray(left), data)
         finally:
             self._clock.now = max(self._clock.now, engine.time_ns)
-            made = [name for name in names if before < name[1] <= engine.seq]
+            made = [name for name in names if name[1] <= engine.seq]
             if made:
                 self._session.catalog.load_marks(made)
 
