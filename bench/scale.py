@@ -27,7 +27,7 @@ from jrnl.archive.manifest import (
     snapshot_key,
 )
 from jrnl.archive.packs import PACK_BYTES
-from jrnl.archive.writer import SEGMENT_BYTES, SEGMENTS_MOST, SNAPSHOT_BYTES
+from jrnl.archive.writer import SEGMENT_BYTES, SNAPSHOT_BYTES
 from jrnl.errors import ArchiveError
 
 PAGE = Path(__file__).parents[1] / "docs" / "scale.md"
@@ -93,8 +93,7 @@ def day_of(load: Load) -> Day:
     publishes = load.active_seconds / load.interval
     segments = max(publishes, load.day_bytes / SEGMENT_BYTES)
     sent = load.day_bytes + HEAD_BYTES * segments
-    weight = max(sent, segments * SNAPSHOT_BYTES / SEGMENTS_MOST)
-    snapshots = weight / max(SNAPSHOT_BYTES, TABLE / 4)
+    snapshots = max(sent / max(SNAPSHOT_BYTES, TABLE / 4), segments / NAMED_MOST)
     packs = load.day_bytes / PACK_BYTES  # each byte is in one snapshot, too, if nothing rewrites it
     lists = segments / LISTED
     one = manifest_bytes(int(lists * load.keep_days), int(snapshots * load.keep_days) + 1)

@@ -40,7 +40,6 @@ if TYPE_CHECKING:
 
 SEGMENT_BYTES = 4 << 20
 SNAPSHOT_BYTES = 256 << 20
-SEGMENTS_MOST = 4096  # between two snapshots: each one, however small, is looked into by a reader
 _STEP_SEGMENTS = 16  # before a manifest is published
 _PUTS = 4  # at a time
 _TABLE_MOST = 1 << 30
@@ -65,7 +64,6 @@ class Policy:
         Of one segment, at most.
     snapshot_bytes : int
         Of segments, after which another snapshot follows: what a recovery reads at most beside it.
-        A segment that is smaller than a 4096th of it counts as one.
     keep_ns : int or None
         States that are older may go, once a younger snapshot is there; None: all stay.
     """
@@ -127,7 +125,7 @@ class Writer:
         self._list: SegmentFacts | None = None  # put, and named next
         self._table: Table | None = None  # of the newest snapshot, once it is known
         self._packs, self._tables = 1, 0  # the next numbers of this epoch
-        self._since = 0  # bytes of segments since the newest snapshot, small ones counted as more
+        self._since = 0  # bytes of segments since the newest snapshot
         self._dirty: list[Rows] | None = None  # ... and rows; None: anything may have changed
         self._dirty_since = 0  # the state of the snapshot that was begun last
 
@@ -151,9 +149,7 @@ class Writer:
         if newest.seq >= 0 and newest.way_to(newest.seq) is not None:
             self._taken = newest.seq
             since = newest.snapshots[-1].seq
-            later = [each for each in newest.segments if each.last > since]
-            older = sum(each.last > since for each in newest.lists) * LISTED
-            self._since = sum(map(self._weight, later)) + older * self._least_weight
+            self._since = sum(each.bytes for each in newest.segments if each.last > since)
 
     def step(self) -> bool:
         """Archive what is durable, or a part of it; return whether there is more.
@@ -268,7 +264,7 @@ class Writer:
             if failed is None:
                 sent = self._unsent.pop(0)
                 self._pending.append(sent._replace(body=b""))
-                self._since += self._weight(sent.facts)
+                self._since += sent.facts.bytes
         if failed is not None:
             raise failed
 
@@ -402,14 +398,6 @@ class Writer:
 
     def _keep(self, held: Held) -> None:
         self._held = held
-
-    @property
-    def _least_weight(self) -> int:
-        return self.policy.snapshot_bytes // SEGMENTS_MOST
-
-    def _weight(self, facts: SegmentFacts) -> int:
-        """Return what a segment counts towards the next snapshot: bytes, or a request's worth."""
-        return max(facts.bytes, self._least_weight)
 
     def _is_due(self, current: Manifest) -> bool:
         if not current.snapshots or (self._pending and self._news(current) is None):
