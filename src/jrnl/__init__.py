@@ -18,11 +18,9 @@ is raised. What follows under CLASSES is the same in full.
 
 The module
     create, open, wrap      make a store; open one on disk; journal memory that is there already
-    archive                 what other machines do with a store's archive: read a state of it, make
-                            a store of it again, follow it; `Store.archive` makes one
+    archive                 what other machines do with a `Store.archive`: read, restore, follow it
     crash                   what a disk may hold if power fails; checks held against it
-    logwrites               logs of dm-log-writes, as Linux and QEMU record them: replayed,
-                            attached as a history, or made of a journal
+    logwrites               logs of dm-log-writes: replayed, attached as a history, made of a journal
     tables                  the entries of a history as rows for JSON, or as a Parquet file
     files                   the files in a volume of ext2 to ext4, XFS or btrfs, at any state
     plot                    pictures of a history: a figure, a page
@@ -44,6 +42,7 @@ Store                       one or more volumes under one journal and one sequen
     view, views             an earlier state, without a copy; or a scratch disk over it
     states, bisect          the states that are there; the first one at which a check fails
     fork, parent            a store of its own that begins with a state; what this one began with
+    archive, archiving, archive_flush    its history on an object store; wait until it is there
     rewind, savepoint       production itself back in place; a block that an exception rewinds
     diff, history, stats, heat    where two states differ; who wrote where, when; what it took
     digest, verify          one sum over a state; everything against its checksums
@@ -53,8 +52,7 @@ Store                       one or more volumes under one journal and one sequen
 
 State                       what a store, a view, a recovery and a snapshot are: tools take any
     volumes, volume         by name, or the only one; ``state["name"]``, too
-    seq, read, readinto, as_file
-    path                    where another program can open a volume
+    seq, read, readinto, as_file, path    the last is for other programs
     diff, digest            where another state differs; one sum over it
 
 StateVolume                 one volume of a state: what a Volume has, but edit and as_array
@@ -125,8 +123,8 @@ Errors, all JrnlErrors
     PathExists, UnknownPath    of a file that was to be written; of one inside a volume
     MissingPackage          an optional part needs one; it says what to install
     StoreClosed, ReadOnlyStore, StorePoisoned    nothing can be written, or nothing at all
-    ArchiveError, ArchiveFull, ArchiveLagging, ArchiveRefused, ArchiveUnfit, ArchiveUnreachable,
-    Fenced                  archives
+    ArchiveError, ArchiveFull, ArchiveLagging, ArchiveRefused, ArchiveUnfit, ArchiveUnreachable
+    Fenced                  what archives raise, with those of the line before
     JrnlError               the base of them all
 
 What the system refuses (memory, a full disk) is raised as Python does: MemoryError, OSError.

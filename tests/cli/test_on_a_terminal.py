@@ -144,7 +144,7 @@ def completed(*words):
 
 
 def test_the_shell_completes_commands_and_names(path):
-    assert completed("rest") == ["restore"]
+    assert completed("rest") == ["restore", "restore-from"]
     assert completed("plan", path, "--to", "") == ["good", "copy"]
     assert completed("diff", path, "g") == ["good"]
     assert completed("plan", path / "nix", "--to", "") == []

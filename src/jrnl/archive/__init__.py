@@ -13,6 +13,7 @@ open        a state of an archive, read-only and at once
 restore     a store again, with its window
 follow      a store that is kept up to date, and takes over
 verify      every byte against its checksum
+drill       a recovery rehearsed: restored, checked, removed, on record
 
 It takes the extra ``archive``: ``pip install 'jrnl-engine[archive]'``.
 """
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Callable
 
+    from jrnl.archive.drilling import Check, Drilled
     from jrnl.archive.standby import Standby
     from jrnl.archive.state import ArchiveState
     from jrnl.archive.verifying import ArchiveReport
@@ -36,7 +38,7 @@ if TYPE_CHECKING:
     Url = str | os.PathLike[str]
     Progress = Callable[[int, int], object]
 
-__all__ = ["follow", "open", "restore", "verify"]
+__all__ = ["drill", "follow", "open", "restore", "verify"]
 
 
 def open(
@@ -209,3 +211,52 @@ def verify(
     from jrnl.archive.verifying import verify as verified
 
     return verified(url, progress, grace=grace, **options)
+
+
+def drill(
+    url: Url,
+    at: Point | None = None,
+    check: Check | None = None,
+    scratch: Url | None = None,
+    progress: Progress | None = None,
+    *,
+    timeout: float | None = None,
+    **options: Any,
+) -> Drilled:
+    """Restore a state from an archive into scratch, verify it, run a check on it, and remove it.
+
+    Parameters
+    ----------
+    url : str or path
+        The archive.
+    at : point, optional
+        The newest state by default.
+    check : callable or command, optional
+        What says whether the state is good. A callable gets the restored store; the state is bad
+        where it returns what is false, but for None, or raises. A command is a str or its words,
+        in which ``{}`` stands for the path of the volume's file, ``{name}`` for one of several; it
+        may write to it. The state is bad where it ends with another exit status than 0.
+    scratch : path, optional
+        An existing folder for the restored store; where the system has temporary files by default.
+        It needs room for the state and its journal.
+    progress : callable, optional
+        ``progress(done, total)``, of the restore, then of the verification.
+    timeout : float, optional
+        Seconds, after which a command is killed, and the state is bad.
+    **options
+        Of the object store, as for `Store.archive`.
+
+    Returns
+    -------
+    Drilled
+        A drill that fails is no exception: `Drilled.ok` is false, and it says why.
+
+    Raises
+    ------
+    InvalidArgument, InvalidType
+        The address or the check is none. All else is in what is returned.
+    MissingPackage
+    """
+    from jrnl.archive.drilling import drill as drilled
+
+    return drilled(url, at, check, scratch, progress, timeout=timeout, **options)

@@ -8,6 +8,7 @@ import rich_click as click
 
 from jrnl import __version__
 from jrnl.cli.archiving import archive
+from jrnl.cli.bringing_back import archive_verify, drill, follow, restore_from
 from jrnl.cli.common import ASKED
 from jrnl.cli.going_back import again, export, recover, restore, rewind
 from jrnl.cli.looking import diff, history, info, log, plan, verify
@@ -23,7 +24,7 @@ TASKS = {
     "Look": [info, log, diff, history, files, plan, verify],
     "Go back": [recover, restore, again, rewind],
     "Serve": [serve],
-    "Keep elsewhere": [archive],
+    "Keep elsewhere": [archive, restore_from, follow, drill, archive_verify],
     "Take out": [fork, export, export_log, plot],
     "Test": [crash, bench, demo],
 }
