@@ -71,6 +71,15 @@ def test_the_served_store_has_an_address(monkeypatch, capsys):
     assert capsys.readouterr().out.startswith("nbd+unix:///?socket=")
 
 
+def test_the_example_of_an_archive_runs(tmp_path, monkeypatch):
+    pytest.importorskip("obstore")
+    monkeypatch.chdir(tmp_path)
+    names = run(5, jrnl=jrnl)
+    assert names["state"].read(0, 8) == b"outlives"
+    names["state"].close()
+    names["store"].close()
+
+
 def test_the_commands_are_there():
     block = re.search(r"```sh\n(jrnlctl create.*?)```", README, re.DOTALL)[1]
     page = (ROOT / "docs" / "cli.md").read_text()

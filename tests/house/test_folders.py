@@ -22,7 +22,7 @@ MAY_TAKE = {
     "cli": ("model",),
     "nbd": ("model",),
     "archive": ("model",),
-    "docs": ("model",),
+    "docs": ("model", "archive.seaweed"),
     "plot": ("model",),
     "house": ("model",),
 }
