@@ -20,7 +20,7 @@ The module
     create, open, wrap      make a store; open one on disk; journal memory that is there already
     archive                 what other machines do with a `Store.archive`: read, restore, follow it
     crash                   what a disk may hold if power fails; checks held against it
-    logwrites               logs of dm-log-writes: replayed, attached as a history, made of a journal
+    logwrites               logs of dm-log-writes: replayed, attached as history, made of a journal
     tables                  the entries of a history as rows for JSON, or as a Parquet file
     files                   the files in a volume of ext2 to ext4, XFS or btrfs, at any state
     plot                    pictures of a history: a figure, a page
