@@ -24,6 +24,7 @@ The module
     tables                  the entries of a history as rows for JSON, or as a Parquet file
     files                   the files in a volume of ext2 to ext4, XFS or btrfs, at any state
     plot                    pictures of a history: a figure, a page
+    archive                 an archive on an object store: read, restored, followed, verified
     nbd                     a store's volumes, and its earlier states, served by NBD
     get_include             the folder of jrnl.h, for C and Cython
     kernel                  which kernel writes: avx512, avx2, portable or none
@@ -42,7 +43,7 @@ Store                       one or more volumes under one journal and one sequen
     view, views             an earlier state, without a copy; or a scratch disk over it
     states, bisect          the states that are there; the first one at which a check fails
     fork, parent            a store of its own that begins with a state; what this one began with
-    archive, archiving, archive_flush    its history on an object store; wait until it is there
+    archive, archiving, archive_flush    on an object store, for any machine to recover from
     rewind, savepoint       production itself back in place; a block that an exception rewinds
     diff, history, stats, heat    where two states differ; who wrote where, when; what it took
     digest, verify          one sum over a state; everything against its checksums
@@ -123,8 +124,8 @@ Errors, all JrnlErrors
     PathExists, UnknownPath    of a file that was to be written; of one inside a volume
     MissingPackage          an optional part needs one; it says what to install
     StoreClosed, ReadOnlyStore, StorePoisoned    nothing can be written, or nothing at all
-    ArchiveError, ArchiveFull, ArchiveLagging, ArchiveRefused, ArchiveUnfit, ArchiveUnreachable
-    Fenced                  what archives raise, with those of the line before
+    ArchiveError, ArchiveFull, ArchiveLagging, ArchiveRefused    an archive's object store
+    ArchiveUnfit, ArchiveUnreachable, Fenced    ... and other writers of the archive
     JrnlError               the base of them all
 
 What the system refuses (memory, a full disk) is raised as Python does: MemoryError, OSError.
