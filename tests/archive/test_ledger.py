@@ -10,7 +10,16 @@ import pytest
 
 from jrnl.archive.collector import collect
 from jrnl.archive.ledger import Condemned, Ledger
-from jrnl.archive.manifest import Manifest, Origin, SegmentFacts, manifest_key, segment_key, sum_of
+from jrnl.archive.manifest import (
+    Manifest,
+    Origin,
+    SegmentFacts,
+    SnapshotFacts,
+    manifest_key,
+    segment_key,
+    snapshot_key,
+    sum_of,
+)
 from jrnl.archive.objects import KeyTaken, Listed, ObjectMissing
 from jrnl.errors import ArchiveUnreachable, Fenced
 from tests.archive.sim.wire import GRACE_NS, SECOND, Wire
@@ -163,6 +172,8 @@ def test_a_copy_of_a_process_is_fenced(objects: Straight):
     one.publish(adding(put(one, 1)))
     with pytest.raises(Fenced, match="a copy of this process"):
         two.publish(adding(replace(one.current.segments[0], sum="ee")))
+    with pytest.raises(Fenced, match="a copy of this process"):
+        two.claim(lambda base: ORIGIN)
 
 
 def test_an_answer_that_never_came_is_found_out(objects: Straight):
@@ -241,6 +252,40 @@ def test_a_free_number_that_is_taken_again_does_not_count(objects: Straight, wir
 
     assert sleeper.claim(begin).n > 6
     assert sleeper.publish(adding(put(sleeper, 5))).seq == 5
+
+
+def test_a_free_number_does_not_count_though_the_next_one_is_still_there(
+    objects: Straight, wire: Wire
+):
+    ledger, sleeper, asked = claimed(objects, "a"), ledger_of(objects, "b"), []
+
+    def begin(base: Manifest | None) -> Origin:
+        asked.append(base)
+        if len(asked) == 1:
+            for seq in (1, 2, 3):
+                ledger.publish(adding(put(ledger, seq)))
+            wire.delete(manifest_key(2))
+        return ORIGIN
+
+    assert sleeper.claim(begin).n == 5
+    assert [base.n for base in asked] == [1, 4]
+
+
+def test_a_collector_passes_over_what_has_taken_a_free_number(objects: Straight, wire: Wire):
+    ledger = claimed(objects)
+    for seq in (1, 2):
+        ledger.publish(adding(put(ledger, seq)))
+    wire.delete(manifest_key(2))
+    gone = SnapshotFacts(1, 0, snapshot_key(1, 1, 0), 9, "aa")
+    first = ledger.read(1)
+    ledger.create(first.with_news(kind="publish", snapshots=[gone], seq=1))
+    garbage = put(ledger, 3).key
+    grow_old(wire)
+    wire.delete(manifest_key(3))
+    wire.create(manifest_key(3), ledger.current.to_bytes())  # it came but now
+    assert collect_all(objects).objects == 1
+    assert garbage not in wire.objects
+    assert ledger.publish(adding(put(ledger, 4))).n == 5
 
 
 def test_a_collector_keeps_what_manifests_name_that_no_listing_shows_yet(
