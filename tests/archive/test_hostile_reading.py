@@ -103,7 +103,17 @@ def test_a_table_that_unpacks_to_more_than_the_volumes_take_is_not_unpacked(arch
         lambda now: replace(now, snapshots=[*now.snapshots[:-1], facts]),
         {facts.key: body},
     )
-    assert facts.key in refusing(url)
+    message = refusing(url)
+    assert facts.key in message
+    assert "at most" in message
+
+
+def test_a_manifest_that_says_more_of_a_segment_than_is_in_it_is_refused(archived):
+    newest = Ledger(archived.objects).look()
+    facts = replace(newest.segments[-1], last=newest.seq + 1)
+    news = {"segments": [*newest.segments[:-1], facts], "seq": newest.seq + 1}
+    with pytest.raises(jrnl.CorruptionError, match=facts.key):
+        jrnl.archive.open(forged(archived, lambda now: replace(now, **news)), newest.seq + 1)
 
 
 def test_a_segment_that_is_another_one_is_refused(archived):

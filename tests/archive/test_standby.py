@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -162,6 +163,27 @@ def test_the_old_writer_follows_the_new_one(tmp_path):
                 assert old.wait(store.seq, 30)
                 with old.view() as view:
                     assert content_of(view) == content_of(store)
+
+
+def test_a_store_with_entries_that_were_never_archived_is_not_replaced(tmp_path):
+    url = new_url()
+    with Archived(tmp_path, url, 56, journal="256KiB") as archived:
+        archived.go_on(5)
+        archived.archive.close()
+        archived.write()
+        kept = archived.store.seq
+        archived.store.close()
+        shutil.copytree(tmp_path / "store-56", tmp_path / "only here")
+        archived.store = jrnl.open(tmp_path / "store-56")
+        while archived.store.window.oldest <= kept:
+            archived.write(60_000)
+        archived.store.flush()
+        archived.archive = archived.store.archive(url, **archived.policy)
+        archived.flush()
+        with pytest.raises(jrnl.InvalidArgument, match="may be nowhere else"):
+            jrnl.archive.follow(url, tmp_path / "only here")
+        with jrnl.open(tmp_path / "only here") as store:
+            assert store.seq == kept
 
 
 def test_one_follows_at_a_time(tmp_path):

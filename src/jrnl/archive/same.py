@@ -16,10 +16,10 @@ if TYPE_CHECKING:
 _ZEROES, _REWIND = FORMAT["kinds"]["ZEROES"], FORMAT["kinds"]["REWIND"]
 
 
-def check_same(store: Store, reader: Reader, path: str) -> None:
-    """Raise InvalidArgument where a store cannot follow an archive, whatever it has archived.
+def check_same(store: Store, reader: Reader, path: str) -> bool:
+    """Return whether the archive has a store's newest state; False: nothing tells any more.
 
-    Its newest entry has to be the archive's; one that only the store has is lost if it followed.
+    Raises InvalidArgument where it has another one: what only the store has would be lost.
     """
     origin, engine = reader.manifest.store, store._engine
     volumes = [[name, size] for name, size in store.options.volumes.items()]
@@ -37,6 +37,7 @@ def check_same(store: Store, reader: Reader, path: str) -> None:
     mine = store.journal.between(seq, seq)
     if known and not mine.size and known[0] != time_ns:
         raise _other(path, reader, f"has another state {seq} than the archive")
+    is_known = bool(known)
     for facts in reader.manifest.segments:
         if facts.first <= seq <= facts.last and mine.size:
             rows = reader.heads([facts])[0].rows
@@ -47,6 +48,8 @@ def check_same(store: Store, reader: Reader, path: str) -> None:
                 same = rows["kind"][k] == _REWIND
             if not same:
                 raise _other(path, reader, f"has another entry {seq} than the archive")
+            is_known = True
+    return is_known
 
 
 def _is_same(mine: Any, other: Any) -> bool:

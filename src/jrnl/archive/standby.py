@@ -240,8 +240,8 @@ class Standby(ClosesItself):
         manifest = newest_manifest(self._objects)
         if self._place.is_there():
             self._open()
-            check_same(self._opened(), self._reader(manifest), self.path)
-            self._place.mark()
+            if check_same(self._opened(), self._reader(manifest), self.path):
+                self._place.mark()
             self._catch_up(manifest)
         else:
             self._manifest = manifest
