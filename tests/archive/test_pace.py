@@ -21,6 +21,20 @@ def store(folder):
         yield made
 
 
+def test_an_archive_begins_with_the_state_that_was_durable_when_it_was_attached(store, folder):
+    store.volume.write(0, b"before")
+    store.flush()
+    with store.archive(folder / "archive", interval=60) as archive:
+        for k in range(20):
+            store.volume.write(k, b"after")
+            store.mark(f"mark {k}")
+        archive.flush()
+    newest = Ledger(from_url(folder / "archive")).look()
+    assert newest is not None
+    assert newest.snapshots[0].seq == 2
+    assert newest.marks["mark 0"][0] == 4
+
+
 def test_however_small_segments_are_a_snapshot_follows_after_so_many(store, folder, monkeypatch):
     most = 8
     monkeypatch.setattr(writer, "NAMED_MOST", most)

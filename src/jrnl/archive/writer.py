@@ -150,6 +150,8 @@ class Writer:
             self._taken = newest.seq
             since = newest.snapshots[-1].seq
             self._since = sum(each.bytes for each in newest.segments if each.last > since)
+        else:
+            self._begin_snapshot()  # of this moment: what follows it is archived, state by state
 
     def step(self) -> bool:
         """Archive what is durable, or a part of it; return whether there is more.
