@@ -21,13 +21,24 @@ def store(folder):
         yield made
 
 
-def test_an_archive_begins_with_the_state_that_was_durable_when_it_was_attached(store, folder):
+def test_an_archive_begins_with_the_state_that_was_durable_when_it_was_attached(
+    store, folder, monkeypatch
+):
+    written, step = threading.Event(), writer.Writer.step
+
+    def late(self):
+        assert written.wait(60)
+        return step(self)
+
+    monkeypatch.setattr(writer.Writer, "step", late)
     store.volume.write(0, b"before")
     store.flush()
     with store.archive(folder / "archive", interval=60) as archive:
         for k in range(20):
             store.volume.write(k, b"after")
             store.mark(f"mark {k}")
+        store.flush()
+        written.set()
         archive.flush()
     newest = Ledger(from_url(folder / "archive")).look()
     assert newest is not None
