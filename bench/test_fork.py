@@ -13,6 +13,7 @@ from .workload import BLOCK, GIB, JOURNAL, KIB, MIB
 pytestmark = pytest.mark.benchmark(disable_gc=True)
 
 SIZE = 64 * MIB if workload.SMALL else 4 * GIB
+AREA = 64 * MIB  # in which all is written: a store's pages are huge
 CHILDREN = 10 if workload.SMALL else 100
 WRITES = 256 if workload.SMALL else 4096
 
@@ -23,9 +24,9 @@ def resident_bytes():
 
 
 def prepared():
-    """A store of which some blocks are written all over the volume."""
+    """A store of which some blocks are written."""
     store = empty()
-    for some in workload.batches(workload.distinct_offsets(0, WRITES, BLOCK, SIZE), 256):
+    for some in workload.batches(workload.distinct_offsets(0, WRITES, BLOCK, AREA), 256):
         store.volume.write_many(some, workload.rows(len(some), BLOCK))
     return store
 
@@ -72,7 +73,7 @@ def test_writing_to_one(benchmark, again):
         yardstick="to a store",
     )
     block = workload.rows(1, BLOCK).tobytes()
-    offsets = workload.distinct_offsets(1, WRITES, BLOCK, SIZE).tolist()
+    offsets = workload.distinct_offsets(1, WRITES, BLOCK, AREA).tolist()
     pairs = []
 
     def pair(number):
@@ -105,7 +106,7 @@ def test_what_many_hold(benchmark):
         forks = benchmark.pedantic(lambda: [store.fork() for _ in range(CHILDREN)], rounds=1)
         made = resident_bytes()
         for number, fork in enumerate(forks):
-            write_all(fork, workload.distinct_offsets(number, 64, BLOCK, SIZE).tolist(), block)
+            write_all(fork, workload.distinct_offsets(number, 64, BLOCK, AREA).tolist(), block)
         written = resident_bytes()
         keep(
             benchmark,
