@@ -273,3 +273,29 @@ def test_where_the_file_system_can_blocks_are_shared(tmp_path, kind, mode):
         forks[0].volume.write(1 << 20, b"mine")
         forks[0].flush()
         assert store.volume.read(0, size) == wanted
+
+
+@pytest.mark.parametrize("other", ["memory", "disk"])
+def test_of_after_images_alone_a_fork_with_its_history_keeps_both(tmp_path, other):
+    store = jrnl.create(size=9000, journal="64KiB", images="after")
+    store.snapshot("base")
+    for k in range(6):
+        store.volume.write(k, bytes([k + 1]))
+    with store.fork(tmp_path / "fork" if other == "disk" else None, history=True) as fork:
+        assert fork.options.images == "both"
+        assert fork.states().tolist() == store.states().tolist() == [*range(7)]
+        for seq in range(7):
+            assert fork.digest(seq) == store.digest(seq)
+        fork.rewind(3)
+
+
+@pytest.mark.parametrize("rewound", [False, True])
+def test_after_images_alone_hold_no_history(tmp_path, rewound):
+    store = jrnl.create(size=9000, journal="64KiB")
+    store.volume.write(0, b"1")
+    if rewound:
+        store.rewind(0)
+    for path in (None, tmp_path / "fork"):
+        with pytest.raises(jrnl.InvalidArgument, match="history"):
+            store.fork(path, history=True, images="after")
+    assert not [*tmp_path.iterdir()]

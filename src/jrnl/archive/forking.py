@@ -41,6 +41,13 @@ def fork_with_history(store: Store, path: Path | None, wish: Wish) -> Store:
     if path is not None:
         check_outside(path, settings.path)
     options = options_of(settings, wish.options, on_disk=path is not None)
+    if options.get("images") == "after":  # nothing would lead back to these states
+        if wish.options["images"] is not None:
+            raise InvalidArgument(
+                "with after-images alone a fork could not go back to its history: make it with "
+                "images='both', or without history"
+            )
+        options["images"] = "both"
     if wish.options["journal"] is None:
         options["journal"] = _journal_of(store, options, on_disk=path is not None)
     with engine:
