@@ -371,3 +371,30 @@ def test_a_rewind_while_a_snapshot_is_sent_is_in_the_next_one(
         found = Archived(from_url(tmp_path / "archive"))
         assert len(found.manifest.snapshots) > 2
         assert found.states[found.manifest.seq] == state_of(store)
+
+
+def test_a_rewind_to_the_state_that_is_being_sent_does_not_wait_either(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    with store_of(tmp_path) as store:
+        store["a"].write(0, b"0")
+        archive = store.archive(tmp_path / "archive", interval=0.01, snapshot_every=1)
+        archive.flush(30)
+        gate = stalled(archive, monkeypatch, "snap/")
+        hold = archive._writer.source.hold
+
+        def later(seq: int, *arguments: Any, **options: Any) -> None:
+            store["a"].write(100, b"not durable yet")  # made in a later state than it is of
+            hold(seq, *arguments, **options)
+
+        monkeypatch.setattr(archive._writer.source, "hold", later)
+        store["a"].write(1, b"1")
+        archive.flush(30)
+        until = time.monotonic() + 30
+        while archive._writer._held is None and time.monotonic() < until:
+            time.sleep(0.01)
+        assert store.rewind(archive._writer._held.seq).entries
+        gate.set()
+        archive.flush(30)
+        found = Archived(from_url(tmp_path / "archive"))
+        assert found.states[found.manifest.seq] == state_of(store)

@@ -119,12 +119,13 @@ class Held:
 
     def __init__(self, store: Store, state: Recovery | Snapshot) -> None:
         self.state, self.seq = state, int(state.seq)
+        self._made_at = store._engine.seq  # a recovery stands in the way of what drops this, too
         rows = store.journal.between(self.seq, self.seq)
         self.time_ns = int(rows["time_ns"][0]) if rows.size else store._engine.time_ns
 
     def give_way(self, seq: int) -> None:
         """Go, where a rewind to a state is about to drop this one. The engine is locked."""
-        if isinstance(self.state, Recovery) and self.seq > seq:
+        if isinstance(self.state, Recovery) and self._made_at > seq:
             self.state._close()
 
     def close(self) -> None:
