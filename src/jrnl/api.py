@@ -264,7 +264,8 @@ def wrap(
     ----------
     buffer : writable, C-contiguous buffer, or mapping of volume name to such
         Any shape, and any dtype but datetime64 and timedelta64, which lend no bytes: pass
-        ``array.view("i8")``. It stays exported until the store and all arrays from it are gone.
+        ``array.view("i8")``. It stays exported until the store and all arrays from it are gone;
+        where the store was not closed, its forks in memory, too.
         What is written to it around the store is not journaled, and no checksum sees it.
     journal, images, overflow, checksum, clock, reclaim, low, on_low, keep_at_least, keep_at_most
         As for `create`, whose exceptions it raises.

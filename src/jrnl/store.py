@@ -380,7 +380,7 @@ class Store(Past, ClosesItself):
             to 4 GiB together.
         progress : callable, optional
             Called as ``progress(done, total)``, in bytes that are copied; none of this store's
-            locks is held.
+            locks is held. With its history: in entries, and this store's lock is.
 
         Returns
         -------
@@ -392,6 +392,8 @@ class Store(Past, ClosesItself):
             As `recover`.
         StoreExists
             There is something at `path` already.
+        EntryTooLarge
+            With its history: an entry is larger than the `journal` that was given takes.
         InvalidArgument, InvalidType, OSError, EditOpen, StoreClosed, MemoryError
         """
         check_callable(progress, "progress")

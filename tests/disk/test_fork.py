@@ -299,3 +299,12 @@ def test_after_images_alone_hold_no_history(tmp_path, rewound):
         with pytest.raises(jrnl.InvalidArgument, match="history"):
             store.fork(path, history=True, images="after")
     assert not [*tmp_path.iterdir()]
+
+
+def test_an_entry_larger_than_the_journal_given_cannot_come_along(tmp_path):
+    store = jrnl.create(size="1MiB", journal="1MiB")
+    store.volume.write(0, b"1" * 100_000)
+    for path in (None, tmp_path / "fork"):
+        with pytest.raises(jrnl.EntryTooLarge):
+            store.fork(path, history=True, journal="64KiB")
+    assert not [*tmp_path.iterdir()]
