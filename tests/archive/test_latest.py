@@ -27,7 +27,10 @@ calls = st.lists(st.one_of(writes, writes, writes, others, rewinds), max_size=60
 
 
 def played(made):
-    """The rows and data of calls, and all states that they lead to, in their order."""
+    """The rows and data of calls, and all states that they lead to, in their order.
+
+    A rewind to a rewind takes its place; that one may be nowhere.
+    """
     rows, data, seq = [], bytearray(), 0
     states = {0: tuple(bytearray(size) for size in SIZES)}
     now = states[0]
@@ -41,7 +44,9 @@ def played(made):
             offset = position = there
             now = states[there]
             states = {known: state for known, state in states.items() if known <= there}
-            seq += b  # entries that were dropped before anybody took them
+            if b:  # entries that were dropped before anybody took them, the last a rewind
+                offset, seq = seq + b - 1, seq + b
+                offset = max(offset, position)
         elif kind in (Kind.MARK, Kind.FLUSH):
             if kind == Kind.MARK:
                 length, position = c, len(data)

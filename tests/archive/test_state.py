@@ -156,6 +156,35 @@ def test_a_time_names_the_state_that_a_rewind_has_left(tmp_path):
             assert state.seq == kept
 
 
+@pytest.mark.parametrize("archived_first", [False, True])
+def test_a_rewind_to_a_rewind_is_to_the_state_that_both_have(tmp_path, archived_first):
+    url = new_url()
+    with jrnl.create(tmp_path / "store", size="64KiB", journal="1MiB") as store:
+        archive = store.archive(url, interval=3600)
+        for place, byte in enumerate(b"123"):
+            store.volume.write(place, bytes([byte]))
+        archive.flush(60)
+        store.rewind(1)
+        first = store.seq
+        if archived_first:
+            archive.flush(60)
+        store.volume.write(4, b"4")
+        if archived_first:
+            archive.flush(60)
+        store.rewind(first)  # it takes the place of the first one
+        second = store.seq
+        archive.flush(60)
+        expected = content_of(store)
+        for seq in (None, second, first, 1):
+            with jrnl.archive.open(url, seq) as state:
+                assert content_of(state) == expected, seq
+        with jrnl.archive.open(url, first) as state:
+            assert state.seq == (first if archived_first else second)
+        for seq in (2, 3, first + 1):
+            with pytest.raises(jrnl.PointExpired, match="dropped by a rewind to 1;"):
+                jrnl.archive.open(url, seq)
+
+
 def test_points_that_are_not_there_say_what_is(tmp_path):
     url = new_url()
     with pytest.raises(jrnl.ArchiveError, match="no archive"):

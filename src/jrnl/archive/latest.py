@@ -95,7 +95,8 @@ def live(rows: Rows) -> NDArray[np.bool_]:
     """Return which of these rows, rising by seq, no later one of them has dropped: a rewind."""
     kept = np.ones(rows.size, np.bool_)
     rewinds = np.flatnonzero(rows["kind"] == _REWIND)
-    firsts = np.searchsorted(rows["seq"], rows["offset"][rewinds], "right")
+    # Not by what it was asked for: that may be a rewind that it replaced, and that is nowhere.
+    firsts = np.searchsorted(rows["seq"], rows["position"][rewinds], "right")
     end = rows.size
     for place, first in zip(reversed(rewinds.tolist()), reversed(firsts.tolist()), strict=True):
         if place < end:  # else a later rewind has dropped this one

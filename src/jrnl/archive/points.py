@@ -89,7 +89,10 @@ def _checked(reader: Reader, seq: int) -> int:
     reader.reach(seq)
     dropped_to = None
     with suppress(Damaged):  # then nobody can tell: it was there once, and its bytes are
-        dropped_to = _dropped_to(reader, seq)
+        last = _replaced_by(reader, seq)
+        dropped_to = _dropped_to(reader, last)
+        if last != seq and not _has_entry(reader, seq):
+            seq = last
     if dropped_to is not None:
         raise PointExpired(
             f"state {seq} was dropped by a rewind to {dropped_to}; the archive has {oldest} to "
@@ -105,10 +108,29 @@ def _dropped_to(reader: Reader, seq: int) -> int | None:
     lowest = None
     for head in reader.heads(reader.manifest.dropped_by(seq)):
         rows = head.rows[head.rows["kind"] == _REWIND]
-        over = rows["offset"][(rows["seq"] > seq) & (rows["offset"] < seq)]
+        over = rows["position"][(rows["seq"] > seq) & (rows["position"] < seq)]
         if over.size:
             lowest = min(int(over.min()), seq if lowest is None else lowest)
     return lowest
+
+
+def _replaced_by(reader: Reader, seq: int) -> int:
+    """Return the rewind that took the place of a rewind, and has the same state; or `seq`."""
+    for head in reader.heads(reader.manifest.dropped_by(seq)):
+        for row in head.rows[head.rows["kind"] == _REWIND]:
+            follows = int(row["position"])
+            if int(row["offset"]) == seq != follows and follows < seq < int(row["seq"]):
+                seq = int(row["seq"])
+    return seq
+
+
+def _has_entry(reader: Reader, seq: int) -> bool:
+    """Whether the archive has the entry of a seq, or a snapshot of that state."""
+    manifest = reader.manifest
+    around = [each for each in manifest.segments if each.first <= seq <= each.last]
+    return any(seq in head.rows["seq"] for head in reader.heads(around)) or any(
+        each.seq == seq for each in manifest.snapshots
+    )
 
 
 def _in_a_gap(manifest: Manifest, what: str, seq: int) -> PointExpired:
