@@ -398,3 +398,29 @@ def test_a_rewind_to_the_state_that_is_being_sent_does_not_wait_either(
         archive.flush(30)
         found = Archived(from_url(tmp_path / "archive"))
         assert found.states[found.manifest.seq] == state_of(store)
+
+
+def test_a_rewind_to_before_the_archive_while_a_snapshot_is_sent_stalls_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    with store_of(tmp_path) as store:
+        store["a"].write(0, b"0" * 100)
+        store.flush()
+        archive = store.archive(tmp_path / "archive", interval=0.01, snapshot_every=1)
+        archive.flush(30)
+        gate = stalled(archive, monkeypatch, "snap/")
+        store["a"].write(0, b"2" * 300)
+        archive.flush(30)
+        until = time.monotonic() + 30
+        while archive._writer._held is None and time.monotonic() < until:
+            time.sleep(0.01)
+        assert archive._writer._held is not None
+        time.sleep(0.1)  # its table is on its way
+        store.rewind(0)
+        store["b"].write(0, b"3")
+        store.flush()
+        time.sleep(0.1)
+        gate.set()  # and is put, though a rewind to before all snapshots came
+        assert archive.flush(30) == store.seq
+        found = Archived(from_url(tmp_path / "archive"))
+        assert found.states[found.manifest.seq] == state_of(store)

@@ -301,8 +301,20 @@ class Writer:
         self._ready = self._list = None
 
     def _news(self, base: Manifest) -> Manifest | None:
-        """Return the next manifest; None where there is nothing new, or no way to its state."""
-        ready, pending = self._ready, [e for e in self._pending if e.facts.last > base.seq]
+        """Return the next manifest; None where there is nothing new, or no way to its state.
+
+        A snapshot that is put is named in any case, so that another one can follow: with what it
+        leads to, where a rewind has gone back to before it meanwhile.
+        """
+        pending = [each for each in self._pending if each.facts.last > base.seq]
+        new = self._news_of(base, pending)
+        while new is None and self._ready is not None and pending:
+            pending.pop()
+            new = self._news_of(base, pending)
+        return new
+
+    def _news_of(self, base: Manifest, pending: list[_Unsent]) -> Manifest | None:
+        ready = self._ready
         snapshots, marks, seq = base.snapshots, dict(base.marks), base.seq
         time_ns = base.state_time_ns
         if ready is not None and ready.facts not in snapshots:
