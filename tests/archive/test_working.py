@@ -397,7 +397,9 @@ def test_a_rewind_to_the_state_that_is_being_sent_does_not_wait_either(
         gate.set()
         archive.flush(30)
         found = Archived(from_url(tmp_path / "archive"))
-        assert found.states[found.manifest.seq] == state_of(store)
+        with store.view(found.manifest.seq) as view:
+            expected = tuple(view.read(0, size, name) for name, size in SIZES.items())
+        assert found.states[found.manifest.seq] == expected
 
 
 def test_a_rewind_to_before_the_archive_while_a_snapshot_is_sent_stalls_nothing(
