@@ -667,7 +667,8 @@ class Store(Past, ClosesItself):
 
     @property
     def archiving(self) -> Archive | None:
-        """The archive that is at work; None: there is none."""
+        """The archive that is at work; None: there is none. Raises StoreClosed."""
+        self._engine.check_not_closed()
         archive: Archive | None = self._session.archive
         return archive
 

@@ -21,6 +21,7 @@ CALLS: dict[str, Callable[[jrnl.Store, object], object]] = {
     "Store.view writable": lambda store, flag: store.view(0, writable=flag),
     "Store.view pinned": lambda store, flag: store.view(0, pinned=flag),
     "Store.diff exact": lambda store, flag: store.diff(0, 1, exact=flag),
+    "Store.fork history": lambda store, flag: store.fork(history=flag),
     "Store.rewind close_views": lambda store, flag: store.rewind(store.seq, close_views=flag),
     "View.view writable": lambda store, flag: store.view(0).view(writable=flag),
     "View.diff exact": lambda store, flag: store.view(0).diff(exact=flag),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import random
 import threading
+import weakref
 from collections.abc import Callable
 
 import numpy as np
@@ -257,8 +258,10 @@ def test_a_wrapped_buffer_is_its_owners_again_once_the_store_is_gone(how):
     fork = store.fork()
     if how == "close":
         store.close()
+    gone = weakref.ref(store)
     del store
     gc.collect()
+    assert gone() is None
     buffer[:] = bytes(20000)
     assert fork.volume.read(0, 20000) == b"mine" * 5000
 
