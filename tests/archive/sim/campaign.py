@@ -25,6 +25,7 @@ from typing import NamedTuple
 
 from tests.archive.sim import runs
 from tests.archive.sim.choose import Every, Given
+from tests.archive.sim.oracle import quickly
 from tests.archive.sim.world import World
 
 CHUNK = 100  # random runs that one process does at a time; five times as many of the small ones
@@ -156,4 +157,5 @@ def joined(seen: set[int], total: Result, new: Result) -> Result:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    with quickly():
+        sys.exit(main())

@@ -10,9 +10,16 @@ import pytest
 from tests.archive.sim import runs
 from tests.archive.sim.campaign import RANDOM
 from tests.archive.sim.choose import Every, Given
+from tests.archive.sim.oracle import quickly
 from tests.archive.sim.sabotage import SWITCHES, noticed
 from tests.archive.sim.world import World
 from tests.model.amount import more_in_long
+
+
+@pytest.fixture(autouse=True)
+def quick():
+    with quickly():
+        yield
 
 
 @more_in_long("ways", 200, 10000)
