@@ -108,6 +108,28 @@ def test_no_call_is_without_its_record_when_a_process_ends(tmp_path: Path, _: in
     assert digest(followed(log).kept()) == digest(read_tree(root))
 
 
+SHORT = """
+import os, sys
+from pathlib import Path
+from tests.crash.recorded.recording import Recorder
+recorder = Recorder()
+recorder.begin(Path(sys.argv[1]), Path(sys.argv[2]), 1, 0)
+recorder.fault("write", "SHORT", 0, -1)
+file, left, at = os.open(sys.argv[2] + "/a", os.O_RDWR | os.O_CREAT), 1024, 0
+while left:
+    done = os.pwrite(file, bytes(left), at)
+    left, at = left - done, at + done
+"""
+
+
+def test_writes_that_stay_short_come_to_their_end_in_few_calls(tmp_path: Path):
+    _, log, code = run_recorded(SHORT, tmp_path)
+    assert code == 0
+    lengths = [record.result for record in recording.read(log) if record.call == Call.WRITTEN]
+    assert sum(lengths) == 1024
+    assert 1 < len(lengths) < 16
+
+
 def written(node: int, offset: int, data: bytes) -> Record:
     return Record(Call.WRITTEN, 1, node, offset, len(data), len(data), data, b"")
 
