@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import random
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from itertools import count
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -21,6 +23,7 @@ from jrnl.archive.chunks import (
     read_chunk,
 )
 from jrnl.archive.objects import from_url
+from jrnl.archive.reader import Damaged, Reader
 from jrnl.errors import ArchiveFull, CorruptionError, InvalidArgument
 
 KIB = 1 << 10
@@ -288,6 +291,38 @@ def test_a_damaged_chunk_is_noticed_and_its_pack_named():
         with pytest.raises(CorruptionError, match=key):
             read_chunk(kept.objects, kept.table, chunk)
         assert kept.table.read(kept.objects, [1 - chunk])
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_most_of_a_pack_is_read_by_one_request_and_damage_is_a_chunks(packed):
+    kept = Kept({"a": 20 * 64 * KIB}, pack_bytes=8 << 20)
+    block = random.randbytes(4096)
+    kept.write(0, 0, b"".join(bytes([k]) + block * 16 for k in range(20))[: 20 * 64 * KIB]
+               if packed else random.randbytes(20 * 64 * KIB))  # fmt: skip
+    kept.snapshot()
+    asked = []
+    get_ranges = kept.objects.get_ranges
+    kept.objects.get_ranges = lambda key, ranges: asked.append(ranges) or get_ranges(key, ranges)
+    content = kept.store.volume.read(0, 20 * 64 * KIB)
+
+    def read(wanted):
+        manifest = SimpleNamespace(store=SimpleNamespace(volumes=[]), lists=[])
+        with ThreadPoolExecutor(2) as pool:
+            reader = Reader(kept.objects, manifest, pool)
+            found = reader.together(reader.chunks(kept.table, np.array(wanted)))
+        for number, chunk in (pair for some in found for pair in some):
+            assert chunk == content[number * 64 * KIB : (number + 1) * 64 * KIB]
+
+    [pack] = kept.table.packs
+    read(range(1, 20))
+    assert asked == [[(0, pack.bytes)]]
+    bad = bytearray(kept.objects.get(pack.key))
+    bad[int(kept.table.chunks["position"][3]) + 5] ^= 1
+    kept.objects.delete([pack.key])
+    kept.objects.create(pack.key, bytes(bad))
+    read([k for k in range(20) if k != 3])
+    with pytest.raises(Damaged, match="chunk at"):
+        read(range(20))
 
 
 def test_chunks_are_read_in_the_order_that_was_asked_for():

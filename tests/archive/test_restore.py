@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor, wait
+from types import SimpleNamespace
 
 import pytest
 
 import jrnl
+from jrnl.archive.reader import Reader
+from jrnl.archive.restoring import Beside
 from tests.archive.histories import SIZES, Archived, content_of, new_url
 
 
@@ -120,3 +127,61 @@ def test_a_restored_store_is_archived_elsewhere_and_not_to_where_it_is_from(tmp_
                 archive.flush(30)
             with jrnl.archive.open(other) as state:
                 assert state.digest() == store.digest()
+
+
+def no_room(*_):
+    raise OSError(errno.ENOSPC, "there is no room")
+
+
+def test_what_cannot_be_made_beside_the_volumes_fails_the_restore(tmp_path, monkeypatch):
+    url = new_url()
+    with Archived(tmp_path, url, 37) as archived:
+        archived.go_on(30)
+        before = {*os.listdir(tmp_path)}
+        monkeypatch.setattr("jrnl.archive.replaying.Replayer.prepare", no_room)
+        with pytest.raises(OSError, match="there is no room"):
+            jrnl.archive.restore(url, tmp_path / "s")
+        assert {*os.listdir(tmp_path)} == before
+
+
+def test_volumes_are_synced_while_they_are_filled_one_sync_at_a_time(monkeypatch):
+    monkeypatch.setattr("jrnl.archive.restoring._SYNCED_BYTES", 100)
+    prepared, synced = threading.Event(), []
+    replayer = SimpleNamespace(prepare=prepared.wait, sync=lambda: synced.append(1))
+    with ThreadPoolExecutor(2) as pool:
+        with Beside(SimpleNamespace(begin=pool.submit), replayer) as beside:
+            beside.filled(1000)  # not yet: the journal is being made
+            prepared.set()
+            wait(beside._going)
+            beside.filled(1)
+            wait(beside._going)
+            beside.filled(99)
+            assert not wait(beside._going).not_done
+            assert synced == [1]
+        replayer.sync = no_room
+        with (
+            pytest.raises(OSError, match="there is no room"),
+            Beside(SimpleNamespace(begin=pool.submit), replayer) as beside,
+        ):
+            wait(beside._going)
+            beside.filled(100)
+
+
+def test_calls_that_were_made_ahead_have_ended_when_one_fails():
+    running, ended = threading.Event(), []
+
+    def slow():
+        running.set()
+        time.sleep(0.2)
+        ended.append(1)
+
+    def fail():
+        running.wait(60)
+        raise OSError("no")
+
+    with ThreadPoolExecutor(2) as pool:
+        store = SimpleNamespace(volumes=[], lists=[])
+        reader = Reader(None, SimpleNamespace(store=store, lists=[]), pool)
+        with pytest.raises(OSError, match="no"):
+            list(reader.ahead([fail, slow]))
+        assert ended == [1]

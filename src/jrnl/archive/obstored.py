@@ -76,8 +76,11 @@ class Objects(Protocol):
             It ends too early.
         """
 
-    def get_ranges(self, key: str, ranges: Sequence[tuple[int, int]]) -> builtins.list[bytes]:
-        """Return parts, each (start, length), near ones by one request. Raises as `get_range`."""
+    def get_ranges(self, key: str, ranges: Sequence[tuple[int, int]]) -> builtins.list[memoryview]:
+        """Return parts, each (start, length), near ones by one request. Raises as `get_range`.
+
+        Not copied: all that came with a part stays in memory as long as the part does.
+        """
 
     def list(self, prefix: str, after: str = "") -> Iterator[Listed]:
         """Yield the objects below a `prefix` ("seg/") whose keys are above `after`, rising."""
@@ -114,20 +117,20 @@ class ObstoreObjects:
 
     def get_range(self, key: str, start: int, length: int) -> bytes:
         """Return a part of an object; see `Objects`."""
-        return self.get_ranges(key, [(start, length)])[0]
+        return bytes(self.get_ranges(key, [(start, length)])[0])
 
-    def get_ranges(self, key: str, ranges: Sequence[tuple[int, int]]) -> builtins.list[bytes]:
+    def get_ranges(self, key: str, ranges: Sequence[tuple[int, int]]) -> builtins.list[memoryview]:
         """Return parts, each (start, length); see `Objects`."""
         check_key(key)
         for start, length in ranges:
             if start < 0 or length < 0:
                 raise InvalidArgument(f"{length} bytes at {start} are no range of an object")
         asked = [pair for pair in ranges if pair[1]]
-        found: Iterator[bytes] = iter(())
+        found: Iterator[memoryview] = iter(())
         if asked:
             what = self._asked("get a part of", key)
             found = iter(self._patience.persist(what, partial(self._get_ranges, key, asked)))
-        return [next(found) if length else b"" for _, length in ranges]
+        return [next(found) if length else memoryview(b"") for _, length in ranges]
 
     def list(self, prefix: str, after: str = "") -> Iterator[Listed]:
         """Yield the objects below a prefix, rising by key; see `Objects`."""
@@ -178,11 +181,11 @@ class ObstoreObjects:
             raise TryAgain(f"{len(body)} of {size} bytes came")
         return body
 
-    def _get_ranges(self, key: str, ranges: Sequence[tuple[int, int]]) -> builtins.list[bytes]:
+    def _get_ranges(self, key: str, ranges: Sequence[tuple[int, int]]) -> builtins.list[memoryview]:
         starts, lengths = (list(column) for column in zip(*ranges, strict=True))
         try:
             found = self._reach().get_ranges(key, starts=starts, lengths=lengths)
-            parts = [bytes(part) for part in found]
+            parts = [memoryview(part) for part in found]
         except self._errors.BaseError:
             self._check_holds(key, ranges)
             raise

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import deque
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from itertools import islice, pairwise
@@ -33,12 +34,13 @@ if TYPE_CHECKING:
 
 _T = TypeVar("_T")
 
-Chunks = list[tuple[int, bytes]]  # by their indices in a table
+Chunks = list[tuple[int, bytes | memoryview]]  # by their indices in a table; see Table.read
 
 READS_AT_ONCE = 16
 _PARTS = 8  # rows of 64 KiB of a volume, at most
 _ROW_MOST = ROW.itemsize + CHUNK.itemsize + 64  # a row with a chunk and a pack of its own
 _CHUNKS_AT_ONCE = 128  # in one answer: at most 8 MiB of them
+_MOST_OF_A_PACK = 0.75  # from which on it is read whole
 _AHEAD = 8  # objects that are read before they are needed
 _FRAMES = 1 << 16  # bytes that frames may take beside what is in them
 
@@ -92,13 +94,22 @@ class Reader:
         return results([self._pool.submit(call) for call in calls])
 
     def ahead(self, calls: Iterable[Call[_T]]) -> Iterator[_T]:
-        """Yield what calls do, in order; some are made before they are asked for."""
+        """Yield what calls do, in order; some are made before they are asked for.
+
+        None is under way any more once this has ended, or failed.
+        """
         left, coming = iter(calls), deque[Future[_T]]()
-        while True:
-            coming.extend(self._pool.submit(call) for call in islice(left, _AHEAD - len(coming)))
-            if not coming:
-                return
-            yield coming.popleft().result()
+        try:
+            while True:
+                some = islice(left, _AHEAD - len(coming))
+                coming.extend(self._pool.submit(call) for call in some)
+                if not coming:
+                    return
+                yield coming.popleft().result()
+        finally:
+            for each in coming:
+                each.cancel()
+            wait(coming)
 
     # Which segments there are.
 
@@ -250,9 +261,16 @@ class Reader:
         ]
 
     def _chunks(self, table: Table, pack: int, some: NDArray[np.int64]) -> Chunks:
-        numbers = some.tolist()
-        read = naming(table.packs[pack].key, lambda: table.read(self.objects, numbers))
-        return [*zip(numbers, read, strict=True)]
+        numbers, facts = some.tolist(), table.packs[pack]
+        most = int(table.chunks["stored"][some].sum()) >= _MOST_OF_A_PACK * facts.bytes
+
+        def read() -> list[bytes | memoryview]:
+            if most:
+                with suppress(CorruptionError):  # by what is damaged in it; perhaps none of these
+                    return table.read_pack(self.objects, pack, numbers)
+            return table.read(self.objects, numbers)
+
+        return [*zip(numbers, naming(facts.key, read), strict=True)]
 
 
 def results(futures: Iterable[Future[_T]]) -> list[_T]:

@@ -317,6 +317,20 @@ class Replayer:
             )
         self._target.fill(volume, offset, data)
 
+    def prepare(self) -> None:
+        """Make what needs no content, the journal's files; another thread may call `fill`.
+
+        Called once, if at all, before `apply`. Raises OSError.
+        """
+        self._target.prepare()
+
+    def sync(self) -> None:
+        """Have what was filled in be written down; another thread may call `fill`.
+
+        So the end does not wait for all of it. Raises OSError.
+        """
+        self._target.sync()
+
     def apply(self, segment: Segment, upto: int | None = None, key: str = "the segment") -> int:
         """Make the entries of a segment again. Takes, returns and raises as `Replay.apply`."""
         return self._begun().apply(segment, upto, key)
@@ -426,6 +440,12 @@ class _InMemory:
         memoryview(self._engine.devices[volume])[offset : offset + len(data)] = data
         self._engine.mark_written(volume, offset, len(data))
 
+    def prepare(self) -> None:
+        """Make the journal: it is there."""
+
+    def sync(self) -> None:
+        """Write down: nothing is."""
+
     def begin(self) -> Session:
         """Return its session, now that its first state is there."""
         names = list(self._settings.sizes)
@@ -473,6 +493,17 @@ class _OnDisk:
         """Put bytes into a volume; the range lies inside."""
         with telling(self._path, self._parent, self._name):
             self._draft.volumes[volume].pwrite(offset, data)
+
+    def prepare(self) -> None:
+        """Make the journal's files."""
+        with telling(self._path, self._parent, self._name):
+            self._draft.make_journal()
+
+    def sync(self) -> None:
+        """Write down what the volumes' files hold."""
+        with telling(self._path, self._parent, self._name):
+            for device in self._draft.volumes:
+                device.sync()
 
     def begin(self) -> Session:
         """Return its session, now that its first state is there."""

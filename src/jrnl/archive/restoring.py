@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
@@ -12,7 +12,7 @@ from jrnl._core import FORMAT
 from jrnl.archive.latest import live
 from jrnl.archive.objects import from_url
 from jrnl.archive.points import resolve
-from jrnl.archive.reader import READS_AT_ONCE, Damaged, Reader
+from jrnl.archive.reader import READS_AT_ONCE, Damaged, Reader, results
 from jrnl.archive.replaying import Replayer
 from jrnl.archive.state import newest_manifest
 from jrnl.archive.table import hash_of
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
 _WRITE = FORMAT["kinds"]["WRITE"]
 _HEADER_BYTES = 64
+_SYNCED_BYTES = 32 << 20
 
 
 def restore(
@@ -179,8 +180,10 @@ class Restoring:
             **options,
         )
         with replayer:
-            for done in fill(self.reader, table, replayer.fill, near):
-                self._tell(done)
+            with Beside(self.reader, replayer) as beside:
+                for done in fill(self.reader, table, replayer.fill, near):
+                    beside.filled(done)
+                    self._tell(done)
             read = self.reader.ahead(partial(self.reader.segment, each) for each in segments)
             for facts, segment in zip(segments, read, strict=True):
                 replayer.apply(segment, self.seq, facts.key)
@@ -193,6 +196,34 @@ class Restoring:
         self._done += done
         if self._progress is not None:
             self._progress(min(self._done, self._total), self._total)
+
+
+class Beside:
+    """What a store takes beside its volumes' bytes, made while these come: the rest is short.
+
+    A context manager: at its end all of it has been done.
+    """
+
+    def __init__(self, reader: Reader, replayer: Replayer) -> None:
+        self._reader, self._replayer = reader, replayer
+        self._going = [reader.begin(replayer.prepare)]
+        self._bytes = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is None:
+            results(self._going)
+        else:
+            wait(self._going)
+
+    def filled(self, some: int) -> None:
+        """Have what was filled in be written now and then, `some` bytes of it being new."""
+        self._bytes += some
+        if self._bytes >= _SYNCED_BYTES and self._going[-1].done():
+            self._bytes = 0
+            self._going.append(self._reader.begin(self._replayer.sync))
 
 
 def fill(reader: Reader, table: Table, put: Fill, near: State | None = None) -> Iterator[int]:
@@ -209,14 +240,14 @@ def fill(reader: Reader, table: Table, put: Fill, near: State | None = None) -> 
     numbers = rows["chunk"].astype(np.int64)
 
     def place(read: Call[Chunks]) -> int:
-        stored = 0
-        for number, content in read():
-            first, end = np.searchsorted(numbers, (number, number + 1))
+        found = read()
+        wanted = np.array([number for number, _ in found], np.int64)
+        ends = np.searchsorted(numbers, (wanted, wanted + 1)).tolist()
+        for (_, content), first, end in zip(found, *ends, strict=True):
             part = memoryview(content)
             for volume, offset, length, _, skip in rows[first:end].tolist():
                 put(volume, offset, part[skip : skip + length])
-            stored += int(table.chunks["stored"][number])
-        return stored
+        return int(table.chunks["stored"][wanted].sum())
 
     # Threads write what they have read: unpacking and writing take longer than the way to here.
     yield from reader.ahead(partial(place, read) for read in reader.chunks(table, numbers))

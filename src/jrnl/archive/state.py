@@ -177,18 +177,19 @@ class ArchiveState(State, ClosesItself):
         chunks = [number for key, number in missing if key == way.snapshot.key]
         segments = [number for key, number in missing if key != way.snapshot.key]
         for found in reader.ahead(reader.chunks(way.table, np.array(chunks, np.int64))):
-            for number, part in found:
-                yield self._kept((way.snapshot.key, number), part)
+            for number, content in found:
+                yield self._kept((way.snapshot.key, number), content)
         for k in range(0, len(segments), READS_AT_ONCE):
             some = segments[k : k + READS_AT_ONCE]
             read = reader.together([partial(reader.data, way.segments[each]) for each in some])
             for each, data in zip(some, read, strict=True):
-                part = way.latest.kept[each].of(data)
-                yield self._kept((way.segments[each].key, each), part)
+                written = way.latest.kept[each].of(data)
+                yield self._kept((way.segments[each].key, each), written)
 
-    def _kept(self, source: Source, part: bytes) -> tuple[Source, bytes]:
-        self._shelf.put(source, part)
-        return source, part
+    def _kept(self, source: Source, part: bytes | memoryview) -> tuple[Source, bytes]:
+        kept = bytes(part)  # alone, without what came with it
+        self._shelf.put(source, kept)
+        return source, kept
 
     def _guess(self, reader: Reader, index: int, offset: int, length: int) -> None:
         """Fetch what the snapshot has, while the rows of what may lie over it are on their way."""
@@ -197,7 +198,7 @@ class ArchiveState(State, ClosesItself):
             wanted = table.find(index, offset, length)["chunk"]
             for found in reader.together(reader.chunks(table, wanted)):
                 for number, part in found:
-                    self._shelf.put((key, number), part)
+                    self._kept((key, number), part)
 
 
 def _pieces(way: Way, index: int, offset: int, length: int) -> _Pieces:

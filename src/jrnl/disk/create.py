@@ -123,7 +123,8 @@ class Draft:
     def __init__(self, place: Place, name: str, settings: Settings) -> None:
         _check_names(settings)
         self._place, self._name, self._settings = place, name, settings
-        self._settled = False
+        self._settled = self._has_journal = False
+        self._key = secrets.randbits(63)
         prefix = f".{name}.new-"
         there = place.names()
         if name in there:
@@ -149,25 +150,29 @@ class Draft:
         if kind is not None:
             self.discard()
 
+    def make_journal(self) -> None:
+        """Make the journal's files, durably: nothing in them depends on the volumes."""
+        journal = self._settings.journal
+        area, slots = journal - journal % _BLOCK, journal // 8 // SLOT_BYTES
+        for name, length in (("log", area), ("index", slots * SLOT_BYTES)):
+            device = self.folder.create(name, HEAD_BYTES + length)
+            device.pwrite(0, head_bytes(name, self._key, area, slots))
+            _zero(device, HEAD_BYTES, length)
+            _finish(device)
+        self._has_journal = True
+
     def write(self, start: Start) -> None:
         """Write all that a store has beside its volumes, and make everything durable."""
-        settings, folder = self._settings, self.folder
         for device in self.volumes:
             _finish(device)
         self.volumes = []
-        key = secrets.randbits(63)
-        area = settings.journal - settings.journal % _BLOCK
-        slots = settings.journal // 8 // SLOT_BYTES
-        for name, length in (("log", area), ("index", slots * SLOT_BYTES)):
-            device = folder.create(name, HEAD_BYTES + length)
-            device.pwrite(0, head_bytes(name, key, area, slots))
-            _zero(device, HEAD_BYTES, length)
-            _finish(device)
-        devices = [folder.create(name, SUPER_BYTES) for name in NAMES]
-        Superblock(devices, key).write(_record(settings, start).document())
+        if not self._has_journal:
+            self.make_journal()
+        devices = [self.folder.create(name, SUPER_BYTES) for name in NAMES]
+        Superblock(devices, self._key).write(_record(self._settings, start).document())
         for device in devices:
             device.close()
-        folder.sync()
+        self.folder.sync()
 
     def settle(self) -> None:
         """Give it its name, durably. Raises StoreExists, OSError."""

@@ -163,8 +163,8 @@ class Door(Turns):
     def get_range(self, key: str, start: int, length: int) -> bytes:
         return self.get(key)[start : start + length]
 
-    def get_ranges(self, key: str, ranges: Sequence[tuple[int, int]]) -> list[bytes]:
-        body = self.get(key)
+    def get_ranges(self, key: str, ranges: Sequence[tuple[int, int]]) -> list[memoryview]:
+        body = memoryview(self.get(key))
         return [body[start : start + length] for start, length in ranges]
 
     def list(self, prefix: str, after: str = "") -> Iterator[Listed]:
