@@ -7,13 +7,13 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from jrnl._core import MemoryDevice, fork_memory, fork_put
+from jrnl._core import Engine, MemoryDevice, fork_copies, fork_layers, fork_put, fork_shares
 from jrnl.catalog import chosen
 from jrnl.compare import ranges_to_write
 from jrnl.errors import InvalidArgument, PointExpired
 from jrnl.fold import Folding
 from jrnl.lineage import Lineage
-from jrnl.options import IMAGES, Settings, parse
+from jrnl.options import IMAGES, JOURNAL_MIN_BYTES, Settings, parse
 from jrnl.pieces import runs_within
 from jrnl.points import Point
 from jrnl.recovery import Progress, Recovery, recover
@@ -23,7 +23,7 @@ from jrnl.steady import until_steady
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from jrnl._core import CallbackDevice, Engine, FileDevice
+    from jrnl._core import CallbackDevice, FileDevice
     from jrnl.compare import Ranges
     from jrnl.sources import Path
     from jrnl.steady import Stamp
@@ -131,12 +131,31 @@ def _share(
     """Return an engine that shares production, but for what a recovery has in these ranges."""
     settings = _with_volumes(settings, engine, indices, indices.values())
     new = settings.engine([MemoryDevice(size, False) for size in settings.sizes.values()])
-    fork_memory(engine, new, [*indices.values()], stamp)
+    engine.check_stamp(stamp)
+    _begin(engine, new, [*indices.values()])
     for k, index in enumerate(indices.values() if recovery is not None else ()):
         assert recovery is not None
         for offset, length in zip(*(column.tolist() for column in ranges[index]), strict=True):
             fork_put(new, k, offset, recovery._image.read(offset, length, index))
     return new, settings
+
+
+def _begin(engine: Engine, new: Engine, indices: list[int]) -> None:
+    """Make a new engine a fork of one in memory, whose lock is held."""
+    few, below = fork_layers(engine)
+    if few:
+        fork_copies(engine, new, indices, 0)
+        return
+    if not below:
+        fork_shares(engine, new, indices)
+        return
+    merged = engine.merged
+    if merged is None:
+        devices = [MemoryDevice(size, False) for size in engine.sizes]
+        merged = Engine(devices, JOURNAL_MIN_BYTES)
+        fork_copies(engine, merged, range(len(devices)), below)
+        engine.merged = merged
+    fork_shares(merged, new, indices)
 
 
 def _present(session: Session, at: Point | None) -> int | None:

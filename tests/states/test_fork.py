@@ -172,6 +172,17 @@ def forked(line: Line, rng: random.Random) -> Line:
     return Line(store, content_of(line.copy() if to is None else line.states[to]))
 
 
+def write_much(line: Line, rng: random.Random) -> None:
+    """More than the next fork would copy."""
+    content = line.content["odd"]
+    start = rng.randrange(len(content) - 300_000)
+    data = rng.randbytes(10_000)
+    for offset in range(start, start + 300_000, len(data)):
+        line.store["odd"].write(offset, data)
+        content[offset : offset + len(data)] = data
+        line.note()
+
+
 def first_line(rng: random.Random, kind: str) -> Line:
     content = {name: bytearray(size) for name, size in SIZES.items()}
     if kind == "wrapped":
@@ -206,6 +217,54 @@ def play(kind: str, rng: random.Random) -> None:
         rng.choice(lines).check(rng)
     for line in lines:
         line.check_all()
+
+
+@more_in_long("seeds", 6, 200)
+def test_chains_of_forks_that_write_much_are_merged_and_show_the_same(seeds):
+    deepest = 0
+    for seed in range(seeds):
+        rng = random.Random(f"chain {seed}")
+        sizes = {"odd": (1 << 20) + 4097 + 13, "small": 600}
+        content = {name: bytearray(size) for name, size in sizes.items()}
+        lines = [Line(jrnl.create(volumes=sizes, journal="4MiB"), content)]
+        for _ in range(80):
+            line = lines[-1] if rng.random() < 0.5 else rng.choice(lines)
+            for _ in range(rng.randrange(3)):
+                rng.choice([write, zero, rewind, edit, write_much, write_much])(line, rng)
+            if rng.random() < 0.6:
+                lines.append(forked(line, rng))
+                deepest = max(deepest, jrnl._core.fork_facts(lines[-1].store._engine)[0])
+            if len(lines) > 10:
+                line = lines.pop(rng.randrange(9))
+                if rng.random() < 0.5:
+                    line.store.close()
+                del line
+            rng.choice(lines).check(rng)
+        for line in lines:
+            line.check_all()
+    assert 2 < deepest <= 5  # 259 blocks, 65 at the top
+
+
+def test_what_a_chain_of_forks_takes_grows_with_what_is_written():
+    """By how many blocks the stores have of their own, merged ones among them."""
+    size, per, depth = 64 << 20, 70, 200
+    stores = [jrnl.create(size=size, journal="16KiB")]
+    copied, merged = 0, {}
+    for k in range(depth):
+        engine = stores[-1]._engine
+        stores.append(stores[-1].fork())
+        if engine.merged is not None:
+            merged[k] = engine.merged
+        for block in range(per):
+            stores[-1].volume.write((k * per + block) * 4096, b"%06d" % (k * per + block))
+    assert merged
+    copied = sum(jrnl._core.fork_facts(each)[1] for each in merged.values())
+    assert copied < 10 * per * depth  # log2(200) times all that was written is 8
+    assert max(jrnl._core.fork_facts(each._engine)[0] for each in stores) <= 9
+    assert stores[-1].volume.read(12345 * 4096, 6) == b"012345"
+    one, other = (stores[-1].fork() for _ in range(2))
+    blocks = [jrnl._core.fork_facts(each._engine)[1] for each in (one, other)]
+    assert max(blocks) <= 64
 
 
 def test_state_0_of_a_fork_is_the_present_one_and_its_window_its_own():
@@ -304,7 +363,7 @@ def test_forks_of_forks_that_write_much_are_read_through_few_of_them():
         store = parent.fork()
         parent.volume.write(11, b"apart")
         assert store.volume.read(0, size) == before
-    assert jrnl._core.fork_facts(store._engine)[0] <= 8
+    assert jrnl._core.fork_facts(store._engine)[0] <= 3
 
 
 def test_states_that_no_fork_reads_any_more_are_taken_out():

@@ -58,42 +58,75 @@ cdef uint32_t* _places(object volumes) except NULL:
     return places
 
 
-def fork_memory(Engine engine not None, Engine fork not None, volumes, stamp):
+def fork_layers(Engine engine not None):
+    """(few, below): how a fork of this fork is kept from being read through many; (False, 0) as is.
+
+    `few`: it takes a copy of the few blocks that this one has of its own. `below`: how many states
+    below are to be merged with this one's blocks first, see shared.pxi. The lock is held.
+    """
+    cdef Shares* shares = engine.core.shares
+    cdef SharedState* state
+    cdef uint64_t blocks
+    below = 0
+    if shares is NULL or shares.source is NULL:
+        return False, 0
+    if shares.owned <= SHARE_FEW_BLOCKS:
+        return True, 0
+    state, blocks = shares.source, shares.owned
+    while state.core.shares.source is not NULL and SHARE_STEP * blocks >= state.blocks:
+        blocks += state.blocks
+        state = state.core.shares.source
+        below += 1
+    return False, below
+
+
+cdef int _begin_fork(Engine engine, Engine fork, volumes, Share source, places) except -1:
+    """Make a new engine a fork that reads `places` of a source; it is of `volumes` of an engine."""
+    cdef Core* core = engine.core
+    cdef Core* new = fork.core
+    cdef uint32_t k
+    raise_status(fork_begin(new, _places(places)), new)
+    for k, volume in enumerate(volumes):
+        memcpy(new.volumes[k].touched, core.volumes[<uint32_t>volume].touched,
+               new.volumes[k].chunks)
+    fork.source = source
+    new.shares.source = source.state
+    new.shares.depth = source.engine.core.shares.depth + 1
+    new.shared = True
+    return 0
+
+
+def fork_shares(Engine engine not None, Engine fork not None, volumes):
     """Make a new engine a fork: its volumes are `volumes` of `engine`, by index, as they are now.
 
     Nothing is copied until one of the two writes. Both are in memory, and the caller has the first
-    one's lock. Raises Moved where anything has changed since the stamp was taken, MemoryError.
+    one's lock. Raises MemoryError.
     """
-    cdef Core* core = engine.core
-    cdef Core* new = fork.core
+    _begin_fork(engine, fork, volumes, _share_now(engine), volumes)
+
+
+def fork_copies(Engine engine not None, Engine fork not None, volumes, uint32_t below):
+    """The same of an engine that is a fork, with a copy of what that does not read from its source.
+
+    Parameters
+    ----------
+    below : int
+        And of what these many states below it have.
+    """
+    cdef Share share = _share_now(engine)
     cdef uint32_t* places
-    cdef Share share
-    cdef uint32_t k, depth = 1
-    cdef bint through = core.shares is not NULL and core.shares.source is not NULL
-    cdef bint copies = through and (core.shares.depth >= SHARE_DEPTH_MAX
-                                    or core.shares.owned <= SHARE_FEW_BLOCKS)
-    engine.check_stamp(stamp)
-    if copies:    # else reading would go through as many stores as have been forked in a row
-        share, depth = engine.source, core.shares.depth
-        places = _places([core.shares.places[volume] for volume in volumes])
-    else:
-        share = _share_now(engine)
-        places = _places(volumes)
-        if through:
-            depth = core.shares.depth + 1
-    raise_status(fork_begin(new, places), new)
-    new.shares.depth = depth
-    for k in range(new.volume_count):
-        memcpy(new.volumes[k].touched, core.volumes[<uint32_t>volumes[k]].touched,
-               new.volumes[k].chunks)
-    if copies:
-        places = _places(volumes)
+    taken = []
+    places_now = [*volumes]
+    for _ in range(below + 1):
+        taken.append((share, places_now))
+        places_now = [share.engine.core.shares.places[<uint32_t>volume] for volume in places_now]
+        share = share.engine.source
+    _begin_fork(engine, fork, volumes, share, places_now)
+    for share, places_now in taken:
+        places = _places(places_now)
         with nogil:
-            fork_take(new, core, places)
+            fork_take(fork.core, share.state, places)
         free(places)
-    fork.source = share
-    new.shares.source = share.state
-    new.shared = True
 
 
 def fork_put(Engine fork not None, uint32_t volume, uint64_t offset, const uint8_t[::1] data):

@@ -7,6 +7,12 @@
 # else production's. When the last fork of a state goes, what is kept for it goes to the next
 # older one, as far as that lacks it.
 #
+# Forks of forks are read through one another: each state that is read through has at least twice as
+# many blocks of its own as the one above it, so they are few. Where it would be otherwise, the two
+# are merged first, into a store that nobody else has (`fork_layers`, bind/shares.pxi): whoever has
+# written so many blocks pays for them, and the next forks of that state find it. That is how the
+# sorted runs of an LSM tree are merged (O'Neil et al., The log-structured merge-tree, 1996).
+#
 # A fork has a map of the blocks that are its own. It never waits for its source's lock, which an
 # edit may keep for long: `Shares.mutex` stands for the chain and for what is kept alone. Who has
 # it waits for nobody but the mutex of his own source; and production of a block that is not kept
@@ -30,8 +36,8 @@ cdef extern from *:
     uint8_t jrnl_get_flag(const uint8_t* flag) noexcept nogil
 
 cdef enum:
-    SHARE_DEPTH_MAX = 8          # of forks of forks that are read through one another
     SHARE_FEW_BLOCKS = 64        # a fork of a fork that has no more of its own takes a copy of them
+    SHARE_STEP = 2               # how many times as many the state below has
     SHARE_PIECE_BYTES = 65536    # read, or moved on, at a time
     MERGE_BLOCKS = 1024
 
@@ -85,11 +91,11 @@ cdef void shared_piece(SharedState* state, uint32_t volume, uint64_t offset, uin
             found = found.newer
         if found is not NULL and found.kept[volume][block] == KEPT_ZERO:
             memset(target, 0, stop - offset)
-        elif found is not NULL:
+        elif found is not NULL and found.kept[volume][block] == KEPT_DATA:
             memcpy(target, found.data[volume] + offset, stop - offset)
-        elif memory.own is NULL or jrnl_get_flag(&memory.own[block]):
+        elif found is NULL and (memory.own is NULL or jrnl_get_flag(&memory.own[block])):
             memcpy(target, memory.data + offset, stop - offset)
-        else:    # as often as SHARE_DEPTH_MAX
+        else:    # no more often than there are states below, see fork_layers
             shared_fetch(shares.source, shares.places[volume], offset, target, stop - offset)
         target += stop - offset
         offset = stop
@@ -180,6 +186,9 @@ cdef void state_keep(SharedState* keeper, uint32_t volume, uint64_t block) noexc
     if not memory.touched[start >> CHUNK_SHIFT]:
         keeper.kept[volume][block] = KEPT_ZERO
         return
+    if memory.own is not NULL and not memory.own[block]:
+        keeper.kept[volume][block] = KEPT_BELOW
+        return
     if stop > memory.size:
         stop = memory.size
     memcpy(keeper.data[volume] + start, memory.data + start, stop - start)
@@ -191,18 +200,17 @@ cdef void before_change(Core* core, uint32_t volume, uint64_t offset,
     """Before a range of production changes: have it itself, and keep it for those who share it."""
     cdef uint64_t first = offset >> BLOCK_SHIFT, last = (offset + length - 1) >> BLOCK_SHIFT, block
     cdef SharedState* keeper
+    if core.shares.newest is not NULL:
+        shares_lock(core.shares)
+        keeper = core.shares.newest
+        while keeper is not NULL and keeper.dead:
+            keeper = keeper.older
+        if keeper is not NULL:
+            for block in range(first, last + 1):
+                state_keep(keeper, volume, block)
+        shares_unlock(core.shares)
     if core.volumes[volume].own is not NULL:
         own_take(core, volume, first, last)
-    if core.shares.newest is NULL:
-        return
-    shares_lock(core.shares)
-    keeper = core.shares.newest
-    while keeper is not NULL and keeper.dead:
-        keeper = keeper.older
-    if keeper is not NULL:
-        for block in range(first, last + 1):
-            state_keep(keeper, volume, block)
-    shares_unlock(core.shares)
 
 
 cdef inline bint has_forks(const Core* core) noexcept nogil:
@@ -258,6 +266,7 @@ cdef SharedState* state_new(Core* core) noexcept nogil:
     if state is NULL:
         return NULL
     state.core = core
+    state.blocks = core.shares.owned
     state.kept = <uint8_t**>calloc(core.volume_count, sizeof(uint8_t*))
     state.data = <uint8_t**>calloc(core.volume_count, sizeof(uint8_t*))
     for k in range(core.volume_count):
@@ -325,7 +334,7 @@ cdef void shares_tidy(Core* core) noexcept nogil:
             state = state.older
         if state is NULL:
             break
-        for k in range(core.volume_count if state.older is not NULL else 0):
+        for k in range(core.volume_count if state.older is not NULL and state.changed else 0):
             state_merge(state, k)
         if state.older is not NULL:
             state.older.newer = state.newer
@@ -364,34 +373,46 @@ cdef int fork_begin(Core* core, uint32_t* places) noexcept nogil:
     return OK
 
 
-cdef void fork_take(Core* core, const Core* other, const uint32_t* volumes) noexcept nogil:
-    """Copy what another fork of the same source has of its own, of some of its volumes.
+cdef bint state_has_own(SharedState* state, uint32_t volume, uint64_t block) noexcept nogil:
+    """Whether a block of a fork's shared state was its own; the shares are locked."""
+    cdef SharedState* found = state
+    while found is not NULL and not found.kept[volume][block]:
+        found = found.newer
+    if found is not NULL:
+        return found.kept[volume][block] != KEPT_BELOW
+    return state.core.volumes[volume].own[block] != 0
 
-    Nothing has been written to this one yet.
+
+cdef void fork_take(Core* core, SharedState* state, const uint32_t* volumes) noexcept nogil:
+    """Copy what a fork had of its own in a shared state: of some of its volumes, what is not here.
+
+    Nobody else has this core yet, and it has touched what that fork had. Others have their turns.
     """
-    cdef const VolumeMemory* theirs
     cdef VolumeMemory* mine
-    cdef uint64_t block, count, start, stop
     cdef const uint8_t* found
+    cdef uint64_t chunk, block, end
     cdef uint32_t k
     for k in range(core.volume_count):
         mine = &core.volumes[k]
-        theirs = &other.volumes[volumes[k]]
-        block = 0
-        count = blocks_of(mine)
-        while block < count:
-            found = <const uint8_t*>memchr(theirs.own + block, 1, count - block)
+        chunk = 0
+        while chunk < mine.chunks:
+            found = <const uint8_t*>memchr(mine.touched + chunk, 1, mine.chunks - chunk)
             if found is NULL:
                 break
-            block = found - theirs.own
-            start = block << BLOCK_SHIFT
-            stop = start + BLOCK_BYTES
-            if stop > mine.size:
-                stop = mine.size
-            memcpy(mine.data + start, theirs.data + start, stop - start)
-            mine.own[block] = 1
-            core.shares.owned += 1
-            block += 1
+            chunk = found - mine.touched
+            block = chunk << (CHUNK_SHIFT - BLOCK_SHIFT)
+            chunk += 1
+            end = min(chunk << (CHUNK_SHIFT - BLOCK_SHIFT), blocks_of(mine))
+            shares_lock(state.core.shares)
+            while block < end:
+                if not mine.own[block] and state_has_own(state, volumes[k], block):
+                    shared_piece(state, volumes[k], block << BLOCK_SHIFT,
+                                 min((block + 1) << BLOCK_SHIFT, mine.size),
+                                 mine.data + (block << BLOCK_SHIFT))
+                    mine.own[block] = 1
+                    core.shares.owned += 1
+                block += 1
+            shares_unlock(state.core.shares)
 
 
 cdef void shares_free(Core* core) noexcept nogil:

@@ -80,6 +80,7 @@ cdef struct SharedState:
     Core* core
     uint8_t** kept           # for each volume and block: Kept
     uint8_t** data           # what is kept, at its place in the volume
+    uint64_t blocks          # of a fork: how many were its own then
     bint changed             # something is kept, in it or in a newer one
     bint dead                # no fork reads it
 
@@ -87,6 +88,7 @@ cdef enum Kept:
     KEPT_NOT = 0             # production, or a newer state, has it
     KEPT_DATA = 1
     KEPT_ZERO = 2
+    KEPT_BELOW = 3           # it was the source's
 
 # What a store in memory shares with its forks, and a fork with what it was made of.
 cdef struct Shares:
