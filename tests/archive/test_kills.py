@@ -5,11 +5,7 @@ The store, the writer and the object store are real; what is held against them i
 
 from __future__ import annotations
 
-import json
-import os
 import random
-import subprocess
-import sys
 import time
 from contextlib import ExitStack
 from pathlib import Path
@@ -20,6 +16,7 @@ import xxhash
 import jrnl
 from jrnl.archive.objects import from_url
 from tests.archive import seaweed as seaweeds
+from tests.archive.killing import killed, started
 from tests.archive.seaweed import SeaweedFS
 from tests.model.amount import SHARE, more_in_long
 from tests.model.archived import Archived
@@ -59,21 +56,6 @@ while True:
         assert "faster" in str(error) or "as fast" in str(error), error
     time.sleep(0.02)
 """
-
-
-def started(code: str, options: dict[str, Any], *arguments: Any) -> subprocess.Popen[str]:
-    under = {**os.environ, "OPTIONS": json.dumps(options)}
-    return subprocess.Popen([sys.executable, "-c", code, *map(str, arguments)], text=True,
-                            env=under, stdout=subprocess.PIPE, stderr=subprocess.PIPE)  # fmt: skip
-
-
-def killed(process: subprocess.Popen[str], after: float) -> list[str]:
-    """Kill a process after so many seconds; return the lines that it has written till then."""
-    time.sleep(after)
-    assert process.poll() is None, process.stderr and process.stderr.read()
-    process.kill()
-    said, _ = process.communicate()
-    return said.splitlines()
 
 
 def check(url: Any, options: dict[str, Any], acknowledged: dict[int, str]) -> None:

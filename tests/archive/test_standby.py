@@ -7,7 +7,9 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
+from contextlib import suppress
 
 import pytest
 
@@ -253,3 +255,48 @@ def test_a_follower_that_is_killed_goes_on_where_it_was(tmp_path):
         with jrnl.open(path, "r") as store:
             assert check_window(store, archived)
             assert store.verify().ok
+
+
+class Between:
+    """A store where an update comes between what `view` asks of it."""
+
+    def __init__(self, store, update):
+        self._store, self._update = store, update
+
+    def _run(self, update):
+        with suppress(jrnl.PinnedPoint):  # the view that is made meanwhile
+            update()
+
+    def __getattr__(self, name):
+        return getattr(self._store, name)
+
+    @property
+    def seq(self):
+        found = self._store.seq
+        update, self._update = self._update, None
+        if update is not None:
+            self.thread = threading.Thread(target=lambda: self._run(update))
+            self.thread.start()
+            self.thread.join(0.2)  # it waits, or is done
+        return found
+
+
+def test_the_newest_state_is_looked_at_whatever_comes_meanwhile(tmp_path):
+    url = new_url()
+    with Archived(tmp_path, url, 58) as archived:
+        archived.go_on(10)
+        with jrnl.archive.follow(url, tmp_path / "standby", poll=1000) as standby:
+            for _ in range(3):
+                archived.write()
+            archived.flush()
+            standby.update()
+            shown = content_of(standby._store)
+            archived.store.rewind(archived.store.seq - 3)
+            archived.flush()
+            store = standby._store
+            standby._store = between = Between(store, standby.update)
+            with standby.view() as view:
+                assert content_of(view) == shown
+            between.thread.join()
+            standby._store = store
+            assert standby.update() == archived.store.seq

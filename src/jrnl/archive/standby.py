@@ -116,9 +116,15 @@ class Standby(ClosesItself):
         return self._problem
 
     def view(self, at: Point | None = None) -> View:
-        """Return a view of a state here; see `Store.view`."""
-        store = self._opened()
-        return store.view(store.seq if at is None else at)
+        """Return a view of a state here, by default the newest; see `Store.view`."""
+        while True:
+            store = self._opened()
+            try:
+                with store._engine:  # no rewind comes between
+                    return store.view(store.seq if at is None else at)
+            except StoreClosed:
+                if self._store is store:
+                    raise  # else another store has taken its place
 
     def _opened(self) -> Store:
         with self._swapping:
