@@ -56,14 +56,16 @@ class Original:
         self.begin()
 
     def begin(self) -> None:
-        """Claim the archive: somebody may have been promoted."""
         self.archive = self.store.archive(self.url, interval=0.01, snapshot_every=60_000,
                                           segment="64KiB", **self.options)  # fmt: skip
 
     def go_on(self) -> None:
-        """Write; sometimes so much while nothing is archived that the log does not have it all."""
+        """Write; sometimes so much while nothing is archived that the log does not have it all.
+
+        Raises Fenced, ArchiveUnfit: a standby was promoted.
+        """
         gap = self.dice.random() < 0.3
-        if gap or self.archive.has_ended or isinstance(self.archive.problem, jrnl.Fenced):
+        if gap:
             self.archive.close()
         for _ in range(80 if gap else 10):
             length = self.dice.choice([1, 700, 3000])
@@ -72,12 +74,9 @@ class Original:
             if self.dice.random() < 0.05:
                 self.store.rewind(self.dice.choice(self.store.states()[-20:].tolist()))
                 self._note()
-        if self.archive.has_ended:
+        if gap:
             self.begin()
-        try:
-            self.archive.flush(60)
-        except jrnl.Fenced:
-            self.begin()
+        self.archive.flush(60)
 
     def wanted(self, seq: int) -> str:
         """What the volume held at a state; a flush is an entry that changes nothing."""
@@ -108,27 +107,54 @@ class Original:
 
 
 def lives(place: Path, url: Any, options: dict[str, Any], rounds: int, seed: int) -> None:
-    original = Original(place / "original", url, options, seed)
-    dice, path, again = original.dice, place / "standby", place / "standby.again"
     shown = 0
-    for _ in range(rounds):
-        original.go_on()
-        code = dice.choice([FOLLOW, FOLLOW, PROMOTE, RESTORE])
-        process = started(HEAD + code, options, url, path)
-        try:
-            if code == FOLLOW and dice.random() < 0.7:
-                assert process.stdout is not None
-                original.check([process.stdout.readline()])
-                shown += 1
+    for era in range(rounds):
+        folder = place / str(era)
+        folder.mkdir()
+        original = Original(folder / "original", f"{url}-{era}", options, seed * 1000 + era)
+        for _ in range(12):
+            if rounds == 0:
+                break
+            rounds -= 1
+            try:
                 original.go_on()
-            shown += original.check(killed(process, dice.uniform(0, 1), may_end=True)) >= 0
-        finally:
-            process.kill()
-            process.communicate()
-        if again.exists():
-            original.check_store(again)
-            shutil.rmtree(again)
-    original.archive.close()
+                shown += follow_or_die(original, folder)
+            except (jrnl.Fenced, jrnl.ArchiveUnfit):  # one was promoted, and killed or not
+                break
+        original.archive.close()
+        check_all(original, folder)
+        original.store.close()
+        if rounds == 0:
+            break
+    assert shown
+
+
+def follow_or_die(original: Original, folder: Path) -> int:
+    """Have a program follow the archive, promote, or restore, and kill it; what it has shown."""
+    dice, again = original.dice, folder / "standby.again"
+    code = dice.choice([FOLLOW, FOLLOW, FOLLOW, PROMOTE, RESTORE])
+    process = started(HEAD + code, original.options, original.url, folder / "standby")
+    shown = 0
+    try:
+        if code == FOLLOW and dice.random() < 0.7:
+            assert process.stdout is not None
+            original.check([process.stdout.readline()])
+            original.go_on()
+            shown += 1
+        shown += original.check(killed(process, dice.uniform(0, 1), may_end=True)) >= 0
+    finally:
+        process.kill()
+        process.communicate()
+    if again.exists():  # whole
+        original.check_store(again)
+        shutil.rmtree(again)
+    return shown
+
+
+def check_all(original: Original, folder: Path) -> None:
+    """Whatever was killed, one follows, promotes and restores."""
+    path, again = folder / "standby", folder / "standby.again"
+    url, options = original.url, original.options
     with jrnl.archive.follow(url, path, poll=0.01, **options) as standby:
         newest = standby.update()
     original.check_store(path)
@@ -137,10 +163,7 @@ def lives(place: Path, url: Any, options: dict[str, Any], rounds: int, seed: int
     original.check_store(path)
     jrnl.archive.restore(url, again, **options).close()
     original.check_store(again)
-    names = {each.name for each in place.iterdir()}
-    assert names <= {"original", "standby", "standby.again", "archive"}, names
-    assert shown
-    original.store.close()
+    assert {each.name for each in folder.iterdir()} == {"original", "standby", "standby.again"}
 
 
 @more_in_long("rounds", 6, 60 // SHARE)
