@@ -96,14 +96,17 @@ class NobodyWins(Wrapped):
 
 
 class LoserStands(Wrapped):
+    turn = threading.Lock()
+
     def create(self, key, body):
-        try:
-            self.objects.create(key, body)
-        except KeyTaken:
-            if "race" in key:
-                self.objects.delete([key])
-                self.objects.create(key, b"the loser's")
-            raise
+        with self.turn:
+            try:
+                self.objects.create(key, body)
+            except KeyTaken:
+                if "race" in key:
+                    self.objects.delete([key])
+                    self.objects.create(key, b"the loser's")
+                raise
 
 
 class ListsStale(Wrapped):
