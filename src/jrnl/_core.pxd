@@ -35,7 +35,7 @@ cdef class Engine:
     cdef object events
     cdef tuple files
     cdef object newest_share
-    cdef object _merged
+    cdef object merged
     cdef object source
     cdef object __weakref__
     cdef int _tell_due(self) except -1

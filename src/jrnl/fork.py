@@ -7,7 +7,16 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from jrnl._core import Engine, MemoryDevice, fork_copies, fork_layers, fork_put, fork_shares
+from jrnl._core import (
+    Engine,
+    MemoryDevice,
+    fork_copies,
+    fork_layers,
+    fork_put,
+    fork_shares,
+    keep_merged,
+    merged_states,
+)
 from jrnl.catalog import chosen
 from jrnl.compare import ranges_to_write
 from jrnl.errors import InvalidArgument, PointExpired
@@ -149,12 +158,12 @@ def _begin(engine: Engine, new: Engine, indices: list[int]) -> None:
     if not below:
         fork_shares(engine, new, indices)
         return
-    merged = engine.merged
+    merged = merged_states(engine)
     if merged is None:
         devices = [MemoryDevice(size, False) for size in engine.sizes]
         merged = Engine(devices, JOURNAL_MIN_BYTES)
         fork_copies(engine, merged, range(len(devices)), below)
-        engine.merged = merged
+        keep_merged(engine, merged)
     fork_shares(merged, new, indices)
 
 

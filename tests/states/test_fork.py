@@ -253,8 +253,9 @@ def test_what_a_chain_of_forks_takes_grows_with_what_is_written():
     for k in range(depth):
         engine = stores[-1]._engine
         stores.append(stores[-1].fork())
-        if engine.merged is not None:
-            merged[k] = engine.merged
+        found = jrnl._core.merged_states(engine)
+        if found is not None:
+            merged[k] = found
         for block in range(per):
             stores[-1].volume.write((k * per + block) * 4096, b"%06d" % (k * per + block))
     assert merged

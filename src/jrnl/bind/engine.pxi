@@ -374,16 +374,6 @@ cdef class Engine:
                 self.core.closed)
 
     @property
-    def merged(self):
-        """Engine or None: has what a fork of the present state reads; as long as forks keep it."""
-        stamp, merged = self._merged or (None, None)
-        return merged() if stamp == self.stamp else None
-
-    @merged.setter
-    def merged(self, Engine merged not None):
-        self._merged = self.stamp, weakref(merged)
-
-    @property
     def cow_changes(self):
         """int: another number after any write to a view."""
         return self.core.cow_changes

@@ -80,6 +80,17 @@ def fork_layers(Engine engine not None):
     return False, below
 
 
+def merged_states(Engine engine not None):
+    """Engine or None: what `keep_merged` noted, while forks read it and nothing has changed."""
+    stamp, merged = engine.merged or (None, None)
+    return merged() if stamp == engine.stamp else None
+
+
+def keep_merged(Engine engine not None, Engine merged not None):
+    """Note what the next forks of the present state can read, too."""
+    engine.merged = engine.stamp, weakref(merged)
+
+
 cdef int _begin_fork(Engine engine, Engine fork, volumes, Share source, places) except -1:
     """Make a new engine a fork that reads `places` of a source; it is of `volumes` of an engine."""
     cdef Core* core = engine.core
