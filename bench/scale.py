@@ -103,7 +103,7 @@ def day_of(load: Load) -> Day:
     return Day(
         puts=segments + publishes + snapshots + packs + lists,
         lists=publishes + COLLECTIONS * (objects / LISTED_AT_ONCE + 4),
-        gets=COLLECTIONS * (manifests + (lists + snapshots) * load.keep_days),
+        gets=publishes + lists + snapshots + COLLECTIONS,  # the collector's: each of them once
         sent_bytes=sent + load.day_bytes + snapshots * TABLE + publishes * one,
         held_bytes=(sent + load.day_bytes + snapshots * TABLE) * load.keep_days + CONTENT_BYTES,
         manifest_bytes=one,

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from jrnl.archive.collector import collect
+from jrnl.archive.collector import _Collection, collect
 from jrnl.archive.ledger import Condemned, Ledger
 from jrnl.archive.manifest import (
     Manifest,
@@ -20,6 +21,7 @@ from jrnl.archive.manifest import (
     snapshot_key,
     sum_of,
 )
+from jrnl.archive.named import Named
 from jrnl.archive.objects import KeyTaken, Listed, ObjectMissing
 from jrnl.errors import ArchiveUnreachable, Fenced
 from tests.archive.sim.wire import GRACE_NS, SECOND, Wire
@@ -102,6 +104,10 @@ def adding(*facts: SegmentFacts) -> Callable[[Manifest], Manifest | None]:
         return base.with_news(segments=[*base.segments, *fresh], seq=fresh[-1].last)
 
     return change
+
+
+def replacing(*facts: SegmentFacts) -> Callable[[Manifest], Manifest | None]:
+    return lambda base: base.with_news(segments=[*facts], seq=facts[-1].last)
 
 
 def collect_all(objects: Straight) -> Any:
@@ -347,3 +353,37 @@ def test_a_collector_asks_for_each_manifest_of_the_grace_period_once(objects: St
     objects.before = lambda what, key: asked.append((what, key)) if what == "get" else None
     collect_all(objects)
     assert len(asked) == len(set(asked)) == 31  # 30, and that there is none behind
+
+
+def test_who_collects_again_reads_what_is_new(objects: Straight, wire: Wire):
+    ledger, seen, asked = claimed(objects), Named(), []
+    for seq in range(1, 30):
+        ledger.publish(adding(put(ledger, seq)))
+    collect(objects, GRACE, clock=lambda: wire.now_ns, seen=seen)
+    for seq in range(30, 33):
+        ledger.publish(adding(put(ledger, seq)))
+    objects.before = lambda what, key: asked.append((what, key)) if what == "get" else None
+    collect(objects, GRACE, clock=lambda: wire.now_ns, seen=seen)
+    assert len(asked) == 4  # three, and that there is none behind
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_what_is_remembered_is_what_would_be_read(objects: Straight, wire: Wire, seed: int):
+    dice, ledger, seen, deleted = random.Random(seed), claimed(objects), Named(), 0
+    for seq in range(1, 60):
+        facts = put(ledger, seq)
+        change = replacing if dice.random() < 0.3 else adding  # what the last ones named goes
+        ledger.publish(change(facts))
+        if dice.random() < 0.5:
+            wire.wait(dice.choice([SECOND, GRACE_NS // 3, GRACE_NS // 2]))
+        if dice.random() < 0.3:
+            grace = GRACE_NS if dice.random() < 0.7 else GRACE_NS * 2
+            each = [_Collection(objects, grace, lambda: wire.now_ns, of) for of in (Named(), seen)]
+            firsts = [one._name_back_from(one.base) for one in each]
+            assert firsts[0] == firsts[1]
+            assert each[0].named <= each[1].named
+            more = each[1].named - each[0].named
+            assert not more or firsts[0] == 0, more
+            if dice.random() < 0.5:
+                deleted += collect(objects, GRACE, clock=lambda: wire.now_ns, seen=seen).manifests
+    assert deleted or seed

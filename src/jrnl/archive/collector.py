@@ -10,10 +10,9 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
-from jrnl.archive.chunks import Table
 from jrnl.archive.ledger import Ledger
-from jrnl.archive.lists import listed
 from jrnl.archive.manifest import PREFIX, number_of
+from jrnl.archive.named import Named
 from jrnl.archive.objects import KeyTaken, ObjectMissing
 from jrnl.errors import ArchiveError
 
@@ -25,7 +24,6 @@ if TYPE_CHECKING:
 
 GRACE_SECONDS = 86400.0
 PREFIXES = ("pack/", "rows/", "seg/", "snap/")
-_TABLE_MOST = 1 << 30
 _TRIES = 16
 _CONDEMNED_MOST = 20_000  # by one manifest
 
@@ -50,6 +48,7 @@ def collect(
     grace: float = GRACE_SECONDS,
     *,
     clock: Callable[[], int] = time.time_ns,
+    seen: Named | None = None,
 ) -> Collected:
     """Delete what no manifest of the grace period names, and what is older than that.
 
@@ -62,14 +61,17 @@ def collect(
     clock : callable
         Gives nanoseconds. Ages are by the store's own clock: this one only guards against one that
         runs ahead.
+    seen : Named, optional
+        What was read the last time; manifests that it knows are not read again.
 
     Raises
     ------
     ArchiveError, CorruptionError, FormatError
     """
     objects_, bytes_, manifests = 0, 0, 0
+    seen = Named() if seen is None else seen
     for _ in range(_TRIES):
-        done = _Collection(objects, int(grace * 1e9), clock).run()
+        done = _Collection(objects, int(grace * 1e9), clock, seen).run()
         if done is not None:
             found, is_all = done
             objects_, bytes_ = objects_ + found.objects, bytes_ + found.bytes
@@ -93,8 +95,10 @@ class _Collection:
         What the manifests name that were the newest within the grace period.
     """
 
-    def __init__(self, objects: Objects, grace_ns: int, clock: Callable[[], int]) -> None:
-        self.objects, self.clock = objects, clock
+    def __init__(
+        self, objects: Objects, grace_ns: int, clock: Callable[[], int], seen: Named
+    ) -> None:
+        self.objects, self.clock, self.seen = objects, clock, seen
         self.ledger = Ledger(objects, clock=clock)
         self.base = self.ledger.look_ahead()
         listed = [*objects.list(PREFIX)]
@@ -103,7 +107,6 @@ class _Collection:
         self.before_ns = min(newest_ns, clock()) - grace_ns
         self.manifests = {n: each for each in listed if (n := number_of(each.key))}
         self.named: set[str] = set()
-        self.opened: set[str] = set()  # tables and lists that were read
 
     def run(self) -> tuple[Collected, bool] | None:
         """Delete what may go; return it, and whether that is all. None: it has to begin anew."""
@@ -130,33 +133,45 @@ class _Collection:
         One that was the newest until a younger one came is of it. A listing may lag, so they are
         found by their numbers; and what has taken a number that became free does not count.
         """
-        oldest = newest
-        self._name(oldest)
-        while oldest.n > 1:
-            listed = self.manifests.get(oldest.n)
-            if listed is not None and listed.time_ns < self.before_ns:
-                return oldest.n
+        first, oldest = self._walk_back(newest)
+        if first < self.seen.forgotten:  # more is asked for than was the last time
+            self.seen.clear()
+            first, oldest = self._walk_back(newest)
+        self.seen.newest, self.seen.oldest = (newest.n, newest.sum), oldest
+        self.seen.forget(first)
+        return first
+
+    def _walk_back(self, newest: Manifest) -> tuple[int, tuple[int, str]]:
+        """Return the oldest of the grace period, or 0, and how far the line was followed."""
+        seen = self.seen
+        self._name(newest)
+        n, follows = newest.n, newest.follows
+        while not self._is_old(n) and n > 1:
+            if seen.newest == (n - 1, follows):
+                n, follows = seen.oldest
+                known = range(seen.newest[0], n - 1, -1)
+                first = next((each for each in known if self._is_old(each)), 0)
+                self.named.update(seen.since(first))
+                if first:
+                    return first, seen.oldest
+                continue
             try:
-                found = self.ledger.read(oldest.n - 1)
+                found = self.ledger.read(n - 1)
             except ObjectMissing:
-                return 0
-            if found.sum != oldest.follows:
-                return 0
-            oldest = found
-            self._name(oldest)
-        return 0
+                return 0, (n, follows)
+            if found.sum != follows:
+                return 0, (n, follows)
+            n, follows = found.n, found.follows
+            self._name(found)
+        return n if self._is_old(n) else 0, (n, follows)
+
+    def _is_old(self, n: int) -> bool:
+        """Whether a manifest was there before the grace period began."""
+        listed = self.manifests.get(n)
+        return listed is not None and listed.time_ns < self.before_ns
 
     def _name(self, manifest: Manifest) -> None:
-        self.named.update(manifest.keys())
-        for facts in manifest.lists:
-            if facts.key not in self.opened:
-                self.opened.add(facts.key)
-                self.named.update(each.key for each in listed(self.objects, facts))
-        for snapshot in manifest.snapshots:
-            if snapshot.key not in self.opened:
-                self.opened.add(snapshot.key)
-                body = self.objects.get(snapshot.key, most=_TABLE_MOST)
-                self.named.update(pack.key for pack in Table.parse(body, snapshot.key).packs)
+        self.named.update(self.seen.add(manifest, self.objects))
 
     def _announce(self, base: Manifest, going: list[Listed]) -> list[Listed] | None:
         """Write a manifest that says what is about to be deleted; return that.

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from jrnl.archive import preflight
 from jrnl.archive.collector import GRACE_SECONDS, Collected, collect
 from jrnl.archive.ledger import Ledger
+from jrnl.archive.named import Named
 from jrnl.archive.objects import from_url
 from jrnl.archive.source import Source
 from jrnl.archive.writer import SEGMENT_BYTES, SNAPSHOT_BYTES, Policy, Writer
@@ -70,6 +71,7 @@ class Archive(ClosesItself):
         self._session, self._engine = store._session, store._engine
         self._interval, self._lag, self._patience = interval, lag, patience
         self._collect_every, self._grace = collect_every, grace
+        self._collecting, self._seen = threading.Lock(), Named()
         self._news = threading.Condition()
         self._wanted = self._asked = self._ended = False
         self._closed = threading.Event()
@@ -165,7 +167,8 @@ class Archive(ClosesItself):
 
     def collect(self) -> Collected:
         """Delete what has not been named for the grace period, now. Raises ArchiveError."""
-        return collect(self._objects, self._grace)
+        with self._collecting:
+            return collect(self._objects, self._grace, seen=self._seen)
 
     def close(self) -> None:
         """Archive nothing more. What is not archived by now stays in the store alone."""

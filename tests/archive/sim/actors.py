@@ -10,6 +10,7 @@ from typing import TypeVar
 from jrnl.archive.collector import collect
 from jrnl.archive.ledger import Condemned, Ledger
 from jrnl.archive.manifest import Manifest, Origin, SegmentFacts, segment_key, sum_of
+from jrnl.archive.named import Named
 from jrnl.archive.objects import ObjectMissing
 from jrnl.errors import ArchiveError, Fenced
 from tests.archive.sim.oracle import KEEP, must
@@ -141,10 +142,12 @@ def writer(publishes: int) -> Callable[[Actor], None]:
 
 def collector(times: int) -> Callable[[Actor], None]:
     def live(actor: Actor) -> None:
-        world = actor.world
+        world, seen = actor.world, Named()
         for _ in range(times):
             try:
-                found = collect(world.objects(actor), GRACE_NS / SECOND, clock=world.clock)
+                found = collect(
+                    world.objects(actor), GRACE_NS / SECOND, clock=world.clock, seen=seen
+                )
             except ArchiveError:
                 continue
             world.counts["collected"] += found.objects

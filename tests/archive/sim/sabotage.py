@@ -19,7 +19,7 @@ from unittest.mock import patch
 
 from obstore.exceptions import AlreadyExistsError
 
-from jrnl.archive import collector
+from jrnl.archive import named
 from jrnl.archive.collector import _Collection
 from jrnl.archive.ledger import Ledger
 from jrnl.archive.manifest import Manifest
@@ -201,6 +201,10 @@ SWITCHES = {
         "only what the newest manifest names is kept", "within the grace period|and it is gone",
         [(_Collection, "_name_back_from", _newest_only)], 1000,
     ),
+    "remembered": Switch(
+        "a collector forgets what manifests name that it has read", "within the grace period",
+        [(named.Named, "since", lambda self, n: set())], 3000,
+    ),
     "lag": Switch(
         "a collector trusts the listing of manifests", "within the grace period",
         [(_Collection, "_name_back_from", _by_listing)], 5000,
@@ -227,12 +231,12 @@ SWITCHES = {
     ),
     "packs": Switch(
         "a collector does not open tables", "condemns pack/",
-        [(collector, "Table", SimpleNamespace(parse=lambda *_: SimpleNamespace(packs=())))],
+        [(named, "Table", SimpleNamespace(parse=lambda *_: SimpleNamespace(packs=())))],
         1000, runs.archiving_at_random,
     ),
     "lists": Switch(
         "a collector does not open lists", "condemns seg/",
-        [(collector, "listed", lambda objects, facts: [])], 3000, runs.archiving_at_random,
+        [(named, "listed", lambda objects, facts: [])], 3000, runs.archiving_at_random,
     ),
     "chain": Switch(
         "a manifest is written that leads nowhere", "does not lead|loses|no snapshot",
