@@ -13,7 +13,7 @@ from tests.archive.sim.choose import Every, Given
 from tests.archive.sim.oracle import quickly
 from tests.archive.sim.sabotage import SWITCHES, noticed
 from tests.archive.sim.world import World
-from tests.model.amount import more_in_long
+from tests.model.amount import SHARE, more_in_long
 
 
 @pytest.fixture(autouse=True)
@@ -22,7 +22,7 @@ def quick():
         yield
 
 
-@more_in_long("ways", 200, 10000)
+@more_in_long("ways", 200, 10000 // SHARE)
 @pytest.mark.parametrize("name", runs.CASES)
 def test_no_order_of_a_few_actors_breaks_a_rule(name: str, ways: int):
     failures, whole = [], 0
@@ -42,7 +42,7 @@ def test_no_order_of_a_few_actors_breaks_a_rule(name: str, ways: int):
     assert len(every.states) > ways / 3
 
 
-@more_in_long("count", 200, 5000)
+@more_in_long("count", 200, 5000 // SHARE)
 @pytest.mark.parametrize("kind", RANDOM)
 def test_random_runs_break_no_rule(kind: str, count: int, seed: int):
     once, only = RANDOM[kind]
