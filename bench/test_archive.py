@@ -5,6 +5,7 @@ yardsticks pay that, too.
 """
 
 import contextlib
+import shutil
 import statistics
 import time
 
@@ -25,6 +26,8 @@ SENT = 2 * MIB if workload.SMALL else 128 * MIB  # of segments, a round
 ROUNDS = 1 if workload.SMALL else 5
 WRITES = 64 if workload.SMALL else 2000
 PIECE = MIB // 2
+LARGE = 64 * MIB if workload.SMALL else 10 << 30
+FAR = 0.3  # seconds
 CHANGED = 100  # one block in so many
 BLOCKS = workload.rows(64, BLOCK)
 
@@ -161,25 +164,86 @@ def test_a_snapshot(benchmark, place, options):
         keep(benchmark, row(case, more, VOLUME, unit="B"))
 
 
-def test_restoring(benchmark, place, options):
-    """A store made of its archive, beside plain gets of all objects that it takes."""
+@pytest.mark.parametrize("window", [False, True], ids=["a snapshot", "with its window"])
+def test_restoring(benchmark, place, options, window):
+    """A store made of its archive, beside plain gets of all objects that it takes.
+
+    With a window a third of the bytes are entries, each of which is made again in the journal.
+    """
     from jrnl import archive as archived
 
-    plain, laps, yards = archives.Plain(options), [], []
-    with jrnl.create(place / "from", size=VOLUME, journal=JOURNAL) as store:
+    plain, laps, yards, name = archives.Plain(options), [], [], f"restored-{window}"
+    with jrnl.create(place / f"from-{window}", size=VOLUME, journal=JOURNAL) as store:
         filled(store, 3)
-        with store.archive(url("restored"), **options) as archive:
+        with store.archive(url(name), snapshot_every="1TiB", **options) as archive:
             archive.flush()
+            for k in range(VOLUME // 2 // PIECE // 8 if window else 0):
+                offsets = workload.offsets(k, 8 * PIECE // BLOCK, BLOCK, VOLUME)
+                store.volume.write_many(offsets, workload.rows(offsets.size, BLOCK, seed=k))
+                archive.flush()
 
     def one_round():
-        keys, _ = plain.bodies("restored", ("pack/", "seg/", "snap/"))
+        keys, _ = plain.bodies(name, ("pack/", "seg/", "snap/"))
         yards.append(plain.get(keys))
+        path = place / f"to-{window}-{len(laps)}"
         start = time.perf_counter_ns()
-        archived.restore(url("restored"), place / f"to-{len(laps)}", **options)
+        again = archived.restore(url(name), path, **options)
         laps.append(time.perf_counter_ns() - start)
+        again.close()
+        shutil.rmtree(path)
 
     benchmark.pedantic(one_round, rounds=ROUNDS)
-    case = Case(tables.ARCHIVE, f"restoring {VOLUME // MIB} MiB", target=1 / 0.7,
+    extra = f", and {VOLUME // 2 // MIB} MiB of entries" if window else ""
+    case = Case(tables.ARCHIVE, f"restoring {VOLUME // MIB} MiB{extra}", target=1 / 0.7,
                 yardstick="plain gets")  # fmt: skip
     pairs = [one / other for one, other in zip(laps, yards, strict=True)]
     keep(benchmark, row(case, statistics.median(laps), statistics.median(yards), pairs))
+
+
+class Far:
+    """Objects of which each call counts the longest chain of calls that led to it."""
+
+    def __init__(self, objects):
+        self._objects, self.trips, self.url = objects, 0, objects.url
+
+    def __getattr__(self, name):
+        call = getattr(self._objects, name)
+
+        def far(*arguments, **options):
+            trip = self.trips + 1
+            found = call(*arguments, **options)
+            found = [*found] if name == "list" else found
+            time.sleep(FAR)  # all that begins meanwhile goes side by side
+            self.trips = max(self.trips, trip)
+            return found
+
+        return far
+
+
+def test_opening(benchmark, place, options):
+    """How many requests, one after the other, until the first block of a large archive is there."""
+    from jrnl.archive.objects import from_url
+    from jrnl.archive.state import open_in
+
+    trips, laps = [], []
+    with jrnl.create(place / "large", size=LARGE, journal=JOURNAL) as store:
+        chunks = range(0, LARGE, 64 << 10)  # a block in each: as many rows as if it were full
+        for k in range(0, len(chunks), 1024):
+            some = chunks[k : k + 1024]
+            store.volume.write_many(some, workload.rows(len(some), BLOCK, seed=k))
+        with store.archive(url("large"), **options) as archive:
+            archive.flush()
+
+    def one_round():
+        far = Far(from_url(url("large"), **options))
+        start = time.perf_counter_ns()
+        with open_in(far, None, 1 << 20) as state:
+            state.read(LARGE // 2, BLOCK)
+        laps.append(time.perf_counter_ns() - start)
+        trips.append(far.trips)
+
+    benchmark.pedantic(one_round, rounds=ROUNDS)
+    name = f"opening a {LARGE >> 30} GiB archive, first block: round trips"
+    case = Case(tables.ARCHIVE, name, target=3)
+    note = f"{statistics.median(laps) / 1e9 / FAR:.1f} of them in time, where each takes {FAR} s"
+    keep(benchmark, row(case, max(trips), unit="", note=note))
