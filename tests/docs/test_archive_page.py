@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import re
 import shlex
+import signal
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -24,7 +26,7 @@ from jrnl.archive import collector, lists, packs, table, writer
 DOCUMENT = (ROOT / "docs" / "archive.md").read_text()
 SHELL, PYTHON = (re.findall(rf"```{kind}\n(.*?)```", DOCUMENT, re.S) for kind in ("sh", "python"))
 COMMAND = '#!/bin/sh\nLD_PRELOAD="$JRNL_PRELOAD" exec {} -m jrnl "$@"\n'
-BEGIN = "set -euo pipefail\ntrap 'kill -9 $(jobs -p) 2> /dev/null || true' EXIT\n"
+BEGIN = "set -euo pipefail\n"
 SERVED = "weed server -s3 -dir=seaweed -ip=127.0.0.1"
 
 
@@ -42,17 +44,23 @@ def place() -> Iterator[Path]:
 def run(place: Path, block: str) -> str:
     paths = [*filter(None, map(os.path.abspath, sys.path)), str(ROOT / "src")]
     surrounding = {name: value for name, value in os.environ.items() if name != "LD_PRELOAD"}
-    done = subprocess.run(
-        ["bash", "-c", BEGIN + block], cwd=place, capture_output=True, text=True, timeout=300,
-        check=False,
+    shell = subprocess.Popen(
+        ["bash", "-c", BEGIN + block], cwd=place, text=True, start_new_session=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         env=surrounding | {
             "PATH": f"{place / 'bin'}:{Path(sys.executable).parent}:{os.environ['PATH']}",
             "JRNL_PRELOAD": os.environ.get("LD_PRELOAD", ""),
             "PYTHONPATH": os.pathsep.join(paths),
         },
     )  # fmt: skip
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
+    try:
+        shell.wait(300)
+    finally:
+        with suppress(ProcessLookupError):  # what it has left running
+            os.killpg(shell.pid, signal.SIGKILL)
+        said, wrong = shell.communicate()
+    assert shell.returncode == 0, said + wrong
+    return said
 
 
 def test_the_ten_lines_on_a_folder_run_as_they_stand(place):
