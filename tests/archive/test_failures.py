@@ -281,6 +281,29 @@ def test_a_store_that_is_away_for_a_while_is_waited_for(seaweed):
     assert objects.get("seg/1") == objects.get("seg/2") == BODY
 
 
+def test_what_is_wrong_is_told_while_a_request_is_made_again(seaweed, tmp_path):
+    with (
+        jrnl.create(tmp_path / "s", size=30_000) as store,
+        store.archive(seaweed.url("told"), interval=0.01, **seaweed.options) as archive,
+    ):
+        archive.flush(60)
+        assert archive.problem is None
+        seaweed.stop()
+        store.volume.write(0, b"news")
+        with pytest.raises(jrnl.ArchiveLagging, match="tried again"):
+            archive.flush(1)  # within the first call: it goes on for a minute
+        assert isinstance(archive.problem, jrnl.ArchiveUnreachable)
+        assert "hunter2" not in str(archive.problem)
+        assert store.metrics()["archive_failing"] == 1
+        seaweed.start()
+        archive.flush(60)
+        until = time.monotonic() + 60
+        while archive.problem is not None and time.monotonic() < until:
+            time.sleep(0.01)
+        assert archive.problem is None
+        assert store.metrics()["archive_failing"] == 0
+
+
 def test_wrong_credentials_are_refused_by_a_real_store(seaweed):
     options = {**seaweed.options, "secret_access_key": "wrong-hunter3"}
     objects = from_url(seaweed.url("refused"), patience=QUICK, **options)

@@ -60,6 +60,8 @@ class Patience:
         Seconds, the pause after the first attempt, and the longest one.
     clock, sleep, chance : callable
         Seconds that only rise; a pause; a number from 0 to 1. A `sleep` that raises ends the call.
+    told : callable, optional
+        Hears what was wrong with an attempt that is made again: a str.
     """
 
     deadline_s: float = 60.0
@@ -69,6 +71,7 @@ class Patience:
     clock: Callable[[], float] = time.monotonic
     sleep: Callable[[float], object] = time.sleep
     chance: Callable[[], float] = random.random
+    told: Callable[[str], object] | None = None
 
     def persist(self, what: str, call: Callable[[], _T]) -> _T:
         """Return what `call` does, tried until it answers or the deadline is over.
@@ -99,6 +102,8 @@ class Patience:
                     f"{what}: given up after {attempts} attempts in {self.deadline_s:g} s; the "
                     f"last one: {last}"
                 )
+            if self.told is not None:
+                self.told(f"{what}: {last}; it is tried again")
             self.sleep(pause_s)
             pause = min(2 * pause, self.longest_s)
 

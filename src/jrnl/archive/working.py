@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from jrnl.archive import preflight
 from jrnl.archive.collector import GRACE_SECONDS, Collected, collect
+from jrnl.archive.failures import Patience
 from jrnl.archive.ledger import Ledger
 from jrnl.archive.named import Named
 from jrnl.archive.objects import from_url
@@ -19,6 +20,7 @@ from jrnl.closeable import ClosesItself
 from jrnl.errors import (
     ArchiveError,
     ArchiveLagging,
+    ArchiveUnreachable,
     Fenced,
     InvalidArgument,
     InvalidType,
@@ -39,6 +41,23 @@ _POLL_SECONDS = 0.05
 _ENDS_SECONDS = 5.0
 _LONGEST_PAUSE = 30.0  # after failures
 _SEGMENT_LEAST, _SEGMENT_MOST = 1 << 16, 64 << 20
+
+
+class Trying:
+    """What was wrong with a request that is being made again.
+
+    Attributes
+    ----------
+    problem : ArchiveUnreachable or None
+        Until a step has come to its end.
+    """
+
+    def __init__(self) -> None:
+        self.problem: ArchiveUnreachable | None = None
+
+    def note(self, said: str) -> None:
+        """Hear of it, on any thread."""
+        self.problem = ArchiveUnreachable(said)
 
 
 class Archive(ClosesItself):
@@ -65,12 +84,14 @@ class Archive(ClosesItself):
         patience: float | None,
         collect_every: float | None,
         grace: float,
+        trying: Trying,
     ) -> None:
         self.url = objects.url
         self._objects, self._writer = objects, writer
         self._session, self._engine = store._session, store._engine
         self._interval, self._lag, self._patience = interval, lag, patience
         self._collect_every, self._grace = collect_every, grace
+        self._trying = trying
         self._collecting, self._seen = threading.Lock(), Named()
         self._news = threading.Condition()
         self._wanted = self._asked = self._ended = False
@@ -114,8 +135,11 @@ class Archive(ClosesItself):
 
     @property
     def problem(self) -> Exception | None:
-        """What went wrong last, until it is right again; `Fenced` stays."""
-        return self._problem
+        """What went wrong last, until it is right again; `Fenced` stays.
+
+        ArchiveUnreachable where a request is being made again.
+        """
+        return self._problem or self._trying.problem
 
     @property
     def has_ended(self) -> bool:
@@ -128,7 +152,7 @@ class Archive(ClosesItself):
             "archive_seq": self.archived_seq,
             "archive_age_seconds": self.age,
             "archive_failures_total": self._failures,
-            "archive_failing": int(self._problem is not None),
+            "archive_failing": int(self.problem is not None),
         }
 
     # What is asked of it.
@@ -198,7 +222,7 @@ class Archive(ClosesItself):
             raise ArchiveError(f"the archive has stopped: {self._problem}") from self._problem
 
     def _lagging(self, seq: int, timeout: float | None) -> str:
-        why = f": {self._problem}" if self._problem is not None else "; it is still at work"
+        why = f": {self.problem}" if self.problem is not None else "; it is still at work"
         return (
             f"state {seq} was not archived within {timeout} s, the archive is at "
             f"{self.archived_seq}{why}. What is durable stays so, and is archived later"
@@ -216,7 +240,7 @@ class Archive(ClosesItself):
                 if left is not None and left <= 0:
                     raise ArchiveLagging(
                         f"what was written is written, but the archive is {self.age:.1f} s behind, "
-                        f"and {self._lag} s are allowed: {self._problem or 'it is still at work'}"
+                        f"and {self._lag} s are allowed: {self.problem or 'it is still at work'}"
                     )
                 self._news.wait(left)
 
@@ -294,7 +318,7 @@ class Archive(ClosesItself):
     def _step(self) -> None:
         try:
             self._asked = self._writer.step()
-            self._problem = None
+            self._problem = self._trying.problem = None
         except StoreClosed:
             self._closed.set()
         except (JrnlError, OSError) as error:
@@ -308,7 +332,7 @@ class Archive(ClosesItself):
 
     def _failed(self, error: Exception) -> None:
         """Note what went wrong, and tell of it if all was right before."""
-        before, self._problem = self._problem, error
+        before, self._problem, self._trying.problem = self._problem, error, None
         self._failures += 1
         if before is None or isinstance(error, Fenced):
             name = "fenced" if isinstance(error, Fenced) else "unarchived"
@@ -346,7 +370,8 @@ def archive(
         raise InvalidArgument(
             f"the store is archived already, to {store._session.archive.url}: close that first"
         )
-    objects = from_url(url, **options)
+    trying = Trying()
+    objects = from_url(url, patience=Patience(told=trying.note), **options)
     preflight.check(objects)
     writer = Writer(source, Ledger(objects), policy)
     try:
@@ -355,7 +380,7 @@ def archive(
         writer.close()
         raise
     return Archive(store, objects, writer, interval=float(interval), lag=lag, patience=patience,
-                   collect_every=every, grace=grace_seconds)  # fmt: skip
+                   collect_every=every, grace=grace_seconds, trying=trying)  # fmt: skip
 
 
 def _seconds(value: Duration, name: str) -> float:
