@@ -5,13 +5,14 @@ from __future__ import annotations
 import random
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import jrnl
-from jrnl.archive import writer
+from jrnl.archive import chunks, writer
 from jrnl.archive.objects import from_url
 from tests.model.archived import Archived
 
@@ -426,3 +427,61 @@ def test_a_rewind_to_before_the_archive_while_a_snapshot_is_sent_stalls_nothing(
         assert archive.flush(30) == store.seq
         found = Archived(from_url(tmp_path / "archive"))
         assert found.states[found.manifest.seq] == state_of(store)
+
+
+def test_a_rewind_that_ends_the_first_snapshot_stalls_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """It stands in the middle of a segment then, of which nothing was durable at first."""
+    with store_of(tmp_path) as store:
+        store["a"].write(0, b"0" * 5000)
+        store.flush()
+        store["a"].write(0, b"kept")
+        keep = store.seq
+        store["a"].write(0, b"tried")
+        go_on, hashed = threading.Event(), chunks.hash_of
+
+        def slowly(content: Any) -> bytes:
+            go_on.wait(30)
+            return hashed(content)
+
+        monkeypatch.setattr(chunks, "hash_of", slowly)
+        archive = store.archive(tmp_path / "archive", interval=0.01)
+        store.rewind(keep)
+        store["a"].write(0, b"after")
+        go_on.set()
+        assert archive.flush(30) == store.seq
+        check_newest(store, tmp_path)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_a_store_that_is_rewound_all_the_time_is_archived(tmp_path: Path, seed: int):
+    """Snapshots end, or are made of a later state than segments have come to."""
+    dice = random.Random(seed)
+    with store_of(tmp_path, images=dice.choice(["both", "after"])) as store:
+        archive = None
+        for _ in range(25):
+            for _ in range(dice.randrange(1, 6)):
+                store["a"].write(dice.randrange(9000), dice.randbytes(dice.choice([3, 3000])))
+                if dice.random() < 0.2:
+                    store.flush()
+                if store.options.images == "both" and dice.random() < 0.5:
+                    with suppress(jrnl.PinnedPoint):  # a snapshot that has given way too often
+                        store.rewind(dice.choice(store.states()[-6:].tolist()))
+            if archive is None or dice.random() < 0.1:
+                if archive is not None:
+                    archive.close()
+                    for _ in range(dice.choice([0, 200])):  # more than the journal holds
+                        store["b"].write(0, b"gap" * 1000)
+                archive = store.archive(tmp_path / "archive", interval=0.005, snapshot_every=1)
+            if dice.random() < 0.3:
+                assert archive.flush(30) == store.seq
+                check_newest(store, tmp_path)
+        archive.flush(30)
+        check_newest(store, tmp_path)
+
+
+def check_newest(store: jrnl.Store, tmp_path: Path) -> None:
+    found = Archived(from_url(tmp_path / "archive"))
+    assert found.manifest.seq >= store.seq
+    assert found.states[store.seq] == state_of(store)

@@ -125,6 +125,7 @@ class Writer:
         self._list: SegmentFacts | None = None  # put, and named next
         self._table: Table | None = None  # of the newest snapshot, once it is known
         self._packs, self._tables = 1, 0  # the next numbers of this epoch
+        self._cut = -1  # no segment goes on past this state
         self._since = 0  # bytes of segments since the newest snapshot
         self._dirty: list[Rows] | None = None  # ... and rows; None: anything may have changed
         self._dirty_since = 0  # the state of the snapshot that was begun last
@@ -225,8 +226,11 @@ class Writer:
     def _segment(self, after: int, upto: int) -> Segment | None:
         """Take a segment. It ends with a rewind to a state before it: a snapshot may follow there.
 
-        Raises PointExpired.
+        It ends with a state of which a snapshot is being made, too: a manifest says how far back a
+        segment's rewinds go, and not which of its states they drop. Raises PointExpired.
         """
+        if after < self._cut < upto:
+            upto = self._cut
         segment = take(self.source.store, after, upto, self.policy.segment_bytes)
         if segment is not None:
             rows = segment.rows
@@ -378,7 +382,7 @@ class Writer:
             self._taken = held.seq
         dirty, self._dirty, self._dirty_since = self._dirty, [], held.seq
         if held.seq > self._taken:  # with after-images alone
-            dirty = None
+            dirty, self._cut = None, held.seq
         elif held.seq != self._taken:
             self._dirty = None if dirty is None else [*dirty]
         oldest = self.source.store.window.oldest
@@ -395,13 +399,14 @@ class Writer:
         """Return the state of the next snapshot: the newest that is taken, in most cases.
 
         Where a rewind went back to a state to which nothing in the archive leads, it is that of the
-        rewind, without which the states after it could not be had.
+        rewind, without which the states after it could not be had; as far as a segment ends there.
         """
         seqs = [self.source.durable_seq if self._taken is None else self._taken]
         if self._taken is not None and self._pending and self._news(current) is None:
-            happened = [what for each in self._pending for what in each.marks]
-            seqs[:0] = [seq for to, seq in happened
-                        if isinstance(to, int) and isinstance(seq, int)
+            newest = current.snapshots[-1].seq if current.snapshots else -1
+            happened = [(what, each.facts.last) for each in self._pending for what in each.marks]
+            seqs[:0] = [last for (to, seq), last in happened
+                        if isinstance(to, int) and newest < last == seq
                         and current.way_to(to) is None]  # fmt: skip
         firmly = self._given_way >= _GIVES_WAY
         for seq in seqs:
