@@ -219,6 +219,15 @@ def play(kind: str, rng: random.Random) -> None:
         line.check_all()
 
 
+@pytest.fixture
+def shallow():
+    """Forks are merged as soon as they can be."""
+    before = jrnl._core.set_fork_depth(1)
+    yield
+    jrnl._core.set_fork_depth(before)
+
+
+@pytest.mark.usefixtures("shallow")
 @more_in_long("seeds", 6, 200)
 def test_chains_of_forks_that_write_much_are_merged_and_show_the_same(seeds):
     deepest = 0
@@ -245,7 +254,16 @@ def test_chains_of_forks_that_write_much_are_merged_and_show_the_same(seeds):
     assert 2 < deepest <= 5  # 259 blocks, 65 at the top
 
 
-def test_what_a_chain_of_forks_takes_grows_with_what_is_written():
+@pytest.mark.parametrize("most", [1, 32])
+def test_what_a_chain_of_forks_takes_grows_with_what_is_written(most):
+    before = jrnl._core.set_fork_depth(most)
+    try:
+        chain(most)
+    finally:
+        jrnl._core.set_fork_depth(before)
+
+
+def chain(most):
     """By how many blocks the stores have of their own, merged ones among them."""
     size, per, depth = 64 << 20, 70, 200
     stores = [jrnl.create(size=size, journal="16KiB")]
@@ -261,7 +279,7 @@ def test_what_a_chain_of_forks_takes_grows_with_what_is_written():
     assert merged
     copied = sum(jrnl._core.fork_facts(each)[1] for each in merged.values())
     assert copied < 10 * per * depth  # log2(200) times all that was written is 8
-    assert max(jrnl._core.fork_facts(each._engine)[0] for each in stores) <= 9
+    assert max(jrnl._core.fork_facts(each._engine)[0] for each in stores) <= max(9, most)
     assert stores[-1].volume.read(12345 * 4096, 6) == b"012345"
     one, other = (stores[-1].fork() for _ in range(2))
     blocks = [jrnl._core.fork_facts(each._engine)[1] for each in (one, other)]
@@ -352,6 +370,7 @@ def test_many_forks_of_forks_are_read_through_few_of_them():
     assert store.volume.read(0, 4 << 20) == wanted
 
 
+@pytest.mark.usefixtures("shallow")
 def test_forks_of_forks_that_write_much_are_read_through_few_of_them():
     size = 100 * 4096
     store = jrnl.create(size=size, journal="16KiB")
@@ -365,6 +384,26 @@ def test_forks_of_forks_that_write_much_are_read_through_few_of_them():
         parent.volume.write(11, b"apart")
         assert store.volume.read(0, size) == before
     assert jrnl._core.fork_facts(store._engine)[0] <= 3
+
+
+def test_a_fork_of_much_is_made_again_and_again_at_the_cost_of_what_changes():
+    store = jrnl.create(size="16MiB", journal="1MiB").fork()
+    for block in range(4096):
+        store.volume.write(block * 4096, b"a")
+    for block in range(3):
+        store = store.fork()
+        store.volume.write(block * 4096, b"d")
+    children, made = [], 0
+    for k in range(40):
+        before = jrnl._core.fork_facts(store._engine)[1]
+        children.append(store.fork())
+        assert jrnl._core.fork_facts(store._engine)[1] == before
+        made += jrnl._core.fork_facts(children[-1]._engine)[1]
+        assert jrnl._core.merged_states(store._engine) is None
+        for block in range(100):
+            store.volume.write((k * 100 + block) % 4096 * 4096, b"q")
+    assert made <= 64
+    assert [child.volume.read(0, 1) for child in children[:2]] == [b"d", b"q"]
 
 
 def test_states_that_no_fork_reads_any_more_are_taken_out():

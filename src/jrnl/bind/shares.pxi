@@ -58,26 +58,46 @@ cdef uint32_t* _places(object volumes) except NULL:
     return places
 
 
-def fork_layers(Engine engine not None):
-    """(few, below): how a fork of this fork is kept from being read through many; (False, 0) as is.
+cdef uint32_t _depth_most = 32
 
-    `few`: it takes a copy of the few blocks that this one has of its own. `below`: how many states
-    below are to be merged with this one's blocks first, see shared.pxi. The lock is held.
+
+def fork_layers(Engine engine not None):
+    """(few, below): how a fork of this fork is kept from being read through too many.
+
+    (False, 0): as is. `few`: it takes a copy of the few blocks that this one has of its own.
+    `below`: how many states below are to be merged with this one's blocks first, see shared.pxi.
+    The lock is held.
     """
     cdef Shares* shares = engine.core.shares
     cdef SharedState* state
     cdef uint64_t blocks
-    below = 0
+    below = count = 0
     if shares is NULL or shares.source is NULL:
         return False, 0
     if shares.owned <= SHARE_FEW_BLOCKS:
         return True, 0
+    if shares.depth < _depth_most:
+        return False, 0
     state, blocks = shares.source, shares.owned
-    while state.core.shares.source is not NULL and SHARE_STEP * blocks >= state.blocks:
+    while state.core.shares.source is not NULL:
+        count += 1
+        if SHARE_STEP * blocks >= state.blocks:
+            below = count
+        elif below:
+            break
         blocks += state.blocks
         state = state.core.shares.source
-        below += 1
     return False, below
+
+
+def set_fork_depth(uint32_t most):
+    """For tests: have so many forks of forks be read through before some are merged.
+
+    Returns how many it were.
+    """
+    global _depth_most
+    before, _depth_most = _depth_most, most
+    return before
 
 
 def merged_states(Engine engine not None):

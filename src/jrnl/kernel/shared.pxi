@@ -7,11 +7,11 @@
 # else production's. When the last fork of a state goes, what is kept for it goes to the next
 # older one, as far as that lacks it.
 #
-# Forks of forks are read through one another: each state that is read through has at least twice as
-# many blocks of its own as the one above it, so they are few. Where it would be otherwise, the two
-# are merged first, into a store that nobody else has (`fork_layers`, bind/shares.pxi): whoever has
-# written so many blocks pays for them, and the next forks of that state find it. That is how the
-# sorted runs of an LSM tree are merged (O'Neil et al., The log-structured merge-tree, 1996).
+# Forks of forks are read through one another. Where that would be many, the first of them that has
+# not at least twice as many blocks of its own as those above it together is merged with these, into
+# a store that nobody else has (`fork_layers`, bind/shares.pxi), which the next forks of that state
+# find, too. So a block is copied a logarithmic number of times, as it is in the sorted runs of an
+# LSM tree (O'Neil et al., The log-structured merge-tree, 1996).
 #
 # A fork has a map of the blocks that are its own. It never waits for its source's lock, which an
 # edit may keep for long: `Shares.mutex` stands for the chain and for what is kept alone. Who has
