@@ -201,15 +201,20 @@ def _copied(recovery: Recovery, settings: Settings, progress: Progress) -> tuple
     """Return an engine in memory over a copy of a state."""
     indices = recovery._indices
     settings = _with_volumes(settings, recovery._image.engine, indices, indices.values())
-    devices = [MemoryDevice(size) for size in settings.sizes.values()]
+    held = {k: recovery._held(index) for k, index in enumerate(indices.values())}
+    devices = [
+        MemoryDevice(
+            size, int(held[k][1].sum()) > size // 2
+        )  # else huge pages would be mostly empty
+        for k, size in enumerate(settings.sizes.values())
+    ]
     new = settings.engine(devices)
 
     def put(k: int, offset: int, content: memoryview) -> None:
         memoryview(devices[k])[offset : offset + len(content)] = content
         new.mark_written(k, offset, len(content))
 
-    _copy(recovery, {k: recovery._held(index) for k, index in enumerate(indices.values())},
-          put, progress)  # fmt: skip
+    _copy(recovery, held, put, progress)
     return new, settings
 
 

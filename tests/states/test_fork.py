@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import itertools
 import random
 import threading
 import weakref
@@ -404,6 +405,47 @@ def test_a_fork_of_much_is_made_again_and_again_at_the_cost_of_what_changes():
             store.volume.write((k * 100 + block) % 4096 * 4096, b"q")
     assert made <= 64
     assert [child.volume.read(0, 1) for child in children[:2]] == [b"d", b"q"]
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_states_go_in_every_order_and_the_others_stay(seed):
+    rng = random.Random(seed)
+    blocks = 40
+    for order in itertools.permutations(range(4)):
+        store = jrnl.create(size=blocks * 4096, journal="64KiB")
+        content, forks, wanted = bytearray(blocks * 4096), {}, {}
+        for k in range(4):
+            forks[k], wanted[k] = store.fork(), bytes(content)
+            for block in rng.sample(range(blocks), rng.choice((1, 3, 30))):
+                store.volume.write(block * 4096 + k, b"%d" % k)
+                content[block * 4096 + k : block * 4096 + k + 1] = b"%d" % k
+        for k in order:
+            del forks[k]
+            block = rng.randrange(blocks)
+            store.volume.write(block * 4096 + 9, b"x")
+            content[block * 4096 + 9 : block * 4096 + 10] = b"x"
+            for other, fork in forks.items():
+                assert fork.volume.read(0, blocks * 4096) == wanted[other], (order, k)
+        assert store.volume.read(0, blocks * 4096) == content
+        del fork
+        assert jrnl._core.fork_facts(store._engine)[2] == 0
+
+
+def memory_of_this_process() -> int:
+    with open("/proc/self/smaps_rollup") as file:
+        return next(int(line.split()[1]) for line in file if line.startswith("Pss:")) << 10
+
+
+def test_a_fork_takes_no_memory_for_the_size_of_a_volume():
+    store = jrnl.create(size="256GiB", journal="64KiB")
+    for k in range(10):
+        store.volume.write(k * (20 << 30), b"here and there")
+    before = memory_of_this_process()
+    forks = [store.fork() for _ in range(20)]
+    assert memory_of_this_process() - before < 16 << 20  # a map of its own would be 4 MiB in each
+    for fork in forks[::7]:
+        assert fork.volume.read(9 * (20 << 30), 4) == b"here"
+        assert fork.volume.read(9 * (20 << 30) + (1 << 30), 4) == bytes(4)
 
 
 def test_states_that_no_fork_reads_any_more_are_taken_out():

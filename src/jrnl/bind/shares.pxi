@@ -118,8 +118,7 @@ cdef int _begin_fork(Engine engine, Engine fork, volumes, Share source, places) 
     cdef uint32_t k
     raise_status(fork_begin(new, _places(places)), new)
     for k, volume in enumerate(volumes):
-        memcpy(new.volumes[k].touched, core.volumes[<uint32_t>volume].touched,
-               new.volumes[k].chunks)
+        touched_copy(&new.volumes[k], &core.volumes[<uint32_t>volume])
     fork.source = source
     new.shares.source = source.state
     new.shares.depth = source.engine.core.shares.depth + 1

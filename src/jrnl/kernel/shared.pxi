@@ -4,8 +4,9 @@
 # Such a state is that store's production, less the blocks that have changed since: before the
 # first change each is kept once, however many forks there are. The states of a store are a chain,
 # from the oldest to the newest: a block of one is the first that is kept in it or in a newer one,
-# else production's. When the last fork of a state goes, what is kept for it goes to the next
-# older one, as far as that lacks it.
+# else production's; of a block that was not kept since, that is known at once. When the last fork
+# of a state goes, what is kept for it goes to the next older one, as far as that lacks it: of the
+# two, the one that keeps less is copied, so that no order of going is a slow one.
 #
 # Forks of forks are read through one another. Where that would be many, the first of them that has
 # not at least twice as many blocks of its own as those above it together is merged with these, into
@@ -40,12 +41,15 @@ cdef enum:
     SHARE_STEP = 2               # how many times as many the state below has
     SHARE_PIECE_BYTES = 65536    # read, or moved on, at a time
     MERGE_BLOCKS = 1024
+    TOUCHED_PIECE = 4096
 
 
 cdef void shares_lock(Shares* shares) noexcept nogil:
     if shares.forks != jrnl_forks:    # a child process: who had it in the parent is not here
         jrnl_mutex_init(shares.mutex)
         shares.forks = jrnl_forks
+        shares.tidying = False
+        shares.merging = NULL
     pthread_mutex_lock(shares.mutex)
 
 
@@ -55,6 +59,16 @@ cdef inline void shares_unlock(Shares* shares) noexcept nogil:
 
 cdef inline uint64_t blocks_of(const VolumeMemory* volume) noexcept nogil:
     return (volume.size + BLOCK_BYTES - 1) >> BLOCK_SHIFT
+
+
+cdef inline SharedState* state_with(SharedState* state, uint32_t volume,
+                                    uint64_t block) noexcept nogil:
+    """Which of a shared state and newer ones keeps a block, or NULL; the shares are locked."""
+    if state.core.shares.last[volume][block] < state.number:
+        return NULL
+    while state is not NULL and not state.kept[volume][block]:
+        state = state.newer
+    return state
 
 
 # Reading.
@@ -86,9 +100,7 @@ cdef void shared_piece(SharedState* state, uint32_t volume, uint64_t offset, uin
         stop = (block + 1) << BLOCK_SHIFT
         if stop > end:
             stop = end
-        found = state
-        while found is not NULL and not found.kept[volume][block]:
-            found = found.newer
+        found = state_with(state, volume, block)
         if found is not NULL and found.kept[volume][block] == KEPT_ZERO:
             memset(target, 0, stop - offset)
         elif found is not NULL and found.kept[volume][block] == KEPT_DATA:
@@ -176,13 +188,12 @@ cdef void own_take(Core* core, uint32_t volume, uint64_t first, uint64_t last) n
 cdef void state_keep(SharedState* keeper, uint32_t volume, uint64_t block) noexcept nogil:
     """Keep a block of production for the forks that need it; the shares are locked."""
     cdef const VolumeMemory* memory = &keeper.core.volumes[volume]
-    cdef SharedState* state = keeper
     cdef uint64_t start = block << BLOCK_SHIFT, stop = start + BLOCK_BYTES
-    while state is not NULL:
-        if state.kept[volume][block]:
-            return    # it has changed since
-        state = state.newer
+    if state_with(keeper, volume, block) is not NULL:
+        return    # it has changed since
     keeper.changed = True
+    keeper.count += 1
+    keeper.core.shares.last[volume][block] = keeper.number
     if not memory.touched[start >> CHUNK_SHIFT]:
         keeper.kept[volume][block] = KEPT_ZERO
         return
@@ -203,7 +214,7 @@ cdef void before_change(Core* core, uint32_t volume, uint64_t offset,
     if core.shares.newest is not NULL:
         shares_lock(core.shares)
         keeper = core.shares.newest
-        while keeper is not NULL and keeper.dead:
+        while keeper is not NULL and keeper.dead and keeper is not core.shares.merging:
             keeper = keeper.older
         if keeper is not NULL:
             for block in range(first, last + 1):
@@ -259,11 +270,38 @@ cdef void state_free(SharedState* state) noexcept nogil:
     free(state)
 
 
+cdef bint last_begin(Core* core) noexcept nogil:
+    """Have memory for when blocks were kept last; False where there is none."""
+    cdef uint32_t k
+    if core.shares.last is not NULL:
+        return True
+    core.shares.last = <uint32_t**>calloc(core.volume_count + 1, sizeof(uint32_t*))
+    if core.shares.last is NULL:
+        return False
+    for k in range(core.volume_count):
+        core.shares.last[k] = <uint32_t*>map_memory(
+            blocks_of(&core.volumes[k]) * sizeof(uint32_t), False)
+        if core.shares.last[k] is NULL:
+            last_free(core)
+            return False
+    return True
+
+
+cdef void last_free(Core* core) noexcept nogil:
+    cdef uint32_t k
+    for k in range(core.volume_count if core.shares.last is not NULL else 0):
+        unmap_memory(<uint8_t*>core.shares.last[k],
+                     blocks_of(&core.volumes[k]) * sizeof(uint32_t))
+    free(core.shares.last)
+    core.shares.last = NULL
+
+
 cdef SharedState* state_new(Core* core) noexcept nogil:
     """A state of production as it is now, the newest; NULL where there is no memory."""
     cdef SharedState* state = <SharedState*>calloc(1, sizeof(SharedState))
     cdef uint32_t k
-    if state is NULL:
+    if state is NULL or not last_begin(core):
+        free(state)
         return NULL
     state.core = core
     state.blocks = core.shares.owned
@@ -278,6 +316,8 @@ cdef SharedState* state_new(Core* core) noexcept nogil:
             break
     else:
         shares_lock(core.shares)
+        core.shares.states += core.shares.states < <uint32_t>0xFFFFFFFF    # or they are equal
+        state.number = core.shares.states
         state.older = core.shares.newest
         if state.older is not NULL:
             state.older.newer = state
@@ -291,38 +331,71 @@ cdef SharedState* state_new(Core* core) noexcept nogil:
     return NULL
 
 
-cdef void state_merge(SharedState* state, uint32_t volume) noexcept nogil:
-    """Move what a dead state keeps of a volume to the next older one; the shares are locked.
+cdef uint64_t next_touched(const VolumeMemory* memory, uint64_t chunk) noexcept nogil:
+    """The next chunk that was ever written to, from one on; the count of chunks where none was."""
+    cdef const uint8_t* found = NULL
+    if chunk < memory.chunks:
+        found = <const uint8_t*>memchr(memory.touched + chunk, 1, memory.chunks - chunk)
+    return memory.chunks if found is NULL else <uint64_t>(found - memory.touched)
 
-    Some at a time: others have their turns. Nothing is kept in a dead state any more.
+
+cdef void state_move(SharedState* state, SharedState* target, uint32_t volume,
+                     bint wins) noexcept nogil:
+    """Have another state keep what one keeps of a volume, instead of what it has if this `wins`.
+
+    The shares are locked. Some at a time: others have their turns.
     """
-    cdef SharedState* older = state.older
     cdef const VolumeMemory* memory = &state.core.volumes[volume]
-    cdef uint8_t* kept = state.kept[volume]
-    cdef uint64_t block = 0, count = blocks_of(memory), moved = 0, start, stop
-    cdef const uint8_t* zeroes = NULL
-    while block < count:
-        if kept[block] and not older.kept[volume][block]:
-            start = block << BLOCK_SHIFT
-            stop = start + BLOCK_BYTES
-            if stop > memory.size:
-                stop = memory.size
-            if kept[block] == KEPT_DATA:
-                memcpy(older.data[volume] + start, state.data[volume] + start, stop - start)
-                moved += 1
-            older.kept[volume][block] = kept[block]
-        block += 1
-        if moved == MERGE_BLOCKS:
+    cdef const uint8_t* kept = state.kept[volume]
+    cdef uint64_t chunk = next_touched(memory, 0), block, end, start, moved = 0
+    while chunk < memory.chunks:
+        block = chunk << (CHUNK_SHIFT - BLOCK_SHIFT)
+        end = min((chunk + 1) << (CHUNK_SHIFT - BLOCK_SHIFT), blocks_of(memory))
+        while block < end:
+            if kept[block] and (wins or not target.kept[volume][block]):
+                start = block << BLOCK_SHIFT
+                if kept[block] == KEPT_DATA:
+                    memcpy(target.data[volume] + start, state.data[volume] + start,
+                           min(BLOCK_BYTES, memory.size - start))
+                    moved += 1
+                target.count += not target.kept[volume][block]
+                target.kept[volume][block] = kept[block]
+            block += 1
+        chunk = next_touched(memory, chunk + 1)
+        if moved >= MERGE_BLOCKS:
             moved = 0
             shares_unlock(state.core.shares)
             shares_lock(state.core.shares)
+
+
+cdef void state_merge(SharedState* state) noexcept nogil:
+    """Have the next older state keep what a dead one does; the shares are locked.
+
+    Nothing is kept in a dead state any more, but for what the older one would keep meanwhile where
+    that one's blocks are moved here: there, nobody looks for those that it has itself.
+    """
+    cdef SharedState* older = state.older
+    cdef Shares* shares = state.core.shares
+    cdef bint up = state.count > older.count
+    cdef uint32_t k
+    if up:
+        shares.merging = state
+    for k in range(state.core.volume_count):
+        if up:
+            state_move(older, state, k, True)
+        else:
+            state_move(state, older, k, False)
+    if up:
+        shares.merging = NULL
+        state.kept, older.kept = older.kept, state.kept
+        state.data, older.data = older.data, state.data
+        state.count, older.count = older.count, state.count
 
 
 cdef void shares_tidy(Core* core) noexcept nogil:
     """Take out the states that no fork reads; any thread may call it, at any time."""
     cdef Shares* shares = core.shares
     cdef SharedState* state
-    cdef uint32_t k
     shares_lock(shares)
     if shares.tidying:
         shares_unlock(shares)
@@ -334,8 +407,8 @@ cdef void shares_tidy(Core* core) noexcept nogil:
             state = state.older
         if state is NULL:
             break
-        for k in range(core.volume_count if state.older is not NULL and state.changed else 0):
-            state_merge(state, k)
+        if state.older is not NULL and state.changed:
+            state_merge(state)
         if state.older is not NULL:
             state.older.newer = state.newer
             state.older.changed |= state.changed
@@ -351,6 +424,16 @@ cdef void shares_tidy(Core* core) noexcept nogil:
     shares.tidying = False
     core.shared = shares.newest is not NULL or shares.source is not NULL
     shares_unlock(shares)
+
+
+cdef void touched_copy(VolumeMemory* memory, const VolumeMemory* of) noexcept nogil:
+    """Have a fork's volume know where there is something, in memory for what there is."""
+    cdef uint64_t chunk = next_touched(of, 0), first, length
+    while chunk < of.chunks:
+        first = chunk - chunk % TOUCHED_PIECE
+        length = min(TOUCHED_PIECE, of.chunks - first)
+        memcpy(memory.touched + first, of.touched + first, length)
+        chunk = next_touched(of, first + length)
 
 
 cdef int fork_begin(Core* core, uint32_t* places) noexcept nogil:
@@ -375,9 +458,7 @@ cdef int fork_begin(Core* core, uint32_t* places) noexcept nogil:
 
 cdef bint state_has_own(SharedState* state, uint32_t volume, uint64_t block) noexcept nogil:
     """Whether a block of a fork's shared state was its own; the shares are locked."""
-    cdef SharedState* found = state
-    while found is not NULL and not found.kept[volume][block]:
-        found = found.newer
+    cdef SharedState* found = state_with(state, volume, block)
     if found is not NULL:
         return found.kept[volume][block] != KEPT_BELOW
     return state.core.volumes[volume].own[block] != 0
@@ -389,20 +470,15 @@ cdef void fork_take(Core* core, SharedState* state, const uint32_t* volumes) noe
     Nobody else has this core yet, and it has touched what that fork had. Others have their turns.
     """
     cdef VolumeMemory* mine
-    cdef const uint8_t* found
     cdef uint64_t chunk, block, end
     cdef uint32_t k
     for k in range(core.volume_count):
         mine = &core.volumes[k]
-        chunk = 0
+        chunk = next_touched(mine, 0)
         while chunk < mine.chunks:
-            found = <const uint8_t*>memchr(mine.touched + chunk, 1, mine.chunks - chunk)
-            if found is NULL:
-                break
-            chunk = found - mine.touched
             block = chunk << (CHUNK_SHIFT - BLOCK_SHIFT)
-            chunk += 1
-            end = min(chunk << (CHUNK_SHIFT - BLOCK_SHIFT), blocks_of(mine))
+            end = min((chunk + 1) << (CHUNK_SHIFT - BLOCK_SHIFT), blocks_of(mine))
+            chunk = next_touched(mine, chunk + 1)
             shares_lock(state.core.shares)
             while block < end:
                 if not mine.own[block] and state_has_own(state, volumes[k], block):
@@ -427,6 +503,7 @@ cdef void shares_free(Core* core) noexcept nogil:
         state_free(state)
     for k in range(core.volume_count):
         unmap_memory(core.volumes[k].own, blocks_of(&core.volumes[k]))
+    last_free(core)
     free(shares.places)
     pthread_mutex_destroy(shares.mutex)
     free(shares.mutex)

@@ -81,6 +81,8 @@ cdef struct SharedState:
     uint8_t** kept           # for each volume and block: Kept
     uint8_t** data           # what is kept, at its place in the volume
     uint64_t blocks          # of a fork: how many were its own then
+    uint64_t count           # how many are kept
+    uint32_t number          # above those of older states
     bint changed             # something is kept, in it or in a newer one
     bint dead                # no fork reads it
 
@@ -96,7 +98,10 @@ cdef struct Shares:
     unsigned long forks      # the process, as it was when the mutex was made
     SharedState* oldest
     SharedState* newest
-    bint tidying             # a thread takes dead states out
+    uint32_t states          # how many were ever made
+    uint32_t** last          # for each volume and block: the number of the last state that kept it
+    bint tidying             # a thread takes dead states out,
+    SharedState* merging     # and what the next older one keeps into this dead one, if not NULL
     bint lent                # volumes lie in a caller's memory
     SharedState* source      # what it is a fork of, or NULL,
     uint32_t* places         # which of that's volumes each of its own was,
