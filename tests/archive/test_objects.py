@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import random
 import subprocess
 import sys
 import threading
@@ -305,3 +306,18 @@ def test_a_folder_that_may_not_be_written_refuses(tmp_path):
     (tmp_path / "shut").mkdir(mode=0o500)
     with pytest.raises(ArchiveRefused):
         from_url(tmp_path / "shut").create("seg/1", b"")
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_ranges_in_any_order_over_each_other_and_behind_the_end(objects, seed, capfd):
+    dice = random.Random(seed)
+    body = dice.randbytes(3 << 20)
+    objects.create(f"pack/{seed}", body)
+    ranges = [(dice.randrange(len(body)), dice.randrange(100_000)) for _ in range(30)]
+    ranges = [(start, min(length, len(body) - start)) for start, length in ranges]
+    found = objects.get_ranges(f"pack/{seed}", ranges)
+    assert [*map(bytes, found)] == [body[start : start + length] for start, length in ranges]
+    for start in (len(body) - 5, len(body), len(body) + 5, len(body) + (5 << 20)):
+        with pytest.raises(CorruptionError, match="is damaged"):
+            objects.get_ranges(f"pack/{seed}", [*ranges, (start, 10)])
+    assert capfd.readouterr() == ("", "")  # the library says so there where it panics

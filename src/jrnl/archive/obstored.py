@@ -21,6 +21,7 @@ _KEY_MOST = 200
 _DELETED_AT_ONCE = 1000
 _LISTED_AT_ONCE = 1000
 DEFAULT_MOST = 1 << 30
+_JOINED_BYTES = 1 << 20  # between two ranges that one request asks for: as the library does
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -182,23 +183,21 @@ class ObstoreObjects:
         return body
 
     def _get_ranges(self, key: str, ranges: Sequence[tuple[int, int]]) -> builtins.list[memoryview]:
-        starts, lengths = (list(column) for column in zip(*ranges, strict=True))
+        spans, places = _spans(ranges)
+        starts, lengths = (list(column) for column in zip(*spans, strict=True))
         try:
             found = self._reach().get_ranges(key, starts=starts, lengths=lengths)
-            parts = [memoryview(part) for part in found]
         except self._errors.BaseError:
             self._check_holds(key, ranges)
             raise
-        except BaseException as error:
-            # What joins near ranges panics where the object ends before one of them.
-            if type(error).__name__ != "PanicException":
-                raise
-            self._check_holds(key, ranges)
-            raise TryAgain("its parts did not come whole") from None
+        parts = [memoryview(part) for part in found]
         if [len(part) for part in parts] != lengths:
             self._check_holds(key, ranges)
             raise TryAgain(f"{sum(map(len, parts))} of {sum(lengths)} bytes came")
-        return parts
+        return [
+            parts[span][start : start + length]
+            for (span, start), (_, length) in zip(places, ranges, strict=True)
+        ]
 
     def _check_holds(self, key: str, ranges: Sequence[tuple[int, int]]) -> None:
         """Raise CorruptionError where an object ends before a range does."""
@@ -233,6 +232,27 @@ class ObstoreObjects:
 
     def _asked(self, what: str, key: str) -> str:
         return f"{what} {key or 'all'} in {self._url}"
+
+
+def _spans(
+    ranges: Sequence[tuple[int, int]],
+) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
+    """Return what is asked for by one request each, and for each range in which of them and where.
+
+    Ranges that lie near each other are one span. The library would join them, too; but where the
+    object ends before one of them, it panics.
+    """
+    spans: list[tuple[int, int]] = []
+    places = [(0, 0)] * len(ranges)
+    for k in sorted(range(len(ranges)), key=lambda k: ranges[k]):
+        start, length = ranges[k]
+        first, total = spans[-1] if spans else (start, 0)
+        if spans and start <= first + total + _JOINED_BYTES:
+            spans[-1] = first, max(total, start + length - first)
+        else:
+            spans.append((start, length))
+        places[k] = len(spans) - 1, start - spans[-1][0]
+    return spans, places
 
 
 def check_key(key: str) -> None:
