@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import random
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor, wait
@@ -185,3 +186,26 @@ def test_calls_that_were_made_ahead_have_ended_when_one_fails():
         with pytest.raises(OSError, match="no"):
             list(reader.ahead([fail, slow]))
         assert ended == [1]
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_a_rewind_to_the_oldest_states_is_restored_in_memory_too(tmp_path, seed):
+    """Whose journal may hold less than one on disk of the same size."""
+    dice = random.Random(seed)
+    url, size = new_url(), 1 << 20
+    with jrnl.create(tmp_path / "s", size=size, journal="256KiB") as store:
+        for _ in range(dice.randrange(12)):
+            store.volume.write(0, dice.randbytes(dice.randrange(1, 50_000)))
+        with store.archive(url, interval=0.01) as archive:
+            start = archive.flush(60)
+            for _ in range(dice.randrange(15, 40)):
+                data = dice.randbytes(dice.randrange(1, 50_000))
+                store.volume.write(dice.randrange(900_000), data)
+                archive.flush(60)
+            store.rewind(int(dice.choice([seq for seq in store.states() if seq > start][:3])))
+            store.volume.write(0, b"x")
+            archive.flush(60)
+        for path in (None, tmp_path / "again"):
+            with jrnl.archive.restore(url, path) as again:
+                assert again.digest() == store.digest()
+                assert again.options.journal in (256 << 10, 512 << 10, 1 << 20)

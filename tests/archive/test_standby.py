@@ -300,3 +300,15 @@ def test_the_newest_state_is_looked_at_whatever_comes_meanwhile(tmp_path):
             between.thread.join()
             standby._store = store
             assert standby.update() == archived.store.seq
+
+
+def test_what_is_not_archived_yet_cannot_be_followed(tmp_path, monkeypatch):
+    url, go_on = new_url(), threading.Event()
+    monkeypatch.setattr("jrnl.archive.chunks.hash_of", lambda content: go_on.wait(60) and b"")
+    with jrnl.create(tmp_path / "s", size="1MiB") as store:
+        store.volume.write(0, b"something")
+        with store.archive(url):  # its first snapshot is on the way
+            with pytest.raises(jrnl.UnknownPoint, match="no state is archived yet"):
+                jrnl.archive.follow(url, tmp_path / "standby")
+            go_on.set()
+    assert {each.name for each in tmp_path.iterdir()} == {"s"}

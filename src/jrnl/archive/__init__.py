@@ -112,7 +112,8 @@ def restore(
         Called as ``progress(done, total)``, in bytes that are read.
     settings : dict, optional
         What `jrnl.create` takes: journal, images, overflow, sync, and so on. By default they are
-        those of the original.
+        those of the original; the journal up to four times that, where a rewind goes back to what
+        would have left it.
 
     Returns
     -------

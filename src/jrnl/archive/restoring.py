@@ -17,6 +17,7 @@ from jrnl.archive.replaying import Replayer
 from jrnl.archive.state import newest_manifest
 from jrnl.archive.table import hash_of
 from jrnl.archive.way import Finder, without
+from jrnl.errors import PointExpired
 from jrnl.points import Mark
 from jrnl.sizes import as_flag, check_callable, parse_size
 
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 
 _WRITE = FORMAT["kinds"]["WRITE"]
 _HEADER_BYTES = 64
+_GROWN_MOST = 4  # times the original's journal
 _SYNCED_BYTES = 32 << 20
 
 
@@ -109,6 +111,7 @@ class Restoring:
             "journal": origin.journal, "images": origin.images, "overflow": origin.overflow,
             **({} if path is None else {"sync": origin.sync}), **settings,
         }  # fmt: skip
+        journal = parse_size(options["journal"])
         while True:
             snapshot, segments, table = self._choose(parse_size(options["journal"]))
             try:
@@ -116,6 +119,11 @@ class Restoring:
             except Damaged as found:
                 of_segment = any(each.key == found.key for each in segments)
                 self._damage[found.key if of_segment else snapshot.key] = found
+            except PointExpired:  # a rewind to a state that this journal does not hold any more
+                larger = 2 * parse_size(options["journal"])
+                if "journal" in settings or larger > _GROWN_MOST * journal:
+                    raise
+                options["journal"] = larger
 
     def _choose(self, journal: int) -> tuple[SnapshotFacts, list[SegmentFacts], Table]:
         """Return the snapshot to begin with, the segments that follow, and its table."""

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from jrnl.archive.ledger import Ledger
 from jrnl.archive.objects import from_url
 from jrnl.archive.place import StandbyPlace
+from jrnl.archive.points import resolve
 from jrnl.archive.reader import READS_AT_ONCE, Damaged, Reader
 from jrnl.archive.replaying import Clock, Replay
 from jrnl.archive.restoring import Restoring
@@ -250,6 +251,7 @@ class Standby(ClosesItself):
                 self._place.mark()
             self._catch_up(manifest)
         else:
+            resolve(self._reader(manifest), None)
             self._manifest = manifest
             self._make(self._reader(manifest), progress=progress)
 

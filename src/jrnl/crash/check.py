@@ -39,9 +39,10 @@ def command_of(check: str | Sequence[str], timeout_s: float | None = None) -> Co
     """Return the command of a check that is one. Raises InvalidType, InvalidArgument."""
     if isinstance(check, str):
         try:
-            return Command(shlex.split(check), timeout_s)
+            words = shlex.split(check)
         except ValueError as error:
             raise InvalidArgument(f"the command {check!r} cannot be split: {error}") from error
+        return Command(words, timeout_s)
     if isinstance(check, list | tuple) and all(isinstance(part, str) for part in check):
         return Command(list(check), timeout_s)
     raise InvalidType(
