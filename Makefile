@@ -53,7 +53,7 @@ help:
 demo: $(VENV)/.built  ## replay a recorded ext4 history and recover, restore, re-recover, rewind it
 	$(RUN) -m jrnl demo $(LOG)
 
-test: $(VENV)/.built $(VENV)/.test  ## run the test suite (about three minutes on two cores)
+test: $(VENV)/.built $(VENV)/.test  ## run the test suite (six to seven minutes on two cores)
 	$(PYTEST) tests $(SIDE_BY_SIDE) $(ARGS)
 
 # In the release build's environment, ahead of that build on Python's path.
