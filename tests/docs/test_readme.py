@@ -47,10 +47,21 @@ def test_the_savepoint_puts_production_back(tmp_path, monkeypatch):
         names["store"].read(0, 1)
 
 
+def test_the_forks_are_apart_and_one_is_kept(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    names = run(2, jrnl=jrnl)
+    assert names["rig"].volume.read(0, 8) == b"prepared"
+    assert names["children"][99].volume.read(0, 8) == b"prepared"
+    with jrnl.open("run.jrnl") as store:
+        assert store.volume.read(0, 8) == b"ruineded"
+        with store.view(0) as view:
+            assert view.read(0, 8) == b"prepared"
+
+
 def test_the_example_on_disk_runs(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "golden.img").write_bytes(b"golden" * 10000)
-    names = run(2, jrnl=jrnl)
+    names = run(3, jrnl=jrnl)
     assert names["store"].problems == []
     assert names["store"].snapshots["first"].read(0, 7) == b"durable"
     names["store"].close()
@@ -58,7 +69,7 @@ def test_the_example_on_disk_runs(tmp_path, monkeypatch):
 
 
 def test_the_example_of_a_power_cut_finds_the_flush_that_is_missing():
-    [failure] = run(3, jrnl=jrnl)["found"].failures
+    [failure] = run(4, jrnl=jrnl)["found"].failures
     assert failure.shrunk == "2-s1"
     assert "entry 1: write of 8 bytes at offset 4096" in failure.explanation
 
@@ -67,14 +78,14 @@ def test_the_served_store_has_an_address(monkeypatch, capsys):
     with tempfile.TemporaryDirectory(prefix="jrnl-") as folder:  # a socket's path must be short
         monkeypatch.chdir(folder)
         with jrnl.create(size="64KiB") as store:
-            run(4, jrnl=jrnl, store=store)
+            run(5, jrnl=jrnl, store=store)
     assert capsys.readouterr().out.startswith("nbd+unix:///?socket=")
 
 
 def test_the_example_of_an_archive_runs(tmp_path, monkeypatch):
     pytest.importorskip("obstore")
     monkeypatch.chdir(tmp_path)
-    names = run(5, jrnl=jrnl)
+    names = run(6, jrnl=jrnl)
     assert names["state"].read(0, 8) == b"outlives"
     names["state"].close()
     names["store"].close()
