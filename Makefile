@@ -95,11 +95,13 @@ debug-test:  ## run the test suite on a build with bounds checks and assertions
 # Not the tests of the crash benches themselves, nor a thousand interleavings of the same few calls,
 # nor what only reads the sources, nor pictures, which Python draws, nor the command, nor programs of
 # others that take their time, object stores among them: sessions of clients that nobody has written
-# by hand are among the rest.
+# by hand are among the rest. Of archives, what is written in Python alone is left out, too.
 QUICK := $(addprefix --ignore=tests/,core/test_reentry.py docs/test_readme.py docs/test_design.py \
 	docs/test_nbd_page.py nbd/clients house crash/recorded plot cli archive/sim \
-	docs/test_archive_page.py $(addprefix archive/test_,damage.py failures.py kills.py objects.py \
-	preflight.py restore.py standby.py state.py working.py) \
+	docs/test_archive_page.py $(addprefix archive/test_,chunks.py damage.py drilling.py events.py \
+	failures.py hostile_reading.py kills.py kills_following.py latest.py ledger.py lists.py \
+	manifest.py objects.py pace.py preflight.py restore.py sealed.py standby.py state.py table.py \
+	working.py) \
 	$(addprefix crash/test_,kill.py power_cut.py crash.py interleave.py))
 
 sanitize-quick:  ## the same without the tests that take longest

@@ -67,7 +67,7 @@ def test_however_small_segments_are_a_snapshot_follows_after_so_many(store, fold
 def test_archiving_goes_on_while_garbage_is_collected(store, folder, monkeypatch):
     begun, may_end = threading.Event(), threading.Event()
 
-    def collect(objects, grace):
+    def collect(objects, grace, **_):
         begun.set()
         assert may_end.wait(60)
         return Collected(0, 0, 0)
