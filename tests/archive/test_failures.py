@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import random
+import threading
 import time
 
 import pytest
@@ -11,6 +12,8 @@ import pytest
 import jrnl
 from jrnl.archive.failures import Patience, TryAgain
 from jrnl.archive.objects import KeyTaken, ObjectMissing, from_url
+from jrnl.control import archiving
+from jrnl.control.report import Silent
 from jrnl.errors import (
     ArchiveError,
     ArchiveFull,
@@ -310,3 +313,18 @@ def test_wrong_credentials_are_refused_by_a_real_store(seaweed):
     with pytest.raises(ArchiveRefused, match="SignatureDoesNotMatch") as caught:
         objects.create("seg/1", BODY)
     assert "hunter" not in str(caught.value)
+
+
+def test_archiving_once_waits_for_a_store_that_is_away_for_a_moment(seaweed, tmp_path):
+    url, back = seaweed.url("once"), threading.Timer(1.5, seaweed.start)
+    with (
+        jrnl.create(tmp_path / "s", size=30_000) as store,
+        store.archive(url, interval=0.01, **seaweed.options) as archive,
+    ):
+        archive.flush(60)
+        seaweed.stop()
+        store.volume.write(0, b"news")
+        back.start()
+        told = archiving.archive(store, Silent(), url, once=True)
+        back.join()
+        assert told["seq"] == store.seq

@@ -232,7 +232,7 @@ def test_all_that_the_table_has_says_whether_it_writes(path):
 def test_random_requests_get_an_answer_or_an_end(served, seed, count):
     store, _, path = served
     random = Random(seed)
-    outside = {"out", "picture", "html", "log", "bundles", "check"}  # files, commands
+    outside = {"out", "picture", "html", "log", "bundles", "check", "url"}  # files, commands
     takes = {
         name: [*signature(operation.run).parameters][2:]
         for name, operation in control.OPERATIONS.items()

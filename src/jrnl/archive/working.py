@@ -142,6 +142,11 @@ class Archive(ClosesItself):
         return self._problem or self._trying.problem
 
     @property
+    def failure(self) -> Exception | None:
+        """What a step has ended with, until one ends well; not what is being tried again."""
+        return self._problem
+
+    @property
     def has_ended(self) -> bool:
         """Whether nothing is archived any more: it is closed, or another writer has taken over."""
         return self._ended or self._closed.is_set() or isinstance(self._problem, Fenced)

@@ -68,8 +68,8 @@ def _archive_now(store: Store, archive: Archive, report: Report) -> None:
     first = max(archive.archived_seq, 0)
     while archive.archived_seq < wanted:
         report.progress(max(archive.archived_seq, 0) - first, max(wanted - first, 1))
-        if archive.problem is not None:
-            raise archive.problem
+        if archive.failure is not None:
+            raise archive.failure
         _check_works(archive)
         time.sleep(_LOOK_SECONDS)
 
