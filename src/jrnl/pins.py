@@ -168,9 +168,13 @@ class Pins:
         """Keep a mark's state until it is unpinned; on disk durably so."""
         assert mark.name is not None
         pin = Pin(PinnedState(self._engine, mark.seq, self._needs(mark.seq), mark.name), session)
+        to_the_end(partial(self._note, mark, pin, session))
+
+    def _note(self, mark: Mark, pin: Pin, session: Session) -> None:
+        assert mark.name is not None
+        session.pin_mark(mark)
         self._open[id(pin)] = pin
         self._marks[mark.name] = pin
-        session.pin_mark(mark)
 
     def unpin(self, name: str, session: Session) -> None:
         """Let a pinned mark go on as an ordinary one. Raises UnknownPoint."""

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import jrnl
-from tests.model.amount import more_in_long
+from tests.model.amount import SHARE, more_in_long
 
 SIZES = {"odd": 3 * 65536 + 4097 + 13, "small": 600, "even": 65536}
 
@@ -194,7 +194,7 @@ def first_line(rng: random.Random, kind: str) -> Line:
 
 
 @pytest.mark.parametrize("kind", ["before", "both", "after", "wrapped"])
-@more_in_long("seeds", 10, 400)
+@more_in_long("seeds", 10, 400 // SHARE)
 def test_a_family_of_forks_shows_what_was_written_to_each(seeds, kind):
     for seed in range(seeds):
         play(kind, random.Random(f"{kind} {seed}"))
@@ -229,7 +229,7 @@ def shallow():
 
 
 @pytest.mark.usefixtures("shallow")
-@more_in_long("seeds", 6, 200)
+@more_in_long("seeds", 6, 200 // SHARE)
 def test_chains_of_forks_that_write_much_are_merged_and_show_the_same(seeds):
     deepest = 0
     for seed in range(seeds):

@@ -236,9 +236,10 @@ class DiskSession(Session):
     # What is kept.
 
     def pin_mark(self, mark: Mark) -> None:
-        """Make a mark and its pin durable."""
+        """Make a mark and its pin durable; again, where a call was broken off."""
         self.log.commit()
-        self.state.pins.append(mark._row)
+        if mark._row not in self.state.pins:
+            self.state.pins.append(mark._row)
         self.log.record()
 
     def unpin_mark(self, name: str) -> None:
