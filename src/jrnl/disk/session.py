@@ -238,8 +238,7 @@ class DiskSession(Session):
     def pin_mark(self, mark: Mark) -> None:
         """Make a mark and its pin durable; again, where a call was broken off."""
         self.log.commit()
-        if mark._row not in self.state.pins:
-            self.state.pins.append(mark._row)
+        self.state.pins = [*(pin for pin in self.state.pins if pin[0] != mark.name), mark._row]
         self.log.record()
 
     def unpin_mark(self, name: str) -> None:
