@@ -28,6 +28,10 @@ class Named:
     """
 
     def __init__(self) -> None:
+        self.clear()
+
+    def clear(self) -> None:
+        """Know nothing."""
         self.newest, self.oldest, self.forgotten = (0, ""), (0, ""), 0
         self._last: dict[str, int] = {}  # which manifest was the last to name it
         self._inner: dict[str, frozenset[str]] = {}  # what lists and tables name
@@ -59,10 +63,6 @@ class Named:
         self.forgotten = n
         self._last = {key: last for key, last in self._last.items() if last >= n}
         self._inner = {key: inner for key, inner in self._inner.items() if key in self._last}
-
-    def clear(self) -> None:
-        """Know nothing."""
-        self.__init__()  # type: ignore[misc]
 
     def _with_inner(self, keys: set[str]) -> set[str]:
         return keys.union(*(self._inner[key] for key in keys if key in self._inner))
